@@ -1,0 +1,63 @@
+"""Files appear whole or not at all: everything is written to a temporary name beside its place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from simplepose.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder; renames it to `path` if the block succeeds, removes it otherwise.
+
+    The temporary name keeps the ending of `path`, so writers that choose a format by the ending work.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Cure: choose an output folder that is writable and has space"
+        ) from error
+    finally:
+        if temporary.exists():
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, value: Any, *, indent: bool = False) -> None:
+    """Writes a JSON file atomically; numpy scalars and arrays are allowed, NaN becomes null."""
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    write_bytes(path, orjson.dumps(value, option=option))
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return orjson.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}. Cure: check that the file was copied completely") from error

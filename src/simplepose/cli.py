@@ -1,0 +1,68 @@
+"""The `simplepose` command: picks the subcommand, and turns a user's mistake into one line instead of a traceback.
+
+`simplepose --help` imports neither torch nor any command.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from simplepose import __version__
+from simplepose.errors import UserError
+
+COMMANDS = {
+    "train": "train a network: simplepose train PRESET --data.root DIR",
+    "evaluate": "score weights or a result file on an annotated data set",
+    "predict": "estimate poses in pictures and draw them",
+    "track": "estimate and follow people through a video",
+    "pack": "cut every person's region into one file for fast training",
+    "import": "bring weights from TensorFlow, Microsoft, torchvision, timm or MMPose",
+    "weights": "list and download known public weights",
+    "convert": "turn MPII, PoseTrack or CrowdPose annotations into COCO keypoints JSON",
+    "ladder": "train the modern recipe rung by rung and write the table",
+    "doctor": "check versions, devices, the data layout and annotations",
+    "demo": "draw people, train on them, evaluate and predict",
+}
+
+
+def usage() -> str:
+    """The text of `simplepose --help`."""
+    lines = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    return (
+        "usage: simplepose COMMAND [options]\n\n"
+        "Top-down keypoint estimation and tracking with Simple Baselines networks.\n\n"
+        f"commands:\n{lines}\n\n"
+        "simplepose COMMAND --help shows the options of a command; simplepose --version the version."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"simplepose {__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        command = import_module(f"simplepose.commands.{name if name != 'import' else 'import_weights'}")
+        command.main(rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

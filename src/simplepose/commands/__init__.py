@@ -1,0 +1,1 @@
+"""Subcommands of `simplepose`: one file each, a thin layer over the library."""

@@ -1,0 +1,1 @@
+"""Annotations, augmentation, loaders and caches, drawn data."""

@@ -1,0 +1,1 @@
+"""Networks and their weight files: torch, and nothing else of this package but the errors."""

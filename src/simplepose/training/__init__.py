@@ -1,0 +1,1 @@
+"""Loss, schedule, journal and the training loop."""

@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def real_data_root() -> Path:
+    """The folder of real test data: SIMPLEPOSE_TEST_DATA, or ../shared/data beside the checkout."""
+    return Path(os.environ.get("SIMPLEPOSE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """`real_data("coco_val2017_visible150")`: a path of the real data, or the test is skipped with one sentence."""
+
+    def find(name: str) -> Path:
+        path = real_data_root() / name
+        if not path.exists():
+            pytest.skip(f"real data {name} not found below {real_data_root()} (set SIMPLEPOSE_TEST_DATA)")
+        return path
+
+    return find
