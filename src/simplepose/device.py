@@ -1,0 +1,114 @@
+"""Everything that depends on the accelerator. No other file names one.
+
+Ascend NPUs come through `torch-npu`, which registers itself with torch when it is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from simplepose.errors import UserError
+
+PREFERENCE = ("cuda", "npu", "xpu", "mps")
+"""`auto` takes the first of these that is available, else the CPU."""
+COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
+"""torch.distributed backend of each accelerator; everything else uses gloo."""
+
+
+def is_available(kind: str) -> bool:
+    """Whether an accelerator of this kind can be used now."""
+    module = torch.cpu if kind == "cpu" else getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `npu`, `mps`, `xpu`; under torchrun the local rank picks the card.
+
+    Raises:
+        UserError: the device is not there; the message lists those that are.
+    """
+    available = [kind for kind in PREFERENCE if is_available(kind)]
+    if name == "auto":
+        name = available[0] if available else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device {name!r} is not known. Cure: one of auto, cpu, {', '.join(PREFERENCE)}") from error
+    if device.type != "cpu" and device.type not in available:
+        hint = " (install torch-npu and CANN, see docs/ascend.md)" if device.type == "npu" else ""
+        raise UserError(f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}")
+    if device.type not in ("cpu", "mps") and device.index is None:
+        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", 0)))
+        getattr(torch, device.type).set_device(device)
+    return device
+
+
+def describe_devices() -> list[str]:
+    """One line a device that is there, the one `auto` takes first."""
+    lines = []
+    for kind in PREFERENCE:
+        if is_available(kind):
+            module = getattr(torch, kind)
+            count = module.device_count() if hasattr(module, "device_count") else 1
+            named = getattr(module, "get_device_name", lambda index: kind)
+            lines += [f"{kind}:{index} {named(index)}" for index in range(count)]
+    lines.append(f"cpu {torch.get_num_threads()} threads")
+    return lines
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision for the forward pass: `bf16`, `fp16` or `fp32` (none)."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def collective_backend(device: torch.device) -> str:
+    """The torch.distributed backend for this device."""
+    return COLLECTIVES.get(device.type, "gloo")
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done its work (for timing)."""
+    module = getattr(torch, device.type, None)
+    if device.type != "cpu" and module is not None:
+        module.synchronize()
+
+
+def memory_bytes(device: torch.device) -> tuple[int, int]:
+    """(free, total) memory of the device in bytes; the host's for the CPU."""
+    module = getattr(torch, device.type, None)
+    if device.type != "cpu" and hasattr(module, "mem_get_info"):
+        return tuple(module.mem_get_info(device))  # type: ignore[union-attr, return-value]
+    page = os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, numpy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The random states that exact resume needs: Python, numpy, torch, the device."""
+    state: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state(legacy=False), "torch": torch.get_rng_state()}
+    if device.type != "cpu":
+        state["device"] = getattr(torch, device.type).get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """The inverse of `random_state`."""
+    random.setstate(tuple(tuple(part) if isinstance(part, list) else part for part in state["python"]))
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if device.type != "cpu" and "device" in state:
+        getattr(torch, device.type).set_rng_state(state["device"])

@@ -1,0 +1,179 @@
+"""Keypoints <-> heatmaps, side by side: `encode` makes the training target, `decode` reads the network's output, `flip_average` joins two.
+
+Both directions work in *input* pixels (the crop the network sees) and share one `CodecConfig`, so a round trip can be tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from simplepose.geometry import heatmap_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig:
+    """How keypoints become heatmaps and heatmaps keypoints."""
+
+    sigma: float = 2.0
+    """Width of the target Gaussian in heatmap pixels: 2 at 64x48, 3 at 96x72, 1 at 32x24."""
+    peak: float = 1.0
+    """Height of the target: 255 in tf, 1 in ms. Scores are divided by it."""
+    center: Literal["floor", "truncate", "exact"] = "truncate"
+    """Where the Gaussian stands: floor(x + .5) in tf, int(x + .5) in ms (truncates toward 0), or the true sub-pixel position."""
+    truncate: bool = True
+    """Cut the Gaussian to a (6 sigma + 1) square (ms), or keep it whole (tf)."""
+    trained_when: Literal["inside", "patch"] = "patch"
+    """A visible keypoint is trained when it lies inside the crop (tf), or when any part of its 3-sigma patch meets the map (ms)."""
+    decoder: Literal["argmax", "quarter"] = "quarter"
+    """Sub-pixel step after the peak: none, or a quarter pixel toward the higher neighbour (both references)."""
+    flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
+    """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by stride - 1 pixels)."""
+    udp: bool = False
+    """Unit convention of crop, heatmap and back-projection: see `simplepose.geometry`."""
+    zero_without_peak: bool = True
+    """Put keypoints whose peak is not positive at heatmap position 0 (ms); tf leaves them where the argmax fell."""
+
+
+def encode(
+    keypoints: torch.Tensor,
+    visible: torch.Tensor,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    heatmap_size_wh: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training targets of a whole batch, on the device of `keypoints`.
+
+    Args:
+        keypoints: (B, K, 2) float, in input pixels.
+        visible: (B, K) bool: annotated with v > 0 (occluded and visible keypoints are both trained).
+        codec: widths, peak and roundings.
+        input_size_wh: size of the network's input.
+        heatmap_size_wh: size of its output.
+
+    Returns:
+        heatmaps (B, K, H, W) float32 and target_weights (B, K) float32; a keypoint with weight 0 has an empty map.
+    """
+    device = keypoints.device
+    scale = torch.as_tensor(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp), device=device, dtype=torch.float32)
+    centers = keypoints.float() * scale
+    if codec.center == "floor":
+        centers = torch.floor(centers + 0.5)
+    elif codec.center == "truncate":
+        centers = torch.trunc(centers + 0.5)
+    weights = target_weights(keypoints, centers, visible, codec, input_size_wh, heatmap_size_wh)
+
+    width, height = heatmap_size_wh
+    dx = torch.arange(width, device=device, dtype=torch.float32) - centers[..., :1]  # (B, K, W)
+    dy = torch.arange(height, device=device, dtype=torch.float32) - centers[..., 1:]  # (B, K, H)
+    factor = -0.5 / codec.sigma**2
+    columns, rows = torch.exp(dx * dx * factor), torch.exp(dy * dy * factor)
+    if codec.truncate:
+        reach = 3 * codec.sigma
+        columns, rows = columns * (dx.abs() <= reach), rows * (dy.abs() <= reach)
+    rows = rows * (weights * codec.peak)[..., None]
+    return rows[..., :, None] * columns[..., None, :], weights
+
+
+def target_weights(
+    keypoints: torch.Tensor,
+    centers: torch.Tensor,
+    visible: torch.Tensor,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    heatmap_size_wh: tuple[int, int],
+) -> torch.Tensor:
+    """(B, K) float32: which keypoints are trained, by the rule `codec.trained_when`.
+
+    ms compares the patch's exclusive lower right corner with `< 0`, so a patch that ends exactly at the border still counts.
+    """
+    if codec.trained_when == "inside":
+        size = torch.tensor(input_size_wh, device=keypoints.device, dtype=keypoints.dtype)
+        inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
+    else:
+        reach = 3 * codec.sigma
+        size = torch.tensor(heatmap_size_wh, device=keypoints.device, dtype=centers.dtype)
+        inside = ((centers - reach < size) & (centers + reach + 1 >= 0)).all(-1)
+    return (visible & inside).float()
+
+
+def flip_inputs(pixels: torch.Tensor, codec: CodecConfig, stride: int = 4) -> torch.Tensor:
+    """The mirrored input of the flip test: (B, 3, H, W) -> the same shape.
+
+    With `flip_shift="exact"` the mirrored picture also moves left by stride - 1 input pixels, so that heatmap column j of the mirrored
+    input is exactly column W-1-j of the plain one; the freed columns repeat the border.
+    """
+    flipped = pixels.flip(-1)
+    if codec.flip_shift != "exact" or codec.udp:
+        return flipped
+    move = stride - 1
+    return torch.cat([flipped[..., move:], flipped[..., -1:].expand(*flipped.shape[:-1], move)], dim=-1)
+
+
+def flip_average(heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig) -> Any:
+    """Mean of the plain maps and the maps of the mirrored input, brought back.
+
+    Args:
+        heatmaps: (B, K, H, W), numpy or torch.
+        flipped: (B, K, H, W) maps of the mirrored input.
+        flip_order: (K,) from the schema.
+        codec: `flip_shift` says how the maps are aligned; with "one_pixel" column 0 keeps its own value.
+
+    Returns:
+        (B, K, H, W) of the same kind as `heatmaps`.
+    """
+    if isinstance(heatmaps, torch.Tensor):
+        order = torch.as_tensor(flip_order, device=heatmaps.device)
+        back = flipped[:, order].flip(-1)
+    else:
+        back = flipped[:, flip_order, :, ::-1]
+    if codec.flip_shift != "one_pixel":
+        return (heatmaps + back) * 0.5
+    average = heatmaps + back
+    average[..., 1:] = heatmaps[..., 1:] + back[..., :-1]
+    average *= 0.5
+    return average
+
+
+def decode(
+    heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads keypoints from heatmaps.
+
+    Args:
+        heatmaps: (B, K, H, W), numpy or torch on any device; only the neighbourhood of each peak leaves the device.
+        codec: decoder, peak and units.
+        input_size_wh: size of the network's input.
+
+    Returns:
+        keypoints (B, K, 2) float64 in input pixels and keypoint_scores (B, K) float32 (peak value / codec.peak).
+    """
+    if isinstance(heatmaps, torch.Tensor) and heatmaps.device.type == "cpu":
+        heatmaps = heatmaps.float().numpy()  # numpy's argmax is several times faster than torch's on CPU
+    batch, count, height, width = heatmaps.shape
+    flat = heatmaps.reshape(batch * count, height * width)
+    peaks = flat.argmax(1)
+    rows = np.arange(batch * count) if isinstance(flat, np.ndarray) else torch.arange(batch * count, device=flat.device)
+
+    def at(offset: int) -> np.ndarray:
+        index = peaks + offset
+        index = index.clip(0, height * width - 1) if isinstance(index, np.ndarray) else index.clamp(0, height * width - 1)
+        values = flat[rows, index]
+        return values if isinstance(values, np.ndarray) else values.float().cpu().numpy()
+
+    values = at(0)
+    place = peaks if isinstance(peaks, np.ndarray) else peaks.cpu().numpy()
+    px, py = place % width, place // width
+    points = np.stack([px, py], -1).astype(np.float64)
+    if codec.decoder == "quarter":
+        # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk of both references). sign(0) = 0.
+        inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
+        points[:, 0] += np.where(inside, 0.25 * np.sign(at(1) - at(-1)), 0)
+        points[:, 1] += np.where(inside, 0.25 * np.sign(at(width) - at(-width)), 0)
+    if codec.zero_without_peak:
+        points[values <= 0] = 0
+    points /= heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
+    return points.reshape(batch, count, 2), (values / codec.peak).astype(np.float32).reshape(batch, count)
