@@ -1,0 +1,189 @@
+"""The network of Simple Baselines: a ResNet, two or three deconvolutions, one heatmap a keypoint (Xiao et al., ECCV 2018, section 2).
+
+Parameters carry the names of Microsoft's `pose_resnet` (`conv1` ... `layer4`, `deconv_layers.0`, `final_layer`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from simplepose.errors import UserError
+from simplepose.models.resnet import STRIDE_STYLES, ResNet, blocks_of_depth
+
+INITIALISATIONS = ("ms", "tf", "torch")
+_DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
+"""kernel -> (padding, output padding): every one doubles the map exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What the network looks like and how its weights begin. The keypoint count comes from the schema."""
+
+    depth: int = 50
+    """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
+    stride_style: str = "3x3"
+    """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
+    deconv_layers: int = 3
+    """Number of deconvolutions: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth."""
+    deconv_kernel: int = 4
+    """Kernel of the deconvolutions: 2, 3 or 4."""
+    deconv_filters: int = 256
+    """Channels of each deconvolution."""
+    output_kernel: int = 1
+    """Kernel of the output convolution: 1 or 3."""
+    batch_norm_momentum: float = 0.1
+    """Share of the newest batch in the running statistics: .1 in PyTorch and Microsoft's code, .01 in the seed."""
+    batch_norm_eps: float = 1e-5
+    """Added to the variance: 1e-5 in PyTorch; the seed writes 1e-9, which TensorFlow's fused kernel raises to 1.001e-5."""
+    initialisation: str = "ms"
+    """Whose first values: ms (Kaiming trunk, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
+    init: str = ""
+    """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); empty to start from the first values."""
+    zero_init_last_bn_gamma: bool = False
+    """Start every residual block as its shortcut, by a zero in its last batch norm; only matters without an ImageNet trunk."""
+
+    def __post_init__(self) -> None:
+        blocks_of_depth(self.depth)
+        choices = {
+            "stride_style": STRIDE_STYLES, "deconv_layers": (2, 3), "deconv_kernel": tuple(sorted(_DECONV_PADDING)),
+            "output_kernel": (1, 3), "initialisation": INITIALISATIONS,
+        }  # fmt: skip
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                listed = ", ".join(map(str, allowed))
+                raise UserError(f"model.{field} is {getattr(self, field)!r}. Cure: choose one of {listed}")
+        if self.deconv_filters < 1:
+            raise UserError(f"model.deconv_filters is {self.deconv_filters}. Cure: choose a positive number of channels")
+        if not 0 < self.batch_norm_momentum <= 1 or not 0 < self.batch_norm_eps < 1:
+            raise UserError(
+                f"model.batch_norm_momentum is {self.batch_norm_momentum} and model.batch_norm_eps {self.batch_norm_eps}. "
+                "Cure: choose a momentum in (0, 1] and an eps in (0, 1)"
+            )
+
+    @property
+    def heatmap_stride(self) -> int:
+        """Input pixels a heatmap pixel: 4 with three deconvolutions, 8 with two."""
+        return 32 >> self.deconv_layers
+
+
+class PoseResNet(ResNet):
+    """Trunk and deconvolution head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two deconvolutions)."""
+
+    def __init__(self, config: ModelConfig, keypoint_count: int) -> None:
+        """Builds the layers and draws their first values from torch's global generator; `config.init` is not read here.
+
+        Args:
+            config: shape of the network.
+            keypoint_count: K, at least 1.
+
+        Raises:
+            UserError: the keypoint count is below 1.
+        """
+        if keypoint_count < 1:
+            raise UserError(f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint")
+        super().__init__(
+            config.depth,
+            stride_style=config.stride_style,
+            batch_norm_momentum=config.batch_norm_momentum,
+            batch_norm_eps=config.batch_norm_eps,
+        )
+        self.config = config
+        self.keypoint_count = keypoint_count
+        padding, output_padding = _DECONV_PADDING[config.deconv_kernel]
+        channels, layers = self.feature_channels, []
+        for _ in range(config.deconv_layers):
+            layers += [
+                nn.ConvTranspose2d(channels, config.deconv_filters, config.deconv_kernel, 2, padding, output_padding, bias=False),
+                nn.BatchNorm2d(config.deconv_filters, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum),
+                nn.ReLU(inplace=True),
+            ]
+            channels = config.deconv_filters
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2)
+        initialise(self, config.initialisation)
+        if config.zero_init_last_bn_gamma:
+            self.zero_last_gammas()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.final_layer(self.deconv_layers(self.features(x)))  # (B, K, H/4, W/4)
+
+
+@torch.no_grad()
+def initialise(network: PoseResNet, whose: str) -> None:
+    """Draws first values in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
+
+    `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its trunk always comes from a torchvision file; without one
+    the trunk begins as torchvision's own training does, Kaiming normal over the outgoing fan.
+    `tf`: the seed: slim's variance scaling (He et al. 2015: truncated normal of variance 2 / fan in) for trunk and output,
+    truncated normal .01 for deconvolutions.
+    `torch`: PyTorch's defaults everywhere, which is what Microsoft's code does with its INIT_WEIGHTS switched off.
+    """
+    if whose == "torch":
+        return
+    for name, module in network.named_modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            if whose == "ms":
+                nn.init.normal_(module.weight, std=0.001)
+            else:
+                _truncated_normal(module.weight, 0.01)
+        elif isinstance(module, nn.Conv2d):
+            if whose == "tf":
+                # slim widens the deviation by sqrt(1.3) to make up for what truncation takes away
+                _truncated_normal(module.weight, math.sqrt(1.3 * 2.0 / module.weight[0].numel()))
+            elif name == "final_layer":
+                nn.init.normal_(module.weight, std=0.001)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _truncated_normal(weight: Tensor, deviation: float) -> None:
+    """TensorFlow's truncated normal: redrawn beyond two deviations."""
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+
+
+def build_network(config: ModelConfig, keypoint_count: int) -> PoseResNet:
+    """A new network for K = `keypoint_count` keypoints, in training mode; reading `config.init` is the caller's (see models.pretrained)."""
+    return PoseResNet(config, keypoint_count)
+
+
+def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Counts parameters and multiply-adds of one picture; nothing is computed, the shapes are traced on the `meta` device.
+
+    Only convolutions count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch norms can be
+    folded into the convolutions and cost nothing.
+
+    Args:
+        network: any network of Conv2d and ConvTranspose2d layers that takes (B, 3, H, W); left as it is.
+        input_size_wh: width and height of the input.
+
+    Returns:
+        Number of parameters, and multiply-adds (MAC) of one forward pass of one picture.
+    """
+    macs = 0
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        if isinstance(layer, nn.ConvTranspose2d):
+            macs += inputs[0].shape[2] * inputs[0].shape[3] * layer.weight.numel()
+        elif isinstance(layer, nn.Conv2d):
+            macs += output.shape[2] * output.shape[3] * layer.weight.numel()
+
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
+    handles = [layer.register_forward_hook(add) for layer in layers]
+    was_training = network.training
+    network.eval()
+    on_meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    width, height = input_size_wh
+    try:
+        torch.func.functional_call(network, on_meta, (torch.empty(1, 3, height, width, device="meta"),))
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(was_training)
+    return sum(parameter.numel() for parameter in network.parameters()), macs
