@@ -1,0 +1,150 @@
+"""COCO `categories` -> KeypointSchema: which category has keypoints, their names, skeleton, left/right pairs and OKS sigmas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from simplepose.errors import UserError
+from simplepose.schema import COCO_17, CROWDPOSE_14, DEFAULT_SIGMA, SCHEMAS, KeypointSchema, infer_flip_pairs
+
+_SPELLINGS = {"top_head": "head", "head_top": "head"}
+
+
+def plain_name(name: str) -> str:
+    """A keypoint name in one spelling: `Left Eye`, `left-eye`, `leftEye` -> `left_eye`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name).strip())
+    return re.sub(r"[^0-9a-z]+", "_", spaced.lower()).strip("_")
+
+
+def known_schema(names: Sequence[str]) -> KeypointSchema | None:
+    """The built-in schema with these keypoint names in this order, whatever their spelling; None if there is none."""
+    plain = [plain_name(name) for name in names]
+    for schema in SCHEMAS.values():
+        if plain == list(schema.keypoints):
+            return schema
+    if [_SPELLINGS.get(name, name) for name in plain] == list(CROWDPOSE_14.keypoints):
+        return CROWDPOSE_14
+    return None
+
+
+def keypoint_categories(categories: list[dict[str, Any]], source: str, chosen: int | str | None = None) -> list[dict[str, Any]]:
+    """The categories with keypoints: one, or several that share one list of keypoints.
+
+    Args:
+        categories: the `categories` of a COCO file.
+        source: the file, for messages.
+        chosen: id or name of one category.
+
+    Raises:
+        UserError: the chosen category is not there, or several have different keypoints and none is chosen.
+    """
+    if chosen is not None:
+        found = [category for category in categories if str(chosen) in (str(category.get("id")), str(category.get("name")))]
+        if not found:
+            listed = ", ".join(f"{category.get('id')} {category.get('name')}" for category in categories) or "none"
+            raise UserError(f"{source} has no category {chosen!r}. Cure: choose one of its categories: {listed}")
+        return found[:1]
+    found = [category for category in categories if category.get("keypoints")]
+    if len({tuple(plain_name(name) for name in category["keypoints"]) for category in found}) > 1:
+        listed = "; ".join(f"{category.get('id')} {category.get('name')} ({len(category['keypoints'])} keypoints)" for category in found)
+        raise UserError(f"{source} has several categories with different keypoints: {listed}. Cure: choose one with category=ID or NAME")
+    return found
+
+
+def schema_from_category(
+    category: dict[str, Any], sigmas: Sequence[float] | None = None, source: str = "categories"
+) -> tuple[KeypointSchema, list[str]]:
+    """One COCO category -> its schema, and sentences on everything that was assumed.
+
+    Raises:
+        UserError: a name stands twice, or `sigmas` has the wrong length.
+    """
+    names = [str(name) for name in category.get("keypoints") or ()]
+    if not names:
+        raise UserError(f"{source}: category {category.get('name')!r} lists no keypoints. Cure: add their names to `keypoints`")
+    if sigmas is None:
+        sigmas = category.get("sigmas")
+    if sigmas is not None and len(sigmas) != len(names):
+        raise UserError(f"{source}: {len(sigmas)} sigmas for {len(names)} keypoints. Cure: give one OKS sigma for each of {names}")
+    stored = category.get("schema")
+    schema = KeypointSchema.from_dict(stored) if isinstance(stored, dict) and stored.get("keypoints") == names else known_schema(names)
+    if schema is not None:
+        schema = SCHEMAS[schema.name] if schema == SCHEMAS.get(schema.name) else schema
+        return (schema if sigmas is None else _with_sigmas(schema, sigmas)), []
+    warnings = []
+    skeleton = _skeleton(category.get("skeleton") or [], len(names), source, warnings)
+    pairs = infer_flip_pairs(names) or infer_flip_pairs([plain_name(name) for name in names])
+    shown = ", ".join(f"{names[left]} <-> {names[right]}" for left, right in pairs) or "none: mirrored training would not swap any keypoint"
+    warnings.append(f"{source}: left/right pairs inferred from the names: {shown}")
+    if sigmas is None:
+        warnings.append(
+            f"{source}: nobody measured OKS sigmas for these {len(names)} keypoints; {DEFAULT_SIGMA} is used for each, so OKS and AP "
+            "compare only with numbers made with the same sigmas (give a sigma file, or estimate them from repeated annotations)"
+        )
+    schema = KeypointSchema(
+        name=f"{plain_name(category.get('name') or 'custom') or 'custom'}_{len(names)}",
+        keypoints=tuple(names),
+        skeleton=skeleton,
+        flip_pairs=pairs,
+        sigmas=tuple(float(sigma) for sigma in sigmas or ()),
+    )
+    return schema, warnings
+
+
+def schema_from_categories(categories: list[dict[str, Any]], sigmas: Sequence[float] | None = None) -> KeypointSchema:
+    """The schema of a COCO `categories` list: names, skeleton, left/right pairs from the names, sigmas.
+
+    The 17 COCO names give `COCO_17` itself, the other built-in name lists theirs; other names get `DEFAULT_SIGMA` unless `sigmas`
+    are given.
+
+    Raises:
+        UserError: no category has keypoints, several have different ones, or `sigmas` has the wrong length.
+    """
+    found = keypoint_categories(categories, "categories")
+    if not found:
+        raise UserError("no category lists keypoints. Cure: add `keypoints` (names) and `skeleton` to the category")
+    return schema_from_category(found[0], sigmas)[0]
+
+
+def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, str]:
+    """The schema of a file whose categories list no names: COCO's for 17 keypoints, else numbered names; with the warning to show."""
+    if count == len(COCO_17):
+        return COCO_17, f"{source}: no category lists keypoint names; 17 keypoints are taken as COCO's"
+    names = tuple(f"keypoint_{index + 1}" for index in range(count))
+    warning = f"{source}: no category lists keypoint names; they are called keypoint_1..keypoint_{count}, with no left/right pairs"
+    return KeypointSchema(name=f"custom_{count}", keypoints=names), warning
+
+
+def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
+    """A COCO category for a schema: 1-based skeleton as COCO writes it, and the whole schema under `schema` so that it survives."""
+    return {
+        "id": category_id,
+        "name": "person" if schema.name in SCHEMAS else schema.name.removesuffix(f"_{len(schema)}"),
+        "keypoints": list(schema.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
+        "schema": schema.to_dict(),
+    }
+
+
+def _with_sigmas(schema: KeypointSchema, sigmas: Sequence[float]) -> KeypointSchema:
+    return KeypointSchema.from_dict({**schema.to_dict(), "sigmas": list(sigmas)})
+
+
+def _skeleton(pairs: list[Any], count: int, source: str, warnings: list[str]) -> tuple[tuple[int, int], ...]:
+    """COCO counts from 1; some tools from 0, which shows where an index 0 stands."""
+    try:
+        numbers = [(int(pair[0]), int(pair[1])) for pair in pairs]
+    except (TypeError, ValueError, IndexError, KeyError):
+        warnings.append(f"{source}: the skeleton is not a list of pairs of numbers and is left out: {str(pairs)[:80]}")
+        return ()
+    first = 0 if any(0 in pair for pair in numbers) else 1
+    good = [(a - first, b - first) for a, b in numbers if all(0 <= index - first < count for index in (a, b))]
+    if first == 0:
+        warnings.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
+    if len(good) < len(numbers):
+        warnings.append(
+            f"{source}: {len(numbers) - len(good)} of {len(numbers)} skeleton pairs point outside the {count} keypoints, left out"
+        )
+    return tuple(good)

@@ -1,0 +1,207 @@
+"""A whole data set as columns: Annotations (people with keypoints) and Detections (boxes to estimate poses in).
+
+N people or boxes, M pictures, K keypoints. All coordinates are pixels of the full picture, pixel centres at whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.errors import UserError
+from simplepose.schema import KeypointSchema
+
+PER_PERSON = {"annotation_ids", "image_index", "bbox_xywh", "keypoints", "visibility", "area", "is_crowd", "track_ids", "head_boxes_xyxy"}
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Annotations:
+    """N annotated people in M pictures. Rows are selected with `select`; the pictures always stay, also those without people."""
+
+    schema: KeypointSchema
+    """Which K keypoints."""
+    source: str
+    """The file it came from, for messages."""
+    image_ids: np.ndarray
+    """(M,) int64."""
+    image_paths: tuple[str, ...]
+    """M full paths."""
+    image_sizes_wh: np.ndarray
+    """(M, 2) int32; 0 where unknown."""
+    annotation_ids: np.ndarray
+    """(N,) int64."""
+    image_index: np.ndarray
+    """(N,) int64: the picture of each person, an index into the M pictures."""
+    bbox_xywh: np.ndarray
+    """(N, 4) float32, pixels."""
+    keypoints: np.ndarray
+    """(N, K, 2) float32, pixels of the full picture."""
+    visibility: np.ndarray
+    """(N, K) uint8: 0 not labelled, 1 labelled but hidden, 2 labelled and visible."""
+    area: np.ndarray
+    """(N,) float32, square pixels, the scale of the OKS."""
+    is_crowd: np.ndarray
+    """(N,) bool: a group drawn as one, never trained on and ignored in scoring."""
+    track_ids: np.ndarray | None = None
+    """(N,) int64 identities through a video (-1 where one is missing), or None where nothing is tracked."""
+    category_id: int = 1
+    """Category of the people in the file and in result files."""
+    warnings: tuple[str, ...] = ()
+    """What was repaired or synthesised while reading, with counts."""
+    head_boxes_xyxy: np.ndarray | None = None
+    """(N, 4) float32 boxes of the heads (MPII, PoseTrack), NaN where one is missing, or None."""
+    image_extras: tuple[dict[str, Any], ...] | None = None
+    """What a data set says beside a picture, M dictionaries or None: `crowdIndex` (CrowdPose); `vid_id`, `frame_id`, `is_labeled`,
+    `ignore_regions_x`, `ignore_regions_y` (PoseTrack)."""
+    clip_boxes: bool = True
+    """False where a box is the crop itself (MPII: from centre and scale) and must not be cut at the picture's border."""
+
+    def __post_init__(self) -> None:
+        people, pictures, count = len(self.annotation_ids), len(self.image_ids), len(self.schema)
+        wanted: dict[str, tuple[tuple[int, ...], type]] = {
+            "image_ids": ((pictures,), np.int64),
+            "image_sizes_wh": ((pictures, 2), np.int32),
+            "annotation_ids": ((people,), np.int64),
+            "image_index": ((people,), np.int64),
+            "bbox_xywh": ((people, 4), np.float32),
+            "keypoints": ((people, count, 2), np.float32),
+            "visibility": ((people, count), np.uint8),
+            "area": ((people,), np.float32),
+            "is_crowd": ((people,), np.bool_),
+            "track_ids": ((people,), np.int64),
+            "head_boxes_xyxy": ((people, 4), np.float32),
+        }
+        for name, (shape, dtype) in wanted.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.asarray(value, dtype)
+            array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
+            if array.shape != shape:
+                raise UserError(f"{self.source}: {name} has shape {array.shape}, expected {shape}. Cure: pass one row a person or picture")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if len(self.image_paths) != pictures:
+            raise UserError(f"{self.source}: {len(self.image_paths)} image_paths for {pictures} pictures. Cure: pass one path a picture")
+        if self.image_extras is not None and len(self.image_extras) != pictures:
+            raise UserError(f"{self.source}: {len(self.image_extras)} image_extras for {pictures} pictures. Cure: one dictionary a picture")
+        if people and not (self.image_index.min() >= 0 and self.image_index.max() < pictures):
+            raise UserError(f"{self.source}: image_index is outside 0..{pictures - 1}. Cure: point each person at one of the pictures")
+
+    def __len__(self) -> int:
+        return len(self.annotation_ids)
+
+    def __repr__(self) -> str:
+        arrays = ((f.name, getattr(self, f.name)) for f in fields(self))
+        shapes = ", ".join(f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray))
+        return f"Annotations({self.source!r}, schema={self.schema.name!r}, pictures={len(self.image_ids)}, people={len(self)}, {shapes})"
+
+    @property
+    def keypoint_counts(self) -> np.ndarray:
+        """(N,) int64: labelled keypoints of each person (COCO's `num_keypoints`)."""
+        return (self.visibility > 0).sum(1)
+
+    @property
+    def person_sizes_wh(self) -> np.ndarray:
+        """(N, 2) int32: the size of each person's picture; 0 where unknown."""
+        return self.image_sizes_wh[self.image_index]
+
+    def select(self, rows: np.ndarray) -> Annotations:
+        """The people of a boolean mask (N,) or of indices, in their order; pictures are kept."""
+        rows = np.asarray(rows)
+        rows = rows.astype(np.int64) if rows.size == 0 and rows.dtype != np.bool_ else rows
+        return replace(self, **{name: getattr(self, name)[rows] for name in PER_PERSON if getattr(self, name) is not None})
+
+    def select_images(self, rows: np.ndarray) -> Annotations:
+        """The pictures of a boolean mask (M,) or of indices, with their people."""
+        kept = np.arange(len(self.image_ids))[np.asarray(rows)]
+        place = np.full(len(self.image_ids), -1)
+        place[kept] = np.arange(len(kept))
+        people = self.select(place[self.image_index] >= 0)
+        return replace(
+            people,
+            image_ids=self.image_ids[kept],
+            image_paths=tuple(self.image_paths[index] for index in kept),
+            image_sizes_wh=self.image_sizes_wh[kept],
+            image_index=place[people.image_index],
+            image_extras=None if self.image_extras is None else tuple(self.image_extras[index] for index in kept),
+        )
+
+    def clipped_bbox_xywh(self) -> np.ndarray:
+        """(N, 4) float32 boxes as both references train on them: cut to the picture, one pixel smaller than annotated.
+
+        x1 = max(0, x); x2 = min(W - 1, x1 + max(0, w - 1)), the same for y; a box cut at the left keeps its width (their quirk).
+        Where a picture's size is unknown or `clip_boxes` is False the box stays as it is. A side may come out zero or negative.
+        """
+        if not self.clip_boxes:
+            return self.bbox_xywh
+        box = self.bbox_xywh.astype(np.float64)
+        top_left = np.maximum(box[:, :2], 0)
+        bottom_right = np.minimum(self.person_sizes_wh - 1, top_left + np.maximum(box[:, 2:] - 1, 0))
+        clipped = np.concatenate([top_left, bottom_right - top_left], axis=1)
+        known = (self.person_sizes_wh > 0).all(1)
+        return np.where(known[:, None], clipped, box).astype(np.float32)
+
+    def trainable(self) -> Annotations:
+        """The people both references train on, with their clipped boxes.
+
+        Kept: no crowd, at least one labelled keypoint, positive area, and a clipped box with positive sides.
+        """
+        boxes = self.clipped_bbox_xywh()
+        kept = ~self.is_crowd & (self.keypoint_counts > 0) & (self.area > 0) & (boxes[:, 2:] > 0).all(1)
+        return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Detections:
+    """D boxes of people in the pictures of an `Annotations`."""
+
+    image_index: np.ndarray
+    """(D,) int64: index into the pictures of the annotations."""
+    boxes_xyxy: np.ndarray
+    """(D, 4) float32, pixels, not cut to the picture."""
+    scores: np.ndarray
+    """(D,) float32."""
+    source: str
+    """The file, or `ground truth`: printed beside every AP."""
+    warnings: tuple[str, ...] = ()
+    """What was left out, with counts."""
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        for name, shape, dtype in (
+            ("image_index", (count,), np.int64),
+            ("boxes_xyxy", (count, 4), np.float32),
+            ("scores", (count,), np.float32),
+        ):
+            array = np.asarray(getattr(self, name), dtype)
+            array = array.reshape(shape) if not array.size else array.view()
+            if array.shape != shape:
+                raise UserError(f"{self.source}: {name} has shape {array.shape}, expected {shape}. Cure: pass one row a box")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        return f"Detections({self.source!r}, boxes={len(self)}, pictures={len(np.unique(self.image_index))})"
+
+    def select(self, rows: np.ndarray) -> Detections:
+        """The boxes of a boolean mask (D,) or of indices."""
+        return replace(self, image_index=self.image_index[rows], boxes_xyxy=self.boxes_xyxy[rows], scores=self.scores[rows])
+
+    @property
+    def bbox_xywh(self) -> np.ndarray:
+        """(D, 4) left, top, width, height."""
+        return xyxy_to_xywh(self.boxes_xyxy)
+
+
+def ground_truth_boxes(annotations: Annotations) -> Detections:
+    """The annotated people as boxes with score 1: the references' use of ground-truth boxes at test time (clipped, no crowd)."""
+    people = annotations.trainable()
+    boxes = xywh_to_xyxy(people.bbox_xywh.astype(np.float64))
+    return Detections(image_index=people.image_index, boxes_xyxy=boxes, scores=np.ones(len(people)), source="ground truth")
