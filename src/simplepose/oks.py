@@ -28,7 +28,7 @@ def check_sigmas(sigmas: Sequence[float] | np.ndarray, keypoint_count: int) -> n
     array = np.asarray(sigmas, np.float64)
     if array.shape != (keypoint_count,):
         raise UserError(
-            f"there are {keypoint_count} keypoints but {array.size} OKS sigmas. Cure: give one sigma for each keypoint, from the same schema"
+            f"there are {keypoint_count} keypoints but {array.size} OKS sigmas. Cure: give one for each keypoint, from the same schema"
         )
     if not (np.isfinite(array) & (array > 0)).all():
         raise UserError(f"OKS sigmas must be positive numbers, got {array.tolist()}. Cure: correct the schema's sigmas")
@@ -75,8 +75,8 @@ def oks_nms(
 ) -> np.ndarray:
     """Greedy suppression of one picture's duplicates: a pose goes when its OKS with a better kept one exceeds `threshold`.
 
-    The form of Microsoft's reference: `e = d^2 / (2 sigma)^2 / ((a1 + a2) / 2 + eps) / 2`, the area is that of the padded aspect-fixed crop, and
-    every keypoint counts whatever its score. Of two equal scores the earlier pose wins.
+    The form of Microsoft's reference: `e = d^2 / (2 sigma)^2 / ((a1 + a2) / 2 + eps) / 2`, the area is that of the padded
+    aspect-fixed crop, and every keypoint counts whatever its score. Of two equal scores the earlier pose wins.
 
     Args:
         keypoints: (N, K, 2) x, y in pixels.
