@@ -1,4 +1,4 @@
-"""Heads: skin, hair or cap, eyes, brows, mouth, nose and ears, painted on an ellipsoid so that every turn of the head shows the right ones."""
+"""Heads: skin, hair or cap, eyes, brows, mouth, nose and ears, painted on an ellipsoid so that any turn of the head is right."""
 
 from __future__ import annotations
 

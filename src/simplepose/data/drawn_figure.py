@@ -216,7 +216,8 @@ def visible_keypoints(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (17, 2) in pixels and their COCO visibility (17,), read off the finished canvas.
 
-    2: the pixel belongs to a part of this person that shows the joint; 1: hidden by something, somebody or the own body; 0: outside the picture.
+    2: the pixel belongs to a part of this person that shows the joint; 1: hidden by something, somebody or the own body; 0: outside
+    the picture.
     """
     points = place(figure, foot_xy, scale)
     height, width = canvas.owner.shape
