@@ -1,0 +1,234 @@
+"""Where people come from: the choices behind `--boxes`, each a plain function or small object that gives People."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from simplepose.atomic import read_json
+from simplepose.boxes import xywh_to_xyxy
+from simplepose.detect_onnx import PersonDetector
+from simplepose.errors import UserError, need
+from simplepose.images import PICTURE_ENDINGS
+from simplepose.motion import MotionDetector
+from simplepose.structures import Frame, People
+
+__all__ = [
+    "BoxFile",
+    "Detector",
+    "MotionDetector",
+    "PeopleSource",
+    "PersonDetector",
+    "TransformersDetector",
+    "people_in",
+    "people_source",
+    "whole",
+]
+
+CHOICES = (
+    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation "
+    "file (FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one person)"
+)
+
+
+class Detector(Protocol):
+    """Finds people in a picture."""
+
+    def __call__(self, image: np.ndarray) -> People:
+        """(H, W, 3) uint8 RGB -> People."""
+        ...
+
+
+class PeopleSource(Protocol):
+    """Knows the people of a frame, perhaps without looking at it."""
+
+    def people(self, frame: Frame) -> People:
+        """Frame -> People."""
+        ...
+
+
+def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
+    """Asks a source that knows frames (`source.people(frame)`), or a detector that looks at pictures (`source(image)`)."""
+    return source.people(frame) if hasattr(source, "people") else source(frame.image)
+
+
+def whole(image: np.ndarray) -> People:
+    """One person who fills the picture: only where the user says so."""
+    height, width = image.shape[:2]
+    return People(np.array([[0, 0, width, height]]), np.ones(1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxFile:
+    """Boxes read from a file, looked up by picture."""
+
+    path: str
+    by_id: dict[int, People] = field(repr=False)
+    """People of each image id."""
+    id_of_name: dict[str, int] = field(default_factory=dict, repr=False)
+    """Image id of each file name, where the file says so."""
+
+    def people(self, frame: Frame) -> People:
+        """By file name where the file lists names, else by the number in a picture's name (COCO's rule), else by the frame's index.
+
+        A picture that the file does not mention has nobody.
+        """
+        path = Path(frame.source)
+        picture = path.suffix.lower() in PICTURE_ENDINGS
+        digits = re.findall(r"\d+", path.stem)
+        if picture and self.id_of_name:
+            return self.by_id.get(self.id_of_name.get(path.name, -1), People.empty())
+        return self.by_id.get(int(digits[-1]) if picture and digits else frame.index, People.empty())
+
+
+def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score_threshold: float = 0.0, category_id: int = 1) -> BoxFile:
+    """Boxes of a COCO detection file (a list of boxes with scores) or of an annotation file (ground truth, score 1).
+
+    Args:
+        path: the JSON file.
+        annotations: a COCO file whose `images` name the pictures of a detection file.
+        score_threshold: detections must be above it; every score counts at 0.
+        category_id: only boxes of this category, or without any.
+
+    Raises:
+        UserError: neither kind of file, or a box that is no box.
+    """
+    content = read_json(path)
+    images = content.get("images", []) if isinstance(content, dict) else read_json(annotations).get("images", []) if annotations else []
+    rows = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "image_id" in row and "bbox" in row for row in rows):
+        raise UserError(f"{path} is neither a detection nor an annotation file. Cure: give COCO JSON whose rows have image_id and bbox")
+    found: dict[int, list[tuple[list[float], float]]] = {}
+    for index, row in enumerate(rows):
+        score = float(row.get("score", 1.0))
+        if row.get("category_id", category_id) != category_id or row.get("iscrowd") or score <= score_threshold:
+            continue
+        box = row["bbox"]
+        if len(box) != 4 or not np.isfinite(box).all():
+            raise UserError(f"{path}: row {index} has the bbox {box}. Cure: give x, y, width, height as finite numbers")
+        if box[2] > 0 and box[3] > 0:
+            found.setdefault(int(row["image_id"]), []).append((box, score))
+    by_id = {
+        image_id: People(xywh_to_xyxy(np.array([box for box, _ in entries])), np.array([score for _, score in entries]))
+        for image_id, entries in found.items()
+    }
+    names = {Path(image["file_name"]).name: int(image["id"]) for image in images if image.get("file_name")}
+    return BoxFile(path=str(path), by_id=by_id, id_of_name=names)
+
+
+class TransformersDetector:
+    """RT-DETR, DETR and their like through Hugging Face transformers.
+
+    Args:
+        name: a local folder, or a hub id; the hub is asked only for an id that is not a folder.
+        score_threshold: boxes below it are dropped.
+        device: torch device, `auto` takes the best there is.
+
+    Raises:
+        UserError: transformers is not installed, the model cannot be found or fetched, or knows no class `person`.
+    """
+
+    def __init__(self, name: str, *, score_threshold: float = 0.3, device: str = "auto") -> None:
+        try:
+            import transformers
+        except ImportError as error:
+            raise need("transformers", "transformers", "a Hugging Face detector") from error
+        from simplepose.device import choose_device
+
+        local = Path(name).is_dir()
+        try:
+            self.processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=local)
+            model = transformers.AutoModelForObjectDetection.from_pretrained(name, local_files_only=local)
+        except (OSError, ValueError) as error:
+            cure = (
+                "give a folder with config.json, preprocessor_config.json and weights"
+                if local
+                else "connect to the network, or download the model on another machine and give its folder"
+            )
+            raise UserError(f"cannot load the detector {name!r}: {str(error).splitlines()[0]}. Cure: {cure}") from error
+        labels = {index: str(label).lower() for index, label in model.config.id2label.items()}
+        people = [index for index, label in labels.items() if label == "person"]
+        if not people:
+            found = ", ".join(sorted(labels.values())[:8])
+            raise UserError(f"the detector {name!r} has no class 'person' but {found}. Cure: use one that finds people")
+        self.name, self.score_threshold, self.person_class = name, score_threshold, int(people[0])
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+
+    def __call__(self, image: np.ndarray) -> People:
+        """(H, W, 3) uint8 RGB -> People, best score first."""
+        return self.detect_batch([image])[0]
+
+    def detect_batch(self, images: Sequence[np.ndarray]) -> list[People]:
+        """Several pictures in one call of the network."""
+        import torch
+
+        if not images:
+            return []
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        with torch.inference_mode():
+            outputs = self.model(**inputs)
+        results = self.processor.post_process_object_detection(
+            outputs, threshold=self.score_threshold, target_sizes=[image.shape[:2] for image in images]
+        )
+        return [self._people(result, image) for result, image in zip(results, images, strict=True)]
+
+    def _people(self, result: dict[str, Any], image: np.ndarray) -> People:
+        """One picture's people, cut to the picture."""
+        person = (result["labels"] == self.person_class).cpu().numpy()
+        scores = result["scores"].float().cpu().numpy()[person]
+        boxes = np.clip(result["boxes"].float().cpu().numpy()[person], 0, [image.shape[1], image.shape[0]] * 2)
+        order = [index for index in np.argsort(-scores, kind="stable") if (boxes[index, 2:] > boxes[index, :2]).all()]
+        return People(boxes[order].reshape(-1, 4), scores[order])
+
+
+def people_source(
+    boxes: str | Path | None,
+    *,
+    annotations: str | Path | None = None,
+    score_threshold: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    cut_border: bool = False,
+) -> Detector | PeopleSource:
+    """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id asked for by `hf:`.
+
+    Args:
+        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
+        annotations: COCO file: the boxes of `gt`, and the picture names of a detection file.
+        score_threshold: of detectors (.3 where None) and of detection files (0 where None).
+        device: of the transformers detector.
+        threads: processor threads of an ONNX detector's call.
+        cut_border: see `PersonDetector`.
+
+    Raises:
+        UserError: no choice, an unknown one, or the chosen source cannot be opened.
+    """
+    if not boxes:
+        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+    text = str(boxes)
+    words: dict[str, Callable[[], Detector | PeopleSource]] = {"whole": lambda: whole, "motion": MotionDetector}
+    if text in words:
+        return words[text]()
+    if text == "gt":
+        if annotations is None:
+            raise UserError("--boxes gt needs the annotations. Cure: add --annotations FILE.json")
+        return read_boxes(annotations)
+    threshold = 0.3 if score_threshold is None else score_threshold
+    if text.startswith("hf:"):
+        return TransformersDetector(text[3:], score_threshold=threshold, device=device)
+    path = Path(text)
+    if (path / "config.json").is_file():
+        return TransformersDetector(text, score_threshold=threshold, device=device)
+    if not path.exists():
+        raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
+    if path.suffix.lower() == ".onnx":
+        return PersonDetector(path, score_threshold=threshold, threads=threads, cut_border=cut_border)
+    if path.suffix.lower() == ".json":
+        return read_boxes(path, annotations=annotations, score_threshold=score_threshold or 0.0)
+    raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")
