@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class ModelConfig:
 
     depth: int = 50
     """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
-    stride_style: str = "3x3"
+    stride_style: Literal["3x3", "1x1"] = "3x3"
     """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
     deconv_layers: int = 3
     """Number of deconvolutions: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth."""
@@ -39,7 +40,7 @@ class ModelConfig:
     """Share of the newest batch in the running statistics: .1 in PyTorch and Microsoft's code, .01 in the seed."""
     batch_norm_eps: float = 1e-5
     """Added to the variance: 1e-5 in PyTorch; the seed writes 1e-9, which TensorFlow's fused kernel raises to 1.001e-5."""
-    initialisation: str = "ms"
+    initialisation: Literal["ms", "tf", "torch"] = "ms"
     """Whose first values: ms (Kaiming trunk, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
     init: str = ""
     """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); empty to start from the first values."""
