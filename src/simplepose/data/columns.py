@@ -201,7 +201,11 @@ class Detections:
 
 
 def ground_truth_boxes(annotations: Annotations) -> Detections:
-    """The annotated people as boxes with score 1: the references' use of ground-truth boxes at test time (clipped, no crowd)."""
-    people = annotations.trainable()
+    """The annotated people as boxes with score 1, exactly as annotated (training clips its boxes, testing does not).
+
+    Left out: crowds, people without a labelled keypoint, boxes without positive width and height.
+    """
+    kept = ~annotations.is_crowd & (annotations.keypoint_counts > 0) & (annotations.bbox_xywh[:, 2:] > 0).all(1)
+    people = annotations.select(kept)
     boxes = xywh_to_xyxy(people.bbox_xywh.astype(np.float64))
     return Detections(image_index=people.image_index, boxes_xyxy=boxes, scores=np.ones(len(people)), source="ground truth")

@@ -1,0 +1,174 @@
+"""Weights that know what they are: safetensors files that carry skeleton, preprocessing, codec, configuration and score.
+
+`best.safetensors` and `last.safetensors` hold a network; what only training needs (optimiser, random states) lies beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from simplepose import __version__
+from simplepose.atomic import atomic_path
+from simplepose.errors import UserError
+from simplepose.heatmaps import CodecConfig
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet, build_network
+from simplepose.pixels import PixelConfig
+from simplepose.schema import KeypointSchema
+from simplepose.settings import build
+
+METADATA_KEY = "simplepose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What must be known to use a network: it travels inside every weight file."""
+
+    preset: str
+    """Name of the preset it was trained with."""
+    schema: KeypointSchema
+    """Its keypoints."""
+    input_size_wh: tuple[int, int]
+    """Width and height of its input."""
+    pixels: PixelConfig = PixelConfig()
+    """Channel order and normalisation."""
+    codec: CodecConfig = CodecConfig()
+    """How its heatmaps are read."""
+    model: ModelConfig | None = None
+    """Its architecture; None for a network that only exists as ONNX."""
+    score: dict[str, Any] = field(default_factory=dict)
+    """AP and where it was measured."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Score calibration fitted on held-out data; empty where scores are raw."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole configuration of the run, for the record."""
+
+    def to_json(self) -> str:
+        """One JSON object, the inverse of `from_json`."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["schema"] = self.schema.to_dict()
+        values["version"] = __version__
+        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelSpec:
+        """Reads `to_json`; `source` names the file in messages."""
+        try:
+            values = orjson.loads(text)
+            return cls(
+                preset=values["preset"],
+                schema=KeypointSchema.from_dict(values["schema"]),
+                input_size_wh=tuple(values["input_size_wh"]),
+                pixels=build(PixelConfig, values["pixels"], source),
+                codec=build(CodecConfig, values["codec"], source),
+                model=build(ModelConfig, values["model"], source) if values.get("model") else None,
+                score=values.get("score", {}),
+                calibration=values.get("calibration", {}),
+                config=values.get("config", {}),
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network and what it is."""
+
+    network: PoseResNet
+    spec: ModelSpec
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weight file that a run folder, a checkpoint folder or a file name means.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for candidate in (path / "checkpoints" / "best.safetensors", path / "checkpoints" / "last.safetensors", path / "best.safetensors"):
+            if candidate.exists():
+                return candidate
+        raise UserError(f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file")
+    if not path.exists():
+        raise UserError(f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file")
+    return path
+
+
+def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:
+    """Writes weights and spec atomically as safetensors."""
+    tensors = {name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
+        except SafetensorError as error:  # the library's wrapper of an I/O error
+            raise OSError(str(error)) from error
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], ModelSpec]:
+    """Reads the tensors and the spec of one of our safetensors files.
+
+    Raises:
+        UserError: no such file, cut short, or safetensors of another program.
+    """
+    path = find_weights(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import") from error
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET")
+    return tensors, ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Loads a network for use (evaluation mode).
+
+    Args:
+        path: run folder or .safetensors file.
+        device: where it should live.
+    """
+    tensors, spec = read_checkpoint(path)
+    if spec.model is None:
+        raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
+    network = build_network(spec.model, len(spec.schema))
+    load_tensors(network, tensors, str(path))
+    return LoadedModel(network.to(device).eval(), spec)
+
+
+def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Copies tensors into a network of exactly that shape.
+
+    Raises:
+        UserError: lists the missing, surplus and differently shaped ones.
+    """
+    own = network.state_dict()
+    problems = [f"missing {name}" for name in own if name not in tensors]
+    problems += [f"surplus {name}" for name in tensors if name not in own]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in tensors and own[name].shape != tensors[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise UserError(f"{source} does not fit the network: {'; '.join(problems[:4])}{more}. Cure: use the preset it was trained with")
+    network.load_state_dict(tensors)
+
+
+def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None:
+    """Refuses to score or continue a network on data with other keypoints."""
+    if spec.schema.keypoints != schema.keypoints:
+        raise UserError(
+            f"{source} estimates {len(spec.schema)} keypoints ({spec.schema.name}), the data has {len(schema)} ({schema.name}). "
+            "Cure: use weights and annotations with the same keypoints"
+        )

@@ -1,0 +1,186 @@
+"""PoseEstimator: picture and boxes in, Poses out. Torch or ONNX Runtime behind one call.
+
+    estimator = PoseEstimator.from_checkpoint("runs/NAME")
+    poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from simplepose import geometry
+from simplepose.boxes import validate_xyxy
+from simplepose.checkpoints import ModelSpec, find_weights, load_model
+from simplepose.device import autocast, choose_device, resolve_precision
+from simplepose.errors import UserError
+from simplepose.heatmaps import CodecConfig, decode, flip_average, flip_inputs
+from simplepose.oks import rescore
+from simplepose.pixels import PixelConfig, normalise
+from simplepose.schema import KeypointSchema
+from simplepose.structures import People, Poses
+
+
+class PoseEstimator:
+    """A network with all that is needed to use it."""
+
+    def __init__(
+        self,
+        network: Callable[[torch.Tensor], Any],
+        spec: ModelSpec,
+        *,
+        device: torch.device | str = "cpu",
+        flip_test: bool = True,
+        precision: str = "fp32",
+        batch_size: int = 64,
+        keypoint_threshold: float = 0.2,
+    ) -> None:
+        """Wraps a network.
+
+        Args:
+            network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in evaluation mode on `device`, or an OnnxNetwork.
+            spec: its schema, input size, preprocessing and codec.
+            device: where pixels are sent.
+            flip_test: average with the mirrored crop (twice the work, about +1 AP).
+            precision: `fp32`, `bf16`, `fp16`.
+            batch_size: crops that go through the network together.
+            keypoint_threshold: keypoints above it count in the person's score.
+        """
+        self.network, self.spec, self.device = network, spec, torch.device(device)
+        self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
+        self.keypoint_threshold = keypoint_threshold
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        flip_test: bool = True,
+        precision: str = "fp32",
+        batch_size: int = 64,
+        pixels: PixelConfig | None = None,
+        codec: CodecConfig | None = None,
+        threads: int = 0,
+    ) -> PoseEstimator:
+        """Opens a run folder, a .safetensors file or an .onnx file.
+
+        Args:
+            path: the weights.
+            device: `auto`, `cpu`, ... (an ONNX file chooses its own provider).
+            flip_test: see the class.
+            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            batch_size: crops a call of the network.
+            pixels: overrides the preprocessing of the file.
+            codec: overrides the decoding of the file.
+            threads: threads of ONNX Runtime; 0 lets it choose.
+
+        Raises:
+            UserError: the file is missing, damaged or no pose network.
+        """
+        weights = find_weights(path)
+        if weights.suffix == ".onnx":
+            from simplepose.onnx_network import OnnxNetwork
+
+            onnx_network = OnnxNetwork(weights, threads)
+            network, spec, chosen, precision = onnx_network, onnx_network.spec(), torch.device("cpu"), "fp32"
+        elif weights.suffix == ".safetensors":
+            chosen = choose_device(device)
+            network, spec = (lambda loaded: (loaded.network, loaded.spec))(load_model(weights, chosen))
+            network = network.to(memory_format=torch.channels_last)
+            precision = resolve_precision(precision, chosen)
+        else:
+            raise UserError(f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET")
+        spec = replace(spec, pixels=pixels or spec.pixels, codec=codec or spec.codec)
+        return cls(network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size)
+
+    @property
+    def schema(self) -> KeypointSchema:
+        """The keypoints it estimates."""
+        return self.spec.schema
+
+    @property
+    def input_size_wh(self) -> tuple[int, int]:
+        """Size of the crops the network sees."""
+        return self.spec.input_size_wh
+
+    def __call__(self, image: np.ndarray, boxes_xyxy: Any, scores: Any = None) -> Poses:
+        """Estimates everybody in one picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes_xyxy: (N, 4) boxes in its pixels; none gives empty Poses.
+            scores: (N,) scores of the boxes, 1 by default.
+        """
+        boxes = validate_xyxy(np.asarray(boxes_xyxy), "boxes_xyxy")
+        people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
+        return self.estimate_batch([image], [people])[0]
+
+    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People]) -> list[Poses]:
+        """Estimates several pictures; crops of all of them fill the batches.
+
+        Args:
+            images: pictures, (H, W, 3) uint8 RGB each.
+            people: the boxes in each of them.
+
+        Returns:
+            Poses for each picture; `scores` are box score x mean keypoint score above the threshold.
+        """
+        cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
+        crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
+        to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
+        keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
+        poses, first = [], 0
+        for one in people:
+            rows = slice(first, first := first + len(one))
+            scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
+            poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
+        return poses
+
+    def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UserError(f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: read it with simplepose.read_image")
+        centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
+        to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
+        width, height = self.input_size_wh
+        crops = np.empty((len(to_crop), height, width, 3), np.uint8)
+        for crop, affine in zip(crops, to_crop, strict=True):
+            crop[:] = geometry.warp_crop(image, affine, self.input_size_wh)
+        return crops, to_crop
+
+    def estimate_crops(self, crops: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Network, decoding and way back for any number of crops, `batch_size` at a time.
+
+        Args:
+            crops: (N, H_in, W_in, 3) uint8 RGB.
+            to_crop: (N, 2, 3) affines they were cut with.
+
+        Returns:
+            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32.
+        """
+        count = len(self.schema)
+        keypoints, scores = np.zeros((len(crops), count, 2)), np.zeros((len(crops), count), np.float32)
+        for first in range(0, len(crops), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            heatmaps = self.heatmaps(crops[rows])
+            keypoints[rows], scores[rows] = decode(heatmaps, self.spec.codec, self.input_size_wh)
+        return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
+
+    @torch.inference_mode()
+    def heatmaps(self, crops: np.ndarray) -> Any:
+        """(B, H_in, W_in, 3) uint8 RGB -> (B, K, H', W') heatmaps, averaged with the mirrored crops if `flip_test`."""
+        raw = torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels-last in memory
+        pixels = normalise(raw, self.spec.pixels)
+        with autocast(self.device, self.precision):
+            plain = self.network(pixels)
+            if not self.flip_test:
+                return plain
+            stride = pixels.shape[-1] // plain.shape[-1]
+            mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride))
+        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec)

@@ -1,0 +1,213 @@
+"""The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> COCO results -> the ten numbers.
+
+Each picture is decoded once, its crops wait in bounded queues, and nothing after the network loops over people.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from simplepose import geometry
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.errors import UserError
+from simplepose.estimator import PoseEstimator
+from simplepose.evaluation.coco import coco_results
+from simplepose.images import read_image
+from simplepose.oks import oks_nms_batch, rescore
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How a network is tested."""
+
+    flip_test: bool = True
+    """Average with the mirrored crop."""
+    batch_size: int = 64
+    """Crops that go through the network together; crops of many pictures share a batch."""
+    keypoint_threshold: float = 0.2
+    """Keypoints above it count in the person's score."""
+    oks_nms_threshold: float = 0.9
+    """Of two poses more alike than this the weaker one goes; 1 switches the suppression off."""
+    best_per_picture: int = 20
+    """Poses a picture that are written, as many as COCO counts; 0 writes all."""
+    visibility_column: Literal["score", "one"] = "score"
+    """Third number of each keypoint in the results: its score (ms) or 1 (tf)."""
+    score_decimals: int | None = None
+    """Decimals of the scores in the results: 4 in tf, unrounded in ms."""
+    coordinate_decimals: int | None = None
+    """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
+    workers: int = 2
+    """Threads that read and cut pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Poses of D boxes, before anything is suppressed."""
+
+    image_index: np.ndarray
+    """(D,) pictures."""
+    keypoints: np.ndarray
+    """(D, K, 2) float32 in picture pixels."""
+    keypoint_scores: np.ndarray
+    """(D, K) float32."""
+    box_scores: np.ndarray
+    """(D,)."""
+    areas: np.ndarray
+    """(D,) area of the padded crop in picture pixels: the references' OKS-NMS uses it."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Pictures that could not be read and were skipped: path -> reason."""
+
+
+def estimate_boxes(
+    estimator: PoseEstimator,
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    workers: int = 2,
+    skip_broken: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Estimates:
+    """Runs the network on every box.
+
+    Args:
+        estimator: the network.
+        annotations: knows the pictures.
+        detections: the boxes.
+        workers: reading threads.
+        skip_broken: go on without pictures that cannot be read.
+        progress: called with (boxes done, boxes in all).
+
+    Returns:
+        One estimate a box, grouped by picture; never more than a few batches of crops or heatmaps are held.
+    """
+    order = np.argsort(detections.image_index, kind="stable")
+    pictures, starts = np.unique(detections.image_index[order], return_index=True)
+    groups = np.split(order, starts[1:]) if len(order) else []
+    broken: dict[str, str] = {}
+
+    def cut(picture: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        path = annotations.image_paths[picture]
+        try:
+            crops, to_crop = estimator.cut(read_image(path), detections.boxes_xyxy[rows])
+        except UserError as error:
+            if not skip_broken:
+                raise
+            broken[path] = str(error)
+            return rows[:0], np.zeros((0, *estimator.input_size_wh[::-1], 3), np.uint8), np.zeros((0, 2, 3))
+        return rows, crops, to_crop
+
+    def waiting(pool: ThreadPoolExecutor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        ahead: deque[Future[Any]] = deque()
+        for picture, rows in zip(pictures, groups, strict=True):
+            ahead.append(pool.submit(cut, int(picture), rows))
+            if len(ahead) > 2 * workers + 2:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+    count = len(estimator.schema)
+    keypoints, scores = np.zeros((len(order), count, 2), np.float32), np.zeros((len(order), count), np.float32)
+    done_rows: list[np.ndarray] = []
+    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    done = 0
+
+    def flush() -> None:
+        nonlocal done
+        rows, crops, to_crop = (np.concatenate(parts) for parts in zip(*held, strict=True))
+        keypoints[rows], scores[rows] = estimator.estimate_crops(crops, to_crop)
+        done_rows.append(rows)
+        done += len(rows)
+        held.clear()
+        if progress is not None:
+            progress(done, len(order))
+
+    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="reader") as pool:
+        try:
+            for item in waiting(pool):
+                held.append(item)
+                if sum(len(rows) for rows, _, _ in held) >= estimator.batch_size:
+                    flush()
+            if held:
+                flush()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    rows = np.concatenate(done_rows) if done_rows else np.zeros(0, np.int64)
+    _, sizes = geometry.fit_boxes(detections.boxes_xyxy[rows], estimator.input_size_wh)
+    return Estimates(
+        detections.image_index[rows], keypoints[rows], scores[rows], detections.scores[rows], sizes.prod(1), broken
+    )  # fmt: skip
+
+
+def suppress_and_write(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> list[dict[str, Any]]:
+    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows."""
+    scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
+    kept = np.ones(len(scores), bool)
+    if config.oks_nms_threshold < 1:
+        kept = oks_nms_batch(
+            estimates.image_index, estimates.keypoints, scores, estimates.areas, annotations.schema.sigmas, config.oks_nms_threshold
+        )
+    rows = np.flatnonzero(kept)
+    rows = rows[np.lexsort((-scores[rows], estimates.image_index[rows]))]  # by picture, best first; stable
+    if config.best_per_picture:
+        image_index = estimates.image_index[rows]
+        rank = np.arange(len(rows)) - np.searchsorted(image_index, image_index, side="left")
+        rows = rows[rank < config.best_per_picture]
+    return coco_results(
+        annotations.image_ids[estimates.image_index[rows]],
+        estimates.keypoints[rows],
+        estimates.keypoint_scores[rows],
+        scores[rows],
+        category_id=annotations.category_id,
+        visibility_column=config.visibility_column,
+        score_decimals=config.score_decimals,
+        coordinate_decimals=config.coordinate_decimals,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The outcome of one test."""
+
+    metrics: dict[str, float]
+    """AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL in 0..1."""
+    results: list[dict[str, Any]]
+    """COCO result rows."""
+    seconds: float
+    """Wall-clock time, scoring included."""
+    people: int
+    """Boxes that were estimated."""
+    pictures: int
+    """Pictures of the ground truth."""
+    broken: dict[str, str]
+    """Pictures that were skipped."""
+
+
+def evaluate_network(
+    estimator: PoseEstimator,
+    annotations: Annotations,
+    detections: Detections,
+    config: EvaluateConfig,
+    *,
+    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco",
+    skip_broken: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The whole COCO keypoint test of one network; arguments as `estimate_boxes`."""
+    from simplepose.evaluation.coco import evaluate_coco
+
+    began = time.monotonic()
+    estimates = estimate_boxes(
+        estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
+    )  # fmt: skip
+    results = suppress_and_write(estimates, annotations, config)
+    metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    return Evaluation(
+        metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken
+    )  # fmt: skip
