@@ -118,16 +118,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], ModelSpe
     Raises:
         UserError: no such file, cut short, or safetensors of another program.
     """
+    spec, path = read_spec(path), find_weights(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118 (not a dict)
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """The spec alone, without reading the tensors."""
     path = find_weights(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import") from error
     if METADATA_KEY not in metadata:
         raise UserError(f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET")
-    return tensors, ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+    return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:

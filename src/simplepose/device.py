@@ -98,8 +98,13 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The random states that exact resume needs: Python, numpy, torch, the device."""
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state(legacy=False), "torch": torch.get_rng_state()}
+    """The random states that exact resume needs (Python, numpy, torch, the device), of types that `torch.load` accepts without pickles."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
     if device.type != "cpu":
         state["device"] = getattr(torch, device.type).get_rng_state()
     return state
@@ -107,8 +112,10 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     """The inverse of `random_state`."""
-    random.setstate(tuple(tuple(part) if isinstance(part, list) else part for part in state["python"]))
-    np.random.set_state(state["numpy"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if device.type != "cpu" and "device" in state:
         getattr(torch, device.type).set_rng_state(state["device"])

@@ -22,6 +22,39 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class Progress:
+    """A progress line for work of known length: `with Progress("evaluating", "boxes") as progress: progress(done, total)`.
+
+    Redrawn in place on a terminal; elsewhere one line about every 30 seconds.
+    """
+
+    def __init__(self, doing: str, things: str) -> None:
+        """`doing` is the verb, `things` what is counted."""
+        self.doing, self.things = doing, things
+        self._began = time.monotonic()
+        self._shown = self._began if not sys.stderr.isatty() else 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows the count, the rate and the time left."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if now - self._shown < (0.2 if terminal else 30):
+            return
+        self._shown = now
+        pace = done / max(now - self._began, 1e-9)
+        left = format_seconds((total - done) / pace) if pace else "-"
+        line = f"{self.doing} {done:,}/{total:,} {self.things}  {pace:.1f}/s  left {left}"
+        sys.stderr.write(f"\r\x1b[K{line}" if terminal else line + "\n")
+        sys.stderr.flush()
+
+
 class Journal:
     """Writes the records of one run. Lines are whole: each is written and flushed at once."""
 

@@ -1,0 +1,120 @@
+"""`simplepose evaluate WEIGHTS --boxes gt|FILE`: the COCO keypoint test."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from simplepose.atomic import write_json
+from simplepose.checkpoints import require_schema
+from simplepose.data.annotations import read_coco
+from simplepose.data.source import DataConfig, read_boxes, read_split
+from simplepose.errors import UserError
+from simplepose.estimator import PoseEstimator
+from simplepose.evaluation.coco import table_row
+from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network
+from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
+from simplepose.settings import build
+from simplepose.training.journal import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Scores a network on annotated pictures."""
+
+    weights: Annotated[str, tyro.conf.Positional]
+    """Run folder, .safetensors file or .onnx file."""
+    annotations: str = ""
+    """COCO-keypoints JSON to score against; by default the validation split below --data.root."""
+    images: str = ""
+    """Folder of its pictures."""
+    boxes: str = "gt"
+    """Where people are: gt, detections (the layout's file) or the path of a detection file."""
+    output: str = ""
+    """Folder for predictions.json (COCO results) and metrics.json."""
+    overwrite: bool = False
+    """Replace results that are already in the output folder."""
+    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    """Which implementation scores; their numbers are equal."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The data layout, in place of --annotations and --images."""
+    channel_order: Literal["file", "rgb", "bgr"] = "file"
+    """Channels the network expects: as the weight file says, or this (for ONNX files that say nothing: RGB)."""
+    mean: tuple[float, float, float] | None = None
+    """Mean in units of 0..255, in place of the weight file's (ONNX files that say nothing: ImageNet's)."""
+    std: tuple[float, float, float] | None = None
+    """Deviation in units of 0..255, in place of the weight file's."""
+    evaluate: tyro.conf.OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
+    """The test; a trained run's own settings are the defaults."""
+
+
+def main(argv: list[str]) -> None:
+    """Runs the test and prints the table row."""
+    default = EvaluateOptions(weights=tyro.MISSING, evaluate=_settings_of(argv))
+    options = tyro.cli(
+        EvaluateOptions, args=argv, default=default, prog="simplepose evaluate",
+        description="Scores a network on annotated pictures and prints the ten COCO numbers with preset and source of the boxes.",
+    )  # fmt: skip
+    folder = Path(options.output) if options.output else None
+    if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
+        raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
+    if bool(options.annotations) != bool(options.images):
+        raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
+    annotations = read_coco(options.annotations, options.images) if options.annotations else read_split(options.data, "val")
+    for warning in annotations.warnings:
+        print(f"note: {warning}", file=sys.stderr)
+    detections = read_boxes(options.boxes, annotations, options.data.root)
+    for warning in detections.warnings:
+        print(f"note: {warning}", file=sys.stderr)
+    estimator = PoseEstimator.from_checkpoint(
+        options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
+        batch_size=options.evaluate.batch_size,
+    )  # fmt: skip
+    estimator.spec = replace(estimator.spec, pixels=_pixels(options, estimator.spec.pixels))
+    require_schema(estimator.spec, annotations.schema, options.weights)
+    with Progress("evaluating", "boxes") as progress:
+        outcome = evaluate_network(
+            estimator, annotations, detections, options.evaluate, evaluator=options.evaluator, skip_broken=options.data.skip_broken,
+            progress=progress,
+        )  # fmt: skip
+    for path, reason in list(outcome.broken.items())[:3]:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    print(table_row(outcome.metrics, estimator.spec.preset, Path(detections.source).name, outcome.pictures))
+    print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({outcome.people / max(outcome.seconds, 1e-9):.0f} boxes/s) on {estimator.device}")
+    if folder is not None:
+        write_json(folder / "predictions.json", outcome.results)
+        record = {
+            **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "pictures": outcome.pictures,
+            "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
+            "flip_test": options.evaluate.flip_test, "broken_pictures": len(outcome.broken),
+        }  # fmt: skip
+        write_json(folder / "metrics.json", record, indent=True)
+        print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def _settings_of(argv: list[str]) -> EvaluateConfig:
+    """The test settings a trained network carries (they depend on its family), or the defaults."""
+    from simplepose.checkpoints import find_weights, read_spec
+
+    for word in argv:
+        if not word.startswith("-"):
+            path = find_weights(word) if Path(word).exists() else None
+            if path is None or path.suffix != ".safetensors":
+                break
+            stored = read_spec(path).config.get("evaluate")
+            return build(EvaluateConfig, stored, str(path)) if stored else EvaluateConfig()
+    return EvaluateConfig()
+
+
+def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
+    """The network's preprocessing with what the options override."""
+    order = own.channel_order if options.channel_order == "file" else options.channel_order
+    return PixelConfig(channel_order=order, mean=options.mean or own.mean or IMAGENET_MEAN, std=options.std or own.std or IMAGENET_STD)

@@ -1,0 +1,76 @@
+"""Which files a run reads: the seed's layout from its root alone, or named one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
+from simplepose.data.layout import find_layout
+from simplepose.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data is."""
+
+    root: str = ""
+    """Folder in the seed's layout: annotations/, dets/, images/{train2017,val2017}/, imagenet_weights/."""
+    train_annotations: str = ""
+    """COCO-keypoints JSON to train on, in place of the layout's."""
+    train_images: str = ""
+    """Its pictures."""
+    val_annotations: str = ""
+    """COCO-keypoints JSON to evaluate on, in place of the layout's."""
+    val_images: str = ""
+    """Its pictures."""
+    boxes: str = "gt"
+    """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
+    skip_broken: bool = False
+    """Leave unreadable pictures out and count them, instead of stopping at the first."""
+    workers: int = 2
+    """Threads that read and cut pictures."""
+
+
+def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
+    """The annotations of one split.
+
+    Raises:
+        UserError: neither `root` nor the files are given, or something is missing.
+    """
+    annotations = config.train_annotations if split == "train" else config.val_annotations
+    images = config.train_images if split == "train" else config.val_images
+    if annotations and images:
+        return read_coco(annotations, images)
+    if not config.root:
+        raise UserError(f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR")
+    layout = find_layout(config.root)
+    wanted = [name for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images)) if not given]
+    layout.require(*wanted)
+    return read_coco(annotations or getattr(layout, f"{split}_annotations"), images or getattr(layout, f"{split}_images"))
+
+
+def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:
+    """Whether the files of a split are there."""
+    annotations = config.train_annotations if split == "train" else config.val_annotations
+    return bool(annotations) or (bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing)
+
+
+def read_boxes(boxes: str, annotations: Annotations, root: str = "") -> Detections:
+    """The boxes to test on.
+
+    Args:
+        boxes: `gt`, `detections` (the layout's file below `root`) or the path of a detection file.
+        annotations: the pictures.
+        root: the layout's root.
+    """
+    if boxes == "gt":
+        return ground_truth_boxes(annotations)
+    if boxes == "detections":
+        if not root:
+            raise UserError("boxes 'detections' means the file of the data layout, but no --data.root is given. Cure: name the detection file")
+        boxes = str(find_layout(root).require("detections").detections)
+    if not Path(boxes).exists():
+        raise UserError(f"no detection file at {boxes}. Cure: gt, detections, or the path of a detection file")
+    return read_detections(boxes, annotations)
