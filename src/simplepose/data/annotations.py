@@ -135,9 +135,7 @@ def _annotations(
     _unique(image_ids, f"{source}: image id")
     annotation_ids = id_column(rows, "id", f"{source}, annotations", warnings, missing="number")
     _unique(annotation_ids, f"{source}: annotation id")
-    # arbitrary string ids were numbered in the order of the pictures, and the people follow by the same strings
-    names = {str(image["id"]): index for index, image in enumerate(images)}
-    image_index = np.fromiter((names.get(str(row.get("image_id")), -1) for row in rows), np.int64, len(rows))
+    image_index = _image_index(images, rows)
     if (image_index < 0).any():
         lost = [row.get("image_id") for row, index in zip(rows, image_index, strict=True) if index < 0]
         raise UserError(f"{source}: {len(lost)} annotations name a picture that is not in `images`, first {lost[:3]}. Cure: export again")
@@ -201,6 +199,16 @@ def _schema(
     return schema if sigmas is None else KeypointSchema.from_dict({**schema.to_dict(), "sigmas": list(sigmas)})
 
 
+def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
+    """(N,) int64 picture of each person, -1 where it is not there; 7 and "7" are one id."""
+    places = {image["id"]: index for index, image in enumerate(images)}
+    found = np.fromiter((places.get(row.get("image_id"), -1) for row in rows), np.int64, len(rows))
+    if (found < 0).any():
+        spelled = {str(name): index for name, index in places.items()}
+        found = np.fromiter((spelled.get(str(row.get("image_id")), -1) for row in rows), np.int64, len(rows))
+    return found
+
+
 def _paths(images: list[dict[str, Any]], images_dir: Path, source: str, warnings: list[str]) -> tuple[str, ...]:
     """Full paths. A `file_name` may repeat the folder's own name, or carry folders of the tool that wrote it."""
     names = [image.get("file_name") for image in images]
@@ -217,7 +225,7 @@ def _paths(images: list[dict[str, Any]], images_dir: Path, source: str, warnings
         elif bare[0] != names[0] and len(set(bare)) == len(bare) and os.path.exists(os.path.join(folder, bare[0])):
             names = bare
             warnings.append(f"{source}: the folders in file names are left out; pictures lie directly in {folder}")
-    return tuple(os.path.join(base, name) for name in names)
+    return tuple(name if name.startswith("/") else f"{base}/{name}" for name in names)
 
 
 def _track_ids(rows: list[dict[str, Any]], source: str) -> np.ndarray | None:

