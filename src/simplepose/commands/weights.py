@@ -1,0 +1,76 @@
+"""`simplepose weights list` and `simplepose weights get NAME`: known public weights, downloaded on request and verified."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from simplepose.errors import UserError
+from simplepose.models.public_weights import PUBLIC_WEIGHTS, PublicWeights, download, find_public
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What to do with the table."""
+
+    action: tyro.conf.Positional[Literal["list", "get"]]
+    """list shows the table; get downloads one row, verifies it and imports it where it is a pose network."""
+    name: tyro.conf.Positional[str] = ""
+    """Row to get."""
+    output: Path = Path("weights")
+    """Folder for the download and the imported checkpoint."""
+
+
+def table(rows: tuple[PublicWeights, ...] = PUBLIC_WEIGHTS) -> str:
+    """The table as aligned text."""
+    cells = [("name", "MiB", "sha256", "licence", "reported", "import as", "source")]
+    for row in rows:
+        size = f"{row.size_mb:.1f}" if row.size_mb else "-"
+        source = f"{row.url} (by hand: {row.by_hand})" if row.by_hand else row.url
+        cells.append((row.name, size, row.sha256[:8] or "-", row.licence, row.score, row.preset or "-", source))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]) - 1)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, [*widths, 0], strict=True)).rstrip() for line in cells)
+
+
+def get(row: PublicWeights, folder: Path) -> list[str]:
+    """Downloads one row with progress on stderr, imports pose networks.
+
+    Returns:
+        Sentences that say what was written and what comes next.
+
+    Raises:
+        UserError: see `download` and `import_weights`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task(row.name, total=None)
+        path = download(row, folder, lambda have, total: bar.update(task, completed=have, total=total))
+    said = [f"{path}: complete, sha256 begins {row.sha256[:8]} as published; licence {row.licence}"]
+    if not row.preset:
+        detector = path.suffix == ".onnx"
+        said.append(f"next: --detector {path}" if detector else f"next: simplepose train PRESET --model.init {path} --data.root DIR")
+        return said
+    from simplepose.commands.import_weights import ImportOptions, import_weights
+
+    imported = import_weights(ImportOptions(file=path, preset=row.preset, output=folder / f"{row.name}.safetensors"))
+    said += [f"note: {note}" for note in imported.notes]
+    return [*said, f"wrote {imported.path}", f"next: simplepose evaluate {imported.path} --data.root DIR"]
+
+
+def main(argv: list[str]) -> None:
+    """The command line."""
+    options = tyro.cli(WeightsOptions, args=argv, prog="simplepose weights", description=__doc__)
+    if options.action == "list":
+        print(table())
+        return
+    if not options.name:
+        raise UserError("no weights are named. Cure: simplepose weights get NAME; simplepose weights list shows the names")
+    for sentence in get(find_public(options.name), options.output):
+        print(sentence)
