@@ -2,7 +2,8 @@
 
 The exact variant: a keypoint is right when its distance is at most (`<=`) threshold x head size, the head size being 0.6 x the
 diagonal of the head box; keypoints that are not annotated do not count; left and right are averaged; the mean leaves out pelvis and thorax
-(6 and 7) and weighs each keypoint by how often it is annotated. Andriluka et al. 2014 (section 5), as Newell et al. 2016 and both references compute it.
+(6 and 7) and weighs each keypoint by how often it is annotated. Source: Andriluka et al. 2014
+(section 5), as Newell et al. 2016 and both references compute it.
 
 MPII counts pixels from 1; here as there, `keypoints` are 1-based. A network's 0-based answer needs `+ 1`.
 """
