@@ -1,0 +1,287 @@
+"""The engine: reading, detecting, flow, network and the caller's own work (drawing, writing) overlap, each in its thread.
+
+    for frame, poses in PoseTracker(estimator, detector)("match.mp4"):
+        ...
+
+Frames travel through bounded queues, so memory does not grow with the length of a video. The crops of several frames go through the network
+together: within such a group the boxes come from the detector and from the tracks as they stood before the group, carried along the flow.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from simplepose.detect import Detector, PeopleSource, people_in
+from simplepose.errors import UserError
+from simplepose.flow import STILL, Flow, carry_boxes, dis_flow
+from simplepose.schema import KeypointSchema
+from simplepose.smooth import OneEuroConfig, PoseSmoother
+from simplepose.structures import Frame, People, Poses
+from simplepose.track import TrackConfig, Tracker, join_boxes
+from simplepose.video import PictureStream, VideoStream, open_stream
+
+T = TypeVar("T")
+
+
+class Estimator(Protocol):
+    """What the engine needs of a `PoseEstimator`."""
+
+    @property
+    def schema(self) -> KeypointSchema: ...
+
+    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People]) -> list[Poses]: ...
+
+
+@dataclass(slots=True)
+class Looked:
+    """A frame on its way."""
+
+    frame: Frame
+    people: People | None
+    """What the detector saw; None where it did not look."""
+    field: np.ndarray | None = None
+    """Flow from the frame before, where it was needed."""
+
+
+def threads_each(stages: int = 2) -> int:
+    """Processor threads for each of the two networks that run at the same time."""
+    return max(1, (os.cpu_count() or 1) // stages)
+
+
+class Speed:
+    """How many frames each stage has handled, and how long it worked for them (waiting does not count)."""
+
+    def __init__(self) -> None:
+        self.frames: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.started = time.perf_counter()
+
+    @contextmanager
+    def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
+        """Times one piece of work."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+        self.frames[stage] = self.frames.get(stage, 0) + frames
+
+    def fps(self) -> dict[str, float]:
+        """Frames per second of each stage alone, and of `all`: frames that came out per second of wall time."""
+        rates = {stage: self.frames[stage] / max(seconds, 1e-9) for stage, seconds in self.seconds.items()}
+        return {**rates, "all": self.frames.get("pose", 0) / max(time.perf_counter() - self.started, 1e-9)}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {rate:.0f}" for stage, rate in self.fps().items())
+
+
+class PoseTracker:
+    """Estimates and follows people through a video, or estimates them in pictures.
+
+    Args:
+        estimator: a `PoseEstimator`.
+        detector: picture -> People, or a source that knows frames; see `simplepose.detect`.
+        config: rules of tracking.
+        detect_every: the detector looks at every so many frames; between them the tracker carries the boxes.
+        batch_frames: frames whose crops go through the network together; 1 gives the least delay. Where None: `detect_every` if that is
+            2 to 8, else 4.
+        smoothing: One Euro filter for the keypoints of each track.
+        flow: (previous, next) -> (h, w, 2), see `simplepose.flow`; DIS where None.
+        track: whether people are followed; pictures of a folder never are.
+
+    Attributes:
+        speed: frames per second of each stage in the current or last run.
+        stream: the current or last stream, with its counts of frames and of those that did not decode.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        detector: Detector | PeopleSource,
+        *,
+        config: TrackConfig | None = None,
+        detect_every: int = 5,
+        batch_frames: int | None = None,
+        smoothing: OneEuroConfig | None = None,
+        flow: Flow | None = None,
+        track: bool = True,
+    ) -> None:
+        if detect_every < 1 or (batch_frames is not None and batch_frames < 1):
+            raise UserError(f"detect_every is {detect_every}, batch_frames {batch_frames}. Cure: give whole numbers from 1")
+        self.estimator, self.detector = estimator, detector
+        self.config = config or TrackConfig()
+        self.detect_every = detect_every
+        self.batch_frames = batch_frames or (detect_every if 2 <= detect_every <= 8 else 4)
+        self.smoothing = smoothing
+        self.track = track
+        self._plain_flow, self._flow_lock = flow or dis_flow(), threading.Lock()
+        self.speed = Speed()
+        self.stream: VideoStream | PictureStream | Iterable[Frame] | None = None
+
+    def __call__(self, source: str | Path | int | Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
+        """Runs over a video file, camera number, picture, folder, glob pattern, or any iterable of Frames.
+
+        Yields:
+            Each frame with its poses; `track_ids` are set where people are followed.
+        """
+        self.stream = open_stream(source) if isinstance(source, (str, Path, int)) else source
+        self.speed = Speed()
+        self._tracker = Tracker(self.estimator.schema, self.config, self._flow)
+        follow = self.track and getattr(self.stream, "is_video", True)
+        stop = threading.Event()
+        depth = 2 * self.batch_frames
+        frames = overlapped(self._read(self.stream), depth, stop)
+        looked = overlapped(self._look(frames, self.detect_every if follow else 1), depth, stop)
+        moved = overlapped(self._see_motion(looked), depth, stop) if follow and self.config.mode == "flow" else looked
+        results = overlapped(self._estimate(moved, follow), depth, stop)
+        try:
+            yield from results
+        finally:
+            stop.set()
+
+    def _flow(self, previous: np.ndarray, following: np.ndarray) -> np.ndarray:
+        """One flow object, asked by two threads."""
+        with self._flow_lock:
+            return self._plain_flow(previous, following)
+
+    def _read(self, stream: Iterable[Frame]) -> Iterator[Frame]:
+        frames = iter(stream)
+        while True:
+            with self.speed.measure("read"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _look(self, frames: Iterable[Frame], every: int) -> Iterator[Looked]:
+        for count, frame in enumerate(frames):
+            people = None
+            with self.speed.measure("detect"):
+                if count % every == 0:
+                    people = people_in(self.detector, frame)
+            yield Looked(frame, people)
+
+    def _see_motion(self, items: Iterable[Looked]) -> Iterator[Looked]:
+        """Adds the flow where somebody may be: seen by the detector lately, or followed. The rest costs nothing."""
+        previous: np.ndarray | None = None
+        quiet = 0
+        for item in items:
+            quiet = 0 if item.people is not None and len(item.people) else quiet + 1
+            image = item.frame.image
+            if previous is not None and previous.shape == image.shape and (quiet <= 2 * self.detect_every or self._tracker.tracks):
+                with self.speed.measure("flow"):
+                    item.field = self._flow(previous, image)
+            previous = image
+            yield item
+
+    def _estimate(self, items: Iterable[Looked], follow: bool) -> Iterator[tuple[Frame, Poses]]:
+        smoother = PoseSmoother(self.smoothing) if self.smoothing and follow else None
+        for group in in_groups(items, self.batch_frames):
+            with self.speed.measure("pose", len(group)):
+                images = [item.frame.image for item in group]
+                people, seen = self._boxes(group) if follow else ([item.people or People.empty() for item in group], [])
+                poses = self.estimator.estimate_batch(images, people)
+            if follow:
+                with self.speed.measure("track", len(group)):
+                    poses = [
+                        self._tracker.update(item.frame.image, found, detected=who, field=item.field)
+                        for item, found, who in zip(group, poses, seen, strict=True)
+                    ]
+                    if smoother is not None:
+                        poses = [smoother(found, item.frame.seconds) for item, found in zip(group, poses, strict=True)]
+            yield from ((item.frame, found) for item, found in zip(group, poses, strict=True))
+
+    def _boxes(self, group: list[Looked]) -> tuple[list[People], list[np.ndarray | None]]:
+        """Where the network looks in each frame of a group, and whom the detector saw there."""
+        size_wh = (group[0].frame.image.shape[1], group[0].frame.image.shape[0])
+        fields = [self._field(item) for item in group]
+        carried = self._tracker.carried_boxes(fields)[1:]
+        lately = People.empty()  # the detector's last view, carried along
+        people: list[People] = []
+        seen: list[np.ndarray | None] = []
+        for item, tracked, field in zip(group, carried, fields, strict=True):
+            lately = (
+                item.people if item.people is not None else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, [field], size_wh)[0])
+            )
+            joined, who = join_boxes(lately, tracked, self.config.nms_threshold)
+            people.append(joined)
+            seen.append(who if item.people is not None else None)
+        return people, seen
+
+    def _field(self, item: Looked) -> np.ndarray:
+        """The flow into a frame; nothing moves where none was computed (nobody there, another mode, or a new resolution)."""
+        return STILL if item.field is None else item.field
+
+
+def in_groups(items: Iterable[Looked], size: int) -> Iterator[list[Looked]]:
+    """Lists of up to `size` frames of one picture size, as they come."""
+    group: list[Looked] = []
+    for item in items:
+        if group and item.frame.image.shape != group[0].frame.image.shape:
+            yield group
+            group = []
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Iterator[T]:
+    """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised here.
+
+    Args:
+        items: what the thread works through.
+        depth: length of the queue.
+        stop: set by whoever gives up early; all threads then end.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+
+    def put(value: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    break
+        except BaseException as error:  # whatever it was, it belongs to the caller
+            put(("error", error))
+        else:
+            put(("end", None))
+        finally:
+            close: Callable[[], None] | None = getattr(items, "close", None)
+            if close:
+                close()
+
+    return _drain(ready, threading.Thread(target=work, daemon=True), stop)
+
+
+def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event) -> Iterator[Any]:
+    """Starts the thread and hands out what it delivers."""
+    thread.start()
+    while not stop.is_set():
+        try:
+            kind, value = ready.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if kind == "error":
+            raise value
+        if kind == "end":
+            return
+        yield value
