@@ -125,15 +125,20 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=149_813)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.build:
+        write_file(arguments.build, arguments.people)
+        return
     if arguments.child:
         child(*arguments.child)
         return
     runs: dict[str, list[dict]] = {reader: [] for reader in READERS}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "person_keypoints_train2017.json"
-        write_file(path, arguments.people)
+        # in a process of its own, because a child inherits its parent's peak memory
+        subprocess.run([sys.executable, __file__, "--people", str(arguments.people), "--build", str(path)], check=True)
         size = path.stat().st_size / 2**20
         for _ in range(arguments.rounds):
             for reader in READERS:

@@ -80,7 +80,7 @@ def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Pat
         image |= {"width": width, "height": height} if width and height else {}
         images.append(image | (annotations.image_extras[index] if annotations.image_extras else {}))
     triples = np.concatenate([annotations.keypoints.astype(np.float64).round(4), annotations.visibility[..., None]], axis=2)
-    flat = triples.reshape(len(annotations), -1).tolist()
+    flat = triples.reshape(len(annotations), 3 * len(annotations.schema)).tolist()
     visibility = annotations.visibility.astype(int).tolist()
     for row, flags in zip(flat, visibility, strict=True):
         row[2::3] = flags
