@@ -6,8 +6,10 @@ Ascend NPUs come through `torch-npu`, which registers itself with torch when it 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from simplepose.errors import UserError
 
 PREFERENCE = ("cuda", "npu", "xpu", "mps")
 """`auto` takes the first of these that is available, else the CPU."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells the memory limit of a container."""
 COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
 
@@ -74,6 +78,32 @@ def collective_backend(device: torch.device) -> str:
     return COLLECTIVES.get(device.type, "gloo")
 
 
+def has_own_sync_batch_norm(device: torch.device) -> bool:
+    """Whether torch.nn.SyncBatchNorm serves this device."""
+    return device.type == "cuda"
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Whether the device has memory of its own and works beside the CPU."""
+    return device.type != "cpu"
+
+
+def page_locked(device: torch.device) -> bool:
+    """Whether pinned host memory makes copies to the device asynchronous."""
+    return device.type in ("cuda", "npu", "xpu")
+
+
+def has_fused_optimizer(device: torch.device) -> bool:
+    """Whether torch's fused Adam pays on this device; on the CPU it would change the last bits of a run for next to nothing."""
+    return device.type in ("cuda", "xpu")
+
+
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """A small float32 vector on the device, made once: making one in the training loop would make the host wait for the device."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done its work (for timing)."""
     module = getattr(torch, device.type, None)
@@ -86,8 +116,22 @@ def memory_bytes(device: torch.device) -> tuple[int, int]:
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and hasattr(module, "mem_get_info"):
         return tuple(module.mem_get_info(device))  # type: ignore[union-attr, return-value]
+    return _host_memory()
+
+
+def _host_memory() -> tuple[int, int]:
+    """(available, total) bytes of the host, or of the container it is cut to."""
     page = os.sysconf("SC_PAGE_SIZE")
-    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+    free, total = os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux counts the page cache as available
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+            cap = int((CGROUP / limit).read_text())
+            if cap < total:
+                free, total = min(free, cap - int((CGROUP / used).read_text())), cap
+    return max(free, 0), total
 
 
 def seed_everything(seed: int) -> None:

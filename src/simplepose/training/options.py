@@ -14,12 +14,18 @@ class TrainConfig:
     """Passes over the training people."""
     batch_size: int = 32
     """People a step on each device."""
+    last_batch: Literal["smaller", "fill"] = "smaller"
+    """Last batch of an epoch: as small as it comes (ms), or completed with people of the next pass (tf, whose batches are always full)."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam with coupled L2 (the references), or AdamW with decoupled decay."""
     learning_rate: float = 1e-3
     """Rate before the first drop: 5e-4 in tf, 1e-3 in ms."""
     weight_decay: float = 0.0
     """Decay of the convolution and deconvolution kernels only; never of norms and biases. 1e-5 in tf; 0 in ms, whose 1e-4 never reaches Adam."""
+    divide_decay: bool = False
+    """Divide the decay by the number of devices, as the seed, whose penalty stands in one device's loss only."""
+    adam_epsilon: Literal["torch", "tf"] = "torch"
+    """Where Adam adds its 1e-8: to the corrected root of the second moment (torch) or to the uncorrected one (tf, the seed)."""
     drop_epochs: tuple[int, ...] = (90, 120)
     """Epochs (from 0) at whose start the rate falls."""
     drop_factor: float = 0.1
@@ -28,6 +34,8 @@ class TrainConfig:
     """Number iterations from 1 as the seed: the last step of an epoch already has the next epoch's rate."""
     loss_factor: float = 0.5
     """In front of the mean squared heatmap error: 1 in tf, .5 in ms."""
+    weights: str = ""
+    """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out and named."""
     seed: int = 0
     """Decides first values, order and augmentation."""
     device: str = "auto"
@@ -38,5 +46,19 @@ class TrainConfig:
     """Keep activations channels-last, faster on most hardware."""
     evaluate_every: int = 10
     """Epochs between evaluations; the last epoch is always evaluated. 0: never."""
+    accumulate: int = 1
+    """Parts a batch is cut into, one forward and backward each before the update: for batches that do not fit into memory."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is evaluated and saved, e.g. .9998; 0: none."""
+    compile: Literal["off", "on", "graphs"] = "off"
+    """Let torch.compile fuse the step, or also record it as a device graph."""
+    sync_batch_norm: bool = False
+    """Several processes: batch norm over the samples of all of them."""
+    scale_learning_rate: Literal["none", "linear"] = "none"
+    """Several processes: keep the rate, or multiply it by their number (Goyal et al. 2017)."""
+    save_every_minutes: float = 10.0
+    """The last checkpoint is written this often within an epoch, and after each epoch."""
+    timeout_minutes: float = 10.0
+    """Several processes: how long a silent one is waited for."""
     tensorboard: bool = False
     """Also write TensorBoard files (extra `tensorboard`)."""
