@@ -15,6 +15,10 @@ Shader = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(across (h, w) in -1..1, along (h, w) in body units) -> (h, w, 3) float32 colours in 0..255."""
 
 
+_AA_SPILL = 0.6
+"""Pixels by which OpenCV's anti-aliased filling reaches over the outline it is given."""
+
+
 @dataclass(slots=True, eq=False)
 class Canvas:
     """A picture being painted, back to front."""
@@ -97,7 +101,7 @@ def paint_hull(canvas: Canvas, centres: np.ndarray, radii: np.ndarray, shader: S
     """
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], 1)
-    outline = (centres[:, None] + radii[:, None, None] * ring).reshape(-1, 2)
+    outline = (centres[:, None] + (radii[:, None, None] - _AA_SPILL) * ring).reshape(-1, 2)
     window = canvas.window(outline.min(0) - 1, outline.max(0) + 1)
     if window is None:
         return

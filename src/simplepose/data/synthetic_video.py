@@ -68,11 +68,13 @@ def _wall(walker: Walker, frames: int, hidden: int) -> tuple[float, float]:
         paint_person(canvas, walker.look, figure, foot_xy, scale, 0)
         columns[frame] = np.count_nonzero(canvas.owner, axis=0)
         limits[frame] = MIN_VISIBLE * scale**2
+    before = np.concatenate([np.zeros((frames, 1)), np.cumsum(columns, 1)], 1)  # pixels left of each column
     for left in range(150, 190):
-        for right in range(left + 20, min(left + 150, 310)):
-            seen = columns[:, :left].sum(1) + columns[:, right + 1 :].sum(1)
-            if np.count_nonzero(seen < limits) == hidden:
-                return float(left), float(right)
+        right = np.arange(left + 20, min(left + 150, 310))
+        seen = before[:, left, None] + before[:, -1:] - before[:, right + 1]  # (frames, walls)
+        fitting = right[(seen < limits[:, None]).sum(0) == hidden]
+        if len(fitting):
+            return float(left), float(fitting[len(fitting) // 2])
     raise AssertionError(f"no wall hides this walker for {hidden} frames")
 
 
