@@ -179,8 +179,7 @@ def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
 
 def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
-    with torch.device("meta"):
-        other = build_network(ModelConfig(depth=34, deconv_filters=8), 17)
+    other = build_network(ModelConfig(depth=34, deconv_filters=8, initialisation="torch"), 17)
     with pytest.raises(UserError, match=r"r18\.pth holds a ResNet-18, the network is a ResNet-34"):
         load_into(other, found, trunk_only=True)
 

@@ -54,8 +54,8 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
         path = download(row, folder, lambda have, total: bar.update(task, completed=have, total=total))
     said = [f"{path}: complete, sha256 begins {row.sha256[:8]} as published; licence {row.licence}"]
     if not row.preset:
-        detector = path.suffix == ".onnx"
-        said.append(f"next: --detector {path}" if detector else f"next: simplepose train PRESET --model.init {path} --data.root DIR")
+        detector = f"next: simplepose predict PICTURES --weights W --boxes {path}"
+        said.append(detector if path.suffix == ".onnx" else f"next: simplepose train PRESET --model.init {path} --data.root DIR")
         return said
     from simplepose.commands.import_weights import ImportOptions, import_weights
 

@@ -65,14 +65,15 @@ def crc32c(data: bytes | memoryview) -> int:
     head = length % (4 * lanes) or 4 * lanes
     first = np.zeros(4 * lanes, np.uint8)
     first[-head:] = np.frombuffer(view[:head], np.uint8)
-    rest = np.frombuffer(view[head:], np.uint8).copy() if head < 4 else view[head:]  # the initial register covers four bytes
+    rest = np.frombuffer(view[head:], np.uint8)
     start = 4 * lanes - head
     first[start : start + 4] ^= 0xFF
-    if head < 4:
+    if head < 4:  # the initial register covers four bytes
+        rest = rest.copy()
         rest[: 4 - head] ^= 0xFF
     registers = first.view("<u4").copy()
     tables = _advance(lanes)
-    for row in np.frombuffer(rest, "<u4").reshape(-1, lanes):
+    for row in rest.view("<u4").reshape(-1, lanes):
         registers = _apply(tables, registers)
         registers ^= row
     words = 1

@@ -7,6 +7,7 @@ A table is a row of blocks, each followed by a compression byte and a masked CRC
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from simplepose.errors import UserError
 from simplepose.models.crc32c import masked_crc32c
@@ -34,7 +35,7 @@ def read_varint(data: memoryview, place: int) -> tuple[int, int]:
             raise ValueError("a number of more than 64 bits")
 
 
-def proto_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def proto_fields(data: memoryview) -> Iterator[tuple[int, Any]]:
     """Field numbers and values of a protocol buffer: integers for varints, views for everything else.
 
     Raises:

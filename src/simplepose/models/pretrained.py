@@ -59,10 +59,8 @@ def _plain_numpy() -> list[Any]:
     """What numpy's numbers and arrays are pickled with: MMPose and Microsoft keep some beside the weights. They are data, not code."""
     dtypes = {type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "U1")}
     allowed: list[Any] = [np.ndarray, np.dtype, *dtypes]
-    for function in (
-        np.array(0).__reduce__()[0],
-        np.float64(0).__reduce__()[0],
-    ):  # private functions of numpy, named differently in 1 and 2
+    functions: list[Any] = [np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # private, in other modules in numpy 1 and 2
+    for function in functions:
         allowed += [(function, f"numpy.{module}.multiarray.{function.__name__}") for module in ("core", "_core")]
     return allowed
 

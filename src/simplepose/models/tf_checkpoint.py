@@ -10,6 +10,7 @@ import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def _partitioned(path: Path, name: str) -> UserError:
 
 def _shape(data: memoryview) -> tuple[int, ...]:
     """TensorShapeProto."""
-    return tuple(next((size for field, size in proto_fields(dim) if field == 1), 0) for number, dim in proto_fields(data) if number == 2)  # type: ignore[arg-type]
+    return tuple(next((size for field, size in proto_fields(dim) if field == 1), 0) for number, dim in proto_fields(data) if number == 2)
 
 
 def _read_v1(path: Path) -> Checkpoint:
@@ -127,16 +128,16 @@ def _read_v1(path: Path) -> Checkpoint:
         for key, value in _open_table(path):
             for number, part in proto_fields(value):
                 if number == 1 and not key:
-                    variables = _v1_meta(part, path)  # type: ignore[arg-type]
+                    variables = _v1_meta(part, path)
                 elif number == 2:
-                    fields = dict(proto_fields(part))  # type: ignore[arg-type]
-                    name, tensor = bytes(fields[1]).decode(), fields[3]  # type: ignore[arg-type]
+                    fields = dict(proto_fields(part))
+                    name, tensor = bytes(fields[1]).decode(), fields[3]
                     if name not in variables:
                         raise damaged(str(path), f"{name} is not in its list of variables")
                     seen.add(name)
                     shape, dtype = variables[name]
                     if dtype is not None:
-                        readers[name] = _v1_reader(tensor, shape, dtype, str(path), name)  # type: ignore[arg-type]
+                        readers[name] = _v1_reader(tensor, shape, dtype, str(path), name)
     except (IndexError, KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -149,24 +150,24 @@ def _read_v1(path: Path) -> Checkpoint:
 
 def _v1_meta(data: memoryview, path: Path) -> dict[str, tuple[tuple[int, ...], str | None]]:
     """SavedTensorSliceMeta: shape and numpy type by name."""
-    variables = {}
+    variables: dict[str, tuple[tuple[int, ...], str | None]] = {}
     for number, entry in proto_fields(data):
         if number != 1:
             continue
-        name, shape, kind, slices = "", (), 0, []
-        for field, value in proto_fields(entry):  # type: ignore[arg-type]
+        name, shape, kind, slices = "", memoryview(b""), 0, []
+        for field, value in proto_fields(entry):
             if field == 1:
-                name = bytes(value).decode()  # type: ignore[arg-type]
+                name = bytes(value).decode()
             elif field == 2:
-                shape = _shape(value)  # type: ignore[arg-type]
+                shape = value
             elif field == 3:
-                kind = value  # type: ignore[assignment]
+                kind = value
             elif field == 4:
                 slices.append(value)
         # a whole variable is one slice, none of whose extents has a start or a length
-        if len(slices) > 1 or any(len(extent) for part in slices for _, extent in proto_fields(part)):  # type: ignore[arg-type]
+        if len(slices) > 1 or any(len(extent) for part in slices for _, extent in proto_fields(part)):
             raise _partitioned(path, name)
-        variables[name] = shape, _TYPES.get(kind)
+        variables[name] = _shape(shape), _TYPES.get(kind)
     return variables
 
 
@@ -177,7 +178,7 @@ def _v1_reader(tensor: memoryview, shape: tuple[int, ...], dtype: str, path: str
         chunks: list[np.ndarray] = []
         for number, value in proto_fields(tensor):
             if number in _RAW_VALUES or number == _TENSOR_CONTENT:
-                chunks.append(np.frombuffer(value, _RAW_VALUES.get(number, dtype)))  # type: ignore[arg-type]
+                chunks.append(np.frombuffer(value, _RAW_VALUES.get(number, dtype)))
             elif number in _VARINT_VALUES:
                 numbers = np.array([value] if isinstance(value, int) else _packed(value), np.uint64)
                 chunks.append(numbers.astype(np.uint16).view(np.float16) if number == _HALF_VALUE else numbers.view(np.int64))
@@ -204,23 +205,23 @@ def _read_v2(prefix: Path, index: Path) -> Checkpoint:
     shard_count = 1
     try:
         for key, value in _open_table(index):
-            fields: dict[int, int | memoryview] = {}
+            fields: dict[int, Any] = {}
             slices = 0
             for number, part in proto_fields(value):
                 fields[number] = part
                 slices += number == 7
             if not key:  # BundleHeaderProto
-                shard_count = int(fields.get(1, 0))  # type: ignore[arg-type]
+                shard_count = int(fields.get(1, 0))
                 if fields.get(2, 0):
                     raise UserError(f"{index} was written on a big-endian machine. Cure: save it again on a little-endian one")
                 continue
             name = key.decode()
             if slices:
                 raise _partitioned(index, name)
-            dtype = _TYPES.get(fields.get(1, 0))  # type: ignore[arg-type]
+            dtype = _TYPES.get(fields.get(1, 0))
             if dtype is None:
                 continue
-            shard = int(fields.get(3, 0))  # type: ignore[arg-type]
+            shard = int(fields.get(3, 0))
             if shard not in shards:
                 data_path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shard_count:05d}")
                 if not data_path.exists():
@@ -234,11 +235,11 @@ def _read_v2(prefix: Path, index: Path) -> Checkpoint:
     return Checkpoint(prefix, 2, readers)
 
 
-def _v2_reader(name: str, fields: dict[int, int | memoryview], dtype: str, data: memoryview, path: str) -> Callable[[], np.ndarray]:
+def _v2_reader(name: str, fields: dict[int, Any], dtype: str, data: memoryview, path: str) -> Callable[[], np.ndarray]:
     """Reads one BundleEntryProto's tensor when called; its place and size are checked now."""
-    shape = _shape(fields.get(2, memoryview(b"")))  # type: ignore[arg-type]
-    offset, size = int(fields.get(4, 0)), int(fields.get(5, 0))  # type: ignore[arg-type]
-    expected = int.from_bytes(fields.get(6, b"\0\0\0\0"), "little")  # type: ignore[arg-type]
+    shape = _shape(fields.get(2, memoryview(b"")))
+    offset, size = int(fields.get(4, 0)), int(fields.get(5, 0))
+    expected = int.from_bytes(fields.get(6, b"\0\0\0\0"), "little")
     if size != math.prod(shape) * np.dtype(dtype).itemsize:
         raise damaged(path + ".index", f"{name} of shape {shape} should not take {size} bytes")
     if offset + size > len(data):
