@@ -74,7 +74,9 @@ class ModelSpec:
                 config=values.get("config", {}),
             )
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again") from error
+            raise UserError(
+                f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def find_weights(path: str | Path) -> Path:
         for candidate in (path / "checkpoints" / "best.safetensors", path / "checkpoints" / "last.safetensors", path / "best.safetensors"):
             if candidate.exists():
                 return candidate
-        raise UserError(f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file")
+        raise UserError(
+            f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file"
+        )
     if not path.exists():
         raise UserError(f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file")
     return path
@@ -130,7 +134,9 @@ def read_spec(path: str | Path) -> ModelSpec:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import") from error
+        raise UserError(
+            f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import"
+        ) from error
     if METADATA_KEY not in metadata:
         raise UserError(f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET")
     return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
@@ -146,7 +152,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
-    network = build_network(spec.model, len(spec.schema))
+    network = build_network(spec.model, len(spec.schema), spec.input_size_wh)
     load_tensors(network, tensors, str(path))
     return LoadedModel(network.to(device).eval(), spec)
 

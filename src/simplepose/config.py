@@ -68,7 +68,9 @@ class Config:
 
 def preset_names() -> list[str]:
     """Names of the built-in presets."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in (resources.files("simplepose") / "presets").iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in (resources.files("simplepose") / "presets").iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def load_preset(name: str) -> Config:

@@ -1,7 +1,7 @@
 """PoseEstimator: picture and boxes in, Poses out. Torch or ONNX Runtime behind one call.
 
-    estimator = PoseEstimator.from_checkpoint("runs/NAME")
-    poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
+estimator = PoseEstimator.from_checkpoint("runs/NAME")
+poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simplepose.boxes import validate_xyxy
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, decode, flip_average, flip_inputs
+from simplepose.heatmaps import CodecConfig, activate, decode, flip_average, flip_inputs
 from simplepose.oks import rescore
 from simplepose.pixels import PixelConfig, normalise
 from simplepose.schema import KeypointSchema
@@ -95,7 +95,9 @@ class PoseEstimator:
             network = network.to(memory_format=torch.channels_last)
             precision = resolve_precision(precision, chosen)
         else:
-            raise UserError(f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET")
+            raise UserError(
+                f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
+            )
         spec = replace(spec, pixels=pixels or spec.pixels, codec=codec or spec.codec)
         return cls(network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size)
 
@@ -145,7 +147,9 @@ class PoseEstimator:
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise UserError(f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: read it with simplepose.read_image")
+            raise UserError(
+                f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: read it with simplepose.read_image"
+            )
         centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
         to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
         width, height = self.input_size_wh
@@ -179,8 +183,10 @@ class PoseEstimator:
         pixels = normalise(raw, self.spec.pixels)
         with autocast(self.device, self.precision):
             plain = self.network(pixels)
-            if not self.flip_test:
-                return plain
             stride = pixels.shape[-1] // plain.shape[-1]
-            mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride))
-        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec)
+            mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride)) if self.flip_test else None
+        plain = activate(plain, self.spec.codec, self.input_size_wh)
+        if mirrored is None:
+            return plain
+        mirrored = activate(mirrored, self.spec.codec, self.input_size_wh)
+        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)

@@ -51,7 +51,9 @@ class OnnxNetwork:
                 f"{path}: expected one input (B, 3, H, W) and heatmaps (B, K, H, W), found {shape_in} -> {shape_out}. Cure: export the pose network alone"
             )
         if not all(isinstance(side, int) for side in (*shape_in[2:], shape_out[1])):
-            raise UserError(f"{path}: its input size {shape_in} or output {shape_out} is not fixed. Cure: export it with fixed height and width")
+            raise UserError(
+                f"{path}: its input size {shape_in} or output {shape_out} is not fixed. Cure: export it with fixed height and width"
+            )
         self._input = inputs[0].name
         self.input_size_wh = (shape_in[3], shape_in[2])
         self.keypoint_count = int(shape_out[1])

@@ -109,7 +109,11 @@ def infer_flip_pairs(names: tuple[str, ...] | list[str]) -> tuple[tuple[int, int
         swapped = re.sub("left", lambda m: {"left": "right", "Left": "Right", "LEFT": "RIGHT"}.get(m[0], "right"), name, flags=re.I)
         if swapped != name:
             return swapped
-        for pattern, replacement in ((r"(^|[^A-Za-z])l(?=$|[^A-Za-z])", r"\1r"), (r"(^|[^A-Za-z])L(?=$|[^A-Za-z])", r"\1R"), (r"^L(?=[A-Z])", "R")):
+        for pattern, replacement in (
+            (r"(^|[^A-Za-z])l(?=$|[^A-Za-z])", r"\1r"),
+            (r"(^|[^A-Za-z])L(?=$|[^A-Za-z])", r"\1R"),
+            (r"^L(?=[A-Z])", "R"),
+        ):
             swapped = re.sub(pattern, replacement, name, count=1)
             if swapped != name:
                 return swapped

@@ -25,15 +25,15 @@ def build(cls: type[Dataclass], values: Any, source: str, *, default: Dataclass 
         UserError: an unknown key (the valid ones are listed) or a value of the wrong type.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{source}: {path or 'the file'} is {values!r}, expected a mapping of names to values. Cure: indent its fields below it")
+        raise UserError(
+            f"{source}: {path or 'the file'} is {values!r}, expected a mapping of names to values. Cure: indent its fields below it"
+        )
     hints = get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     unknown = [str(key) for key in values if key not in names]
     if unknown:
         raise UserError(f"{source}: unknown key {path}{unknown[0]}. Cure: one of {', '.join(path + name for name in names)}")
-    given = {
-        name: _convert(hints[name], value, source, f"{path}{name}", getattr(default, name, None)) for name, value in values.items()
-    }
+    given = {name: _convert(hints[name], value, source, f"{path}{name}", getattr(default, name, None)) for name, value in values.items()}
     return dataclasses.replace(default, **given) if default is not None else cls(**given)  # type: ignore[type-var]
 
 

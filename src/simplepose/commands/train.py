@@ -20,7 +20,9 @@ def main(argv: list[str]) -> None:
         default, rest, name = Config(), ["--help"], "PRESET"
         print(f"presets: {', '.join(preset_names())} (or a .yaml file)\n")
     elif argv[0].startswith("-"):
-        raise UserError(f"the preset comes first, got {argv[0]}. Cure: simplepose train PRESET {' '.join(argv)}; presets: {', '.join(preset_names())}")
+        raise UserError(
+            f"the preset comes first, got {argv[0]}. Cure: simplepose train PRESET {' '.join(argv)}; presets: {', '.join(preset_names())}"
+        )
     else:
         name, rest = argv[0], argv[1:]
         default = load_preset(name)

@@ -132,4 +132,3 @@ def sample_keypoints(annotations: Annotations, rows: np.ndarray, draws: Draws, t
     order = np.where(draws.flips[:, None], annotations.schema.flip_order, np.arange(len(annotations.schema)))
     keypoints = np.take_along_axis(keypoints, order[..., None], axis=1)
     return keypoints.astype(np.float32), np.take_along_axis(visible, order, axis=1)
-

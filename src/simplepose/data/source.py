@@ -44,7 +44,9 @@ def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotation
     if annotations and images:
         return read_coco(annotations, images)
     if not config.root:
-        raise UserError(f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR")
+        raise UserError(
+            f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR"
+        )
     layout = find_layout(config.root)
     wanted = [name for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images)) if not given]
     layout.require(*wanted)
@@ -69,7 +71,9 @@ def read_boxes(boxes: str, annotations: Annotations, root: str = "") -> Detectio
         return ground_truth_boxes(annotations)
     if boxes == "detections":
         if not root:
-            raise UserError("boxes 'detections' means the file of the data layout, but no --data.root is given. Cure: name the detection file")
+            raise UserError(
+                "boxes 'detections' means the file of the data layout, but no --data.root is given. Cure: name the detection file"
+            )
         boxes = str(find_layout(root).require("detections").detections)
     if not Path(boxes).exists():
         raise UserError(f"no detection file at {boxes}. Cure: gt, detections, or the path of a detection file")

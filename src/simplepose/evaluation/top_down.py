@@ -31,6 +31,8 @@ class EvaluateConfig:
     """Average with the mirrored crop."""
     batch_size: int = 64
     """Crops that go through the network together; crops of many pictures share a batch."""
+    person_score: Literal["rescored", "keypoint_mean"] = "rescored"
+    """A pose's score: box score x mean of its keypoints above the threshold (COCO), or the mean of all keypoints (PoseTrack)."""
     keypoint_threshold: float = 0.2
     """Keypoints above it count in the person's score."""
     oks_nms_threshold: float = 0.9
@@ -54,7 +56,7 @@ class Estimates:
     image_index: np.ndarray
     """(D,) pictures."""
     keypoints: np.ndarray
-    """(D, K, 2) float32 in picture pixels."""
+    """(D, K, 2) float64 in picture pixels: rounding to 3 decimals must not see float32's steps."""
     keypoint_scores: np.ndarray
     """(D, K) float32."""
     box_scores: np.ndarray
@@ -113,7 +115,7 @@ def estimate_boxes(
             yield ahead.popleft().result()
 
     count = len(estimator.schema)
-    keypoints, scores = np.zeros((len(order), count, 2), np.float32), np.zeros((len(order), count), np.float32)
+    keypoints, scores = np.zeros((len(order), count, 2)), np.zeros((len(order), count), np.float32)
     done_rows: list[np.ndarray] = []
     held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     done = 0
@@ -148,6 +150,8 @@ def estimate_boxes(
 def suppress_and_write(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> list[dict[str, Any]]:
     """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows."""
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
+    if config.person_score == "keypoint_mean":
+        scores = estimates.keypoint_scores.astype(np.float64).mean(1)
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
         kept = oks_nms_batch(
