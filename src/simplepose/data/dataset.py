@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig, draw, no_draws, sample_affines, sample_keypoints
+from simplepose.data.augment import AugmentConfig, no_draws, sample_affines, sample_keypoints
+from simplepose.data.passes import batches_per_epoch, epoch_samples
 from simplepose.errors import UserError
 from simplepose.geometry import warp_crop
 from simplepose.images import read_image
@@ -50,6 +51,7 @@ class TrainLoader:
         udp: bool = False,
         skip_broken: bool = False,
         augmented: bool = True,
+        fill: bool = False,
     ) -> None:
         """Prepares the loader; nothing is read yet.
 
@@ -57,24 +59,26 @@ class TrainLoader:
             annotations: trainable people only (`Annotations.trainable`).
             augment: random changes.
             input_size_wh: size of the crops.
-            batch_size: people a batch; the last batch of an epoch may be smaller.
+            batch_size: people a batch; the last batch of an epoch may be smaller, see `fill`.
             seed: with the epoch's number it decides order and augmentation.
             workers: reading threads.
             udp: unit convention, see `simplepose.geometry`.
             skip_broken: leave unreadable pictures out, counted in `broken`, instead of stopping.
             augmented: False gives every person plain and in order.
+            fill: complete the last batch with people of the next pass, see `simplepose.data.passes`.
         """
         if not len(annotations):
             raise UserError(f"{annotations.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2")
         self.annotations, self.augment = annotations, augment
         self.input_size_wh, self.batch_size, self.seed = input_size_wh, batch_size, seed
         self.workers, self.udp, self.skip_broken, self.augmented = max(workers, 1), udp, skip_broken, augmented
+        self.fill = fill
         self.broken: dict[str, str] = {}
         """Pictures left out so far: path -> reason."""
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-len(self.annotations) // self.batch_size)
+        return batches_per_epoch(len(self.annotations), self.batch_size)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
@@ -86,14 +90,16 @@ class TrainLoader:
         Raises:
             UserError: a picture cannot be read and `skip_broken` is off.
         """
-        rng = np.random.default_rng([self.seed, number])
-        count = len(self.annotations)
-        order = rng.permutation(count) if self.augmented else np.arange(count)
-        draws = draw(rng, self.annotations, self.augment) if self.augmented else no_draws(count)
-        batches = [order[first : first + self.batch_size] for first in range(0, count, self.batch_size)][start:]
+        if self.augmented:
+            order, draws = epoch_samples(
+                self.annotations, self.augment, seed=self.seed, number=number, batch_size=self.batch_size, fill=self.fill
+            )
+        else:
+            order, draws = np.arange(len(self.annotations)), no_draws(len(self.annotations))
+        batches = [slice(first, first + self.batch_size) for first in range(0, len(order), self.batch_size)][start:]
 
-        def prepare(rows: np.ndarray, pool: ThreadPoolExecutor) -> Callable[[], Batch | None]:
-            chosen = draws[rows]
+        def prepare(batch: slice, pool: ThreadPoolExecutor) -> Callable[[], Batch | None]:
+            rows, chosen = order[batch], draws[batch]
             to_crop = sample_affines(self.annotations, rows, chosen, self.input_size_wh, udp=self.udp)
             keypoints, visible = sample_keypoints(self.annotations, rows, chosen, to_crop)
             width, height = self.input_size_wh
@@ -112,8 +118,8 @@ class TrainLoader:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
             ahead: deque[Callable[[], Batch | None]] = deque()
             try:
-                for rows in batches:
-                    ahead.append(prepare(rows, pool))
+                for place in batches:
+                    ahead.append(prepare(place, pool))
                     if len(ahead) > 3 and (batch := ahead.popleft()()) is not None:
                         yield batch
                 while ahead:

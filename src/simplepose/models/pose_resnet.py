@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from simplepose.errors import UserError
+from simplepose.models.light_head import LightHead
 from simplepose.models.resnet import STRIDE_STYLES, ResNet, blocks_of_depth
+from simplepose.models.simcc import SimCCHead
 
+HEADS = ("heatmap", "heatmap_light", "simcc")
 INITIALISATIONS = ("ms", "tf", "torch")
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
@@ -28,8 +31,11 @@ class ModelConfig:
     """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
     stride_style: Literal["3x3", "1x1"] = "3x3"
     """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
+    head: Literal["heatmap", "heatmap_light", "simcc"] = "heatmap"
+    """What follows the trunk: deconvolutions and one map a keypoint (the paper); the trunk's stages added coarse to fine, fewer
+    multiplications; or two 1-D distributions a keypoint (SimCC, with `codec.kind` simcc)."""
     deconv_layers: int = 3
-    """Number of deconvolutions: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth."""
+    """Steps that double the map: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth; the SimCC head also takes 0."""
     deconv_kernel: int = 4
     """Kernel of the deconvolutions: 2, 3 or 4."""
     deconv_filters: int = 256
@@ -43,14 +49,15 @@ class ModelConfig:
     initialisation: Literal["ms", "tf", "torch"] = "ms"
     """Whose first values: ms (Kaiming trunk, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
     init: str = ""
-    """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); empty to start from the first values."""
+    """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); auto takes it from the layout's imagenet_weights
+    folder; empty starts from the first values."""
     zero_init_last_bn_gamma: bool = False
     """Start every residual block as its shortcut, by a zero in its last batch norm; only matters without an ImageNet trunk."""
 
     def __post_init__(self) -> None:
         blocks_of_depth(self.depth)
         choices = {
-            "stride_style": STRIDE_STYLES, "deconv_layers": (2, 3), "deconv_kernel": tuple(sorted(_DECONV_PADDING)),
+            "stride_style": STRIDE_STYLES, "head": HEADS, "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3), "deconv_kernel": tuple(sorted(_DECONV_PADDING)),
             "output_kernel": (1, 3), "initialisation": INITIALISATIONS,
         }  # fmt: skip
         for field, allowed in choices.items():
@@ -67,22 +74,23 @@ class ModelConfig:
 
     @property
     def heatmap_stride(self) -> int:
-        """Input pixels a heatmap pixel: 4 with three deconvolutions, 8 with two."""
+        """Input pixels a heatmap pixel: 4 with three doublings, 8 with two."""
         return 32 >> self.deconv_layers
 
 
 class PoseResNet(ResNet):
-    """Trunk and deconvolution head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two deconvolutions)."""
+    """Trunk and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings), or (B, K, Lx + Ly) for SimCC."""
 
-    def __init__(self, config: ModelConfig, keypoint_count: int) -> None:
+    def __init__(self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> None:
         """Builds the layers and draws their first values from torch's global generator; `config.init` is not read here.
 
         Args:
             config: shape of the network.
             keypoint_count: K, at least 1.
+            input_size_wh: size of the pictures; only the SimCC head must know it.
 
         Raises:
-            UserError: the keypoint count is below 1.
+            UserError: the keypoint count is below 1, or a SimCC head without an input size.
         """
         if keypoint_count < 1:
             raise UserError(f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint")
@@ -94,6 +102,21 @@ class PoseResNet(ResNet):
         )
         self.config = config
         self.keypoint_count = keypoint_count
+        if config.head == "heatmap_light":
+            widths = self.feature_channels // 8, self.feature_channels // 4, self.feature_channels // 2, self.feature_channels
+            self.head = LightHead(
+                widths[3 - config.deconv_layers :], config.deconv_filters, keypoint_count,
+                momentum=config.batch_norm_momentum, eps=config.batch_norm_eps,
+            )  # fmt: skip
+        else:
+            self._add_deconvolutions(keypoint_count, input_size_wh)
+        initialise(self, config.initialisation)
+        if config.zero_init_last_bn_gamma:
+            self.zero_last_gammas()
+
+    def _add_deconvolutions(self, keypoint_count: int, input_size_wh: tuple[int, int] | None) -> None:
+        """The paper's head: deconvolutions, then one output convolution, or SimCC's in its place."""
+        config = self.config
         padding, output_padding = _DECONV_PADDING[config.deconv_kernel]
         channels, layers = self.feature_channels, []
         for _ in range(config.deconv_layers):
@@ -104,13 +127,21 @@ class PoseResNet(ResNet):
             ]
             channels = config.deconv_filters
         self.deconv_layers = nn.Sequential(*layers)
+        if config.head == "simcc":
+            if input_size_wh is None:
+                raise UserError("a SimCC head depends on the input's size. Cure: pass input_size_wh")
+            stride = config.heatmap_stride
+            self.head = SimCCHead(channels, keypoint_count, (input_size_wh[0] // stride, input_size_wh[1] // stride), input_size_wh)
+            return
         self.final_layer = nn.Conv2d(channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2)
-        initialise(self, config.initialisation)
-        if config.zero_init_last_bn_gamma:
-            self.zero_last_gammas()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.final_layer(self.deconv_layers(self.features(x)))  # (B, K, H/4, W/4)
+        if self.config.head == "heatmap_light":
+            stages = [x := self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))]
+            stages += [x := layer(x) for layer in (self.layer2, self.layer3, self.layer4)]
+            return self.head(stages[3 - self.config.deconv_layers :])
+        x = self.deconv_layers(self.features(x))
+        return self.head(x) if self.config.head == "simcc" else self.final_layer(x)  # (B, K, H/4, W/4)
 
 
 @torch.no_grad()
@@ -126,6 +157,8 @@ def initialise(network: PoseResNet, whose: str) -> None:
     if whose == "torch":
         return
     for name, module in network.named_modules():
+        if name.startswith("head."):
+            continue  # the light and the SimCC head begin with values of their own
         if isinstance(module, nn.ConvTranspose2d):
             if whose == "ms":
                 nn.init.normal_(module.weight, std=0.001)
@@ -148,15 +181,15 @@ def _truncated_normal(weight: Tensor, deviation: float) -> None:
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
-def build_network(config: ModelConfig, keypoint_count: int) -> PoseResNet:
+def build_network(config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> PoseResNet:
     """A new network for K = `keypoint_count` keypoints, in training mode; reading `config.init` is the caller's (see models.pretrained)."""
-    return PoseResNet(config, keypoint_count)
+    return PoseResNet(config, keypoint_count, input_size_wh)
 
 
 def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
     """Counts parameters and multiply-adds of one picture; nothing is computed, the shapes are traced on the `meta` device.
 
-    Only convolutions count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch norms can be
+    Only convolutions and linear layers count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch norms can be
     folded into the convolutions and cost nothing.
 
     Args:
@@ -174,8 +207,10 @@ def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int,
             macs += inputs[0].shape[2] * inputs[0].shape[3] * layer.weight.numel()
         elif isinstance(layer, nn.Conv2d):
             macs += output.shape[2] * output.shape[3] * layer.weight.numel()
+        else:
+            macs += inputs[0].shape[1] * layer.weight.numel()  # type: ignore[operator, union-attr]
 
-    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
     handles = [layer.register_forward_hook(add) for layer in layers]
     was_training = network.training
     network.eval()

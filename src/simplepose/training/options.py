@@ -21,7 +21,8 @@ class TrainConfig:
     learning_rate: float = 1e-3
     """Rate before the first drop: 5e-4 in tf, 1e-3 in ms."""
     weight_decay: float = 0.0
-    """Decay of the convolution and deconvolution kernels only; never of norms and biases. 1e-5 in tf; 0 in ms, whose 1e-4 never reaches Adam."""
+    """Decay of the convolution and deconvolution kernels only; never of norms and biases. 1e-5 in tf; 0 in ms, whose 1e-4 never reaches
+    Adam."""
     divide_decay: bool = False
     """Divide the decay by the number of devices, as the seed, whose penalty stands in one device's loss only."""
     adam_epsilon: Literal["torch", "tf"] = "torch"

@@ -28,11 +28,12 @@ from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.top_down import Evaluation, evaluate_network
 from simplepose.heatmaps import encode
 from simplepose.models.pose_resnet import build_network
-from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.pixels import normalise
 from simplepose.settings import to_plain
+from simplepose.training.first_weights import load_first_weights
 from simplepose.training.journal import Journal, format_seconds
 from simplepose.training.loss import heatmap_loss
+from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import learning_rate
 
 
@@ -63,7 +64,7 @@ def train(config: Config) -> Path:
     seed_everything(config.train.seed)
     device = choose_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    network = build_network(config.model, len(people.schema))
+    network = build_network(config.model, len(people.schema), config.input_size_wh)
     spec = ModelSpec(
         preset=config.preset, schema=people.schema, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec,
         model=config.model, config=to_plain(config),
@@ -71,16 +72,15 @@ def train(config: Config) -> Path:
     journal = Journal(folder, tensorboard=config.train.tensorboard)
     for warning in everybody.warnings:
         journal.say(f"note: {warning}")
-    if config.model.init and not config.resume:
-        left_out = load_into(network, load_weight_file(config.model.init), trunk_only=True)
-        journal.say(f"trunk from {config.model.init}" + (f", left out: {', '.join(left_out)}" if left_out else ""))
+    for sentence in [] if config.resume else load_first_weights(network, people.schema, config):
+        journal.say(sentence)
     network.to(device)
     if config.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(network, config)
+    optimizer = make_optimizer(network, config.train)
     loader = TrainLoader(
         people, config.augment, input_size_wh=config.input_size_wh, batch_size=config.train.batch_size, seed=config.train.seed,
-        workers=config.data.workers, udp=config.codec.udp, skip_broken=config.data.skip_broken,
+        workers=config.data.workers, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
     )  # fmt: skip
 
     # From: the beginning, or the step where the run stopped.
@@ -112,8 +112,7 @@ def train(config: Config) -> Path:
                     config.train.learning_rate, step, per_epoch, drop_epochs=config.train.drop_epochs,
                     drop_factor=config.train.drop_factor, count_from_one=config.train.count_from_one,
                 )  # fmt: skip
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_update(optimizer, rate, step, config.train)
                 pixels = normalise(batch.pixels.to(device, non_blocking=True), config.pixels)  # (B, 3, H_in, W_in)
                 target, weights = encode(
                     batch.keypoints.to(device), batch.visible.to(device), config.codec, config.input_size_wh, config.heatmap_size_wh
@@ -190,15 +189,6 @@ def claim_folder(config: Config) -> None:
     if config.resume and not (folder / "checkpoints" / "last.train.pt").exists():
         raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: leave --resume away")
     write_bytes(folder / "config.yaml", dump_config(config).encode())
-
-
-def make_optimizer(network: torch.nn.Module, config: Config) -> torch.optim.Optimizer:
-    """Adam or AdamW with two groups: kernels of convolutions and deconvolutions decay, norms and biases do not."""
-    kernels = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [{"params": kernels, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    make = torch.optim.AdamW if config.train.optimizer == "adamw" else torch.optim.Adam
-    return make(groups, lr=config.train.learning_rate)
 
 
 def restore(

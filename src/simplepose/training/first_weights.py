@@ -1,0 +1,85 @@
+"""What a new run begins from: its first values, an ImageNet trunk, or a whole network of another data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from simplepose.checkpoints import find_weights, read_spec
+from simplepose.config import Config
+from simplepose.data.layout import find_layout
+from simplepose.errors import UserError
+from simplepose.models.pose_resnet import PoseResNet
+from simplepose.models.pretrained import load_into, load_weight_file
+from simplepose.schema import KeypointSchema
+
+TRUNK_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
+"""Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim), torchvision's, timm's."""
+
+
+def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
+    """Loads what `train.weights` or `model.init` ask for; neither leaves the network as it is.
+
+    Args:
+        network: changed in place.
+        schema: keypoints of the training data.
+        config: the run.
+
+    Returns:
+        Sentences for the journal: what was loaded and what was left out.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit the network.
+    """
+    if config.train.weights:
+        return [_fine_tune(network, schema, config.train.weights)]
+    if not config.model.init:
+        return []
+    trunk = find_trunk(config) if config.model.init == "auto" else Path(config.model.init)
+    if trunk is None:
+        where = f"{config.data.root}/imagenet_weights" if config.data.root else "--data.root (which is not given)"
+        return [
+            f"warning: no ImageNet trunk for ResNet-{network.depth} below {where}; training starts from scratch and ends several AP lower. "
+            "Cure: --model.init FILE"
+        ]
+    left_out = load_into(network, load_weight_file(trunk), trunk_only=True)
+    return [f"trunk from {trunk}" + (f", left out: {', '.join(left_out)}" if left_out else "")]
+
+
+def find_trunk(config: Config) -> Path | None:
+    """The trunk of the network's depth in the layout's imagenet_weights folder, if there is one."""
+    if not config.data.root:
+        return None
+    folder = find_layout(config.data.root).imagenet_weights
+    for pattern in TRUNK_FILES:
+        if found := sorted(folder.glob(pattern.format(depth=config.model.depth))):
+            return found[0]
+    return None
+
+
+def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
+    """Takes a whole network; where its keypoints are others, everything but the output layer."""
+    path = Path(name)
+    file = load_weight_file(find_weights(path) if path.is_dir() else path)
+    if file.is_trunk_only:
+        raise UserError(f"{name} holds only a trunk ({file.kind}). Cure: --model.init {name}, or a network with heatmaps in train.weights")
+    left_out = []
+    if not _same_keypoints(file.path, file.keypoint_count, schema):
+        own = network.state_dict()
+        left_out = [key for key in file.tensors if key.startswith("final_layer.")]
+        kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
+        file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
+    load_into(network, file)
+    return f"weights from {path}" + (f", left out (other keypoints): {', '.join(left_out)}" if left_out else "")
+
+
+def _same_keypoints(path: str, count: int | None, schema: KeypointSchema) -> bool:
+    """Whether the file's output layer means the keypoints of `schema`; files of other programs are judged by their number."""
+    if count != len(schema):
+        return False
+    if not path.endswith(".safetensors"):
+        return True
+    try:
+        return read_spec(path).schema.keypoints == schema.keypoints
+    except UserError:  # safetensors of another program
+        return True
