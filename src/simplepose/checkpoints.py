@@ -37,9 +37,9 @@ class ModelSpec:
     """Its keypoints."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
-    pixels: PixelConfig = PixelConfig()
+    pixels: PixelConfig = field(default_factory=PixelConfig)
     """Channel order and normalisation."""
-    codec: CodecConfig = CodecConfig()
+    codec: CodecConfig = field(default_factory=CodecConfig)
     """How its heatmaps are read."""
     model: ModelConfig | None = None
     """Its architecture; None for a network that only exists as ONNX."""

@@ -60,7 +60,7 @@ def describe_devices() -> list[str]:
         if is_available(kind):
             module = getattr(torch, kind)
             count = module.device_count() if hasattr(module, "device_count") else 1
-            named = getattr(module, "get_device_name", lambda index: kind)
+            named = getattr(module, "get_device_name", lambda index: "")
             lines += [f"{kind}:{index} {named(index)}" for index in range(count)]
     lines.append(f"cpu {torch.get_num_threads()} threads")
     return lines

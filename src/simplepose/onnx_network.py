@@ -48,7 +48,8 @@ class OnnxNetwork:
         shape_in, shape_out = inputs[0].shape, outputs[0].shape
         if len(inputs) != 1 or len(shape_in) != 4 or shape_in[1] != 3 or len(shape_out) != 4:
             raise UserError(
-                f"{path}: expected one input (B, 3, H, W) and heatmaps (B, K, H, W), found {shape_in} -> {shape_out}. Cure: export the pose network alone"
+                f"{path}: expected one input (B, 3, H, W) and heatmaps (B, K, H, W), found {shape_in} -> {shape_out}. "
+                "Cure: export the pose network alone"
             )
         if not all(isinstance(side, int) for side in (*shape_in[2:], shape_out[1])):
             raise UserError(

@@ -42,7 +42,8 @@ class Frame:
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise UserError(
-                f"a frame is (H, W, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}. Cure: convert the picture, or read it with read_image"
+                f"a frame is (H, W, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}. "
+                "Cure: convert the picture, or read it with read_image"
             )
 
     def __repr__(self) -> str:

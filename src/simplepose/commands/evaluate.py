@@ -88,9 +88,8 @@ def main(argv: list[str]) -> None:
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     print(table_row(outcome.metrics, estimator.spec.preset, Path(detections.source).name, outcome.pictures))
-    print(
-        f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({outcome.people / max(outcome.seconds, 1e-9):.0f} boxes/s) on {estimator.device}"
-    )
+    pace = outcome.people / max(outcome.seconds, 1e-9)
+    print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
     if folder is not None:
         write_json(folder / "predictions.json", outcome.results)
         record = {
