@@ -52,7 +52,7 @@ def train(config: Config) -> Path:
     """
     # Where: a new folder, or the folder of the run that goes on.
     folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
-    claim_folder(config)
+    check_folder(config)
 
     # What: people to train on, people to evaluate on.
     everybody = read_split(config.data, "train")
@@ -69,6 +69,7 @@ def train(config: Config) -> Path:
         preset=config.preset, schema=people.schema, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec,
         model=config.model, config=to_plain(config),
     )  # fmt: skip
+    write_bytes(folder / "config.yaml", dump_config(config).encode())
     journal = Journal(folder, tensorboard=config.train.tensorboard)
     for warning in everybody.warnings:
         journal.say(f"note: {warning}")
@@ -176,11 +177,11 @@ def train(config: Config) -> Path:
     return folder
 
 
-def claim_folder(config: Config) -> None:
-    """Makes the run folder and writes config.yaml; refuses a folder with another run.
+def check_folder(config: Config) -> None:
+    """Refuses a folder with another run; nothing is written yet.
 
     Raises:
-        UserError: the folder holds a run and `resume` is off, holds none and `resume` is on, or cannot be written.
+        UserError: the folder holds a run and `resume` is off, or holds none and `resume` is on.
     """
     folder = config.run_folder
     exists = (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
@@ -188,7 +189,6 @@ def claim_folder(config: Config) -> None:
         raise UserError(f"{folder} already holds a run. Cure: --resume to go on with it, or --output with another folder")
     if config.resume and not (folder / "checkpoints" / "last.train.pt").exists():
         raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: leave --resume away")
-    write_bytes(folder / "config.yaml", dump_config(config).encode())
 
 
 def restore(
