@@ -81,11 +81,11 @@ def test_clean_and_empty() -> None:
         (change("keypoints", lambda k: k / 400), "broken", "keypoints lie in 0..1", 20),
         (change("area", lambda a: 0 * a), "broken", "area 0", 20),
         (change("area", lambda a: part(a, 3, 0)), "warning", "area 0", 1),
-        (change("area", lambda a: part(a, 3, 16000)), "warning", "area larger than their box", 1),
+        (change("area", lambda a: part(a, 3, 20000)), "warning", "area larger than their box", 1),
         (change("bbox_xywh", lambda b: part(b, (4, 2), 0)), "warning", "no positive width", 1),
         (change("bbox_xywh", lambda b: part(b, (4, slice(0, 2)), 500)), "warning", "wholly outside their picture", 1),
         (change("bbox_xywh", lambda b: part(b, (4, 3), 280)), "warning", "reach outside their picture", 1),
-        (change("bbox_xywh", lambda b: b * 0.5), "broken", "far outside their box", 13),
+        (change("bbox_xywh", lambda b: b * 0.5), "broken", "far outside their box", 20),
         (change("keypoints", lambda k: part(k, (2, 5), (900, 5))), "warning", "labelled keypoints outside their picture", 1),
         (change("keypoints", lambda k: part(k, (2, 5), 0)), "warning", "exactly (0, 0)", 1),
         (change("visibility", lambda v: part(v, (slice(None), 9), 0)), "warning", "never labelled", 1),
@@ -144,17 +144,11 @@ def test_detections(tmp_path: Path) -> None:
     annotations = crowd()
     found, numbers, boxes = check_detections(detections_file(tmp_path, annotations), annotations)
     assert not found and numbers["coverage"] == 1 and numbers["box_ap"] == pytest.approx(1) and boxes is not None and len(boxes) == 20
-    for changes, words in (
-        ({"score": 0}, "AP would be 0"),
-        ({"image_id": 1}, "AP would be 0"),
-        ({"category_id": 4}, "no box has category 1"),
-    ):
+    for changes in ({"score": 0}, {"image_id": 1}, {"category_id": 4}):
         (finding,), _, none = check_detections(detections_file(tmp_path, annotations, **changes), annotations)
-        assert finding.level == "broken" and words in finding.problem and finding.cure and none is None
-    problems = [
-        finding.problem for finding in check_detections(detections_file(tmp_path, annotations, bbox=[0.1, 0.1, 0.3, 0.4]), annotations)[0]
-    ]
-    assert any("boxes lie in 0..1" in problem for problem in problems)
+        assert finding.level == "broken" and "AP would be 0" in finding.problem and finding.cure and none is None
+    fractions = check_detections(detections_file(tmp_path, annotations, bbox=[0.1, 0.1, 0.3, 0.4]), annotations)[0]
+    assert any("boxes lie in 0..1" in finding.problem for finding in fractions)
     half = detections_file(tmp_path, annotations.select(np.arange(0, 20, 2)))
     (finding,), numbers, _ = check_detections(half, annotations)
     assert numbers["coverage"] == 0.5 and finding.count == 10 and "50%" in finding.problem and 0.4 < numbers["box_ap"] < 0.6
@@ -170,11 +164,12 @@ def test_box_ap_is_pycocotools(real_data: Any, capsys: pytest.CaptureFixture[str
     _, numbers, _ = check_detections(dets, annotations)
     truth = pycocotools.COCO(str(path))
     evaluator = COCOeval(truth, truth.loadRes(str(dets)), "bbox")
+    evaluator.params.areaRng, evaluator.params.areaRngLbl, evaluator.params.maxDets = [[0, 1e10]], ["all"], [100]
     evaluator.evaluate()
     evaluator.accumulate()
-    evaluator.summarize()
+    precision = evaluator.eval["precision"]
     capsys.readouterr()
-    assert numbers["box_ap"] == pytest.approx(evaluator.stats[0], abs=2e-4)
+    assert numbers["box_ap"] == pytest.approx(precision[precision > -1].mean(), abs=2e-4)
 
 
 def test_coverage_without_boxes() -> None:

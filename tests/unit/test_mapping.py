@@ -104,7 +104,7 @@ def test_joined_boxes_are_clipped_where_their_own_set_says_so() -> None:
 def test_sigmas_of_repeated_annotations() -> None:
     rng = np.random.default_rng(1)
     schema = KeypointSchema(name="two", keypoints=("a", "b"))
-    count, scale, true = 3000, 100.0, np.array([0.03, 0.1])
+    count, scale, true = 600, 100.0, np.array([0.03, 0.1])
     place = rng.uniform(0, 50, (count, 1, 2, 2))
     # sigma^2 = E[d^2 / s^2] with d in the plane: each axis has half the variance
     marks = place + rng.normal(0, 1, (count, 2, 2, 2)) * (true * scale / np.sqrt(2))[None, None, :, None]
@@ -119,7 +119,7 @@ def test_sigmas_of_repeated_annotations() -> None:
         area=np.full(2 * count, scale**2),
         is_crowd=np.zeros(2 * count, bool),
     )
-    assert estimate_sigmas(repeated) == pytest.approx(true, rel=0.03)
+    assert estimate_sigmas(repeated) == pytest.approx(true, rel=0.08)
     with pytest.raises(UserError, match=r"fewer than 5 repeated annotations of a \(0\), b \(0\)"):
         estimate_sigmas(base)
     assert with_sigmas(base, [0.2, 0.3]).schema.sigmas == (0.2, 0.3)
