@@ -5,12 +5,14 @@ Both directions work in *input* pixels (the crop the network sees) and share one
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from simplepose import heatmaps_dark, simcc
 from simplepose.geometry import heatmap_scale
 
 
@@ -20,6 +22,12 @@ class CodecConfig:
 
     sigma: float = 2.0
     """Width of the target Gaussian in heatmap pixels: 2 at 64x48, 3 at 96x72, 1 at 32x24."""
+    adaptive_sigma: bool = False
+    """`sigma` counts at 64x48 and grows with the square root of the map's height elsewhere: 2 means 1.41 at 32x24 and 2.45 at 96x72."""
+    kind: Literal["heatmap", "softmax", "simcc"] = "heatmap"
+    """What the network puts out: the map itself, trained by squared error (both references); logits whose softmax over the map is a
+    distribution, trained by cross-entropy; logits of two distributions, over x and over y
+    (SimCC, head `simcc`; `sigma` is in input pixels there)."""
     peak: float = 1.0
     """Height of the target: 255 in tf, 1 in ms. Scores are divided by it."""
     center: Literal["floor", "truncate", "exact"] = "truncate"
@@ -28,14 +36,19 @@ class CodecConfig:
     """Cut the Gaussian to a (6 sigma + 1) square (ms), or keep it whole (tf)."""
     trained_when: Literal["inside", "patch"] = "patch"
     """A visible keypoint is trained when it lies inside the crop (tf), or when any part of its 3-sigma patch meets the map (ms)."""
-    decoder: Literal["argmax", "quarter"] = "quarter"
-    """Sub-pixel step after the peak: none, or a quarter pixel toward the higher neighbour (both references)."""
+    decoder: Literal["argmax", "quarter", "dark"] = "quarter"
+    """Sub-pixel step after the peak: none; a quarter pixel toward the higher neighbour (both references); a Newton step on the logarithm
+    of the smoothed map (`simplepose.heatmaps_dark`)."""
     flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
     """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by stride - 1 pixels)."""
     udp: bool = False
     """Unit convention of crop, heatmap and back-projection: see `simplepose.geometry`."""
     zero_without_peak: bool = True
     """Put keypoints whose peak is not positive at heatmap position 0 (ms); tf leaves them where the argmax fell."""
+
+    def sigma_at(self, heatmap_size_wh: tuple[int, int]) -> float:
+        """Width of the target on a map of this size, in its pixels."""
+        return self.sigma * (heatmap_size_wh[1] / 64) ** 0.5 if self.adaptive_sigma else self.sigma
 
 
 def encode(
@@ -69,10 +82,11 @@ def encode(
     width, height = heatmap_size_wh
     dx = torch.arange(width, device=device, dtype=torch.float32) - centers[..., :1]  # (B, K, W)
     dy = torch.arange(height, device=device, dtype=torch.float32) - centers[..., 1:]  # (B, K, H)
-    factor = -0.5 / codec.sigma**2
+    sigma = codec.sigma_at(heatmap_size_wh)
+    factor = -0.5 / sigma**2
     columns, rows = torch.exp(dx * dx * factor), torch.exp(dy * dy * factor)
     if codec.truncate:
-        reach = 3 * codec.sigma
+        reach = 3 * sigma
         columns, rows = columns * (dx.abs() <= reach), rows * (dy.abs() <= reach)
     rows = rows * (weights * codec.peak)[..., None]
     return rows[..., :, None] * columns[..., None, :], weights
@@ -94,10 +108,32 @@ def target_weights(
         size = torch.tensor(input_size_wh, device=keypoints.device, dtype=keypoints.dtype)
         inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
     else:
-        reach = 3 * codec.sigma
+        reach = 3 * codec.sigma_at(heatmap_size_wh)
         size = torch.tensor(heatmap_size_wh, device=keypoints.device, dtype=centers.dtype)
         inside = ((centers - reach < size) & (centers + reach + 1 >= 0)).all(-1)
     return (visible & inside).float()
+
+
+def activate(outputs: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Any:
+    """What the network put out -> what `flip_average` and `decode` read.
+
+    Args:
+        outputs: (B, K, H, W) maps or logits, or (B, K, Lx + Ly) SimCC logits; numpy or torch.
+        codec: `kind` says which.
+        input_size_wh: size of the network's input.
+
+    Returns:
+        The maps themselves, untouched, for `heatmap`. Otherwise probabilities, float32, scaled so that a perfect answer peaks at
+        `codec.peak`: a map that is unsure where the keypoint is spreads out and peaks lower.
+    """
+    if codec.kind == "heatmap":
+        return outputs
+    if codec.kind == "simcc":
+        return simcc.probabilities(torch.as_tensor(outputs), input_size_wh)
+    logits = torch.as_tensor(outputs).float()
+    batch, count, height, width = logits.shape
+    perfect = 2 * math.pi * codec.sigma_at((width, height)) ** 2  # one over the peak of the Gaussian distribution
+    return logits.flatten(2).softmax(-1).view(batch, count, height, width) * (perfect * codec.peak)
 
 
 def flip_inputs(pixels: torch.Tensor, codec: CodecConfig, stride: int = 4) -> torch.Tensor:
@@ -107,13 +143,15 @@ def flip_inputs(pixels: torch.Tensor, codec: CodecConfig, stride: int = 4) -> to
     input is exactly column W-1-j of the plain one; the freed columns repeat the border.
     """
     flipped = pixels.flip(-1)
-    if codec.flip_shift != "exact" or codec.udp:
+    if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
         return flipped
     move = stride - 1
     return torch.cat([flipped[..., move:], flipped[..., -1:].expand(*flipped.shape[:-1], move)], dim=-1)
 
 
-def flip_average(heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig) -> Any:
+def flip_average(
+    heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig, input_size_wh: tuple[int, int] | None = None
+) -> Any:
     """Mean of the plain maps and the maps of the mirrored input, brought back.
 
     Args:
@@ -121,10 +159,14 @@ def flip_average(heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: Cod
         flipped: (B, K, H, W) maps of the mirrored input.
         flip_order: (K,) from the schema.
         codec: `flip_shift` says how the maps are aligned; with "one_pixel" column 0 keeps its own value.
+        input_size_wh: size of the network's input; only SimCC needs it.
 
     Returns:
         (B, K, H, W) of the same kind as `heatmaps`.
     """
+    if codec.kind == "simcc":
+        assert input_size_wh is not None, "SimCC outputs are split by the input's size"
+        return simcc.flip_average(heatmaps, flipped, flip_order, simcc.bin_counts(input_size_wh)[0])
     if isinstance(heatmaps, torch.Tensor):
         order = torch.as_tensor(flip_order, device=heatmaps.device)
         back = flipped[:, order].flip(-1)
@@ -144,13 +186,16 @@ def decode(
     """Reads keypoints from heatmaps.
 
     Args:
-        heatmaps: (B, K, H, W), numpy or torch on any device; only the neighbourhood of each peak leaves the device.
+        heatmaps: (B, K, H, W) as `activate` returns them, numpy or torch on any device; only the neighbourhood of each peak leaves the
+            device. (B, K, Lx + Ly) for SimCC.
         codec: decoder, peak and units.
         input_size_wh: size of the network's input.
 
     Returns:
         keypoints (B, K, 2) float64 in input pixels and keypoint_scores (B, K) float32 (peak value / codec.peak).
     """
+    if codec.kind == "simcc":
+        return simcc.decode(heatmaps, input_size_wh, codec.sigma, refine=codec.decoder == "dark")
     if isinstance(heatmaps, torch.Tensor) and heatmaps.device.type == "cpu":
         heatmaps = heatmaps.float().numpy()  # numpy's argmax is several times faster than torch's on CPU
     batch, count, height, width = heatmaps.shape
@@ -173,6 +218,9 @@ def decode(
         inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
         points[:, 0] += np.where(inside, 0.25 * np.sign(at(1) - at(-1)), 0)
         points[:, 1] += np.where(inside, 0.25 * np.sign(at(width) - at(-width)), 0)
+    elif codec.decoder == "dark":
+        maps, indices = torch.as_tensor(np.ascontiguousarray(flat) if isinstance(flat, np.ndarray) else flat), torch.as_tensor(peaks)
+        points = heatmaps_dark.refine(maps, indices, (width, height), codec.sigma_at((width, height))).double().cpu().numpy()
     if codec.zero_without_peak:
         points[values <= 0] = 0
     points /= heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
