@@ -54,7 +54,7 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
 def is_cut_short(content: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end marker; decoders silently fill such a picture with grey."""
     if content.startswith(b"\xff\xd8"):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
     if content.startswith(b"\x89PNG"):
         return content.rfind(b"IEND", -64) < 0
     return False
