@@ -1,0 +1,119 @@
+"""`simplepose doctor` through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from simplepose.cli import main
+from simplepose.schema import COCO_17
+
+
+def dataset(root: Path, **person: Any) -> Path:
+    """A layout with one person a split; `person` overrides fields of the annotation."""
+    for split in ("train2017", "val2017"):
+        (root / "images" / split).mkdir(parents=True)
+        cv2.imwrite(str(root / "images" / split / "1.jpg"), np.full((80, 100, 3), 120, np.uint8))
+        keypoints = [value for k in range(17) for value in (20 + k, 15 + 2 * k, 2)]
+        row = {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [15, 10, 40, 50],
+            "area": 900,
+            "iscrowd": 0,
+            "keypoints": keypoints,
+            **person,
+        }
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "width": 100, "height": 80}],
+            "annotations": [row],
+            "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def write_detections(root: Path, **box: Any) -> None:
+    (root / "dets").mkdir()
+    rows = [{"image_id": 1, "category_id": 1, "bbox": [15, 10, 40, 50], "score": 0.9, **box}]
+    (root / "dets" / "human_detection.json").write_text(json.dumps(rows))
+
+
+def run(*argv: str) -> int:
+    """The exit status of the doctor."""
+    try:
+        return main(["doctor", *argv])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def test_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    out = capsys.readouterr().out
+    assert "torch " in out and "used unless --device says otherwise" in out and "findings: none" in out
+
+
+def test_a_healthy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = dataset(tmp_path / "data")
+    write_detections(root)
+    assert run("--data.root", str(root), "--html", str(tmp_path / "page.html")) == 0
+    out = capsys.readouterr().out
+    assert "box AP 1.000" in out and "people to train on      1" in out
+    assert "imagenet weights missing" in out and "findings: 1" in out
+    assert "data:image/jpeg;base64," in (tmp_path / "page.html").read_text()
+
+
+def test_an_empty_folder_names_the_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--data.root", str(tmp_path)) == 1
+    assert f"expected at {tmp_path / 'annotations' / 'person_keypoints_val2017.json'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("person", "box", "words"),
+    [
+        ({"keypoints": [0] * 51}, {}, "AP would be -1"),
+        ({"iscrowd": 1}, {}, "AP would be -1"),
+        ({"keypoints": [0.3, 0.4, 2] * 17}, {}, "AP against pixels would be 0"),
+        ({"category_id": 2}, {}, "no annotation has category"),
+        ({}, {"image_id": 2}, "AP would be 0"),
+        ({}, {"score": 0}, "AP would be 0"),
+        ({}, {"category_id": 2}, "no box has category 1"),
+        ({}, {"bbox": [0.1, 0.1, 0.2, 0.4]}, "boxes lie in 0..1"),
+    ],
+)
+def test_says_in_advance_why_ap_would_fail(
+    tmp_path: Path, person: dict[str, Any], box: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = dataset(tmp_path / "data", **person)
+    write_detections(root, **box)
+    assert run("--data.root", str(root)) == 1
+    out = capsys.readouterr().out
+    assert words in out and "Cure:" in out
+
+
+def test_missing_pictures_and_lonely_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = dataset(tmp_path / "data")
+    (root / "images/val2017/1.jpg").unlink()
+    file = str(root / "annotations/person_keypoints_val2017.json")
+    assert run("--annotations", file, "--images", str(root / "images/val2017")) == 1
+    assert "pictures with people are missing (1 of 1)" in capsys.readouterr().out
+    assert run("--detections", file) == 2 and "add --annotations" in capsys.readouterr().err
+
+
+def test_torch_that_cannot_be_imported_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib.util
+    import sys
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object() if name == "torch_npu" else find(name, *rest))
+    monkeypatch.setitem(sys.modules, "simplepose.device", None)
+    assert run() == 1
+    out = capsys.readouterr().out
+    assert "torch cannot be imported" in out and "CANN" in out and "set_env.sh" in out
