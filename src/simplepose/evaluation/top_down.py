@@ -202,12 +202,13 @@ def evaluate_network(
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco",
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    estimate: Callable[..., Estimates] = estimate_boxes,
 ) -> Evaluation:
-    """The whole COCO keypoint test of one network; arguments as `estimate_boxes`."""
+    """The whole COCO keypoint test of one network; arguments as `estimate_boxes`, which `estimate` may replace (several processes)."""
     from simplepose.evaluation.coco import evaluate_coco
 
     began = time.monotonic()
-    estimates = estimate_boxes(
+    estimates = estimate(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
     )  # fmt: skip
     results = suppress_and_write(estimates, annotations, config)

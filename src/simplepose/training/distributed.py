@@ -132,7 +132,11 @@ def synchronise_batch_norms(network: nn.Module) -> nn.Module:
         if isinstance(child, nn.BatchNorm2d):
             synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum or 0.0)
             synced.weight, synced.bias = child.weight, child.bias
-            synced.running_mean, synced.running_var, synced.num_batches_tracked = child.running_mean, child.running_var, child.num_batches_tracked
+            synced.running_mean, synced.running_var, synced.num_batches_tracked = (
+                child.running_mean,
+                child.running_var,
+                child.num_batches_tracked,
+            )
             synced.train(child.training)
             setattr(network, name, synced)
         else:

@@ -1,0 +1,283 @@
+"""Where the pixels of a training set live: files, a pack, the host's memory, or the device's.
+
+Every place answers one question, `view(row)`: the decoded pixels around person `row`, and where in the picture they begin. The loader does
+the rest, so training sees the same samples wherever they come from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from simplepose.data.annotations import Annotations
+from simplepose.data.augment import AugmentConfig
+from simplepose.data.regions import count_bytes, person_regions
+from simplepose.device import is_accelerator, memory_bytes
+from simplepose.errors import UserError
+from simplepose.images import read_image
+
+HOST_SHARE, DEVICE_SHARE = 0.6, 0.5
+"""Part of the free memory that a cache may take: the rest is for the network, its activations, and other programs."""
+Kind = Literal["auto", "files", "pack", "ram", "device"]
+
+
+class PixelSource(Protocol):
+    """Where pixels come from; any number of threads may ask at once."""
+
+    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Pixels (h, w, 3) uint8 RGB that hold all that a view of person `row` needs, and the (x, y) of their first pixel in the picture.
+
+        Raises:
+            UserError: the picture cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Decodes the whole picture for each person, every time: the references' way, and the oracle of the others."""
+
+    annotations: Annotations
+    """The people."""
+
+    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """The whole picture."""
+        return read_image(self.annotations.image_paths[self.annotations.image_index[row]]), (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Decoded pixels in the host's memory: whole pictures shared by their people, or one region a person."""
+
+    pixels: dict[int, np.ndarray]
+    """Picture index -> pixels, or row -> pixels."""
+    origins: dict[int, tuple[int, int]] | None
+    """Row -> first pixel of its region; None where whole pictures are held."""
+    image_index: np.ndarray
+    """(N,) picture of each row."""
+    broken: dict[int, str]
+    """Picture index -> why it could not be read."""
+
+    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """The picture or the person's region."""
+        picture = int(self.image_index[row])
+        if picture in self.broken:
+            raise UserError(self.broken[picture])
+        return (self.pixels[picture], (0, 0)) if self.origins is None else (self.pixels[row], self.origins[row])
+
+    @property
+    def bytes(self) -> int:
+        """Size of the pixels."""
+        return sum(array.nbytes for array in self.pixels.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Decoded pixels in the device's memory, one after another in a single buffer."""
+
+    buffer: torch.Tensor
+    """(P, 3) uint8 on the device."""
+    starts: np.ndarray
+    """(N,) int64 first pixel of each person's picture or region; -1 where the picture is broken."""
+    sizes_wh: np.ndarray
+    """(N, 2) int64 its size."""
+    origins: np.ndarray
+    """(N, 2) int64 where in the picture it begins."""
+    reasons: dict[int, str]
+    """Row -> why its picture could not be read."""
+
+    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """A copy in host memory, for looking at."""
+        if self.starts[row] < 0:
+            raise UserError(self.reasons[row])
+        start, (width, height) = self.starts[row], self.sizes_wh[row]
+        part = self.buffer[start : start + width * height].cpu().numpy().reshape(height, width, 3)
+        return part, (int(self.origins[row, 0]), int(self.origins[row, 1]))
+
+
+def choose_cache(
+    kind: Kind, pictures: int, regions: int, device: torch.device, *, has_pack: bool, processes: int = 1
+) -> tuple[str, bool, str]:
+    """Decides where pixels go.
+
+    Args:
+        kind: what was asked for.
+        pictures: bytes of all decoded pictures with people.
+        regions: bytes of all decoded person regions.
+        device: where training happens.
+        has_pack: whether a pack is named.
+        processes: trainings that share this host's memory.
+
+    Returns:
+        the kind, whether whole pictures are held (else regions), and one sentence that says why.
+
+    Raises:
+        UserError: the cache that was asked for does not fit; the message says what fits.
+    """
+    host = int(memory_bytes(torch.device("cpu"))[0] * HOST_SHARE / processes)
+    card = int(memory_bytes(device)[0] * DEVICE_SHARE) if is_accelerator(device) else host
+    candidates = [
+        ("device", True, pictures, card),
+        ("device", False, regions, card),
+        ("ram", True, pictures, host),
+        ("ram", False, regions, host),
+    ]
+    if not is_accelerator(device):
+        candidates = [entry for entry in candidates if entry[0] != "device" or kind == "device"]
+    names = {True: "pictures", False: "person regions"}
+    fitting = [entry for entry in candidates if entry[2] <= entry[3]]
+    sizes = f"decoded pictures {_size(pictures)}, person regions {_size(regions)}; room: {_size(host)} of host memory"
+    sizes += f", {_size(card)} on {device}" if is_accelerator(device) else ""
+    if kind in ("files", "pack"):
+        return kind, True, f"pixels from {kind}, as asked for"
+    if kind != "auto":
+        mine = [entry for entry in fitting if entry[0] == kind]
+        if not mine:
+            others = sorted({entry[0] for entry in fitting})
+            raise UserError(
+                f"--data.cache {kind} does not fit ({sizes}). Cure: --data.cache {' or '.join(others) if others else 'files'}, or simplepose pack "
+                "and --data.cache pack, or --data.shard with several processes"
+            )
+        return kind, mine[0][1], f"{names[mine[0][1]]} in {'host' if kind == 'ram' else 'device'} memory, as asked for ({sizes})"
+    if fitting:
+        where, whole, _, _ = fitting[0]
+        place = "host memory" if where == "ram" else f"the memory of {device}"
+        return where, whole, f"{names[whole]} decoded once into {place}: they fit ({sizes})"
+    if has_pack:
+        return "pack", True, f"the pack, because decoded pixels do not fit into memory ({sizes})"
+    return "files", True, f"files, because decoded pixels do not fit into memory ({sizes}); simplepose pack would cost fewer cores"
+
+
+def picture_bytes(annotations: Annotations) -> int:
+    """Memory of all decoded pictures that have people; a picture of unknown size counts as 640 x 480."""
+    sizes = annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64)
+    return int(np.where((sizes > 0).all(1), sizes.prod(1), 640 * 480).sum() * 3)
+
+
+def region_bytes(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> int:
+    """Memory of all decoded person regions."""
+    return count_bytes(person_regions(annotations, augment, input_size_wh, udp=udp))
+
+
+def fill_ram(
+    annotations: Annotations, regions: np.ndarray | None, *, rows: np.ndarray | None = None, workers: int = 2, skip_broken: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ram:  # fmt: skip
+    """Decodes every picture once, in parallel.
+
+    Args:
+        annotations: N people.
+        regions: (N, 4) parts to keep of each person, or None to keep whole pictures.
+        rows: people of this process; all by default.
+        workers: decoding threads.
+        skip_broken: keep the reason instead of stopping at a picture that cannot be read.
+        progress: called with (pictures done, pictures in all).
+    """
+    pixels: dict[int, np.ndarray] = {}
+    origins: dict[int, tuple[int, int]] = {}
+    broken: dict[int, str] = {}
+    for picture, people, image in decoded(annotations, rows, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken):
+        if regions is None:
+            pixels[picture] = image
+            continue
+        for row in people.tolist():
+            left, top, right, bottom = regions[row].tolist()
+            pixels[row], origins[row] = image[top:bottom, left:right].copy(), (left, top)
+    return Ram(pixels, None if regions is None else origins, annotations.image_index, broken)
+
+
+def fill_device(
+    annotations: Annotations, regions: np.ndarray | None, device: torch.device, *, rows: np.ndarray | None = None, workers: int = 2,
+    skip_broken: bool = False, progress: Callable[[int, int], None] | None = None,
+) -> Resident:  # fmt: skip
+    """Decodes every picture once and copies it to the device; arguments as `fill_ram`. Host memory holds a few pictures at a time."""
+    people = np.arange(len(annotations)) if rows is None else np.sort(rows)
+    pictures = np.unique(annotations.image_index[people])
+    sizes = annotations.image_sizes_wh.astype(np.int64)
+    if regions is None and not (sizes[pictures] > 0).all():
+        raise UserError(f"{annotations.source} does not tell the size of every picture. Cure: write width and height, or --data.cache ram")
+    starts, origins = np.full(len(annotations), -1), np.zeros((len(annotations), 2), np.int64)
+    if regions is None:
+        extents = annotations.person_sizes_wh.astype(np.int64)
+        total = int(sizes[pictures].prod(1).sum())
+    else:
+        extents = np.maximum(regions[:, 2:] - regions[:, :2], 0)
+        origins = regions[:, :2].copy()
+        total = int(extents[people].prod(1).sum())
+    buffer = torch.empty((total, 3), dtype=torch.uint8, device=device)
+    broken: dict[int, str] = {}
+    first = 0
+
+    def put(part: np.ndarray) -> int:
+        nonlocal first
+        place, count = first, part.shape[0] * part.shape[1]
+        buffer[place : place + count].copy_(torch.from_numpy(np.ascontiguousarray(part)).view(-1, 3))
+        first += count
+        return place
+
+    for picture, mine, image in decoded(annotations, people, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken):
+        height, width = image.shape[:2]
+        if (width, height) != tuple(sizes[picture]):
+            path = annotations.image_paths[picture]
+            raise UserError(
+                f"{path} is {width} x {height}, its annotation says {tuple(sizes[picture].tolist())}. Cure: correct the annotation file"
+            )
+        if regions is None:
+            starts[mine] = put(image)
+            continue
+        for row in mine.tolist():
+            left, top, right, bottom = regions[row].tolist()
+            starts[row] = put(image[top:bottom, left:right])
+    reasons = {int(row): broken[int(annotations.image_index[row])] for row in people if int(annotations.image_index[row]) in broken}
+    return Resident(buffer, starts, extents, origins, reasons)
+
+
+def decoded(
+    annotations: Annotations, rows: np.ndarray | None, *, workers: int, skip_broken: bool, progress: Callable[[int, int], None] | None,
+    broken: dict[int, str],
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:  # fmt: skip
+    """Each picture with people once, in order: (picture, rows of its people, pixels); a bounded number is decoded ahead by threads."""
+    people = np.arange(len(annotations)) if rows is None else np.asarray(rows)
+    order = people[np.argsort(annotations.image_index[people], kind="stable")]
+    pictures, firsts = np.unique(annotations.image_index[order], return_index=True)
+    groups = np.split(order, firsts[1:]) if len(order) else []
+    ahead: deque[tuple[int, np.ndarray, Future[np.ndarray]]] = deque()
+    done = 0
+
+    def finish() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        nonlocal done
+        picture, mine, job = ahead.popleft()
+        done += 1
+        try:
+            image = job.result()
+        except UserError as error:
+            if not skip_broken:
+                raise
+            broken[picture] = str(error)
+            return
+        finally:
+            if progress is not None:
+                progress(done, len(pictures))
+        yield picture, mine, image
+
+    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="cache") as pool:
+        try:
+            for picture, mine in zip(pictures.tolist(), groups, strict=True):
+                ahead.append((picture, mine, pool.submit(read_image, annotations.image_paths[picture])))
+                if len(ahead) > 2 * workers + 2:
+                    yield from finish()
+            while ahead:
+                yield from finish()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _size(count: Any) -> str:
+    """`46.4 GB`."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

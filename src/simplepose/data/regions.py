@@ -1,0 +1,100 @@
+"""Which part of a picture a crop needs, and which part any random view of a person can need.
+
+Regions are whole pixels (x1, y1, x2, y2), x2 and y2 exclusive, cut to the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simplepose import geometry
+from simplepose.data.annotations import Annotations
+from simplepose.data.augment import AugmentConfig, no_draws, sample_affines
+
+
+def needed_regions(to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_sizes_wh: np.ndarray) -> np.ndarray:
+    """The pixels that a bilinear warp reads.
+
+    Args:
+        to_crop: (B, 2, 3) picture -> crop.
+        input_size_wh: size of the crop.
+        picture_sizes_wh: (B, 2) or (2,).
+
+    Returns:
+        (B, 4) int64; empty (x2 <= x1) where the crop lies outside the picture.
+    """
+    right, bottom = input_size_wh[0] - 1, input_size_wh[1] - 1
+    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]], np.float64)
+    points = geometry.transform_points(geometry.invert_affines(to_crop), corners)  # (B, 4, 2)
+    low = np.floor(points.min(1) - 1e-3).astype(np.int64)
+    high = np.floor(points.max(1) + 1e-3).astype(np.int64) + 2  # the right neighbour, exclusive
+    return np.concatenate([np.maximum(low, 0), np.minimum(high, picture_sizes_wh)], axis=1)
+
+
+def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
+    """The pixels that any random view of each person can read.
+
+    The strongest view: the largest scale, every rotation up to the strongest (the extent of a turned rectangle is largest at its own
+    diagonal's angle), either half of the body where that is drawn, the farthest shift where there is one, mirrored or not.
+
+    Args:
+        annotations: N people whose pictures' sizes are known.
+        augment: the random changes.
+        input_size_wh: size of the crop; its aspect decides the shape of the views.
+        udp: unit convention, see `simplepose.geometry`.
+
+    Returns:
+        (N, 4) int64.
+    """
+    count = len(annotations)
+    rows = np.arange(count)
+    sizes = annotations.person_sizes_wh.astype(np.int64)
+    plain = no_draws(count)
+    halves = [0, 1, 2] if augment.half_body_probability else [0]
+    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
+    for half in halves:
+        chosen = rows if half == 0 else np.flatnonzero(_half_can_be_drawn(annotations, half))
+        if not len(chosen):
+            continue
+        draws = plain[chosen]
+        draws.half_body[:] = half
+        to_image = geometry.invert_affines(sample_affines(annotations, chosen, draws, input_size_wh, udp=udp))
+        center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
+        extent_wh = np.asarray(input_size_wh) * np.abs(np.linalg.det(to_image[..., :2]))[:, None] ** 0.5
+        reach = _reach(extent_wh * largest_scale(augment), augment) + 2
+        shift = getattr(augment, "shift_factor", 0.0) * extent_wh * largest_scale(augment)
+        low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
+        high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
+    return np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
+
+
+def largest_scale(augment: AugmentConfig) -> float:
+    """The largest factor on a region's size."""
+    return 1 + augment.scale_factor
+
+
+def _reach(extent_wh: np.ndarray, augment: AugmentConfig) -> np.ndarray:
+    """(N, 2) half width and half height of a rectangle's bounding box over all rotations that can be drawn."""
+    largest = np.deg2rad(min(2 * augment.rotation_degrees, 90.0)) if augment.rotation_probability else 0.0
+    width, height = extent_wh[:, 0], extent_wh[:, 1]
+    across, along = np.minimum(np.arctan2(height, width), largest), np.minimum(np.arctan2(width, height), largest)
+    return np.stack(
+        [width * np.cos(across) + height * np.sin(across), height * np.cos(along) + width * np.sin(along)], axis=1
+    ) / 2  # fmt: skip
+
+
+def _half_can_be_drawn(annotations: Annotations, half: int) -> np.ndarray:
+    """(N,) bool: whether the upper (1) or lower (2) half has a keypoint to stand on."""
+    part = annotations.schema.upper_body if half == 1 else annotations.schema.lower_body
+    return (annotations.visibility[:, list(part)] > 0).any(1) if part else np.zeros(len(annotations), bool)
+
+
+def contains(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """(N,) bool: whether each region holds the other one; an empty one is held by all."""
+    empty = (inner[:, 2:] <= inner[:, :2]).any(1)
+    return empty | ((outer[:, :2] <= inner[:, :2]).all(1) & (outer[:, 2:] >= inner[:, 2:]).all(1))
+
+
+def count_bytes(regions: np.ndarray) -> int:
+    """Memory of the regions' RGB pixels."""
+    return int(np.maximum(regions[:, 2:] - regions[:, :2], 0).prod(1).sum() * 3)
