@@ -68,9 +68,13 @@ def encode(
         heatmap_size_wh: size of its output.
 
     Returns:
-        heatmaps (B, K, H, W) float32 and target_weights (B, K) float32; a keypoint with weight 0 has an empty map.
+        heatmaps (B, K, H, W) float32 and target_weights (B, K) float32; a keypoint with weight 0 has an empty map. For SimCC
+        distributions (B, K, Lx + Ly).
     """
     device = keypoints.device
+    if codec.kind == "simcc":
+        inside = ((keypoints >= 0) & (keypoints < torch.tensor(input_size_wh, device=device))).all(-1)
+        return simcc.encode(keypoints, input_size_wh, codec.sigma), (visible & inside).float()
     scale = torch.as_tensor(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp), device=device, dtype=torch.float32)
     centers = keypoints.float() * scale
     if codec.center == "floor":

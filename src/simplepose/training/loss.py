@@ -1,8 +1,53 @@
-"""The heatmap loss of both references, as one mean over the batch."""
+"""What training makes small: the heatmap loss of both references as one mean over the batch, and the losses of the other codecs."""
 
 from __future__ import annotations
 
 import torch
+
+from simplepose.heatmaps import CodecConfig
+from simplepose.simcc import bin_counts
+
+
+def training_loss(
+    outputs: torch.Tensor,
+    target: torch.Tensor,
+    target_weights: torch.Tensor,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    factor: float = 0.5,
+    hard_keypoints: int = 0,
+) -> torch.Tensor:
+    """The loss that belongs to the codec.
+
+    Args:
+        outputs: what the network put out: (B, K, H, W), or (B, K, Lx + Ly) for SimCC.
+        target: the same shape, from `heatmaps.encode`.
+        target_weights: (B, K), 0 masks a keypoint out.
+        codec: `kind` decides between squared error and cross-entropy.
+        input_size_wh: size of the network's input.
+        factor: in front of the squared error.
+        hard_keypoints: only so many worst keypoints of each person count; 0: all.
+
+    Returns:
+        () float32.
+    """
+    if codec.kind == "heatmap" and not hard_keypoints:
+        return heatmap_loss(outputs, target, target_weights, factor)
+    if codec.kind == "heatmap":
+        losses = factor * (outputs.float() - target).square().mean((2, 3)) * target_weights
+        return hardest(losses, hard_keypoints).mean()
+    if codec.kind == "simcc":
+        x_bins, y_bins = bin_counts(input_size_wh)
+        parts = zip(outputs.split((x_bins, y_bins), -1), target.split((x_bins, y_bins), -1), strict=True)
+        losses = torch.stack([cross_entropy(logits, wanted) for logits, wanted in parts]).mean(0)
+    else:
+        losses = cross_entropy(outputs.flatten(2), target.flatten(2))
+    losses, count = losses * target_weights, target_weights
+    if hard_keypoints:
+        losses = hardest(losses, hard_keypoints)
+        count = hardest(target_weights, hard_keypoints)
+    return losses.sum() / count.sum().clamp(min=1)
 
 
 def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, target_weights: torch.Tensor, factor: float) -> torch.Tensor:
@@ -18,3 +63,25 @@ def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, target_weights: 
     """
     difference = (predicted.float() - target).square() * target_weights[:, :, None, None]
     return factor * difference.mean()
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far the softmax of the logits is from the target, in nats above the best possible (Kullback-Leibler divergence).
+
+    Unlike squared error it does not reward an empty map: from the first step every keypoint pulls its probability to one place, however
+    small its share of the pixels.
+
+    Args:
+        logits: (B, K, L).
+        target: (B, K, L), not negative; scaled to sum 1 here. An empty one (a keypoint of weight 0) gives 0.
+
+    Returns:
+        (B, K) float32.
+    """
+    wanted = target / target.sum(-1, keepdim=True).clamp(min=1e-12)
+    return (torch.xlogy(wanted, wanted) - wanted * logits.float().log_softmax(-1)).sum(-1)
+
+
+def hardest(losses: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, K) -> (B, count): the largest of each person (Chen et al., CVPR 2018, section 3.2)."""
+    return losses.topk(min(count, losses.shape[1]), dim=1).values

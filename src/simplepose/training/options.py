@@ -27,14 +27,31 @@ class TrainConfig:
     """Divide the decay by the number of devices, as the seed, whose penalty stands in one device's loss only."""
     adam_epsilon: Literal["torch", "tf"] = "torch"
     """Where Adam adds its 1e-8: to the corrected root of the second moment (torch) or to the uncorrected one (tf, the seed)."""
+    schedule: Literal["steps", "flat_cosine"] = "steps"
+    """How the rate falls: by `drop_factor` at `drop_epochs` (both references); or it stays for `flat_share` of the run, then follows half a
+    cosine down to zero."""
+    flat_share: float = 0.5
+    """Share of the run, warm-up included, before the cosine begins."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate rises linearly from zero, under either schedule."""
     drop_epochs: tuple[int, ...] = (90, 120)
-    """Epochs (from 0) at whose start the rate falls."""
+    """Epochs (from 0) at whose start the rate falls, under `steps`."""
     drop_factor: float = 0.1
     """What the rate is multiplied by at a drop."""
     count_from_one: bool = False
     """Number iterations from 1 as the seed: the last step of an epoch already has the next epoch's rate."""
     loss_factor: float = 0.5
     """In front of the mean squared heatmap error: 1 in tf, .5 in ms."""
+    hard_keypoints: int = 0
+    """Only the loss of this many worst keypoints of each person counts (online hard keypoint mining, Chen et al. 2018); 0: all count."""
+    clip_gradient: float = 0.0
+    """Longest gradient of an update: a longer one is shortened to this norm; 0: never."""
+    trunk_rate_factor: float = 1.0
+    """The trunk's learning rate as a multiple of the head's, e.g. .1 where an ImageNet trunk should keep what it knows."""
+    teacher: str = ""
+    """Weights (run folder, .safetensors or .onnx) of a strong network whose heatmaps are learned beside the annotations."""
+    teacher_share: float = 0.5
+    """The teacher's part of the target, 0 to 1."""
     weights: str = ""
     """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out and named."""
     seed: int = 0

@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
+from simplepose.errors import UserError
+from simplepose.training.options import TrainConfig
+
+
+def rate_at(config: TrainConfig, iteration: int, iterations_per_epoch: int) -> float:
+    """The learning rate of one update.
+
+    Args:
+        config: `schedule` and its fields.
+        iteration: 0-based index of the update.
+        iterations_per_epoch: updates an epoch.
+    """
+    if config.schedule == "steps":
+        rate = learning_rate(
+            config.learning_rate, iteration, iterations_per_epoch, drop_epochs=config.drop_epochs, drop_factor=config.drop_factor,
+            count_from_one=config.count_from_one,
+        )  # fmt: skip
+    else:
+        rate = config.learning_rate * flat_cosine(iteration, config.epochs * iterations_per_epoch, config.flat_share)
+    warmup = config.warmup_epochs * iterations_per_epoch
+    return rate * min(1.0, (iteration + 1) / warmup) if warmup > 0 else rate
+
 
 def learning_rate(
     base: float,
@@ -24,3 +48,34 @@ def learning_rate(
     """
     epoch = (iteration + int(count_from_one)) // max(iterations_per_epoch, 1)
     return base * drop_factor ** sum(epoch >= drop for drop in drop_epochs)
+
+
+def flat_cosine(iteration: int, total: int, flat_share: float) -> float:
+    """1 for the first `flat_share` of `total` iterations, then half a cosine that reaches 0 at `total`."""
+    flat = flat_share * total
+    if iteration < flat or total <= flat:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (iteration - flat) / (total - flat)))
+
+
+def check_schedule(config: TrainConfig) -> None:
+    """Refuses a schedule that the run is too short for: its low rates would never come, and the result would be a surprise.
+
+    Raises:
+        UserError: a drop, the warm-up or the flat part lies beyond the last epoch.
+    """
+    if not 0 <= config.flat_share <= 1:
+        raise UserError(f"train.flat-share is {config.flat_share}. Cure: a share of the run, 0 to 1")
+    late = [drop for drop in config.drop_epochs if drop >= config.epochs]
+    if config.schedule == "steps" and late:
+        fitting = " ".join(str(max(1, round(share * config.epochs))) for share in (0.64, 0.86)) if config.epochs > 1 else ""
+        raise UserError(
+            f"the rate should drop at epochs {', '.join(map(str, late))}, but the run has {config.epochs}: the schedule is longer than the run. "
+            f"Cure: --train.drop-epochs {fitting}".rstrip() + " (64 % and 86 % of the run, as the references), or more --train.epochs"
+        )
+    before = config.warmup_epochs, config.flat_share * config.epochs if config.schedule == "flat_cosine" else config.epochs
+    if config.warmup_epochs < 0 or before[0] > before[1]:
+        raise UserError(
+            f"a warm-up of {config.warmup_epochs:g} epochs does not fit into the {before[1]:g} epochs before the rate falls (the run has "
+            f"{config.epochs}). Cure: a shorter --train.warmup-epochs, or more --train.epochs"
+        )
