@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,9 +143,11 @@ class PoseTracker:
         moved = overlapped(self._see_motion(looked), depth, stop) if follow and self.config.mode == "flow" else looked
         results = overlapped(self._estimate(moved, follow), depth, stop)
         try:
-            yield from results
+            for result in results:  # noqa: UP028 with `yield from` the threads would hear of an early end too late
+                yield result
         finally:
             stop.set()
+            results.close()
 
     def _flow(self, previous: np.ndarray, following: np.ndarray) -> np.ndarray:
         """One flow object, asked by two threads."""
@@ -236,7 +238,7 @@ def in_groups(items: Iterable[Looked], size: int) -> Iterator[list[Looked]]:
         yield group
 
 
-def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Iterator[T]:
+def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Generator[T]:
     """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised here.
 
     Args:
@@ -272,16 +274,19 @@ def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Iterato
     return _drain(ready, threading.Thread(target=work, daemon=True), stop)
 
 
-def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event) -> Iterator[Any]:
+def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event) -> Generator[Any]:
     """Starts the thread and hands out what it delivers."""
     thread.start()
-    while not stop.is_set():
-        try:
-            kind, value = ready.get(timeout=0.1)
-        except queue.Empty:
-            continue
-        if kind == "error":
-            raise value
-        if kind == "end":
-            return
-        yield value
+    try:
+        while not stop.is_set():
+            try:
+                kind, value = ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        thread.join(timeout=5)

@@ -96,10 +96,9 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
     filled = [np.arange(len(poses) + len(extra)) >= len(poses) for poses, extra in zip(out, added, strict=True)]
     for index, extra in enumerate(added):
         if extra:
-            columns = {
-                name: np.concatenate([getattr(out[index], name), np.stack([values[place] for _, values in extra])])
-                for place, name in enumerate(FIELDS)
-            }
+            new = {name: np.stack([values[place] for _, values in extra]) for place, name in enumerate(FIELDS)}
+            known = {name: getattr(out[index], name) for name in FIELDS} if len(out[index]) else {}
+            columns = {name: np.concatenate([known[name], new[name]]) if known else new[name] for name in FIELDS}
             out[index] = replace(out[index], **columns, track_ids=np.r_[out[index].track_ids, [track_id for track_id, _ in extra]])
     return out, filled
 
@@ -149,5 +148,5 @@ def _tracked(poses: Poses) -> Poses:
     if poses.track_ids is None:
         if len(poses):
             raise UserError("poses without track ids cannot be smoothed. Cure: track them first")
-        return replace(poses, track_ids=np.zeros(0))
+        return replace(poses, track_ids=np.zeros(0, np.int64))
     return poses

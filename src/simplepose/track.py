@@ -43,6 +43,8 @@ class TrackConfig:
     """A track not seen for more frames no longer offers its box to the network."""
     max_unconfirmed: int = 6
     """Looks of the detector in a row that may miss a person before the track is over; stops poses that live on their own box."""
+    min_score: float = 0.12
+    """A pose below it is nobody: the network finds something in every box it is shown."""
     birth_score: float = 0.3
     """A pose below it starts no track."""
     birth_frames: int = 2
@@ -53,7 +55,7 @@ class TrackConfig:
     """Of two poses of one frame more alike than this the weaker goes."""
     box_margin: float = 0.15
     """Joint boxes grow by this share of their side, on each side (the paper's 15 %)."""
-    nms_threshold: float = 0.6
+    nms_threshold: float = 0.5
     """Of a propagated and a detected box with a larger IoU the weaker goes."""
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ def joint_boxes(
     return np.concatenate([low - grow, high + grow], 1), known
 
 
-def join_boxes(detected: People, propagated: People, threshold: float = 0.6) -> tuple[People, np.ndarray]:
+def join_boxes(detected: People, propagated: People, threshold: float = 0.5) -> tuple[People, np.ndarray]:
     """The detector's and the tracker's boxes as one, by NMS (Simple Baselines, section 3.2).
 
     Returns:
@@ -223,6 +225,7 @@ class Tracker:
         if image is not self._image:
             self.propagate(image, field)
         best = oks_nms(poses.keypoints, poses.scores, self._areas(poses), self.schema.sigmas, self.config.duplicate_oks)
+        best = best[poses.scores[best] >= self.config.min_score]
         poses, detected = poses[best], None if detected is None else np.asarray(detected)[best]
         pairs = match(self.similarity(poses), self.config.min_similarity, hungarian=self.config.matching == "hungarian")
         track_of = {column: self.tracks[row] for row, column in pairs}

@@ -128,7 +128,8 @@ def test_birth_needs_a_score_and_two_sightings() -> None:
     assert len(follower.update(fresh(), poses_at((10, 10)))) == 0  # first sighting
     assert len(follower.update(fresh(), Poses.empty(17))) == 0  # lost before it counted
     assert len(follower.update(fresh(), poses_at((10, 10)))) == 0
-    assert follower.update(fresh(), poses_at((10, 10), scores=[0.1])).track_ids.tolist() == [1]  # a weak pose may continue a track
+    assert follower.update(fresh(), poses_at((10, 10), scores=[0.15])).track_ids.tolist() == [1]  # a weak pose may continue a track
+    assert len(follower.update(fresh(), poses_at((10, 10), scores=[0.1]))) == 0  # but this is nobody
 
 
 def test_the_stronger_of_two_poses_of_one_person_stays() -> None:

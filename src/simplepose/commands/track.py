@@ -1,0 +1,201 @@
+"""`simplepose track VIDEO --weights W --boxes DETECTOR`: estimate and follow people, draw them, write their poses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from simplepose.errors import UserError
+from simplepose.outputs import LinesWriter, new_folder, read_lines, write_coco_results, write_posetrack
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackOptions:
+    """Estimates and follows people through a video."""
+
+    video: Annotated[str, tyro.conf.Positional]
+    """Video file, camera number or network address; also a folder or pattern of pictures, whose people are then not followed."""
+    weights: str
+    """Run folder, .safetensors file or .onnx file of the pose network."""
+    boxes: str = ""
+    """Where people come from: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), motion or whole."""
+    output: str = ""
+    """Folder for the results; tracked/NAME by default."""
+    overwrite: bool = False
+    """Write into a folder that already holds something."""
+    detect_every: int = 5
+    """The detector looks at every so many frames; the tracker carries the boxes between them."""
+    mode: Literal["flow", "oks", "iou"] = "flow"
+    """Compare poses propagated by optical flow, poses as they stood, or boxes as they stood."""
+    matching: Literal["greedy", "hungarian"] = "greedy"
+    """Best pair first, or the assignment of largest sum."""
+    flow: Literal["dis", "farneback"] = "dis"
+    """Optical flow of the flow mode."""
+    keep_frames: int = 30
+    """Frames after which a person not seen is given up."""
+    box_threshold: float = 0.3
+    """Boxes of the detector with a lower score are left out."""
+    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
+    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times faster), mp4, or none."""
+    smooth: bool = False
+    """Steady the keypoints with a One Euro filter while the video runs."""
+    smooth_after: float = 0.0
+    """Steady the finished tracks without delay, with a Gaussian of so many frames; the files change, the annotated video does not."""
+    fill_gaps: int = 0
+    """Fill gaps of a track of up to so many frames in the finished files; what was filled is marked."""
+    table: Literal["none", "csv", "parquet"] = "none"
+    """Also write poses.csv or poses.parquet."""
+    posetrack: bool = False
+    """Also write a PoseTrack folder for simplepose evaluate --task posetrack."""
+    frames: int = 0
+    """Stop after so many frames; 0 is all."""
+    flip_test: bool = False
+    """Average with the mirrored crop: twice the network's work."""
+    batch_frames: int = 0
+    """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine choose."""
+    keypoint_threshold: float = 0.2
+    """Keypoints with a lower score are not drawn."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+
+
+def main(argv: list[str]) -> None:
+    """Tracks and writes `poses.jsonl`, `results.json` and the annotated video into the output folder."""
+    options = tyro.cli(TrackOptions, args=argv, prog="simplepose track", description=TrackOptions.__doc__)
+    name = Path(options.video).stem or "video"
+    folder = Path(options.output) if options.output else Path("tracked") / name
+    runner = build(options)
+    stream = _open(options.video)
+    new_folder(folder, overwrite=options.overwrite)
+    schema = runner.estimator.schema
+    status = Status(getattr(stream, "frame_count", 0))
+    ids: set[int] = set()
+    done = people = 0
+    try:
+        with ExitStack() as open_files:
+            lines = open_files.enter_context(LinesWriter(folder / "poses.jsonl"))
+            video = _video_writer(options, folder / name, stream.fps or 10.0)
+            if video is not None:
+                open_files.enter_context(video)
+            for frame, poses in runner(stream):
+                lines.write(frame, poses)
+                if video is not None:
+                    with runner.speed.measure("draw and write"):
+                        video.write(poses.draw(frame.image, schema, keypoint_threshold=options.keypoint_threshold))
+                done, people = done + 1, people + len(poses)
+                ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
+                status(done, runner.speed)
+                if options.frames and done >= options.frames:
+                    break
+    except KeyboardInterrupt:
+        status.end()
+        print(f"stopped by Ctrl-C after {done:,} frames; what is written so far is whole", file=sys.stderr)
+        _finish(options, folder, name, schema)
+        raise
+    status.end()
+    _finish(options, folder, name, schema)
+    broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
+    followed = f", {len(ids):,} identities" if stream.is_video else ""
+    print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {folder}/ ({', '.join(sorted(p.name for p in folder.iterdir()))})")
+    print(f"frames/s of each stage alone: {runner.speed}; device {device_name(runner.estimator)}")
+
+
+def build(options: TrackOptions) -> Any:
+    """The engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
+    from simplepose.detect import people_source
+    from simplepose.engine import PoseTracker, threads_each
+    from simplepose.estimator import PoseEstimator
+    from simplepose.flow import dis_flow, farneback_flow
+    from simplepose.smooth import OneEuroConfig
+    from simplepose.track import TrackConfig
+
+    threads = threads_each()
+    detector = people_source(options.boxes, score_threshold=options.box_threshold, device=options.device, threads=threads, cut_border=True)
+    estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
+    return PoseTracker(
+        estimator,
+        detector,
+        config=TrackConfig(mode=options.mode, matching=options.matching, keep_frames=options.keep_frames),
+        detect_every=options.detect_every,
+        batch_frames=options.batch_frames or None,
+        smoothing=OneEuroConfig() if options.smooth else None,
+        flow=farneback_flow() if options.flow == "farneback" else dis_flow(),
+    )
+
+
+def device_name(estimator: Any) -> str:
+    """Where the pose network runs, in words."""
+    count = os.cpu_count() or 1
+    return f"cpu ({count} cores)" if str(estimator.device) == "cpu" else str(estimator.device)
+
+
+class Status:
+    """One line on the terminal that is rewritten; silent where nobody looks."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self._shown, self._terminal = total, 0.0, sys.stderr.isatty()
+
+    def __call__(self, done: int, speed: Any) -> None:
+        """Shows progress twice a second."""
+        if self._terminal and time.monotonic() - self._shown > 0.5:
+            self._shown = time.monotonic()
+            of = f" of {self.total:,}" if self.total else ""
+            sys.stderr.write(f"\r\x1b[Kframe {done:,}{of}; frames/s: {speed}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """Clears the line."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _open(source: str) -> Any:
+    from simplepose.video import open_stream
+
+    return open_stream(int(source) if source.isdigit() else source)
+
+
+def _video_writer(options: TrackOptions, stem: Path, fps: float) -> Any:
+    """The writer of the annotated video, or None."""
+    from simplepose.video import CODECS, VideoWriter
+
+    if options.video_codec == "none":
+        return None
+    return VideoWriter(f"{stem}{CODECS[options.video_codec][1]}", fps, options.video_codec)
+
+
+def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None:
+    """Everything that is made from the JSON lines."""
+    path = folder / "poses.jsonl"
+    if options.fill_gaps or options.smooth_after:
+        _smooth_file(path, options)
+    write_coco_results(folder / "results.json", read_lines(path))
+    if options.posetrack:
+        write_posetrack(folder / "posetrack", name, read_lines(path), schema)
+    if options.table != "none":
+        from simplepose.interop import write_table
+
+        write_table(folder / f"poses.{options.table}", read_lines(path), schema)
+
+
+def _smooth_file(path: Path, options: TrackOptions) -> None:
+    """Gap filling and zero-phase smoothing of the finished file; needs the whole sequence in memory."""
+    from simplepose.atomic import write_bytes
+    from simplepose.outputs import to_line
+    from simplepose.smooth import fill_gaps, smooth_zero_phase
+
+    lines = list(read_lines(path))
+    if any(line.poses.track_ids is None and len(line.poses) for line in lines):
+        raise UserError("pictures have no tracks to smooth or fill. Cure: leave --smooth-after and --fill-gaps out")
+    sequence, filled = fill_gaps([line.poses for line in lines], max_gap=options.fill_gaps)
+    if options.smooth_after:
+        sequence = smooth_zero_phase(sequence, sigma_frames=options.smooth_after)
+    texts = [to_line(line.frame, line.seconds, line.source, poses, mark) for line, poses, mark in zip(lines, sequence, filled, strict=True)]
+    write_bytes(path, b"".join(texts))
