@@ -1,30 +1,35 @@
-"""`simplepose convert`: MPII, PoseTrack, CrowdPose and OCHuman annotations -> one COCO-keypoints JSON file."""
+"""`simplepose convert`: MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations -> one COCO-keypoints JSON file.
+
+Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a file or estimated.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from simplepose.data.annotations import write_coco
+from simplepose.data.annotations import read_coco, write_coco
 from simplepose.data.columns import Annotations
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
-from simplepose.data.mapping import map_annotations
+from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import read_posetrack
 from simplepose.errors import UserError
 from simplepose.schema import SCHEMAS
 
-READERS = {"mpii": read_mpii, "posetrack": read_posetrack, "crowdpose": read_crowdpose, "ochuman": read_ochuman}
+Kind = Literal["mpii", "posetrack", "crowdpose", "ochuman", "coco"]
+READERS = {"mpii": read_mpii, "posetrack": read_posetrack, "crowdpose": read_crowdpose, "ochuman": read_ochuman, "coco": read_coco}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """What to convert, and where to."""
 
-    kind: tyro.conf.Positional[Literal["mpii", "posetrack", "crowdpose", "ochuman"]]
+    kind: tyro.conf.Positional[Kind]
     """The data set's own format."""
     input: tyro.conf.Positional[Path]
     """The annotation file; for PoseTrack also a folder of sequences."""
@@ -32,37 +37,53 @@ class ConvertOptions:
     """The COCO-keypoints JSON file to write."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of INPUT)."""
+    also: tuple[tuple[Kind, Path, Path], ...] = ()
+    """More sets to join, three words each: KIND INPUT IMAGES. File names become relative to the folder that holds all pictures."""
     schema: Annotated[str | None, tyro.conf.arg(metavar="|".join(SCHEMAS))] = None
-    """Map the keypoints to this schema; keypoints that the data set lacks become unlabelled."""
+    """Map the keypoints to this schema (default with --also: that of the first set); keypoints that a set lacks become unlabelled."""
+    sigmas: Path | None = None
+    """JSON file with one OKS sigma a keypoint: a list, or an object from name to number."""
+    estimate_sigmas: bool = False
+    """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: bool = False
     """Replace OUTPUT if it exists."""
 
 
-def convert(options: ConvertOptions) -> Annotations:
-    """Reads, maps and writes; returns what was written.
+def convert(options: ConvertOptions) -> tuple[Annotations, str]:
+    """Reads, maps, joins and writes; returns what was written and the folder that its file names are relative to.
 
     Raises:
-        UserError: bad input, or an output that exists.
+        UserError: bad input, keypoints that cannot be mapped, or an output that exists.
     """
     if options.output.exists() and not options.overwrite:
         raise UserError(f"{options.output} exists. Cure: choose another --output, or add --overwrite")
     if options.schema is not None and options.schema not in SCHEMAS:
         raise UserError(f"there is no schema {options.schema!r}. Cure: one of {', '.join(SCHEMAS)}")
-    images = options.images or (options.input if options.input.is_dir() else options.input.parent)
-    annotations = READERS[options.kind](options.input, images)
-    if options.schema is not None:
-        annotations = map_annotations(annotations, SCHEMAS[options.schema])
-    write_coco(options.output, annotations, images)
-    return annotations
+    if options.sigmas is not None and options.estimate_sigmas:
+        raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
+    first = options.images or (options.input if options.input.is_dir() else options.input.parent)
+    sources = [(options.kind, options.input, first), *options.also]
+    folders = [Path(os.path.abspath(images)) for _, _, images in sources]
+    parts = [READERS[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
+    target = SCHEMAS[options.schema] if options.schema is not None else parts[0].schema
+    annotations = concatenate([map_annotations(part, target) for part in parts])
+    if options.sigmas is not None:
+        annotations = with_sigmas(annotations, read_sigmas(options.sigmas, annotations.schema))
+    elif options.estimate_sigmas:
+        annotations = with_sigmas(annotations, estimate_sigmas(annotations))
+    images_dir = os.path.commonpath(folders)
+    write_coco(options.output, annotations, images_dir)
+    return annotations, images_dir if options.also else str(first)
 
 
 def main(argv: list[str]) -> None:
     """The command line."""
     options = tyro.cli(ConvertOptions, args=argv, prog="simplepose convert", description=__doc__)
-    annotations = convert(options)
+    annotations, images_dir = convert(options)
     for warning in annotations.warnings:
         print(f"note: {warning}")
     print(
         f"{options.output}: {len(annotations)} people in {len(annotations.image_ids)} pictures, "
-        f"{len(annotations.schema)} keypoints ({annotations.schema.name}), {int(annotations.keypoint_counts.sum())} labelled"
+        f"{len(annotations.schema)} keypoints ({annotations.schema.name}), {int(annotations.keypoint_counts.sum())} labelled\n"
+        f"its pictures: {images_dir}"
     )
