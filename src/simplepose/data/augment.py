@@ -30,6 +30,16 @@ class AugmentConfig:
     """How often only the upper or the lower body is shown, where enough keypoints are annotated."""
     half_body_min_keypoints: int = 8
     """Half body needs more annotated keypoints than this."""
+    shift_factor: float = 0.0
+    """The region moves by up to this share of its width and height, evenly drawn: boxes of detectors are not centred either."""
+    colour: float = 0.0
+    """Brightness, contrast and saturation are each multiplied by an even draw from 1 - c .. 1 + c."""
+    cutout_probability: float = 0.0
+    """How often one rectangle of the crop is filled with its mean colour, so that what is hidden must be inferred."""
+    grid_probability: float = 0.0
+    """How often a grid of squares is filled in the same way (GridMask, Chen et al. 2020)."""
+    weak_epochs: int = 0
+    """The last so many epochs keep the mirror and half the scale, rotation and shift, and change nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +54,11 @@ class Draws:
     """(N,) bool."""
     half_body: np.ndarray
     """(N,) 0 = whole, 1 = upper body, 2 = lower body."""
+    shifts: np.ndarray
+    """(N, 2) share of the region's width and height by which it moves."""
 
     def __getitem__(self, rows: np.ndarray) -> Draws:
-        return Draws(self.scales[rows], self.rotations[rows], self.flips[rows], self.half_body[rows])
+        return Draws(self.scales[rows], self.rotations[rows], self.flips[rows], self.half_body[rows], self.shifts[rows])
 
 
 def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> Draws:
@@ -58,12 +70,23 @@ def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConf
     rotations = np.where(rng.random(count) < config.rotation_probability, rotations, 0.0)
     flips = rng.random(count) < config.flip_probability
     half_body = _draw_half_body(rng, annotations, config)
-    return Draws(scales, rotations, flips, half_body)
+    shifts = rng.uniform(-config.shift_factor, config.shift_factor, (count, 2)) if config.shift_factor else np.zeros((count, 2))
+    return Draws(scales, rotations, flips, half_body, shifts)
 
 
 def no_draws(count: int) -> Draws:
     """The identity: nothing is changed."""
-    return Draws(np.ones(count), np.zeros(count), np.zeros(count, bool), np.zeros(count, np.int64))
+    return Draws(np.ones(count), np.zeros(count), np.zeros(count, bool), np.zeros(count, np.int64), np.zeros((count, 2)))
+
+
+def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentConfig:
+    """Strong, then weak: the changes of epoch `epoch` (from 0) of `epochs`, see `AugmentConfig.weak_epochs`."""
+    if epoch < epochs - config.weak_epochs:
+        return config
+    return AugmentConfig(
+        scale_factor=config.scale_factor / 2, rotation_degrees=config.rotation_degrees / 2, rotation_probability=config.rotation_probability,
+        flip_probability=config.flip_probability, shift_factor=config.shift_factor / 2,
+    )  # fmt: skip
 
 
 def _draw_half_body(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> np.ndarray:
@@ -104,6 +127,7 @@ def sample_affines(
     """
     widths = annotations.image_sizes_wh[annotations.image_index[rows], 0].astype(np.float64)
     centers, sizes = geometry.fit_boxes(_boxes(annotations, rows, draws.half_body), input_size_wh, padding)
+    centers = centers + draws.shifts * sizes * draws.scales[:, None]
     centers[:, 0] = np.where(draws.flips, widths - 1 - centers[:, 0], centers[:, 0])
     to_crop = geometry.crop_affines(centers, sizes * draws.scales[:, None], input_size_wh, draws.rotations, udp=udp)
     return np.where(draws.flips[:, None, None], geometry.mirror_pictures(to_crop, widths), to_crop)
