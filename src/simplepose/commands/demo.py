@@ -104,6 +104,6 @@ def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
     argv = [str(path) for path in pictures]
     argv += ["--weights", str(run), "--boxes", str(layout.detections), "--annotations", str(layout.val_annotations)]
     predict.main([*argv, "--box-threshold", "0.5", "--device", options.device, "--output", str(overlays), "--overwrite"])
-    sheet = overlays / "contact_sheet.png"
+    sheet = overlays / "contact_sheet.jpg"
     write_image(sheet, contact_sheet([read_image(overlays / f"{path.stem}.jpg") for path in pictures], 4, cell_size_wh=(400, 320)))
     return sheet
