@@ -130,12 +130,14 @@ def oks_nms_batch(
     if image_index.shape != scores.shape:
         raise UserError(f"image_index has shape {image_index.shape}, expected {scores.shape}. Cure: pass one picture for each pose")
     kept = np.ones(len(scores), bool)
-    order = np.lexsort((-scores, image_index))  # by picture, best first; stable
+    order = np.argsort(image_index, kind="stable")
     image_index = image_index[order]
     starts = np.flatnonzero(np.r_[True, image_index[1:] != image_index[:-1]][: len(order)])  # (pictures,)
     counts = np.diff(starts, append=len(order))
     for count in np.unique(counts[counts > 1]):
-        pictures = order[starts[counts == count] + np.arange(count)[:, None]]  # (count, pictures), best first
+        pictures = order[starts[counts == count][:, None] + np.arange(count)]  # (pictures, count)
+        best_first = np.argsort(-scores[pictures], axis=1, kind="stable")
+        pictures = np.ascontiguousarray(np.take_along_axis(pictures, best_first, 1).T)  # (count, pictures)
         step = max(1, CHUNK // (2 * count))
         for begin in range(0, pictures.shape[1], step):
             _suppress(kept, pictures[:, begin : begin + step], keypoints, areas, spreads, threshold)

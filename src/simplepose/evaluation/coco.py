@@ -66,7 +66,7 @@ def coco_results(
     if coordinate_decimals is not None:
         keypoints = keypoints.round(coordinate_decimals)
     third = keypoint_scores if visibility_column == "score" else np.ones_like(keypoint_scores)
-    rows = np.concatenate([keypoints, third[..., None]], -1).reshape(len(keypoints), -1).tolist()
+    rows = np.concatenate([keypoints, third[..., None]], -1).reshape(len(keypoints), 3 * keypoints.shape[1]).tolist()
     return [
         {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
         for image_id, row, score in zip(np.asarray(image_ids).tolist(), rows, scores.tolist(), strict=True)
@@ -132,6 +132,8 @@ def evaluate_coco(
     """
     truth = prepare_ground_truth(ground_truth)
     rows, source = (results, "the results") if isinstance(results, list) else (read_json(results), str(results))
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{source} is not a list of COCO result rows. Cure: pass the result file, not the annotations")
     for flat in (next((a["keypoints"] for a in truth["annotations"] if a["keypoints"]), None), rows[0].get("keypoints") if rows else None):
         if flat is not None:
             check_sigmas(sigmas, len(flat) // 3)
@@ -194,10 +196,8 @@ def table_row(metrics: dict[str, float], preset: str, box_source: str, pictures:
     return "\n".join((line(heads), rule, line(cells)))
 
 
-def _check_rows(rows: Any, truth: dict[str, Any], length: int, source: str) -> None:
+def _check_rows(rows: list[dict[str, Any]], truth: dict[str, Any], length: int, source: str) -> None:
     """Raises where a result row cannot be scored against this ground truth."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{source} is not a list of COCO result rows. Cure: pass the result file, not the annotations")
     for key in ("image_id", "category_id", "keypoints", "score"):
         index = next((i for i, row in enumerate(rows) if key not in row), None)
         if index is not None:
