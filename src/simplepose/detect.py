@@ -79,11 +79,15 @@ class BoxFile:
         A picture that the file does not mention has nobody.
         """
         path = Path(frame.source)
-        picture = path.suffix.lower() in PICTURE_ENDINGS
+        image_id = self.image_id(path) if path.suffix.lower() in PICTURE_ENDINGS else None
+        return self.by_id.get(frame.index if image_id is None else image_id, People.empty())
+
+    def image_id(self, path: Path) -> int | None:
+        """The id of a picture: by its name where names are known (-1 if it is not among them), else the number in its name, else None."""
+        if self.id_of_name:
+            return self.id_of_name.get(path.name, -1)
         digits = re.findall(r"\d+", path.stem)
-        if picture and self.id_of_name:
-            return self.by_id.get(self.id_of_name.get(path.name, -1), People.empty())
-        return self.by_id.get(int(digits[-1]) if picture and digits else frame.index, People.empty())
+        return int(digits[-1]) if digits else None
 
 
 def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score_threshold: float = 0.0, category_id: int = 1) -> BoxFile:

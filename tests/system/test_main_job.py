@@ -119,6 +119,25 @@ def test_predict_takes_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out" / "poses.json").read_text())["pictures"]) == 3
 
 
+def test_predict_asks_where_the_people_are(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = str(dataset / "images" / "val2017")
+    assert main(["predict", pictures, "--weights", "w"]) == 2
+    assert "nobody said where the people are" in capsys.readouterr().err
+    assert main(["predict", pictures, "--weights", "w", "--boxes", str(dataset / "annotations" / "person_keypoints_train2017.json")]) == 2
+    assert "none of its boxes is on" in capsys.readouterr().err
+
+
+def test_predict_stops_at_a_broken_picture_or_skips_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "in" / "good.jpg", np.zeros((60, 60, 3), np.uint8))
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8nothing")
+    argv = ["predict", str(tmp_path / "in"), "--weights", str(run), "--boxes", "whole", "--output", str(tmp_path / "out")]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert "bad.jpg" in error and "--skip-broken" in error
+    assert main([*argv, "--skip-broken", "--overwrite"]) == 0
+    assert "1 pictures" in capsys.readouterr().out
+
+
 def broken_copy(dataset: Path, tmp_path: Path) -> tuple[Path, str]:
     """The data set with one training picture cut short."""
     root = tmp_path / "dataset"
