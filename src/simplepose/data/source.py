@@ -31,6 +31,15 @@ class DataConfig:
     """Leave unreadable pictures out and count them, instead of stopping at the first."""
     workers: int = 2
     """Threads that read and cut pictures."""
+    cache: Literal["auto", "files", "pack", "ram", "device"] = "auto"
+    """Where pixels are while training: decoded again from the files each time, in a pack, or decoded once into the host's or the device's
+    memory. auto takes the fastest that fits and says why."""
+    pack: str = ""
+    """The zip that `simplepose pack` wrote, for cache pack."""
+    warp: Literal["auto", "host", "device"] = "auto"
+    """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at once. auto: an accelerator does."""
+    shard: bool = False
+    """Several processes: each caches only its own part of the people and shuffles inside it."""
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:

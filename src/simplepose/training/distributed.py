@@ -167,3 +167,11 @@ def anyone(flag: bool, who: Processes, device: torch.device) -> bool:
     value = torch.tensor(float(flag), device=device)
     dist.all_reduce(value, dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def average(values: torch.Tensor, who: Processes) -> torch.Tensor:
+    """The mean of a vector over the processes, on all of them."""
+    if who.count > 1:
+        dist.all_reduce(values)
+        values /= who.count
+    return values

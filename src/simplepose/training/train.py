@@ -1,7 +1,9 @@
 """Training, from the first line to the last.
 
 One device:      simplepose train coco_r50_256x192_ms --data.root dataset
-Go on with it:   simplepose train coco_r50_256x192_ms --data.root dataset --resume
+Four:            torchrun --nproc-per-node 4 -m simplepose.cli train coco_r50_256x192_ms --data.root dataset
+Go on with it:   the same command with --resume
+Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --profile
 
 The run folder holds config.yaml, metrics.jsonl, console.log and checkpoints/{best,last}.safetensors with last.train.pt beside them.
 """
@@ -11,34 +13,35 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from simplepose.atomic import atomic_path, write_bytes, write_json
-from simplepose.checkpoints import ModelSpec, load_tensors, read_checkpoint, require_schema, save_checkpoint
+from simplepose.atomic import write_bytes, write_json
+from simplepose.checkpoints import save_checkpoint
 from simplepose.config import Config, dump_config
-from simplepose.data.dataset import TrainLoader
+from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_boxes, read_split
-from simplepose.device import autocast, choose_device, random_state, resolve_precision, restore_random_state, seed_everything
+from simplepose.device import choose_device, is_accelerator
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.top_down import Evaluation, evaluate_network
-from simplepose.heatmaps import encode
-from simplepose.models.pose_resnet import build_network
-from simplepose.pixels import normalise
-from simplepose.settings import to_plain
-from simplepose.training.first_weights import load_first_weights
+from simplepose.training.assemble import assemble
+from simplepose.training.distributed import anyone, average, broadcast_buffers, processes
 from simplepose.training.journal import Journal, format_seconds
-from simplepose.training.loss import heatmap_loss
-from simplepose.training.optimizer import make_optimizer, set_update
-from simplepose.training.schedule import learning_rate
+from simplepose.training.schedule import check_schedule, rate_at
+from simplepose.training.state import Clock, Position, forget_later_records, restore_state, save_state, stop_signals
+from simplepose.training.together import estimate_together
+
+LOOK_EVERY = 20
+"""Steps between two looks at the losses where looking makes the host wait for the device or for other processes."""
 
 
 def train(config: Config) -> Path:
-    """Trains a network.
+    """Trains a network. Under torchrun, or inside a process group that is already there, this is one process of several.
 
     Args:
         config: the whole configuration, e.g. `load_preset("coco_r50_256x192_ms")` with `data.root` set.
@@ -47,134 +50,154 @@ def train(config: Config) -> Path:
         The run folder.
 
     Raises:
-        UserError: missing data, an output folder that holds another run, a loss that is not finite, ...
-        KeyboardInterrupt: after Ctrl-C, once a usable `last` checkpoint is written.
+        UserError: missing data, an output folder that holds another run, a loss that is not finite, another process lost, ...
+        KeyboardInterrupt: after Ctrl-C, once the `last` checkpoint is written. SystemExit after SIGTERM, likewise.
     """
-    # Where: a new folder, or the folder of the run that goes on.
-    folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
-    check_folder(config)
-
-    # What: people to train on, people to evaluate on.
-    everybody = read_split(config.data, "train")
-    people = everybody.trainable()
-    held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
-    boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
-
-    # With: device, seeds, network, optimiser.
-    seed_everything(config.train.seed)
     device = choose_device(config.train.device)
-    precision = resolve_precision(config.train.precision, device)
-    network = build_network(config.model, len(people.schema), config.input_size_wh)
-    spec = ModelSpec(
-        preset=config.preset, schema=people.schema, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec,
-        model=config.model, config=to_plain(config),
-    )  # fmt: skip
-    write_bytes(folder / "config.yaml", dump_config(config).encode())
-    journal = Journal(folder, tensorboard=config.train.tensorboard)
-    for warning in everybody.warnings:
-        journal.say(f"note: {warning}")
-    for sentence in [] if config.resume else load_first_weights(network, people.schema, config):
-        journal.say(sentence)
-    network.to(device)
-    if config.train.channels_last:
-        network.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(network, config.train)
-    loader = TrainLoader(
-        people, config.augment, input_size_wh=config.input_size_wh, batch_size=config.train.batch_size, seed=config.train.seed,
-        workers=config.data.workers, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
-    )  # fmt: skip
+    with processes(device, timeout_minutes=config.train.timeout_minutes) as who, stop_signals() as stop:
+        # Where: a new folder, or the folder of the run that goes on. Only the first process writes.
+        folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
+        check_folder(config)
+        check_schedule(config.train)
+        per_look = LOOK_EVERY if who.count > 1 or is_accelerator(device) else 1
 
-    # From: the beginning, or the step where the run stopped.
-    step, best_ap = 0, -1.0
-    if config.resume:
-        step, best_ap = restore(checkpoints, network, optimizer, device, spec)
-        journal.say(f"resumed {folder} at step {step}")
-    total, per_epoch = config.train.epochs * len(loader), len(loader)
-    journal.say(
-        f"{config.preset}: {len(people):,} people in {len(people.image_ids):,} pictures, {per_epoch} steps an epoch, "
-        f"{config.train.epochs} epochs on {device}, {precision}{', channels-last' if config.train.channels_last else ''} -> {folder}"
-    )
+        # What: people to train on, people to evaluate on.
+        everybody = read_split(config.data, "train")
+        people = everybody.trainable()
+        held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
+        boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
-    def save(name: str, score: dict[str, Any] | None = None) -> None:
-        save_checkpoint(checkpoints / f"{name}.safetensors", network, replace(spec, score=score or {}))
-        if name == "last":
-            state = {"step": step, "best_ap": best_ap, "optimizer": optimizer.state_dict(), "random": random_state(device)}
-            with atomic_path(checkpoints / "last.train.pt") as temporary:
-                torch.save(state, temporary)
+        # With: network, optimiser, loader, pixels.
+        if who.first:
+            write_bytes(folder / "config.yaml", dump_config(config).encode())
+        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first)
+        for warning in everybody.warnings:
+            journal.say(f"note: {warning}")
+        parts = assemble(
+            config, people, device, who, say=journal.say,
+            progress=lambda done, count: journal.progress(f"reading {done}/{count} pictures"),
+        )  # fmt: skip
+        network, loader, position = parts.network, parts.loader, Position()
 
-    # The loop.
-    evaluation: Evaluation | None = None
-    try:
-        while step < total:
-            epoch, began, seen, losses = step // per_epoch, time.monotonic(), 0, []
-            network.train()
-            for batch in loader.epoch(epoch, start=step % per_epoch):
-                rate = learning_rate(
-                    config.train.learning_rate, step, per_epoch, drop_epochs=config.train.drop_epochs,
-                    drop_factor=config.train.drop_factor, count_from_one=config.train.count_from_one,
-                )  # fmt: skip
-                set_update(optimizer, rate, step, config.train)
-                pixels = normalise(batch.pixels.to(device, non_blocking=True), config.pixels)  # (B, 3, H_in, W_in)
-                target, weights = encode(
-                    batch.keypoints.to(device), batch.visible.to(device), config.codec, config.input_size_wh, config.heatmap_size_wh
-                )  # (B, K, H, W), (B, K)
-                with autocast(device, precision):
-                    predicted = network(pixels)  # (B, K, H, W)
-                loss = heatmap_loss(predicted, target, weights, config.train.loss_factor)
-                value = float(loss.detach())
+        # From: the beginning, or the step where the run stopped.
+        if config.resume:
+            position = restore_state(checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who)
+            if who.first:
+                forget_later_records(folder / "metrics.jsonl", position.step)
+            journal.say(f"resumed {folder} at step {position.step}")
+        per_epoch = len(loader)
+        total = config.train.epochs * per_epoch
+        factor = who.count if config.train.scale_learning_rate == "linear" else 1
+        journal.say(
+            f"{config.preset}: {len(people):,} people in {len(people.image_ids):,} pictures, {per_epoch} steps an epoch, "
+            f"{config.train.epochs} epochs on {device}{f' x {who.count}' if who.count > 1 else ''}, {parts.precision}"
+            f"{', channels-last' if config.train.channels_last else ''} -> {folder}"
+        )
+        clock, evaluation, unread, shown = Clock(config.train.save_every_minutes), None, [], 0.0
+
+        def save(name: str, score: dict[str, Any] | None = None) -> None:
+            """Weights for use, and for `last` all that a run needs to go on. All processes come here together."""
+            if who.first:
+                used = parts.ema.network if parts.ema else network
+                save_checkpoint(checkpoints / f"{name}.safetensors", used, replace(parts.spec, score=score or {}))
+            if name == "last":
+                save_state(checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who)
+                clock.reset()
+
+        def look() -> None:
+            """Reads the losses of the last steps: the only place where the host waits for the device."""
+            nonlocal shown
+            values = average(torch.stack(unread), who).tolist() if unread else []
+            first = position.step - len(values)
+            unread.clear()
+            for number, value in enumerate(values):
                 if not math.isfinite(value):
                     raise UserError(
-                        f"the loss became {value} at step {step} (epoch {epoch + 1}, learning rate {rate:g}); {checkpoints} keeps the last good "
-                        "checkpoint. Cure: lower --train.learning-rate, or train in fp32"
+                        f"the loss became {value} at step {first + number} (epoch {(first + number) // per_epoch + 1}); {checkpoints} keeps the "
+                        "last good checkpoint. Cure: lower --train.learning-rate, or train in fp32"
                     )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                step += 1
-                seen += len(batch.rows)
-                losses.append(value)
-                pace = seen / (time.monotonic() - began)
-                left = (total - step) * config.train.batch_size / pace
-                journal.progress(
-                    f"epoch {epoch + 1}/{config.train.epochs}  step {step % per_epoch or per_epoch}/{per_epoch}  loss {value:.3g}  "
-                    f"rate {rate:g}  {pace:.0f} samples/s  left {format_seconds(left)}"
-                )
-            step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
-            seconds = time.monotonic() - began
-            mean = sum(losses) / max(len(losses), 1)
-            journal.record(step, epoch=epoch + 1, loss=mean, learning_rate=rate, samples_per_second=seen / seconds, seconds=seconds)
-            journal.say(f"epoch {epoch + 1}: loss {mean:.4g}, rate {rate:g}, {seen / seconds:.0f} samples/s, {format_seconds(seconds)}")
-            if loader.broken:
-                journal.say(f"note: {len(loader.broken)} unreadable pictures skipped, first: {next(iter(loader.broken.values()))}")
-            save("last")
+                position.loss_sum += value
+                position.loss_count += 1
+                shown = value
 
-            # Evaluation: every n epochs and at the end.
-            every = config.train.evaluate_every
-            if held_out is not None and boxes is not None and ((epoch + 1) % every == 0 or step >= total):
-                estimator = PoseEstimator(
-                    network.eval(), spec, device=device, flip_test=config.evaluate.flip_test, precision=precision,
-                    batch_size=config.evaluate.batch_size, keypoint_threshold=config.evaluate.keypoint_threshold,
-                )  # fmt: skip
-                evaluation = evaluate_network(
-                    estimator, held_out, boxes, config.evaluate, skip_broken=config.data.skip_broken,
-                    progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
-                )  # fmt: skip
-                journal.say(table_row(evaluation.metrics, config.preset, boxes.source, evaluation.pictures))
-                journal.record(step, epoch=epoch + 1, **evaluation.metrics, evaluation_seconds=evaluation.seconds)
-                if evaluation.metrics["AP"] > best_ap:
-                    best_ap = evaluation.metrics["AP"]
-                    save("best", {**evaluation.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch + 1})
-                    write_json(folder / "predictions.json", evaluation.results)
-                    save("last")
-    except KeyboardInterrupt:
-        save("last")
-        journal.say(f"stopped at step {step} of {total}. Go on with: --resume --output {folder}")
-        raise
-    finally:
-        journal.close()
-    if evaluation is None and not (checkpoints / "best.safetensors").exists():
-        save("best")
-    return folder
+        def evaluate(epoch: int) -> Evaluation:
+            """The test on the held-out pictures; keeps the best weights."""
+            tested = (parts.ema.network if parts.ema else network).eval()
+            broadcast_buffers(tested, who)
+            estimator = PoseEstimator(
+                tested, parts.spec, device=device, flip_test=config.evaluate.flip_test, precision=parts.precision,
+                batch_size=config.evaluate.batch_size, keypoint_threshold=config.evaluate.keypoint_threshold,
+            )  # fmt: skip
+            outcome = evaluate_network(
+                estimator, held_out, boxes, config.evaluate, skip_broken=config.data.skip_broken,
+                progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
+                estimate=partial(estimate_together, who=who),
+            )  # fmt: skip
+            journal.say(table_row(outcome.metrics, config.preset, boxes.source, outcome.pictures))
+            journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
+            position.evaluated_step = position.step
+            if outcome.metrics["AP"] > position.best_ap:
+                position.best_ap = outcome.metrics["AP"]
+                save("best", {**outcome.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch})
+                if who.first:
+                    write_json(folder / "predictions.json", outcome.results)
+            save("last")
+            return outcome
+
+        # The loop.
+        try:
+            while True:
+                # Evaluation: every n epochs and at the end.
+                epoch, every = position.step // per_epoch, config.train.evaluate_every
+                due = position.step and position.step % per_epoch == 0 and position.evaluated_step != position.step
+                if due and held_out is not None and (epoch % every == 0 or position.step >= total):
+                    evaluation = evaluate(epoch)
+                if position.step >= total:
+                    break
+
+                began, seen, stop.in_step = time.monotonic(), 0, True
+                network.train()
+                loader.augment = parts.step.augment = augment_of_epoch(config.augment, epoch, config.train.epochs)
+                for batch in loader.epoch(epoch, start=position.step % per_epoch):
+                    rate = factor * rate_at(config.train, position.step, per_epoch)
+                    unread.append(parts.step(batch.to(device), rate, position.step) * batch.share)
+                    if parts.ema:
+                        parts.ema.update(network)
+                    position.step = epoch * per_epoch + batch.index + 1
+                    seen += len(batch.rows) * who.count
+                    if len(unread) < per_look:
+                        continue
+                    look()
+                    pace = seen / (time.monotonic() - began)
+                    left = (total - position.step) * config.train.batch_size * who.count / pace
+                    journal.progress(
+                        f"epoch {epoch + 1}/{config.train.epochs}  step {batch.index + 1}/{per_epoch}  loss {shown:.3g}  "
+                        f"rate {rate:g}  {pace:.0f} samples/s  left {format_seconds(left)}"
+                    )
+                    asked = anyone(bool(stop.signal), who, device)
+                    if asked or anyone(clock.due(), who, device):
+                        save("last")
+                    if asked:
+                        journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
+                        stop.end()
+                look()
+                stop.in_step = False
+                position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
+                seconds = time.monotonic() - began
+                mean = position.loss_sum / max(position.loss_count, 1)
+                position.loss_sum, position.loss_count = 0.0, 0
+                journal.record(
+                    position.step, epoch=epoch + 1, loss=mean, learning_rate=rate, samples_per_second=seen / seconds, seconds=seconds
+                )
+                journal.say(f"epoch {epoch + 1}: loss {mean:.4g}, rate {rate:g}, {seen / seconds:.0f} samples/s, {format_seconds(seconds)}")
+                if loader.broken:
+                    journal.say(f"note: {len(loader.broken)} unreadable pictures skipped, first: {next(iter(loader.broken.values()))}")
+                save("last")
+        finally:
+            journal.close()
+        if evaluation is None and not (checkpoints / "best.safetensors").exists():
+            save("best")
+        return folder
 
 
 def check_folder(config: Config) -> None:
@@ -189,20 +212,3 @@ def check_folder(config: Config) -> None:
         raise UserError(f"{folder} already holds a run. Cure: --resume to go on with it, or --output with another folder")
     if config.resume and not (folder / "checkpoints" / "last.train.pt").exists():
         raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: leave --resume away")
-
-
-def restore(
-    checkpoints: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, spec: ModelSpec
-) -> tuple[int, float]:
-    """Loads what `last` holds into the network, the optimiser and the random generators; returns the step and the best AP so far."""
-    tensors, stored = read_checkpoint(checkpoints / "last.safetensors")
-    require_schema(stored, spec.schema, str(checkpoints / "last.safetensors"))
-    load_tensors(network, tensors, str(checkpoints / "last.safetensors"))
-    path = checkpoints / "last.train.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a damaged file
-        raise UserError(f"{path} cannot be read: {error}. Cure: start a new run, with --model.init for its weights") from error
-    optimizer.load_state_dict(state["optimizer"])
-    restore_random_state(state["random"], device)
-    return state["step"], state["best_ap"]

@@ -1,0 +1,73 @@
+"""From `--data.cache` to a place that holds pixels: chosen, filled with progress, and explained in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from simplepose.data.annotations import Annotations
+from simplepose.data.augment import AugmentConfig
+from simplepose.data.cache import Files, PixelSource, choose_cache, fill_device, fill_ram, picture_bytes
+from simplepose.data.pack import open_pack
+from simplepose.data.regions import count_bytes, person_regions
+from simplepose.data.shares import Share, owners
+from simplepose.data.source import DataConfig
+from simplepose.device import is_accelerator, local_processes
+from simplepose.errors import UserError
+
+
+def open_pixels(
+    config: DataConfig,
+    people: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    device: torch.device,
+    *,
+    udp: bool = False,
+    share: Share = Share(),  # noqa: B008 (a frozen value)
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[PixelSource, bool, str]:
+    """Opens the place the configuration asks for.
+
+    Args:
+        config: `cache`, `pack`, `warp`, `workers`, `skip_broken`.
+        people: trainable people.
+        augment: random changes; they decide how much of a picture a person's views can need.
+        input_size_wh: size of the crops.
+        device: where training happens.
+        udp: unit convention, see `simplepose.geometry`.
+        share: this process's part of the people; only `share.apart` makes the caches smaller.
+        progress: called with (pictures done, pictures in all) while a cache is filled.
+
+    Returns:
+        the source, whether the crops are to be cut on the device, and the sentence that says what was chosen and why.
+
+    Raises:
+        UserError: the cache does not fit, the pack is missing or does not fit the preset, or a picture cannot be read.
+    """
+    warp_on_device = config.warp == "device" or (config.warp == "auto" and is_accelerator(device))
+    if config.cache == "pack" and not config.pack:
+        raise UserError("--data.cache pack needs to know which one. Cure: --data.pack FILE.zip, written by simplepose pack")
+    if config.cache == "files":
+        return Files(people), warp_on_device, "pixels from the picture files, as asked for"
+    rows = np.flatnonzero(owners(people.image_index, share.count) == share.rank) if share.apart else np.arange(len(people))
+    mine = people.select(rows)
+    regions = person_regions(people, augment, input_size_wh, udp=udp)
+    kind, whole, reason = choose_cache(
+        config.cache, picture_bytes(mine), count_bytes(regions[rows]), device, has_pack=bool(config.pack), processes=local_processes()
+    )
+    if kind == "pack":
+        return open_pack(config.pack, people, regions), warp_on_device, f"pixels from {config.pack}: {reason}"
+    if kind == "files":
+        return Files(people), warp_on_device, reason
+    parts = None if whole else regions
+    if kind == "ram":
+        return (
+            fill_ram(people, parts, rows=rows, workers=config.workers, skip_broken=config.skip_broken, progress=progress),
+            warp_on_device,
+            reason,
+        )
+    filled = fill_device(people, parts, device, rows=rows, workers=config.workers, skip_broken=config.skip_broken, progress=progress)
+    return filled, True, reason

@@ -1,0 +1,92 @@
+"""All parts of a training, put together from a configuration: what `train` and `train --profile` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from simplepose.checkpoints import ModelSpec
+from simplepose.config import Config
+from simplepose.data.annotations import Annotations
+from simplepose.data.dataset import TrainLoader
+from simplepose.data.open_cache import open_pixels
+from simplepose.data.shares import Share
+from simplepose.device import has_fused_optimizer, resolve_precision, seed_everything
+from simplepose.models.pose_resnet import PoseResNet, build_network
+from simplepose.settings import to_plain
+from simplepose.training.distill import load_teacher
+from simplepose.training.distributed import Processes, wrap
+from simplepose.training.first_weights import load_first_weights
+from simplepose.training.optimizer import make_optimizer
+from simplepose.training.state import Ema
+from simplepose.training.step import TrainStep
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A training that is ready to go."""
+
+    network: PoseResNet
+    """The network itself, on the device."""
+    ema: Ema | None
+    """Its moving average, if there is one."""
+    step: TrainStep
+    """One update."""
+    optimizer: torch.optim.Optimizer
+    """Over the network's parameters."""
+    loader: TrainLoader
+    """This process's batches."""
+    spec: ModelSpec
+    """What its weight files say."""
+    precision: str
+    """`fp32` or `bf16`."""
+
+
+def assemble(
+    config: Config,
+    people: Annotations,
+    device: torch.device,
+    who: Processes,
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Parts:
+    """Seeds, network, optimiser, step and loader.
+
+    Args:
+        config: the run.
+        people: trainable people.
+        device: where to train.
+        who: which of how many processes.
+        say: takes sentences for people.
+        progress: called while a cache of pixels is filled.
+    """
+    seed_everything(config.train.seed)
+    precision = resolve_precision(config.train.precision, device)
+    network = build_network(config.model, len(people.schema), config.input_size_wh)
+    spec = ModelSpec(
+        preset=config.preset, schema=people.schema, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec,
+        model=config.model, config=to_plain(config),
+    )  # fmt: skip
+    for sentence in [] if config.resume else load_first_weights(network, people.schema, config):
+        say(sentence)
+    network.to(device)
+    if config.train.channels_last:
+        network.to(memory_format=torch.channels_last)
+    wrapped = wrap(network, who, device, sync_batch_norm=config.train.sync_batch_norm)
+    optimizer = make_optimizer(network, config.train, device_count=who.count, fused=has_fused_optimizer(device) or None)
+    share = Share(who.rank, who.count, config.data.shard)
+    source, warp_on_device, sentence = open_pixels(
+        config.data, people, config.augment, config.input_size_wh, device, udp=config.codec.udp, share=share, progress=progress
+    )
+    say(f"pixels: {sentence}")
+    loader = TrainLoader(
+        people, config.augment, input_size_wh=config.input_size_wh, batch_size=config.train.batch_size, seed=config.train.seed,
+        workers=config.data.workers, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
+        source=source, device=device, warp_on_device=warp_on_device, share=share,
+    )  # fmt: skip
+    ema = Ema(network, config.train.ema) if config.train.ema else None
+    step = TrainStep(wrapped, optimizer, config, device, precision, load_teacher(config, people.schema, device))
+    return Parts(network, ema, step, optimizer, loader, spec, precision)

@@ -1,0 +1,182 @@
+"""What a run must remember to go on exactly where it stopped: one file, written whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from simplepose.atomic import atomic_path, write_bytes
+from simplepose.checkpoints import ModelSpec, load_tensors, require_schema
+from simplepose.device import random_state, restore_random_state
+from simplepose.errors import UserError
+from simplepose.training.distributed import Processes, gather
+
+
+class Ema:
+    """Moving average of a network's weights and running statistics, by torch's own averaging function.
+
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first values are soon forgotten.
+    """
+
+    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+        """Begins as a copy of the network."""
+        self.network, self.decay, self.updates = copy.deepcopy(network).eval().requires_grad_(False), decay, 0
+
+    @torch.no_grad()
+    def update(self, network: torch.nn.Module) -> None:
+        """Takes in the weights after an update; counters are copied."""
+        own, new = list(self.network.state_dict().values()), list(network.state_dict().values())
+        average = get_ema_multi_avg_fn(min(self.decay, (1 + self.updates) / (10 + self.updates)))
+        floats = [index for index, tensor in enumerate(own) if tensor.is_floating_point()]
+        average([own[index] for index in floats], [new[index] for index in floats], None)
+        for index in set(range(len(own))) - set(floats):
+            own[index].copy_(new[index])
+        self.updates += 1
+
+
+@dataclass
+class Position:
+    """Where a run is."""
+
+    step: int = 0
+    """Updates done so far."""
+    best_ap: float = -1.0
+    """Best AP of its evaluations."""
+    loss_sum: float = 0.0
+    """Sum of the losses of this epoch so far."""
+    loss_count: int = 0
+    """Their number."""
+    evaluated_step: int = 0
+    """Step of the last evaluation."""
+
+
+def save_state(
+    path: Path, position: Position, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec,
+    device: torch.device, who: Processes,
+) -> None:  # fmt: skip
+    """Writes everything `restore_state` needs; all processes call it together, the first one writes."""
+    random_states = gather(random_state(device), who)
+    if not who.first:
+        return
+    state = {
+        "position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict(), "random": random_states,
+        "spec": spec.to_json(), "ema": None if ema is None else {"network": ema.network.state_dict(), "updates": ema.updates},
+    }  # fmt: skip
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # how torch reports that the disk is full
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def restore_state(
+    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec, device: torch.device,
+    who: Processes,
+) -> Position:  # fmt: skip
+    """Loads what `save_state` wrote into the network, the optimiser, the average and the random generators.
+
+    Raises:
+        UserError: the file is damaged, of another network, or of another number of processes.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many classes for a damaged file
+        raise UserError(f"{path} cannot be read: {error}. Cure: start a new run, with --model.init for its weights") from error
+    if "position" not in state:
+        raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
+    require_schema(ModelSpec.from_json(state["spec"], str(path)), spec.schema, str(path))
+    if len(state["random"]) != who.count:
+        raise UserError(
+            f"{path} belongs to a run of {len(state['random'])} processes, here are {who.count}. Cure: go on with the same number, with which "
+            "the run is repeated exactly, or start a new run with --model.init"
+        )
+    load_tensors(network, state["network"], str(path))
+    optimizer.load_state_dict(state["optimizer"])
+    if (ema is None) != (state["ema"] is None):
+        raise UserError(f"{path} was written {'without' if ema else 'with'} train.ema. Cure: go on with the same setting")
+    if ema is not None:
+        load_tensors(ema.network, state["ema"]["network"], str(path))
+        ema.updates = state["ema"]["updates"]
+    restore_random_state(state["random"][who.rank], device)
+    return Position(**state["position"])
+
+
+def forget_later_records(path: Path, step: int) -> None:
+    """Takes lines beyond `step` out of metrics.jsonl: a run that goes on writes them again. A line cut by a crash goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if line.endswith(b"\n") and orjson.loads(line)["step"] <= step:
+                kept.append(line)
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue
+    write_bytes(path, b"".join(kept))
+
+
+class Clock:
+    """Says when the last checkpoint is due again."""
+
+    def __init__(self, minutes: float) -> None:
+        """`minutes` between two of them; 0 or less: never within an epoch."""
+        self.seconds, self._last = minutes * 60, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the time has passed since the last one."""
+        return self.seconds > 0 and time.monotonic() - self._last >= self.seconds
+
+    def reset(self) -> None:
+        """One has just been written."""
+        self._last = time.monotonic()
+
+
+@dataclass
+class Stop:
+    """Whether somebody has asked the run to stop."""
+
+    signal: int = 0
+    """The signal that asked, 0 as long as nobody did."""
+    in_step: bool = False
+    """Whether the loop asks between steps; elsewhere a signal ends the run at once, `last` is on disk already."""
+
+    def end(self) -> None:
+        """Ends the run: KeyboardInterrupt for Ctrl-C (or another process's), the usual exit status for SIGTERM."""
+        if self.signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM ask the loop to stop after the step it is in; a second Ctrl-C stops at once.
+
+    Outside the main thread (where Python allows no signal handlers) nothing is changed.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        again, stop.signal = bool(stop.signal), number
+        if again or not stop.in_step:
+            stop.end()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
