@@ -1,0 +1,62 @@
+"""`simplepose pack PRESET --data.root DIR --output NAME.zip`: the regions of all training people in one zip."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from simplepose.config import load_preset
+from simplepose.data.pack_writer import estimate_pack, plan_pack, write_pack
+from simplepose.data.source import DataConfig, read_split
+from simplepose.errors import UserError
+from simplepose.training.journal import Progress, format_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """Writes every training person's region, with the margin the preset's strongest augmentation needs, into one zip."""
+
+    preset: Annotated[str, tyro.conf.Positional]
+    """Preset (or .yaml file) that will be trained: its augmentation and aspect decide the margins."""
+    output: str
+    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the data is."""
+    estimate_only: bool = False
+    """Only say how large it will be and how long it will take."""
+    overwrite: bool = False
+    """Replace a pack that is there."""
+
+
+def main(argv: list[str]) -> None:
+    """Estimates, then packs.
+
+    Raises:
+        UserError: no space, missing data, a pack that is there, or a picture that cannot be read.
+    """
+    options = tyro.cli(PackOptions, args=argv, prog="simplepose pack", description=PackOptions.__doc__)
+    config = load_preset(options.preset)
+    people = read_split(options.data, "train").trainable()
+    plan = plan_pack(people, config.augment, config.input_size_wh, udp=config.codec.udp)
+    estimate = estimate_pack(plan)
+    target = Path(options.output)
+    partial = target.with_suffix(".partial")
+    there = partial.stat().st_size if partial.exists() else 0
+    parent = next(folder for folder in (target.parent, *target.parent.parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    print(
+        f"{len(people):,} people: about {estimate.bytes / 1e6:,.1f} MB, {format_seconds(estimate.core_seconds)} of processor time on "
+        f"{options.data.workers} threads; {free / 1e9:,.1f} GB free" + (f"; {there / 1e6:,.1f} MB are packed already" if there else "")
+    )
+    if options.estimate_only:
+        return
+    if estimate.bytes - there > free:
+        raise UserError(f"{options.output} needs about {estimate.bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Cure: another --output, or make room")
+    with Progress("packing", "people") as progress:
+        write_pack(target, plan, workers=options.data.workers, overwrite=options.overwrite, progress=progress)
+    print(f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}")
+    print(f"next: simplepose train {options.preset} --data.cache pack --data.pack {target} and the same --data options")
