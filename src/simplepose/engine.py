@@ -156,12 +156,17 @@ class PoseTracker:
 
     def _read(self, stream: Iterable[Frame]) -> Iterator[Frame]:
         frames = iter(stream)
-        while True:
-            with self.speed.measure("read"):
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
+        try:
+            while True:
+                with self.speed.measure("read"):
+                    frame = next(frames, None)
+                if frame is None:
+                    return
+                yield frame
+        finally:
+            close = getattr(frames, "close", None)
+            if close:
+                close()  # lets go of the file or camera
 
     def _look(self, frames: Iterable[Frame], every: int) -> Iterator[Looked]:
         for count, frame in enumerate(frames):
@@ -204,8 +209,9 @@ class PoseTracker:
     def _boxes(self, group: list[Looked]) -> tuple[list[People], list[np.ndarray | None]]:
         """Where the network looks in each frame of a group, and whom the detector saw there."""
         size_wh = (group[0].frame.image.shape[1], group[0].frame.image.shape[0])
-        fields = [self._field(item) for item in group]
-        carried = self._tracker.carried_boxes(fields)[1:]
+        fields = [STILL if item.field is None else item.field for item in group]  # none was needed, or is known at a new resolution
+        self._tracker.propagate(group[0].frame.image, group[0].field)
+        carried = self._tracker.carried_boxes(fields[1:])
         lately = People.empty()  # the detector's last view, carried along
         people: list[People] = []
         seen: list[np.ndarray | None] = []
@@ -213,14 +219,12 @@ class PoseTracker:
             lately = (
                 item.people if item.people is not None else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, [field], size_wh)[0])
             )
+            if item.people is not None and self.config.mode != "flow":
+                tracked = People.empty()  # boxes that stand still help only where nobody looked
             joined, who = join_boxes(lately, tracked, self.config.nms_threshold)
             people.append(joined)
             seen.append(who if item.people is not None else None)
         return people, seen
-
-    def _field(self, item: Looked) -> np.ndarray:
-        """The flow into a frame; nothing moves where none was computed (nobody there, another mode, or a new resolution)."""
-        return STILL if item.field is None else item.field
 
 
 def in_groups(items: Iterable[Looked], size: int) -> Iterator[list[Looked]]:
