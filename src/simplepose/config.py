@@ -53,6 +53,11 @@ class Config:
     def __post_init__(self) -> None:
         if any(side <= 0 or side % 32 for side in self.input_size_wh):
             raise UserError(f"input_size_wh is {self.input_size_wh}. Cure: choose sides that are multiples of 32, e.g. 192 256")
+        if (self.model.head == "simcc") != (self.codec.kind == "simcc"):
+            raise UserError(
+                f"model.head is {self.model.head} and codec.kind {self.codec.kind}: only a SimCC head makes SimCC distributions. "
+                "Cure: --model.head simcc with --codec.kind simcc, or neither"
+            )
 
     @property
     def heatmap_size_wh(self) -> tuple[int, int]:

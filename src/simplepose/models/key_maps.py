@@ -33,7 +33,7 @@ IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
 SLIM_MEAN: Triple = (123.68, 116.78, 103.94)
 
 TRUNK_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
-HEAD_NAMES = ("deconv_layers.", "final_layer.")
+HEAD_NAMES = ("deconv_layers.", "final_layer.", "head.")
 _PREFIXES = {"backbone.": "", "keypoint_head.": "", "head.": ""}  # MMPose 0.x says keypoint_head, 1.x head
 _TF_LAYER = {"weights": "weight", "biases": "bias"}
 _TF_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}

@@ -8,9 +8,11 @@ eps acts 1 / sqrt(1 - .999^t) times as strong: 32 times at the first update, equ
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
+from simplepose.models.key_maps import HEAD_NAMES
 from simplepose.training.options import TrainConfig
 
 EPSILON, BETA2 = 1e-8, 0.999
@@ -32,6 +34,8 @@ def make_optimizer(
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    if config.trunk_rate_factor != 1:
+        groups = _split_trunk(network, groups, config.trunk_rate_factor)
     make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return make(groups, lr=config.learning_rate, betas=(0.9, BETA2), eps=EPSILON, fused=fused)
 
@@ -47,4 +51,15 @@ def set_update(optimizer: torch.optim.Optimizer, rate: float, updates_done: int,
     """
     epsilon = EPSILON / math.sqrt(1 - BETA2 ** (updates_done + 1)) if config.adam_epsilon == "tf" else EPSILON
     for group in optimizer.param_groups:
-        group["lr"], group["eps"] = rate, epsilon
+        group["lr"], group["eps"] = rate * group.get("rate_factor", 1.0), epsilon
+
+
+def _split_trunk(network: torch.nn.Module, groups: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+    """Each group as two: the head's parameters at the full rate, the trunk's at `factor` times it."""
+    head = {id(parameter) for name, parameter in network.named_parameters() if name.startswith(HEAD_NAMES)}
+    split = []
+    for group in groups:
+        for in_head, rate_factor in ((True, 1.0), (False, factor)):
+            chosen = [parameter for parameter in group["params"] if (id(parameter) in head) == in_head]
+            split.append({**group, "params": chosen, "rate_factor": rate_factor})
+    return split
