@@ -8,6 +8,7 @@ from typing import Literal
 
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
 from simplepose.data.layout import find_layout
+from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.errors import UserError
 
 
@@ -21,6 +22,10 @@ class DataConfig:
     """COCO-keypoints JSON to train on, in place of the layout's."""
     train_images: str = ""
     """Its pictures."""
+    more_annotations: tuple[str, ...] = ()
+    """More COCO-keypoints files to train on; their keypoints are mapped by name."""
+    more_images: tuple[str, ...] = ()
+    """The folder of pictures of each of them."""
     val_annotations: str = ""
     """COCO-keypoints JSON to evaluate on, in place of the layout's."""
     val_images: str = ""
@@ -43,11 +48,25 @@ class DataConfig:
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
-    """The annotations of one split.
+    """The annotations of one split, with `more_annotations` joined to the training ones.
 
     Raises:
         UserError: neither `root` nor the files are given, or something is missing.
     """
+    first = _read_first(config, split)
+    if split == "val" or not (config.more_annotations or config.more_images):
+        return first
+    if len(config.more_annotations) != len(config.more_images):
+        raise UserError(
+            f"{len(config.more_annotations)} files in data.more-annotations but {len(config.more_images)} folders in data.more-images. "
+            "Cure: name one folder of pictures for each file, in the same order"
+        )
+    others = [read_coco(file, images) for file, images in zip(config.more_annotations, config.more_images, strict=True)]
+    return concatenate([first, *(map_annotations(other, first.schema) for other in others)])
+
+
+def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
+    """The one file of a split."""
     annotations = config.train_annotations if split == "train" else config.val_annotations
     images = config.train_images if split == "train" else config.val_images
     if annotations and images:
