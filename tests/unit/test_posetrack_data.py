@@ -117,6 +117,9 @@ def test_posetrack_2017(tmp_path: Path) -> None:
     found = read_posetrack(save(tmp_path / "a", s={"annolist": [frame17([person]), frame17([])]}), tmp_path)
     assert len(found) == 1 and len(found.image_ids) == 2 and found.track_ids is not None and found.track_ids.tolist() == [4]
     assert found.keypoints[0, :, 0].tolist() == [10.0 + JOINTS.index(name) for name in POSETRACK_15.keypoints]
+    # poseval's numbers: 0 right ankle, 9 left shoulder, 12 head bottom, 13 nose, 14 head top
+    for joint, name in ((0, "right_ankle"), (9, "left_shoulder"), (12, "head_bottom"), (13, "nose"), (14, "head_top")):
+        assert found.keypoints[0, POSETRACK_15.keypoints.index(name)].tolist() == [10 + joint, 20 + joint]
     assert found.head_boxes_xyxy is not None and found.head_boxes_xyxy[0].tolist() == [1, 2, 5, 8]
     assert (
         found.image_extras is not None
