@@ -19,7 +19,7 @@ from simplepose.boxes import validate_xyxy
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, activate, decode, flip_average, flip_inputs
+from simplepose.heatmaps import CodecConfig, activate, decode, decode_pair, flip_average, flip_inputs
 from simplepose.oks import rescore
 from simplepose.pixels import PixelConfig, normalise
 from simplepose.schema import KeypointSchema
@@ -172,13 +172,23 @@ class PoseEstimator:
         keypoints, scores = np.zeros((len(crops), count, 2)), np.zeros((len(crops), count), np.float32)
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
-            heatmaps = self.heatmaps(crops[rows])
-            keypoints[rows], scores[rows] = decode(heatmaps, self.spec.codec, self.input_size_wh)
+            plain, mirrored = self.outputs(crops[rows])
+            if mirrored is None:
+                keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
+            else:
+                keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
-    @torch.inference_mode()
     def heatmaps(self, crops: np.ndarray) -> Any:
         """(B, H_in, W_in, 3) uint8 RGB -> (B, K, H', W') heatmaps, averaged with the mirrored crops if `flip_test`."""
+        plain, mirrored = self.outputs(crops)
+        if mirrored is None:
+            return plain
+        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+
+    @torch.inference_mode()
+    def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:
+        """(B, H_in, W_in, 3) uint8 RGB -> maps of the crops and, with `flip_test`, of the mirrored crops (not brought back), else None."""
         raw = torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels-last in memory
         pixels = normalise(raw, self.spec.pixels)
         with autocast(self.device, self.precision):
@@ -186,7 +196,4 @@ class PoseEstimator:
             stride = pixels.shape[-1] // plain.shape[-1]
             mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride)) if self.flip_test else None
         plain = activate(plain, self.spec.codec, self.input_size_wh)
-        if mirrored is None:
-            return plain
-        mirrored = activate(mirrored, self.spec.codec, self.input_size_wh)
-        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        return plain, None if mirrored is None else activate(mirrored, self.spec.codec, self.input_size_wh)

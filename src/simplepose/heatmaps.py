@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 
@@ -40,7 +41,8 @@ class CodecConfig:
     """Sub-pixel step after the peak: none; a quarter pixel toward the higher neighbour (both references); a Newton step on the logarithm
     of the smoothed map (`simplepose.heatmaps_dark`)."""
     flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
-    """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by stride - 1 pixels)."""
+    """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by
+    stride - 1 pixels)."""
     udp: bool = False
     """Unit convention of crop, heatmap and back-projection: see `simplepose.geometry`."""
     zero_without_peak: bool = True
@@ -174,19 +176,40 @@ def flip_average(
     if isinstance(heatmaps, torch.Tensor):
         order = torch.as_tensor(flip_order, device=heatmaps.device)
         back = flipped[:, order].flip(-1)
+        average = heatmaps + back
+        if codec.flip_shift == "one_pixel":
+            average[..., 1:] = heatmaps[..., 1:] + back[..., :-1]
     else:
-        back = flipped[:, flip_order, :, ::-1]
-    if codec.flip_shift != "one_pixel":
-        return (heatmaps + back) * 0.5
-    average = heatmaps + back
-    average[..., 1:] = heatmaps[..., 1:] + back[..., :-1]
+        # One step in memory is one column: mirroring the maps from their second value on also moves them by that column.
+        size, width = flipped.size, flipped.shape[-1]
+        moved = codec.flip_shift == "one_pixel"
+        ordered = np.empty(size + 1, flipped.dtype)
+        ordered[-1] = 0
+        np.take(flipped, flip_order, axis=1, out=ordered[:size].reshape(flipped.shape), mode="clip")
+        average = cv2.flip(ordered[moved : size + moved].reshape(-1, width), 1).reshape(flipped.shape)
+        if moved:
+            average[..., 0] = ordered[:size].reshape(flipped.shape)[..., -1]
+        average += heatmaps
     average *= 0.5
     return average
 
 
-def decode(
-    heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]
+def decode_pair(
+    heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig, input_size_wh: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
+    """`decode(flip_average(...))`; on the CPU one person after the other, so that the maps stay in the processor's cache."""
+    on_cpu = not isinstance(heatmaps, torch.Tensor) or heatmaps.device.type == "cpu"
+    if not on_cpu or codec.kind == "simcc" or codec.decoder == "dark" or not len(heatmaps):
+        return decode(flip_average(heatmaps, flipped, flip_order, codec, input_size_wh), codec, input_size_wh)
+    plain, mirrored = (
+        np.ascontiguousarray(maps.float().numpy() if isinstance(maps, torch.Tensor) else maps) for maps in (heatmaps, flipped)
+    )
+    averages = (flip_average(plain[n : n + 1], mirrored[n : n + 1], flip_order, codec)[0] for n in range(len(plain)))
+    places, around = zip(*(_read_peaks(average) for average in averages), strict=True)
+    return _to_keypoints(np.stack(places), np.stack(around), plain.shape[:1:-1], codec, input_size_wh)
+
+
+def decode(heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Reads keypoints from heatmaps.
 
     Args:
@@ -203,29 +226,55 @@ def decode(
     if isinstance(heatmaps, torch.Tensor) and heatmaps.device.type == "cpu":
         heatmaps = heatmaps.float().numpy()  # numpy's argmax is several times faster than torch's on CPU
     batch, count, height, width = heatmaps.shape
-    flat = heatmaps.reshape(batch * count, height * width)
-    peaks = flat.argmax(1)
-    rows = np.arange(batch * count) if isinstance(flat, np.ndarray) else torch.arange(batch * count, device=flat.device)
+    maps = heatmaps.reshape(batch * count, height, width)
+    places, around = _read_peaks(maps)
+    refined = None
+    if codec.decoder == "dark":
+        flat = torch.as_tensor(np.ascontiguousarray(maps) if isinstance(maps, np.ndarray) else maps).flatten(1)
+        indices = torch.as_tensor(places, device=flat.device)
+        refined = heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height))).double().cpu().numpy()
+        refined = refined.reshape(batch, count, 2)
+    return _to_keypoints(places.reshape(batch, count), around.reshape(batch, count, 5), (width, height), codec, input_size_wh, refined)
 
-    def at(offset: int) -> np.ndarray:
-        index = peaks + offset
-        index = index.clip(0, height * width - 1) if isinstance(index, np.ndarray) else index.clamp(0, height * width - 1)
-        values = flat[rows, index]
-        return values if isinstance(values, np.ndarray) else values.float().cpu().numpy()
 
-    values = at(0)
-    place = peaks if isinstance(peaks, np.ndarray) else peaks.cpu().numpy()
-    px, py = place % width, place // width
-    points = np.stack([px, py], -1).astype(np.float64)
+def _read_peaks(maps: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(M, H, W) -> the flat place of each peak (M,) and the values (M, 5) there, right, left, below and above of it.
+
+    Beyond the border the values belong to other rows; `_to_keypoints` does not look at them there.
+    """
+    count, height, width = maps.shape
+    steps = np.array([0, 1, -1, width, -width])
+    if isinstance(maps, torch.Tensor):
+        places = maps.flatten(1).argmax(1)
+        first = torch.arange(count, device=maps.device) * (height * width)
+        index = (places + first)[:, None] + torch.as_tensor(steps, device=maps.device)
+        around = maps.reshape(-1)[index.clamp(0, maps.numel() - 1)]
+        return places.cpu().numpy(), around.float().cpu().numpy()
+    flat = maps.reshape(count, height * width)
+    places = flat.argmax(1)
+    index = (places + np.arange(count) * (height * width))[:, None] + steps
+    return places, flat.reshape(-1).take(index, mode="clip")
+
+
+def _to_keypoints(
+    places: np.ndarray,
+    around: np.ndarray,
+    heatmap_size_wh: tuple[int, ...],
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    refined: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `_read_peaks` found (B, K) and (B, K, 5) -> keypoints (B, K, 2) in input pixels and scores (B, K)."""
+    width, height = heatmap_size_wh
+    px, py = places % width, places // width
+    values, right, left, below, above = np.moveaxis(around, -1, 0)
+    points = np.stack([px, py], -1).astype(np.float64) if refined is None else refined
     if codec.decoder == "quarter":
         # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk of both references). sign(0) = 0.
         inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
-        points[:, 0] += np.where(inside, 0.25 * np.sign(at(1) - at(-1)), 0)
-        points[:, 1] += np.where(inside, 0.25 * np.sign(at(width) - at(-width)), 0)
-    elif codec.decoder == "dark":
-        maps, indices = torch.as_tensor(np.ascontiguousarray(flat) if isinstance(flat, np.ndarray) else flat), torch.as_tensor(peaks)
-        points = heatmaps_dark.refine(maps, indices, (width, height), codec.sigma_at((width, height))).double().cpu().numpy()
+        points[..., 0] += np.where(inside, 0.25 * np.sign(right - left), 0)
+        points[..., 1] += np.where(inside, 0.25 * np.sign(below - above), 0)
     if codec.zero_without_peak:
         points[values <= 0] = 0
     points /= heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
-    return points.reshape(batch, count, 2), (values / codec.peak).astype(np.float32).reshape(batch, count)
+    return points, (values / codec.peak).astype(np.float32)
