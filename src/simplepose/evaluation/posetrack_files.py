@@ -1,0 +1,184 @@
+"""PoseTrack scores from two folders of JSON, annotations and predictions: one file a sequence, 2018 or 2017 (`annolist`) form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simplepose.atomic import read_json
+from simplepose.data.posetrack import FILE_KEYPOINTS
+from simplepose.data.posetrack17 import JOINTS, is_posetrack17
+from simplepose.errors import UserError
+from simplepose.evaluation.coco import BOX_AREA_SHARE
+from simplepose.evaluation.posetrack import evaluate_posetrack
+from simplepose.evaluation.posetrack_frames import PoseTrackFrame
+from simplepose.schema import POSETRACK_15
+
+NAMES = POSETRACK_15.keypoints
+
+
+def score_posetrack(
+    ground_truth: Path | str,
+    predictions: Path | str,
+    *,
+    exact: bool = False,
+    tracking: bool = True,
+    ap_threshold: float = -np.inf,
+    tracking_threshold: float = -np.inf,
+) -> dict[str, float]:
+    """`evaluate_posetrack` of two folders (or two files of the same name); see there.
+
+    Raises:
+        UserError: a sequence or a frame is missing from the predictions, and whatever `evaluate_posetrack` does not accept.
+    """
+    sequences = read_sequences(ground_truth, predictions, tracking=tracking)
+    return evaluate_posetrack(sequences, exact=exact, tracking=tracking, ap_threshold=ap_threshold, tracking_threshold=tracking_threshold)
+
+
+def read_sequences(ground_truth: Path | str, predictions: Path | str, *, tracking: bool = True) -> dict[str, list[PoseTrackFrame]]:
+    """Frames of each sequence in the order of the annotations. A frame is known by the last two parts of its `file_name`.
+
+    Args:
+        ground_truth: folder of annotation files, or one file.
+        predictions: folder of result files of the same names, or one file.
+        tracking: False accepts predictions without track ids.
+
+    Raises:
+        UserError: names the file and what is missing in it.
+    """
+    ground_truth, predictions = Path(ground_truth), Path(predictions)
+    files = sorted(ground_truth.glob("*.json")) if ground_truth.is_dir() else [ground_truth]
+    if not files:
+        raise UserError(f"{ground_truth} holds no JSON file. Cure: give the folder of annotations (annotations/val)")
+    wanted = [(file, predictions / file.name if predictions.is_dir() else predictions) for file in files]
+    missing = [result.name for _, result in wanted if not result.is_file()]
+    if missing:
+        raise UserError(
+            f"{predictions} lacks {len(missing)} of {len(files)} sequences, e.g. {missing[0]}. Cure: one result file a sequence"
+        )
+    return {file.stem: _sequence(file, result, tracking) for file, result in wanted}
+
+
+def _sequence(truth_file: Path, result_file: Path, tracking: bool) -> list[PoseTrackFrame]:
+    truth, result = _frames(truth_file, True), _frames(result_file, tracking)
+    if not truth:
+        raise UserError(f"{truth_file} is an empty sequence. Cure: check that it was copied completely")
+    lost = [name for name in truth if name not in result]
+    if lost:
+        raise UserError(
+            f"{result_file} lacks {len(lost)} of {len(truth)} frames, e.g. {lost[0]}. Cure: list every frame, also those without people"
+        )
+    unknown = [name for name in result if name not in truth]
+    if unknown:
+        raise UserError(
+            f"{result_file} has {len(unknown)} frames that {truth_file} does not have, e.g. {unknown[0]}. Cure: same sequence in both"
+        )
+    return [_frame(truth[name], result[name]) for name in truth]
+
+
+def _frame(truth: dict[str, Any], result: dict[str, Any]) -> PoseTrackFrame:
+    people, found = truth["people"], result["people"]
+    shape = (-1, len(NAMES))
+
+    def column(rows: list[dict[str, Any]], name: str, *shape: int) -> np.ndarray:
+        return np.array([row[name] for row in rows], np.float64).reshape(shape)
+
+    true_points, points = column(people, "triples", -1, len(NAMES), 3), column(found, "triples", -1, len(NAMES), 3)
+    areas = column(people, "area", -1)
+    return PoseTrackFrame(
+        keypoints=true_points[..., :2],
+        labelled=(true_points != 0).any(-1),
+        head_boxes_xyxy=column(people, "head", -1, 4),
+        track_ids=np.array([row["track"] for row in people]),
+        predicted_keypoints=points[..., :2],
+        predicted=(points != 0).any(-1),
+        predicted_scores=column(found, "scores", *shape),
+        predicted_track_ids=np.array([row["track"] for row in found]),
+        ignore_regions=truth["regions"],
+        annotated=truth["annotated"],
+        areas=areas if np.isfinite(areas).all() else None,
+    )
+
+
+def _frames(file: Path, tracking: bool) -> dict[str, dict[str, Any]]:
+    """Frames of a file by name: people (triples, scores, head, track, area), ignore regions, whether it was annotated."""
+    content = read_json(file)
+    frames = _old(content, file) if is_posetrack17(content) else _new(content, file)
+    for name, frame in frames.items():
+        for number, row in enumerate(frame["people"]):
+            if row["track"] is None:
+                if tracking:
+                    raise UserError(f"{file}: a person of frame {name} has no track id. Cure: track the people, or score AP only")
+                row["track"] = number
+    return frames
+
+
+def _new(content: Any, file: Path) -> dict[str, dict[str, Any]]:
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise UserError(f"{file} is not a PoseTrack file (no `images` list). Cure: write the official form, one file a sequence")
+    names = list((content.get("categories") or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
+    absent = [name for name in NAMES if name not in names]
+    if absent:
+        raise UserError(f"{file} lacks the keypoints {absent}. Cure: write PoseTrack's 17 (or 15) keypoint names")
+    order = [names.index(name) for name in NAMES]
+    frames: dict[Any, dict[str, Any]] = {}
+    keys = {}
+    for image in content["images"]:
+        keys[image["id"]] = _key(str(image.get("file_name", image["id"])))
+        regions = zip(image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or [], strict=True)
+        polygons = [np.stack([np.atleast_1d(x), np.atleast_1d(y)], 1) for x, y in regions]
+        frames[keys[image["id"]]] = {"people": [], "regions": polygons, "annotated": bool(image.get("is_labeled", True))}
+    for row in content.get("annotations") or []:
+        if row.get("image_id") not in keys:
+            raise UserError(f"{file}: a person is on frame {row.get('image_id')}, which `images` does not list. Cure: list every frame")
+        triples = np.array(row.get("keypoints") or np.zeros(3 * len(names)), np.float64)
+        scores = np.array(row.get("scores") or np.full(len(names), np.nan), np.float64)
+        if triples.size != 3 * len(names) or scores.size != len(names):
+            raise UserError(
+                f"{file}: {triples.size} keypoint numbers and {scores.size} scores for {len(names)} keypoints. Cure: correct it"
+            )
+        head, box = row.get("bbox_head"), row.get("bbox")
+        frames[keys[row["image_id"]]]["people"].append(
+            {
+                "triples": triples.reshape(-1, 3)[order],
+                "scores": scores[order],
+                "head": [head[0], head[1], head[0] + head[2], head[1] + head[3]] if head else [np.nan] * 4,
+                "track": row.get("track_id"),
+                "area": BOX_AREA_SHARE * box[2] * box[3] if box else np.nan,
+            }
+        )
+    return frames
+
+
+def _old(content: Any, file: Path) -> dict[str, dict[str, Any]]:
+    frames = {}
+    for frame in content["annolist"]:
+        people = []
+        for rect in frame.get("annorect") or []:
+            triples, scores = np.zeros((len(NAMES), 3)), np.full(len(NAMES), np.nan)
+            for point in ((rect.get("annopoints") or [{}])[0] or {}).get("point") or []:
+                joint = _one(point["id"])
+                if joint not in range(len(JOINTS)):
+                    raise UserError(f"{file}: a joint has the id {joint}; PoseTrack knows 0 to 14. Cure: correct that joint")
+                place = NAMES.index(JOINTS[joint])
+                triples[place] = _one(point["x"]), _one(point["y"]), 1
+                scores[place] = _one(point["score"]) if "score" in point else np.nan
+            head = [_one(rect[corner]) if corner in rect else np.nan for corner in ("x1", "y1", "x2", "y2")]
+            track = _one(rect["track_id"]) if rect.get("track_id") else None
+            people.append({"triples": triples, "scores": scores, "head": head, "track": track, "area": np.nan})
+        image = frame["image"][0] if isinstance(frame["image"], list) else frame["image"]
+        regions = [np.array([[_one(p["x"]), _one(p["y"])] for p in region["point"]], float) for region in frame.get("ignore_regions") or []]
+        frames[_key(image["name"])] = {"people": people, "regions": regions, "annotated": bool(_one(frame.get("is_labeled", [1])))}
+    return frames
+
+
+def _key(name: str) -> str:
+    """The last two parts of a picture's name: sequence and frame."""
+    return "/".join(name.replace("\\", "/").split("/")[-2:])
+
+
+def _one(value: Any) -> Any:
+    """poseval wraps numbers in lists of one."""
+    return value[0] if isinstance(value, list) else value
