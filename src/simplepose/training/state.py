@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import orjson
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from simplepose.atomic import atomic_path, write_bytes
+from simplepose.atomic import atomic_path
 from simplepose.checkpoints import ModelSpec, load_tensors, require_schema
 from simplepose.device import random_state, restore_random_state
 from simplepose.errors import UserError
@@ -113,17 +114,21 @@ def restore_state(
 
 
 def forget_later_records(path: Path, step: int) -> None:
-    """Takes lines beyond `step` out of metrics.jsonl: a run that goes on writes them again. A line cut by a crash goes too."""
+    """Cuts metrics.jsonl off at the first line beyond `step`, or cut short by a crash: a run that goes on writes it again.
+
+    The file is cut in place, because the journal has it open already.
+    """
     if not path.exists():
         return
-    kept = []
+    kept = 0
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if line.endswith(b"\n") and orjson.loads(line)["step"] <= step:
-                kept.append(line)
+            if not line.endswith(b"\n") or orjson.loads(line)["step"] > step:
+                break
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-    write_bytes(path, b"".join(kept))
+            break
+        kept += len(line)
+    os.truncate(path, kept)
 
 
 class Clock:

@@ -1,0 +1,94 @@
+"""A run that is killed and goes on ends with the weights it would have had, bit for bit; several processes train as one."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
+
+from simplepose.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people")
+
+
+def same_state(one: dict, other: dict) -> None:
+    for name in one["network"]:
+        assert torch.equal(one["network"][name], other["network"][name]), name
+    for index, moments in one["optimizer"]["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, other["optimizer"]["state"][index][name])
+    if one["ema"] is not None:
+        for name, value in one["ema"]["network"].items():
+            assert torch.equal(value, other["ema"]["network"][name]), name
+    assert one["position"] == other["position"]
+
+
+@pytest.mark.parametrize(("count", "kill_at", "options"), [(1, 8, {"ema": 0.9}), (1, 12, {"accumulate": 2}), (2, 5, {})])
+def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path, count: int, kill_at: int, options: dict) -> None:
+    whole = small_config(data, tmp_path / "whole", **options)
+    assert run_training(whole, count=count) == [0] * count
+    killed = small_config(data, tmp_path / "killed", save_every_minutes=1e-9, **options)
+    codes = run_training(killed, count=count, kill_at=kill_at, kill_rank=count - 1)
+    assert codes[-1] == -signal.SIGKILL
+    if count > 1:
+        assert codes[0] == 2
+        sentence = Path(f"{killed.run_folder}.error0").read_text()
+        assert "another of the 2 processes stopped answering" in sentence and "--resume" in sentence
+    stopped = state_of(killed)["position"]["step"]
+    assert 0 < stopped <= kill_at and state_of(killed)["network"]["0.weight"].shape == (8, 3, 3, 3)
+    assert run_training(resumed(killed), count=count) == [0] * count
+    same_state(state_of(whole), state_of(killed))
+    assert losses_of(whole) == losses_of(killed)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(data: Path, tmp_path: Path) -> None:
+    alone = small_config(data, tmp_path / "alone", batch_size=8)
+    both = small_config(data, tmp_path / "both", batch_size=4, sync_batch_norm=True)
+    apart = small_config(data, tmp_path / "apart", batch_size=4)
+    assert run_training(alone) == [0] and run_training(both, count=2) == [0, 0] and run_training(apart, count=2) == [0, 0]
+    wanted, found, unsynchronised = losses_of(alone), losses_of(both), losses_of(apart)
+    assert [step for step, _ in wanted] == [step for step, _ in found] == [3, 6, 9]
+    for (_, loss), (_, ours) in zip(wanted, found, strict=True):
+        assert abs(ours / loss - 1) < 1e-5
+    assert max(abs(ours / loss - 1) for (_, loss), (_, ours) in zip(wanted, unsynchronised, strict=True)) > 1e-4  # the test can fail
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(data: Path, tmp_path: Path, number: int, code: int) -> None:
+    config = small_config(data, tmp_path / "run")
+    assert run_training(config, kill_at=7, kill_with=number) == [code]
+    assert state_of(config)["position"]["step"] == 8  # the step it was in is finished
+    assert f"stopped at step 8 of 18. Go on with: --resume --output {config.run_folder}" in (config.run_folder / "console.log").read_text()
+    assert run_training(resumed(config)) == [0]
+    assert [step for step, _ in losses_of(config)] == [6, 12, 18]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
+    config = small_config(data, tmp_path / "run", learning_rate=1e30, epochs=3)
+    assert run_training(config) == [2]
+    assert "the loss became" in Path(f"{config.run_folder}.error0").read_text()
+    path = config.run_folder / "checkpoints" / "last.train.pt"
+    assert not path.exists() or all(torch.isfinite(value).all() for value in state_of(config)["network"].values())
+
+
+def test_more_processes_than_people(tmp_path: Path) -> None:
+    config = small_config(write_people(tmp_path / "one", 1), tmp_path / "run")
+    assert run_training(config, count=2) == [2, 2]
+    assert "has 1 people to train on for 2 processes. Cure: start fewer processes" in Path(f"{config.run_folder}.error0").read_text()
+
+
+def test_what_cannot_be_resumed_is_refused(data: Path, tmp_path: Path) -> None:
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    assert run_training(config) == [0]
+    error = Path(f"{config.run_folder}.error0")
+    assert run_training(resumed(config), count=2) == [2, 2] and "belongs to a run of 1 processes, here are 2" in error.read_text()
+    path = config.run_folder / "checkpoints" / "last.train.pt"
+    path.write_bytes(path.read_bytes()[:2000])
+    assert run_training(resumed(config)) == [2] and f"{path} cannot be read" in error.read_text()
+    assert UserError is not None
