@@ -33,7 +33,7 @@ class Proportions:
     forearm: float = 0.145
     thigh: float = 0.235
     shin: float = 0.225
-    head: float = 0.082
+    head: float = 0.094
     girth: float = 1.0
     """Factor on the thickness of torso and limbs."""
 
@@ -88,7 +88,7 @@ def draw_proportions(rng: np.random.Generator) -> Proportions:
     """A random adult or child."""
     child = rng.random() < 0.18
     legs, arms, width = rng.normal(1, 0.04, 3)
-    girth = float(np.clip(rng.normal(1.0, 0.11), 0.8, 1.3))
+    girth = float(np.clip(rng.normal(1.1, 0.1), 0.9, 1.35))
     return Proportions(
         torso=0.29 * rng.normal(1, 0.03),
         shoulder=0.112 * width * (0.92 if child else 1.0),
@@ -97,7 +97,7 @@ def draw_proportions(rng: np.random.Generator) -> Proportions:
         forearm=0.145 * arms,
         thigh=0.235 * legs * (0.88 if child else 1.0),
         shin=0.225 * legs * (0.88 if child else 1.0),
-        head=(0.104 if child else 0.082) * rng.normal(1, 0.04),
+        head=(0.112 if child else 0.094) * rng.normal(1, 0.04),
         girth=girth,
     )
 
@@ -109,7 +109,7 @@ def draw_posture(rng: np.random.Generator) -> tuple[str, Posture]:
     name = names[rng.choice(len(names), p=weights / weights.sum())]
     _, arms, legs, lean = _FAMILIES[name]
     swap = rng.random() < 0.5
-    arm_angles = np.array(arms[::-1] if swap else arms, float) + rng.normal(0, 1, (2, 4)) * [13, 8, 18, 14]
+    arm_angles = np.array(arms[::-1] if swap else arms, float) + rng.normal(0, 1, (2, 4)) * [10, 6, 14, 11]
     leg_angles = np.array(legs[::-1] if swap else legs, float) + rng.normal(0, 1, (2, 3)) * [5, 3, 6]
     return name, Posture(
         arms=np.clip(arm_angles, *_ARM_LIMITS),

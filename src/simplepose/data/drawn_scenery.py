@@ -37,13 +37,13 @@ def draw_background(rng: np.random.Generator, size_wh: tuple[int, int], *, clutt
     floor = _muted(rng) + (ramp - 0.5) * rng.normal(0, 50, 3).astype(np.float32)
     image = np.where(np.arange(height)[:, None, None] < horizon, wall, floor) + np.zeros((1, width, 1), np.float32)
     image = np.clip(image, 0, 255).astype(np.uint8)
-    for _ in range(rng.poisson(7 * clutter)):
+    for _ in range(rng.poisson(5 * clutter)):
         _shape(rng, image, horizon)
     blur = int(rng.choice([1, 3, 5, 7]))
     result = cv2.GaussianBlur(image, (blur, blur), 0).astype(np.float32)
     tint = rng.normal(0, 1, 3).astype(np.float32) * 0.4 + 1
     result += (rng.uniform(3, 12) * smooth_noise(rng, size_wh, int(rng.integers(18, 60))))[..., None] * tint
-    result += (rng.uniform(1, 5) * smooth_noise(rng, size_wh, int(rng.integers(2, 6))))[..., None]
+    result += (rng.uniform(1, 4) * smooth_noise(rng, size_wh, int(rng.integers(2, 6))))[..., None]
     return np.clip(result, 0, 255)
 
 

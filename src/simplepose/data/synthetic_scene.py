@@ -50,7 +50,7 @@ def draw_scene(rng: np.random.Generator, people: int) -> tuple[np.ndarray, list[
     for _ in range(people):
         look = draw_look(rng)
         posture_name, posture = draw_posture(rng)
-        figure = skeleton(look.body, posture, yaw=_yaw(rng), pitch=pitch, roll=float(rng.normal(0, 4)))
+        figure = skeleton(look.body, posture, yaw=_yaw(rng), pitch=pitch, roll=float(rng.normal(0, 3)))
         foot_xy, scale, box = _stand(rng, size_wh, figure.points[:, :2], people, taken)
         taken = np.concatenate([taken, box[None]])
         cast.append((foot_xy[1], foot_xy, scale, look, posture_name, figure))
@@ -60,7 +60,7 @@ def draw_scene(rng: np.random.Generator, people: int) -> tuple[np.ndarray, list[
         if posture_name == "sit":
             _seat(canvas, rng, figure.points, foot_xy, scale)
         paint_person(canvas, look, figure, foot_xy, scale, index)
-        if rng.random() < 0.16:
+        if rng.random() < 0.12:
             paint_occluder(canvas, rng, foot_xy[0] + rng.normal(0, 0.16) * scale, foot_xy[1] + 0.02 * scale, scale)
     image = _develop(rng, canvas)
     found = [annotate(canvas, figure, foot_xy, scale, index) for index, (_, foot_xy, scale, _, _, figure) in enumerate(cast)]
@@ -91,7 +91,7 @@ def _camera(rng: np.random.Generator) -> float:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Mostly facing the camera, some from the side, some from behind."""
-    kind = rng.choice(3, p=[0.66, 0.2, 0.14])
+    kind = rng.choice(3, p=[0.78, 0.13, 0.09])
     return float([rng.normal(0, 24), rng.choice([-1, 1]) * rng.normal(75, 15), 180 + rng.normal(0, 22)][kind])
 
 
