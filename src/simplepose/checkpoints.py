@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,9 @@ def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
     """Copies tensors into a network of exactly that shape.
 
     Raises:
-        UserError: lists the missing, surplus and differently shaped ones.
+        UserError: another kind of head; or lists the missing, surplus and differently shaped ones.
     """
+    require_head(network, tensors, source)
     own = network.state_dict()
     problems = [f"missing {name}" for name in own if name not in tensors]
     problems += [f"surplus {name}" for name in tensors if name not in own]
@@ -175,6 +177,25 @@ def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise UserError(f"{source} does not fit the network: {'; '.join(problems[:4])}{more}. Cure: use the preset it was trained with")
     network.load_state_dict(tensors)
+
+
+def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Refuses weights of another kind of head (`model.head`), by the names of its layers.
+
+    Raises:
+        UserError: e.g. SimCC weights for a network that puts out heatmaps.
+    """
+    marks = {"simcc (SimCC: two distributions)": "head.x.", "heatmap_light": "head.laterals.", "heatmap": "final_layer."}
+
+    def kind(names: Iterable[str]) -> str:
+        return next((kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)), "")
+
+    have, want = kind(list(tensors)), kind(list(network.state_dict()))
+    if have and want and have != want:
+        raise UserError(
+            f"{source} has the head {have}, the network {want}. Cure: --model.head {have.split()[0]}"
+            f"{' --codec.kind simcc' if have.startswith('simcc') else ''}, or weights with the head {want.split()[0]}"
+        )
 
 
 def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None:

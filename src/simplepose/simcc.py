@@ -1,7 +1,7 @@
-"""SimCC: a keypoint as two distributions, one over x and one over y (Li et al., ECCV 2022), encode beside decode.
+"""SimCC: a keypoint as two distributions, over x and over y (Li et al., ECCV 2022), encode beside decode.
 
-A row of outputs is Lx + Ly long: `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at (b + .5) / SPLIT - .5 input
-pixels, so that reversing the bins of x is exactly the mirror x -> W-1-x: flip averaging needs no shift.
+A row of outputs is Lx + Ly long: `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at (b + .5) / SPLIT - .5
+input pixels, so that reversing the bins of x is exactly the mirror x -> W-1-x: flip averaging needs no shift.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentC
     if epoch < epochs - config.weak_epochs:
         return config
     return AugmentConfig(
-        scale_factor=config.scale_factor / 2, rotation_degrees=config.rotation_degrees / 2, rotation_probability=config.rotation_probability,
-        flip_probability=config.flip_probability, shift_factor=config.shift_factor / 2,
+        scale_factor=config.scale_factor / 2, rotation_degrees=config.rotation_degrees / 2, shift_factor=config.shift_factor / 2,
+        rotation_probability=config.rotation_probability, flip_probability=config.flip_probability,
     )  # fmt: skip
 
 

@@ -33,7 +33,9 @@ IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
 SLIM_MEAN: Triple = (123.68, 116.78, 103.94)
 
 TRUNK_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
-HEAD_NAMES = ("deconv_layers.", "final_layer.", "head.")
+OUTPUT_NAMES = ("final_layer.", "head.output.", "head.maps.")
+"""The last layers of the three heads: where the keypoints are counted."""
+HEAD_NAMES = ("deconv_layers.", "head.laterals.", "head.mixes.", "head.x.", "head.y.", *OUTPUT_NAMES)
 _PREFIXES = {"backbone.": "", "keypoint_head.": "", "head.": ""}  # MMPose 0.x says keypoint_head, 1.x head
 _TF_LAYER = {"weights": "weight", "biases": "bias"}
 _TF_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -193,8 +195,8 @@ def _tensorflow_name(name: str) -> str | None:
 
 
 def _keypoint_count(tensors: Mapping[str, torch.Tensor]) -> int | None:
-    output = tensors.get("final_layer.weight")
-    return None if output is None else int(output.shape[0])
+    output = [tensors[f"{name}weight"] for name in OUTPUT_NAMES if f"{name}weight" in tensors]
+    return int(output[0].shape[0]) if output else None
 
 
 def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:

@@ -28,11 +28,14 @@ class LightHead(nn.Module):
         """
         super().__init__()
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(count, filters, 1, bias=False), nn.BatchNorm2d(filters, eps=eps, momentum=momentum)) for count in channels
+            nn.Sequential(nn.Conv2d(count, filters, 1, bias=False), nn.BatchNorm2d(filters, eps=eps, momentum=momentum))
+            for count in channels
         )
         self.mixes = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(filters, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters, eps=eps, momentum=momentum), nn.ReLU(inplace=True)
+                nn.Conv2d(filters, filters, 3, padding=1, bias=False),
+                nn.BatchNorm2d(filters, eps=eps, momentum=momentum),
+                nn.ReLU(inplace=True),
             )
             for _ in channels[:-1]
         )

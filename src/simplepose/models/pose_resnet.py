@@ -57,8 +57,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         blocks_of_depth(self.depth)
         choices = {
-            "stride_style": STRIDE_STYLES, "head": HEADS, "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3), "deconv_kernel": tuple(sorted(_DECONV_PADDING)),
-            "output_kernel": (1, 3), "initialisation": INITIALISATIONS,
+            "stride_style": STRIDE_STYLES, "head": HEADS, "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3),
+            "deconv_kernel": tuple(sorted(_DECONV_PADDING)), "output_kernel": (1, 3), "initialisation": INITIALISATIONS,
         }  # fmt: skip
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -79,7 +79,7 @@ class ModelConfig:
 
 
 class PoseResNet(ResNet):
-    """Trunk and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings), or (B, K, Lx + Ly) for SimCC."""
+    """Trunk and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
 
     def __init__(self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> None:
         """Builds the layers and draws their first values from torch's global generator; `config.init` is not read here.
@@ -189,8 +189,8 @@ def build_network(config: ModelConfig, keypoint_count: int, input_size_wh: tuple
 def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
     """Counts parameters and multiply-adds of one picture; nothing is computed, the shapes are traced on the `meta` device.
 
-    Only convolutions and linear layers count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch norms can be
-    folded into the convolutions and cost nothing.
+    Only convolutions and linear layers count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch
+    norms can be folded into the convolutions and cost nothing.
 
     Args:
         network: any network of Conv2d and ConvTranspose2d layers that takes (B, 3, H, W); left as it is.

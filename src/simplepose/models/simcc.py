@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch import cat as concatenate
 
 from simplepose.simcc import bin_counts
 
@@ -33,4 +33,4 @@ class SimCCHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         flat = self.maps(features).flatten(2)  # (B, K, H*W)
-        return concatenate([self.x(flat), self.y(flat)], -1)
+        return torch.cat([self.x(flat), self.y(flat)], -1)

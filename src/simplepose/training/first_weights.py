@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simplepose.checkpoints import find_weights, read_spec
+from simplepose.checkpoints import find_weights, read_spec, require_head
 from simplepose.config import Config
 from simplepose.data.layout import find_layout
 from simplepose.errors import UserError
+from simplepose.models.key_maps import OUTPUT_NAMES
 from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.schema import KeypointSchema
@@ -63,10 +64,11 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
     file = load_weight_file(find_weights(path) if path.is_dir() else path)
     if file.is_trunk_only:
         raise UserError(f"{name} holds only a trunk ({file.kind}). Cure: --model.init {name}, or a network with heatmaps in train.weights")
+    require_head(network, file.tensors, name)
     left_out = []
     if not _same_keypoints(file.path, file.keypoint_count, schema):
         own = network.state_dict()
-        left_out = [key for key in file.tensors if key.startswith("final_layer.")]
+        left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
         kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
         file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
     load_into(network, file)
