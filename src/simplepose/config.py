@@ -33,6 +33,8 @@ class Config:
     """Run folder; runs/PRESET by default. A folder with another run is never overwritten."""
     resume: bool = False
     """Go on with the run in the output folder."""
+    profile: bool = False
+    """Only measure where the time of a training step goes, and say what to change; nothing is written."""
     input_size_wh: tuple[int, int] = (192, 256)
     """Width and height of the network's input in pixels."""
     data: DataConfig = field(default_factory=DataConfig)

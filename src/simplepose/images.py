@@ -41,14 +41,16 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
         raise UserError(f"picture {source} is empty (0 bytes). Cure: copy the file again")
     if is_cut_short(content):
         raise UserError(f"picture {source} is cut short ({len(content)} bytes, no end marker). Cure: copy the file again")
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11; before, the channels are swapped afterwards
+    flags = cv2.IMREAD_COLOR if rgb is None else rgb
+    flags = flags if upright else flags | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise UserError(f"picture {source} cannot be decoded: {error.err}. Cure: save it again as JPEG or PNG") from error
     if image is None:
         raise UserError(f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def is_cut_short(content: bytes) -> bool:

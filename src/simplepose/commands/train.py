@@ -30,5 +30,10 @@ def main(argv: list[str]) -> None:
         Config, args=rest, default=default, prog=f"simplepose train {name}",
         description="Trains a network. Every option shows the preset's value; DIR in --data.root has the seed's folder layout.",
     )  # fmt: skip
+    if config.profile:
+        from simplepose.training.profile import profile
+
+        print("\n".join(profile(config).report()))
+        return
     folder = train(config)
     print(f"done: {folder}\nnext: simplepose evaluate {folder} --data.root {config.data.root or 'DIR'} --boxes detections")
