@@ -16,6 +16,7 @@ import torch
 
 from simplepose import geometry
 from simplepose.boxes import validate_xyxy
+from simplepose.calibration import Calibration
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
@@ -141,6 +142,8 @@ class PoseEstimator:
         for one in people:
             rows = slice(first, first := first + len(one))
             scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
+            if calibration := Calibration.of(self.spec.calibration):
+                scores = calibration.people_scores(one.scores, keypoint_scores[rows])
             poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
         return poses
 
@@ -177,6 +180,8 @@ class PoseEstimator:
                 keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
             else:
                 keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        if calibration := Calibration.of(self.spec.calibration):
+            scores = calibration.keypoints(scores)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> Any:

@@ -11,9 +11,9 @@ import math
 import torch
 
 REACH = 4.0
-"""Half width of the smoothing window in sigmas: cut there, a round trip stays within 0.0002 heatmap pixels."""
+"""Half width of the smoothing window in sigmas: a round trip then stays within 0.0002 heatmap pixels."""
 MOST = 1.5
-"""A step beyond this many heatmap pixels is cut: at the border the step begins one pixel inside, elsewhere the peak is within half a pixel."""
+"""A longer step, in heatmap pixels, is cut: the peak is within half a pixel, and at the border the step begins one pixel inside."""
 
 
 def refine(flat: torch.Tensor, peaks: torch.Tensor, size_wh: tuple[int, int], sigma: float) -> torch.Tensor:

@@ -11,7 +11,6 @@ import math
 import numpy as np
 import torch
 
-
 SPLIT = 2
 """Bins an input pixel: the paper's choice (section 4.1)."""
 

@@ -53,7 +53,8 @@ def test_nobody_is_a_normal_answer() -> None:
 @pytest.mark.parametrize(("size", "sigma"), [((48, 64), 2.0), ((24, 32), 1.41), ((24, 32), 1.0), ((72, 96), 3.0)])
 def test_perfect_maps_are_read_exactly_up_to_the_border(size: tuple[int, int], sigma: float) -> None:
     rng = np.random.default_rng(0)
-    places = np.concatenate([rng.uniform(0, 1, (60, 2)) * (np.array(size) - 1), [[0, 0], [size[0] - 1, size[1] - 1], [0.4, 5.2], [-0.3, 9]]])
+    corners = [[0, 0], [size[0] - 1, size[1] - 1], [0.4, 5.2], [-0.3, 9]]
+    places = np.concatenate([rng.uniform(0, 1, (60, 2)) * (np.array(size) - 1), corners])
     maps = torch.from_numpy(np.stack([gaussian(x, y, size, sigma) for x, y in places])).flatten(1)
     found = refine(maps, maps.argmax(1), size, sigma).numpy()
     assert np.abs(found - places).max() < 3e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,6 +89,8 @@ def main(argv: list[str]) -> None:
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     print(table_row(outcome.metrics, estimator.spec.preset, Path(detections.source).name, outcome.pictures))
+    state = "calibrated" if estimator.spec.calibration else "raw"
+    print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
     if folder is not None:
@@ -96,6 +99,8 @@ def main(argv: list[str]) -> None:
             **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "pictures": outcome.pictures,
             "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
             "flip_test": options.evaluate.flip_test, "broken_pictures": len(outcome.broken),
+            "calibration_error": None if math.isnan(outcome.calibration_error) else outcome.calibration_error,
+            "calibrated": bool(estimator.spec.calibration),
         }  # fmt: skip
         write_json(folder / "metrics.json", record, indent=True)
         print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")

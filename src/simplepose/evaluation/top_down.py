@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simplepose import geometry
+from simplepose.calibration import Calibration, Matches, match_people
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
@@ -147,9 +148,22 @@ def estimate_boxes(
     )  # fmt: skip
 
 
-def suppress_and_write(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> list[dict[str, Any]]:
-    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows."""
+def match_estimates(estimates: Estimates, annotations: Annotations) -> Matches:
+    """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out."""
+    people = annotations.select(~annotations.is_crowd)
+    return match_people(
+        estimates.image_index, estimates.keypoints, estimates.keypoint_scores, people.image_index, people.keypoints, people.visibility,
+        people.area, people.schema.sigmas,
+    )  # fmt: skip
+
+
+def suppress_and_write(
+    estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
+) -> list[dict[str, Any]]:
+    """Rescoring (or the calibrated person score), OKS-NMS and the best poses a picture, as COCO result rows."""
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
+    if calibration is not None:
+        scores = calibration.people_scores(estimates.box_scores, estimates.keypoint_scores)
     if config.person_score == "keypoint_mean":
         scores = estimates.keypoint_scores.astype(np.float64).mean(1)
     kept = np.ones(len(scores), bool)
@@ -191,6 +205,8 @@ class Evaluation:
     """Pictures of the ground truth."""
     broken: dict[str, str]
     """Pictures that were skipped."""
+    calibration_error: float = float("nan")
+    """Expected calibration error of the keypoint scores, 0..1; NaN where nobody was matched."""
 
 
 def evaluate_network(
@@ -211,8 +227,9 @@ def evaluate_network(
     estimates = estimate(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
     )  # fmt: skip
-    results = suppress_and_write(estimates, annotations, config)
+    results = suppress_and_write(estimates, annotations, config, Calibration.of(estimator.spec.calibration))
     metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
     return Evaluation(
-        metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken
+        metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken,
+        match_estimates(estimates, annotations).calibration_error,
     )  # fmt: skip

@@ -1,0 +1,197 @@
+"""Scores that mean something: a keypoint's score becomes the probability that it is right, a pose's score its expected OKS.
+
+Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers, monotone, so nothing changes its
+rank among keypoints. "Right" means that the keypoint's own term of the OKS, exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from simplepose.errors import UserError
+from simplepose.oks import EPS, check_sigmas, oks
+
+FEWEST_PEOPLE = 100
+"""Fewer held-out people say too little; scores stay raw."""
+BINS = 15
+"""Of the expected calibration error (Guo et al. 2017)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Two logistic curves and where they come from; stored in `ModelSpec.calibration`."""
+
+    keypoint_slope: float
+    """Factor on the logit of a raw keypoint score."""
+    keypoint_offset: float
+    """Added to it."""
+    person_slope: float
+    """Factor on the logit of a person's mean calibrated keypoint score."""
+    person_offset: float
+    """Added to it."""
+    people: int
+    """Held-out people it was fitted on."""
+    error_raw: float
+    """Expected calibration error of the raw keypoint scores on them."""
+    error: float
+    """The same afterwards, on the very people it was fitted on; `simplepose evaluate` measures it on others."""
+
+    def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
+        """(..., K) raw scores -> probabilities, float32."""
+        return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(np.float32)
+
+    def people_scores(self, box_scores: np.ndarray, keypoint_probabilities: np.ndarray) -> np.ndarray:
+        """(N,) box score x expected OKS, from (N, K) calibrated keypoint scores."""
+        mean = np.asarray(keypoint_probabilities, np.float64).mean(-1)
+        return np.asarray(box_scores, np.float64) * sigmoid(self.person_slope * logit(mean) + self.person_offset)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Calibration | None:
+        """From a checkpoint; None where scores are raw."""
+        return cls(**stored) if stored else None
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What is known of M annotated people that were estimated."""
+
+    keypoint_scores: np.ndarray
+    """(M, K)."""
+    right: np.ndarray
+    """(M, K) bool."""
+    labelled: np.ndarray
+    """(M, K) bool: only these count."""
+    oks: np.ndarray
+    """(M,)."""
+
+    def __len__(self) -> int:
+        return len(self.oks)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the keypoint scores; NaN without people."""
+        return expected_calibration_error(self.keypoint_scores[self.labelled], self.right[self.labelled])
+
+
+def match_people(
+    estimated_image_index: np.ndarray,
+    keypoints: np.ndarray,
+    keypoint_scores: np.ndarray,
+    image_index: np.ndarray,
+    true_keypoints: np.ndarray,
+    visibility: np.ndarray,
+    areas: np.ndarray,
+    sigmas: Sequence[float] | np.ndarray,
+) -> Matches:
+    """Gives each annotated person the most similar pose of its picture.
+
+    Args:
+        estimated_image_index: (D,) picture of each pose.
+        keypoints: (D, K, 2) poses.
+        keypoint_scores: (D, K).
+        image_index: (N,) picture of each annotated person.
+        true_keypoints: (N, K, 2).
+        visibility: (N, K); people without a labelled keypoint are left out.
+        areas: (N,) square pixels.
+        sigmas: (K,).
+    """
+    spreads = check_sigmas(sigmas, np.shape(true_keypoints)[1])
+    order = np.argsort(estimated_image_index, kind="stable")
+    sorted_pictures = np.asarray(estimated_image_index)[order]
+    pairs, best_oks = [], []
+    for person in np.flatnonzero((np.asarray(visibility) > 0).any(1)):
+        first, last = np.searchsorted(sorted_pictures, [image_index[person], image_index[person] + 1])
+        rows = order[first:last]
+        if not len(rows):
+            continue
+        one = slice(person, person + 1)
+        alike = oks(true_keypoints[one], keypoints[rows], areas[one], spreads, visibility[one])[0]
+        pairs.append((person, rows[alike.argmax()]))
+        best_oks.append(alike.max())
+    people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
+    squared = ((np.asarray(true_keypoints, np.float64)[people] - np.asarray(keypoints, np.float64)[poses]) ** 2).sum(-1)
+    terms = np.exp(-squared / (2 * spreads) ** 2 / (np.asarray(areas, np.float64)[people, None] + EPS) / 2)
+    return Matches(np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.array(best_oks))
+
+
+def fit(matches: Matches, source: str) -> Calibration:
+    """Fits both curves.
+
+    Args:
+        matches: held-out people with raw scores.
+        source: names the data in messages.
+
+    Raises:
+        UserError: fewer than `FEWEST_PEOPLE` people.
+    """
+    if len(matches) < FEWEST_PEOPLE:
+        raise UserError(
+            f"{source} has {len(matches)} people to calibrate on, at least {FEWEST_PEOPLE} are needed: scores stay raw. "
+            "Cure: held-out annotations of more people, none of which was trained on"
+        )
+    raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
+    slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
+    probabilities = sigmoid(slope * logit(matches.keypoint_scores) + offset)
+    person_slope, person_offset = fit_logistic(logit(probabilities.mean(1)), matches.oks)
+    return Calibration(
+        keypoint_slope=slope, keypoint_offset=offset, person_slope=person_slope, person_offset=person_offset, people=len(matches),
+        error_raw=matches.calibration_error, error=expected_calibration_error(probabilities[matches.labelled], right),
+    )  # fmt: skip
+
+
+def fit_logistic(x: np.ndarray, y: np.ndarray, rounds: int = 50) -> tuple[float, float]:
+    """(slope, offset) of the logistic curve of greatest likelihood, by Newton's method; a slope below 0 is not accepted.
+
+    Args:
+        x: (N,).
+        y: (N,) in 0..1, labels or expected values.
+        rounds: most iterations.
+    """
+    design = np.stack([x, np.ones_like(x)], 1)
+    weights = np.array([1.0, 0.0])
+    for _ in range(rounds):
+        mean = sigmoid(design @ weights)
+        curvature = (design * (mean * (1 - mean))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, design.T @ (mean - y) + 1e-6 * (weights - [1.0, 0.0]))
+        weights = weights - np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-9:
+            break
+    return max(float(weights[0]), 1e-3), float(weights[1])
+
+
+def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Mean distance of score and share of right answers over equal bins of 0..1, weighted by their filling (Guo et al. 2017, eq. 3).
+
+    Args:
+        scores: (N,) in 0..1.
+        right: (N,) bool.
+        bins: number of bins.
+
+    Returns:
+        0..1; NaN where N is 0.
+    """
+    scores, right = np.asarray(scores, np.float64), np.asarray(right, np.float64)
+    if not len(scores):
+        return float("nan")
+    place = np.clip((scores * bins).astype(np.int64), 0, bins - 1)
+    gaps = np.bincount(place, scores, bins) - np.bincount(place, right, bins)
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    """The inverse of `sigmoid`, float64; 0 and 1 are moved inward by a ten-thousandth."""
+    clipped = np.clip(np.asarray(probability, np.float64), 1e-4, 1 - 1e-4)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))

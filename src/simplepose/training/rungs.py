@@ -1,0 +1,107 @@
+"""The rungs between two presets: the fields in which they differ, in groups, each added to all before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simplepose.config import Config
+from simplepose.settings import build, to_plain
+
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "sub-pixel targets, DARK, exact flip",
+        (
+            "codec.center", "codec.truncate", "codec.trained_when", "codec.decoder", "codec.flip_shift", "codec.zero_without_peak",
+            "codec.udp",
+        ),
+    ),
+    ("target width", ("codec.sigma", "codec.adaptive_sigma")),
+    ("loss and scores", ("codec.kind", "train.hard_keypoints", "train.loss_factor", "evaluate.keypoint_threshold")),
+    ("batch size", ("train.batch_size",)),
+    (
+        "AdamW, warm-up, cosine",
+        (
+            "train.optimizer", "train.learning_rate", "train.weight_decay", "train.schedule", "train.flat_share", "train.warmup_epochs",
+            "train.drop_epochs", "train.drop_factor", "train.clip_gradient",
+        ),
+    ),
+    ("averaged weights", ("train.ema",)),
+    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.trunk_rate_factor")),
+    ("head", ("model.head", "model.deconv_layers", "model.deconv_kernel", "model.deconv_filters", "model.output_kernel")),
+    (
+        "scale, rotation, shift, half body",
+        ("augment.scale_factor", "augment.rotation_degrees", "augment.rotation_probability", "augment.shift_factor",
+         "augment.half_body_probability", "augment.half_body_min_keypoints", "augment.flip_probability"),
+    ),
+    ("colour and occlusion", ("augment.colour", "augment.cutout_probability", "augment.grid_probability")),
+    ("strong, then weak", ("augment.weak_epochs",)),
+    ("teacher", ("train.teacher", "train.teacher_share")),
+)  # fmt: skip
+"""What is switched together, in the order of the ladder. Fields that stand nowhere here are the last rung."""
+NOT_RUNGS = ("preset", "output", "resume", "data.", "train.seed", "train.device", "train.epochs", "train.evaluate_every", "train.precision")
+"""Fields that say where and how long, not which recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the ladder."""
+
+    name: str
+    """What is new in it."""
+    changes: dict[str, Any]
+    """Field -> new value, only those that are new."""
+    config: Config
+    """Everything up to here."""
+
+
+def make_rungs(base: Config, goal: Config) -> list[Rung]:
+    """The way from one configuration to another; the first rung is the base itself, the last one has every field of the goal.
+
+    Args:
+        base: where the ladder stands.
+        goal: where it leads. `NOT_RUNGS` are taken from it throughout: data, epochs, device.
+    """
+    start, end = flatten(to_plain(base)), flatten(to_plain(goal))
+    common = {name: value for name, value in end.items() if name.startswith(NOT_RUNGS)}
+    start = {**start, **common}
+    differing = [name for name in end if start[name] != end[name]]
+    listed = {name for _, names in GROUPS for name in names}
+    groups = [*GROUPS, ("everything else", tuple(name for name in differing if name not in listed))]
+    values, rungs = dict(start), []
+    for name, names in [("reference", ()), *groups]:
+        changes = {field: end[field] for field in names if field in differing}
+        if not changes and name != "reference":
+            continue
+        values |= changes
+        rungs.append(Rung(name, changes, build(Config, unflatten(values), f"rung {name!r}")))
+    return rungs
+
+
+def shorten(config: Config, epochs: int) -> Config:
+    """The same recipe in another number of epochs: drops, warm-up and weak epochs keep their share of the run."""
+    share = epochs / config.train.epochs
+    drops = tuple(sorted({min(max(1, round(drop * share)), epochs - 1) for drop in config.train.drop_epochs} - {0}))
+    train = replace(config.train, epochs=epochs, drop_epochs=drops, warmup_epochs=config.train.warmup_epochs * share)
+    weak = round(config.augment.weak_epochs * share)
+    return replace(config, train=train, augment=replace(config.augment, weak_epochs=weak))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dots in its keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, last = name.split(".")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return tree
