@@ -1,4 +1,4 @@
-"""`simplepose evaluate WEIGHTS --boxes gt|FILE`: the COCO keypoint test."""
+"""`simplepose evaluate WEIGHTS|RESULTS --boxes gt|FILE`: a network's test, or the score of a finished result file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import tyro
 
 from simplepose.atomic import write_json
 from simplepose.checkpoints import require_schema
+from simplepose.commands.evaluate_results import Task, is_result, number_table, score_results
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
+from simplepose.evaluation.crowdpose import write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network
 from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
 from simplepose.settings import build
@@ -28,9 +30,17 @@ class EvaluateOptions:
     """Scores a network on annotated pictures."""
 
     weights: Annotated[str, tyro.conf.Positional]
-    """Run folder, .safetensors file or .onnx file."""
+    """Run folder, .safetensors or .onnx file; or results to score: a COCO result .json, MPII .mat or .h5, a PoseTrack folder."""
+    task: Task = "coco"
+    """Whose measure scores a result file; networks are tested by the COCO protocol."""
+    exact_poseval: bool = False
+    """PoseTrack: repeat the quirks of the original tool, which drops the last frame of each sequence."""
+    tracking: bool = True
+    """PoseTrack: score identities too; off for results without track ids."""
+    submission: str = ""
+    """Name of the method: also write the zip that the COCO server takes, into the output folder."""
     annotations: str = ""
-    """COCO-keypoints JSON to score against; by default the validation split below --data.root."""
+    """Annotations to score against (PoseTrack: their folder); by default the validation split below --data.root."""
     images: str = ""
     """Folder of its pictures."""
     boxes: str = "gt"
@@ -67,6 +77,15 @@ def main(argv: list[str]) -> None:
     folder = Path(options.output) if options.output else None
     if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
+    if is_result(options.task, options.weights):
+        _score(options, folder)
+        return
+    if options.task != "coco":
+        raise UserError(
+            f"{options.weights} is no result file of task {options.task}. Cure: test the network without --task, then score its results"
+        )
+    if options.submission and folder is None:
+        raise UserError("--submission writes a file. Cure: name its folder with --output")
     if bool(options.annotations) != bool(options.images):
         raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
     annotations = read_coco(options.annotations, options.images) if options.annotations else read_split(options.data, "val")
@@ -103,21 +122,36 @@ def main(argv: list[str]) -> None:
             "calibrated": bool(estimator.spec.calibration),
         }  # fmt: skip
         write_json(folder / "metrics.json", record, indent=True)
+        if options.submission:
+            print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission)}")
         print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def _score(options: EvaluateOptions, folder: Path | None) -> None:
+    """Scores a finished result file, prints the numbers and writes them as metrics.json."""
+    numbers = score_results(
+        options.task, options.weights, options.annotations, evaluator=options.evaluator, exact_poseval=options.exact_poseval,
+        tracking=options.tracking,
+    )  # fmt: skip
+    print(number_table(options.task, numbers, options.weights))
+    if folder is not None:
+        write_json(
+            folder / "metrics.json",
+            {**numbers, "task": options.task, "results": options.weights, "annotations": options.annotations},
+            indent=True,
+        )
+        print(f"written: {folder / 'metrics.json'}")
 
 
 def _settings_of(argv: list[str]) -> EvaluateConfig:
     """The test settings a trained network carries (they depend on its family), or the defaults."""
     from simplepose.checkpoints import find_weights, read_spec
 
-    for word in argv:
-        if not word.startswith("-"):
-            path = find_weights(word) if Path(word).exists() else None
-            if path is None or path.suffix != ".safetensors":
-                break
-            stored = read_spec(path).config.get("evaluate")
-            return build(EvaluateConfig, stored, str(path)) if stored else EvaluateConfig()
-    return EvaluateConfig()
+    word = next((word for word in argv if not word.startswith("-")), "")
+    if Path(word).suffix != ".safetensors" and not (Path(word) / "checkpoints").is_dir():
+        return EvaluateConfig()
+    stored = read_spec(find_weights(word)).config.get("evaluate")
+    return build(EvaluateConfig, stored, word) if stored else EvaluateConfig()
 
 
 def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
