@@ -98,15 +98,18 @@ def heatmap_scale(input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, in
     return (np.asarray(heatmap_size_wh, np.float64) - unit) / (np.asarray(input_size_wh, np.float64) - unit)
 
 
-def warp_crop(image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+def warp_crop(image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """Cuts one crop out of a picture: bilinear, outside pixels are 0 *before* normalisation, as both references.
 
     Args:
         image: (H, W, 3) uint8.
         to_crop: (2, 3).
         size_wh: size of the crop.
+        out: where to put it, contiguous; a new array by default.
 
     Returns:
         (size_wh[1], size_wh[0], 3) uint8.
     """
-    return cv2.warpAffine(image, to_crop, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
+    return cv2.warpAffine(
+        image, to_crop, size_wh, dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
+    )  # fmt: skip

@@ -210,7 +210,7 @@ class TrainLoader:
                 good[number] = False
                 continue
             image, origin = view
-            pixels[place] = geometry.warp_crop(image, _from_origin(to_crop[place], origin), self.input_size_wh)
+            geometry.warp_crop(image, _from_origin(to_crop[place], origin), self.input_size_wh, pixels[place])
         return good
 
     def _copy(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
