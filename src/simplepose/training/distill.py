@@ -30,7 +30,7 @@ class Teacher:
 
         Args:
             pixels: (B, 3, H_in, W_in) uint8 RGB crops of the student; resized where the teacher sees larger or smaller ones.
-            target: (B, K, H, W) from the annotations.
+            target: (B, K, H, W) from the annotations. Where the teacher sees nothing at all (no positive value) it stands alone.
 
         Returns:
             (B, K, H, W): (1 - share) x target + share x the teacher's maps, which are scaled to the target's sum where the student learns

@@ -1,0 +1,80 @@
+"""Calibration: the curves, the error, matching people, and too few people."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from simplepose.calibration import Calibration, Matches, expected_calibration_error, fit, fit_logistic, logit, match_people, sigmoid
+from simplepose.errors import UserError
+from simplepose.schema import COCO_17
+
+
+def made(count: int, seed: int = 0) -> Matches:
+    """People whose keypoints are right with probability sigmoid(2 logit(score) + 1): raw scores are far too low."""
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0.02, 0.98, (count, 17)).astype(np.float32)
+    probability = sigmoid(2 * logit(scores) + 1)
+    return Matches(scores, rng.random((count, 17)) < probability, rng.random((count, 17)) < 0.7, probability.mean(1))
+
+
+def test_nobody() -> None:
+    empty = match_people(
+        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), COCO_17.sigmas
+    )  # fmt: skip
+    assert len(empty) == 0 and math.isnan(empty.calibration_error)
+    with pytest.raises(UserError, match="0 people.*scores stay raw"):
+        fit(empty, "nobody.json")
+
+
+@pytest.mark.parametrize(
+    ("scores", "right", "error"),
+    [([], [], math.nan), ([1.0, 1.0], [True, True], 0.0), ([0.9] * 4, [True, True, True, False], 0.15), ([0.0, 1.0], [True, False], 1.0)],
+)
+def test_expected_calibration_error(scores: list[float], right: list[bool], error: float) -> None:
+    assert expected_calibration_error(np.array(scores), np.array(right)) == pytest.approx(error, nan_ok=True)
+
+
+def test_the_fit_finds_the_curve_it_was_made_with() -> None:
+    calibration = fit(made(1500), "made")
+    assert calibration.keypoint_slope == pytest.approx(2, abs=0.1) and calibration.keypoint_offset == pytest.approx(1, abs=0.1)
+    other = made(1500, seed=1)
+    calibrated = calibration.keypoints(other.keypoint_scores)
+    after = expected_calibration_error(calibrated[other.labelled], other.right[other.labelled])
+    assert after < 0.02 < 0.1 < other.calibration_error
+    assert (np.diff(calibrated.ravel()[np.argsort(other.keypoint_scores.ravel())]) >= 0).all()  # ranks stay
+    people = calibration.people_scores(np.full(1500, 0.5), calibrated)
+    assert np.corrcoef(people, other.oks)[0, 1] > 0.9 and abs(people.mean() - 0.5 * other.oks.mean()) < 0.02
+
+
+def test_a_curve_through_nonsense_stays_monotone() -> None:
+    slope, offset = fit_logistic(np.linspace(-3, 3, 200), np.linspace(1, 0, 200))
+    assert slope > 0 and math.isfinite(offset)
+    assert all(map(math.isfinite, fit_logistic(np.ones(50), np.ones(50))))
+
+
+def test_fewer_than_a_hundred_people_are_too_few() -> None:
+    with pytest.raises(UserError, match="99 people.*scores stay raw"):
+        fit(made(99), "small.json")
+    assert fit(made(100), "enough.json").people == 100
+
+
+def test_each_person_gets_the_best_pose_of_its_picture() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 100, (3, 17, 2))
+    poses = np.stack([truth[1] + 1, truth[0], truth[0] + 200, truth[2]])
+    scores = np.arange(4)[:, None] * np.ones((4, 17)) / 10
+    visibility = np.full((3, 17), 2)
+    visibility[2] = 0  # nothing labelled: left out
+    matches = match_people(
+        np.array([5, 0, 0, 9]), poses, scores, np.array([0, 5, 9]), truth, visibility, np.full(3, 2500.0), COCO_17.sigmas
+    )  # fmt: skip
+    assert matches.keypoint_scores[:, 0].tolist() == [0.1, 0.0] and matches.oks[0] == pytest.approx(1)
+    assert matches.right[0].all() and matches.oks[1] < 1
+
+
+def test_storage() -> None:
+    calibration = fit(made(100), "made")
+    assert Calibration.of(calibration.to_dict()) == calibration and Calibration.of({}) is None
