@@ -1,0 +1,147 @@
+"""`simplepose track` from the command line to the files, with a tiny network made on the spot, and on the real video where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simplepose.cli import main
+from simplepose.outputs import read_lines
+from simplepose.video import VideoWriter, open_stream
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def save_network(path: Path) -> Path:
+    """A pose network of 32 x 48 pixels and 17 keypoints that sees the same figure in every crop."""
+    helper, numpy_helper, kind = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
+    figure = np.zeros((1, 17, 12, 8), np.float32)
+    for keypoint in range(17):
+        figure[0, keypoint, 2 + keypoint % 8, 2 + keypoint % 5] = 0.9
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "none"], ["c"], strides=[4, 4]), helper.make_node("Add", ["c", "figure"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", kind, ["N", 3, 48, 32])],
+        [helper.make_tensor_value_info("y", kind, ["N", 17, 12, 8])],
+        [numpy_helper.from_array(np.zeros((17, 3, 4, 4), np.float32), "none"), numpy_helper.from_array(figure, "figure")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Twelve frames of odd size in which a bright box walks, with a file of its boxes."""
+    boxes = []
+    with VideoWriter(tmp_path / "film.mp4", 10) as writer:
+        for index in range(12):
+            image = np.random.default_rng(0).integers(0, 60, (91, 161, 3)).astype(np.uint8)
+            image[20:80, 20 + 3 * index : 60 + 3 * index] = 220
+            writer.write(image)
+            boxes.append({"image_id": index, "category_id": 1, "bbox": [20 + 3 * index, 20, 40, 60], "score": 0.9})
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    save_network(tmp_path / "net.onnx")
+    return tmp_path
+
+
+def track(folder: Path, *more: str, boxes: str = "boxes.json", video: str = "film.mp4") -> int:
+    arguments = ["track", str(folder / video), "--weights", str(folder / "net.onnx"), "--output", str(folder / "out")]
+    return main([*arguments, *(["--boxes", str(folder / boxes)] if boxes else []), *more])
+
+
+def test_all_outputs(film: Path, capsys) -> None:
+    assert track(film, "--posetrack", "--table", "csv", "--fill-gaps", "3", "--smooth-after", "1", "--smooth", "--detect-every", "2") == 0
+    out = film / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["film.webm", "poses.csv", "poses.jsonl", "posetrack", "results.json"]
+    lines = list(read_lines(out / "poses.jsonl"))
+    assert [line.frame for line in lines] == list(range(12))
+    assert {tuple(line.poses.track_ids.tolist()) for line in lines[1:]} == {(1,)}  # the id comes with the second sighting
+    assert {row["track_id"] for row in json.loads((out / "results.json").read_text())} == {1}
+    stream = open_stream(out / "film.webm")
+    images = [frame.image for frame in stream]
+    assert len(images) == 12 and images[0].shape == (92, 162, 3)
+    assert "1 identities" in capsys.readouterr().out
+
+
+def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) -> None:
+    (film / "out").mkdir()
+    (film / "out" / "mine.txt").write_text("mine")
+    assert track(film, "--video-codec", "none") == 2
+    assert "--overwrite" in capsys.readouterr().err and os.listdir(film / "out") == ["mine.txt"]
+    assert track(film, "--video-codec", "none", "--overwrite") == 0
+    assert (film / "out" / "mine.txt").read_text() == "mine" and (film / "out" / "poses.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": ""}, "nobody said where the people are"),
+        ({"boxes": "none.onnx"}, "no such file"),
+        ({"boxes": "net.onnx"}, "another layout"),
+        ({"video": "none.mp4"}, "no such video"),
+        ({"video": "boxes.json"}, "cannot open"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(film: Path, capsys, change, message: str) -> None:
+    assert track(film, **change) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Cure:" in error and "Traceback" not in error
+    assert not (film / "out").exists()
+
+
+def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
+    from simplepose.images import write_image
+
+    (film / "pictures").mkdir()
+    for frame in open_stream(film / "film.mp4"):
+        write_image(film / "pictures" / f"{frame.index}.png", frame.image)
+    assert track(film, "--video-codec", "none", video="pictures") == 0
+    lines = list(read_lines(film / "out" / "poses.jsonl"))
+    assert len(lines) == 12 and all(len(line.poses) == 1 and line.poses.track_ids is None for line in lines)
+
+
+def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
+    """A long film; SIGINT once the first frames are out."""
+    with VideoWriter(film / "long.mp4", 10) as writer:
+        for index in range(1500):
+            writer.write(np.full((240, 320, 3), index % 200, np.uint8))
+    command = [sys.executable, "-m", "simplepose.cli", "track", str(film / "long.mp4"), "--weights", str(film / "net.onnx")]
+    command += ["--boxes", "whole", "--output", str(film / "out"), "--video-codec", "vp8"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(path.stat().st_size > 20_000 for path in film.glob("out/.poses.*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in error
+    lines = list(read_lines(film / "out" / "poses.jsonl"))
+    frames = sum(1 for _ in open_stream(film / "out" / "long.webm"))
+    assert 0 < len(lines) < 1500 and abs(frames - len(lines)) <= 1
+    assert not list(film.glob("out/.*"))
+
+
+def test_a_real_clip_has_one_id_for_one_person(real_data, tmp_path: Path) -> None:
+    """The first person of the real video, who walks in from below: 110 frames, one identity."""
+    code = main(
+        [
+            "track",
+            str(real_data("videos_and_media") / "one-by-one-person-detection.mp4"),
+            *("--weights", str(real_data("weights_ultralight_simplepose") / "deploy.onnx")),
+            *("--boxes", str(real_data("weights_person_detectors") / "yolox_nano.onnx")),
+            *("--output", str(tmp_path / "out"), "--frames", "110", "--video-codec", "none"),
+        ]
+    )
+    assert code == 0
+    lines = list(read_lines(tmp_path / "out" / "poses.jsonl"))
+    ids = {track_id for line in lines if line.poses.track_ids is not None for track_id in line.poses.track_ids.tolist()}
+    assert len(lines) == 110 and ids == {1}
+    assert sum(len(line.poses) for line in lines[70:]) >= 38
