@@ -283,3 +283,18 @@ def test_our_own_files_keep_their_conventions(tmp_path: Path, network) -> None:
     found = load_weight_file(tmp_path / "own.safetensors")
     assert (found.family, found.channel_order, found.mean, found.std) == ("simplepose", "bgr", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     assert (found.peak, found.flip_shift) == (255.0, "exact")
+
+
+def test_our_own_light_head_is_not_taken_for_mmposes(tmp_path: Path) -> None:
+    from simplepose.checkpoints import ModelSpec, save_checkpoint
+    from simplepose.schema import COCO_17
+
+    config = ModelConfig(depth=18, head="heatmap_light")
+    saved = build_network(config, 17)
+    spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(96, 128), model=config)
+    save_checkpoint(tmp_path / "light.safetensors", saved, spec)
+    found = load_weight_file(tmp_path / "light.safetensors")
+    assert found.family == "simplepose" and found.keypoint_count == 17
+    other = build_network(config, 17)
+    assert load_into(other, found) == []
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in saved.state_dict().items())

@@ -132,7 +132,7 @@ def test_no_such_file_and_no_server(server: Server, tmp_path: Path) -> None:
         download(server.row(), tmp_path)
     server.server.shutdown()
     server.server.server_close()
-    with pytest.raises(UserError, match=r"broke off: .*refused.*0 bytes"):
+    with pytest.raises(UserError, match=r"broke off: .*refused.*Cure: run the command again"):
         download(server.row(), tmp_path)
 
 

@@ -91,13 +91,14 @@ def from_state_dict(
     Raises:
         UserError: the keys are not those of a plain ResNet with or without a deconvolution head.
     """
+    own = (metadata or {}).get("simplepose")
     renamed, ignored, mmpose = {}, [], False
     for name, tensor in tensors.items():
         ours = name
         while ours.startswith("module."):
             ours = ours.removeprefix("module.")
         for prefix, replacement in _PREFIXES.items():
-            if ours.startswith(prefix):
+            if ours.startswith(prefix) and not own:  # two of our own heads are called `head` as well
                 ours, mmpose = replacement + ours.removeprefix(prefix), True
                 break
         if ours.endswith("num_batches_tracked"):
@@ -110,7 +111,6 @@ def from_state_dict(
     common: dict[str, Any] = {"path": path, "ignored": tuple(ignored), "keypoint_count": keypoint_count}
     common["tensors"] = _checked(renamed, path)
     common["depth"] = depth = _depth(renamed, path)
-    own = (metadata or {}).get("simplepose")
     if own:
         spec = orjson.loads(own)
         pixels, codec = spec["pixels"], spec["codec"]

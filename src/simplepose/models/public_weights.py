@@ -156,9 +156,8 @@ def download(row: PublicWeights, folder: str | Path, progress: Callable[[int, in
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = getattr(error, "reason", None) or error
         have = partial.stat().st_size if partial.exists() else 0
-        raise UserError(
-            f"the download of {row.url} broke off: {reason}; {have} bytes are kept in {partial}. Cure: run the command again to go on"
-        ) from error
+        kept = f"; {have} bytes are kept in {partial}" if have else ""
+        raise UserError(f"the download of {row.url} broke off: {reason}{kept}. Cure: run the command again to go on") from error
     except OSError as error:
         raise UserError(
             f"cannot write {partial}: {error.strerror or error}. Cure: choose a folder that is writable and has space"
