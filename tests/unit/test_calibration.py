@@ -22,10 +22,11 @@ def made(count: int, seed: int = 0) -> Matches:
 
 def test_nobody() -> None:
     empty = match_people(
-        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), COCO_17.sigmas
+        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)),
+        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), COCO_17.sigmas,
     )  # fmt: skip
     assert len(empty) == 0 and math.isnan(empty.calibration_error)
-    with pytest.raises(UserError, match="0 people.*scores stay raw"):
+    with pytest.raises(UserError, match=r"0 people.*scores stay raw"):
         fit(empty, "nobody.json")
 
 
@@ -56,7 +57,7 @@ def test_a_curve_through_nonsense_stays_monotone() -> None:
 
 
 def test_fewer_than_a_hundred_people_are_too_few() -> None:
-    with pytest.raises(UserError, match="99 people.*scores stay raw"):
+    with pytest.raises(UserError, match=r"99 people.*scores stay raw"):
         fit(made(99), "small.json")
     assert fit(made(100), "enough.json").people == 100
 

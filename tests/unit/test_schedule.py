@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ def test_flat_cosine(iteration: int, rate: float) -> None:
 
 def test_the_rate_never_rises_after_the_warm_up() -> None:
     rates = [rate_at(COSINE, iteration, 100) for iteration in range(1000)]
-    assert all(later >= earlier for earlier, later in zip(rates[:99], rates[1:100], strict=True))
-    assert all(later <= earlier for earlier, later in zip(rates[99:-1], rates[100:], strict=True))
+    assert all(later >= earlier for earlier, later in pairwise(rates[:100]))
+    assert all(later <= earlier for earlier, later in pairwise(rates[99:]))
 
 
 def test_warm_up_works_under_steps_too() -> None:
