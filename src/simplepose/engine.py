@@ -53,9 +53,19 @@ class Looked:
     """Flow from the frame before, where it was needed."""
 
 
-def threads_each(stages: int = 2) -> int:
-    """Processor threads for each of the two networks that run at the same time."""
-    return max(1, (os.cpu_count() or 1) // stages)
+def share_processor(stages: int = 2) -> int:
+    """Gives each of the networks that run at the same time its share of the processor; sets OpenCV's and torch's threads for this process.
+
+    Returns:
+        Threads for each ONNX Runtime session.
+    """
+    import cv2
+    import torch
+
+    threads = max(1, (os.cpu_count() or 1) // stages)
+    cv2.setNumThreads(threads)
+    torch.set_num_threads(threads)
+    return threads
 
 
 class Speed:

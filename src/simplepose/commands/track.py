@@ -110,13 +110,13 @@ def main(argv: list[str]) -> None:
 def build(options: TrackOptions) -> Any:
     """The engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
     from simplepose.detect import people_source
-    from simplepose.engine import PoseTracker, threads_each
+    from simplepose.engine import PoseTracker, share_processor
     from simplepose.estimator import PoseEstimator
     from simplepose.flow import dis_flow, farneback_flow
     from simplepose.smooth import OneEuroConfig
     from simplepose.track import TrackConfig
 
-    threads = threads_each()
+    threads = share_processor()
     detector = people_source(options.boxes, score_threshold=options.box_threshold, device=options.device, threads=threads, cut_border=True)
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
     return PoseTracker(
