@@ -30,7 +30,9 @@ def write_people(folder: Path, count: int = 22) -> Path:
         images.append({"id": picture + 1, "file_name": name, "width": 80, "height": 64})
     for number in range(count):
         left, top = rng.uniform(2, 30, 2)
-        points = np.concatenate([rng.uniform([left, top], [left + 30, top + 30], (KEYPOINTS, 2)), rng.integers(1, 3, (KEYPOINTS, 1))], axis=1)
+        points = np.concatenate(
+            [rng.uniform([left, top], [left + 30, top + 30], (KEYPOINTS, 2)), rng.integers(1, 3, (KEYPOINTS, 1))], axis=1
+        )
         people.append({
             "id": number + 1, "image_id": number // 2 + 1, "category_id": 1, "bbox": [left, top, 30.0, 30.0], "area": 500.0, "iscrowd": 0,
             "keypoints": points.round(2).ravel().tolist(), "num_keypoints": KEYPOINTS,
@@ -61,7 +63,9 @@ def tiny_network(*_: Any) -> Any:
     return network
 
 
-def train_here(config: Config, *, kill_at: int = -1, kill_with: int = signal.SIGKILL, look_every: int = 2, environment: dict[str, str]) -> None:
+def train_here(
+    config: Config, *, kill_at: int = -1, kill_with: int = signal.SIGKILL, look_every: int = 2, environment: dict[str, str]
+) -> None:
     """Runs in the child: trains, and kills itself before update `kill_at`."""
     os.environ.update(environment)
     import torch
@@ -89,7 +93,9 @@ def train_here(config: Config, *, kill_at: int = -1, kill_with: int = signal.SIG
         os._exit(130)
 
 
-def run_training(config: Config, *, count: int = 1, kill_rank: int = 0, kill_at: int = -1, timeout: float = 60, **options: Any) -> list[int]:
+def run_training(
+    config: Config, *, count: int = 1, kill_rank: int = 0, kill_at: int = -1, timeout: float = 60, **options: Any
+) -> list[int]:
     """Trains in `count` processes; the one of rank `kill_rank` dies before update `kill_at`. Returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "simplepose.training.train"])

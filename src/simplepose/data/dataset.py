@@ -20,7 +20,7 @@ from simplepose.data.cache import Files, PixelSource, Resident
 from simplepose.data.device_batch import Batch, Regions
 from simplepose.data.passes import batches_per_epoch, epoch_samples
 from simplepose.data.regions import needed_regions
-from simplepose.data.shares import Share, deal, slices_to
+from simplepose.data.shares import Share, count_steps, deal, slices_to
 from simplepose.device import page_locked
 from simplepose.errors import UserError
 
@@ -94,7 +94,8 @@ class TrainLoader:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return batches_per_epoch(len(self.annotations), self.batch_size * self.share.count)
+        people, together = len(self.annotations), self.batch_size * self.share.count
+        return batches_per_epoch(people, together) if self.fill else count_steps(people, self.batch_size, self.share.count)
 
     def samples(self, number: int) -> tuple[np.ndarray, Draws, list[slice], np.ndarray]:
         """Who is shown by this process in epoch `number`, and how.

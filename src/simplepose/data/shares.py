@@ -24,6 +24,11 @@ def slices_to(ends: np.ndarray) -> list[slice]:
     return [slice(first, last) for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 
 
+def count_steps(samples: int, batch_size: int, count: int) -> int:
+    """Updates of an epoch: samples / people an update, rounded up, but no more than leave one sample for each process."""
+    return min(-(-samples // (batch_size * count)), samples // count)
+
+
 def deal(order: np.ndarray, image_index: np.ndarray, batch_size: int, share: Share) -> tuple[list[np.ndarray], np.ndarray]:
     """Deals the samples of an epoch out to the processes: each sample to exactly one.
 
@@ -40,13 +45,14 @@ def deal(order: np.ndarray, image_index: np.ndarray, batch_size: int, share: Sha
         the places in `order` of each process, and sizes (processes, batches).
     """
     count, together = share.count, batch_size * share.count
-    steps = -(-len(order) // together)
+    steps = count_steps(len(order), batch_size, count)
     if share.apart:
         owner = owners(image_index, count)[order]
         places = [np.flatnonzero(owner == rank) for rank in range(count)]
         sizes = np.array([[len(part) for part in np.array_split(mine, steps)] for mine in places])
         return places, sizes
     ends = np.minimum(np.arange(1, steps + 1) * together, len(order))
+    ends[-1] = len(order)
     if steps > 1 and ends[-1] - ends[-2] < count:
         ends[-2] = ends[-1] - count
     updates = [np.array_split(np.arange(piece.start, piece.stop), count) for piece in slices_to(ends)]

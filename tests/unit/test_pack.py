@@ -1,0 +1,152 @@
+"""Packs: whole or refused, resumable, and readable by any zip program."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
+from training_workers import write_people
+
+from simplepose.commands import pack as pack_command
+from simplepose.data import pack_writer
+from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.augment import AugmentConfig
+from simplepose.data.dataset import TrainLoader
+from simplepose.data.pack import data_offset, open_pack, scan_members
+from simplepose.data.pack_writer import estimate_pack, plan_pack, write_pack
+from simplepose.data.regions import person_regions
+from simplepose.errors import UserError
+
+AUGMENT, SIZE = AugmentConfig(), (32, 32)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Annotations:
+    folder = write_people(tmp_path / "people", 9)
+    return read_coco(folder / "people.json", folder).trainable()
+
+
+def opened(path: Path, people: Annotations, augment: AugmentConfig = AUGMENT):
+    return open_pack(path, people, person_regions(people, augment, SIZE))
+
+
+def test_nobody_to_pack(people: Annotations) -> None:
+    with pytest.raises(UserError, match="has no person to train on"):
+        plan_pack(people.select(np.zeros(0, np.int64)), AUGMENT, SIZE)
+
+
+def test_a_pack_is_a_plain_zip_beside_a_coco_file(people: Annotations, tmp_path: Path) -> None:
+    path = write_pack(tmp_path / "out" / "a.zip", plan_pack(people, AUGMENT, SIZE))
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None and {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
+        names = file.namelist()
+        assert names[0] == "plan.json" and names[-1] == "pack.json" and len(names) == 11
+        pictures = {name: cv2.imdecode(np.frombuffer(file.read(name), np.uint8), cv2.IMREAD_COLOR) for name in names[1:-1]}
+    assert not path.with_suffix(".partial").exists()
+    regions = read_coco(path.with_suffix(".json"), "")
+    pack = opened(path, people)
+    for row in range(len(people)):
+        image, (left, top) = pack.view(row)
+        source = cv2.imread(people.image_paths[people.image_index[row]])[:, :, ::-1]
+        height, width = image.shape[:2]
+        assert np.abs(source[top : top + height, left : left + width].astype(int) - image).mean() < 4
+        other = int(np.flatnonzero(regions.annotation_ids == people.annotation_ids[row])[0])
+        np.testing.assert_allclose(regions.keypoints[other] + [left, top], people.keypoints[row], atol=1e-3)
+        assert pictures[os.path.normpath(regions.image_paths[regions.image_index[other]])].shape == image.shape
+    estimate = estimate_pack(plan_pack(people, AUGMENT, SIZE))
+    assert 0.7 < estimate.bytes / path.stat().st_size < 1.5 and estimate.core_seconds > 0
+
+
+def test_an_interrupted_pack_goes_on_to_the_same_bytes(people: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_pack(people, AUGMENT, SIZE)
+    whole = write_pack(tmp_path / "whole.zip", plan)
+    real = pack_writer._add
+    room = [5]
+
+    def full_disk(file, name, content):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device")
+        return real(file, name, content)
+
+    monkeypatch.setattr(pack_writer, "_add", full_disk)
+    with pytest.raises(UserError, match=r"No space left on device .*GB free.*make room and run the same command again") as caught:
+        write_pack(tmp_path / "cut.zip", plan)
+    partial = tmp_path / "cut.partial"
+    assert str(partial) in str(caught.value) and partial.exists() and not (tmp_path / "cut.zip").exists()
+    assert not zipfile.is_zipfile(partial)  # never taken for whole
+    entries, end = scan_members(partial)
+    assert len(entries) == 5 and end == partial.stat().st_size
+    partial.write_bytes(partial.read_bytes()[:-7])  # a member cut in the middle
+    assert len(scan_members(partial)[0]) == 4
+    room[0] = 1000
+    read = []
+    monkeypatch.setattr(pack_writer, "read_image", lambda path: read.append(path) or cv2.imread(path)[:, :, ::-1].copy())
+    assert write_pack(tmp_path / "cut.zip", plan).read_bytes() == whole.read_bytes()
+    assert len(read) < len(np.unique(people.image_index))  # it did not begin again
+    assert data_offset(entries[0]) > 0
+
+
+def test_a_partial_file_of_another_plan_is_refused(people: Annotations, tmp_path: Path) -> None:
+    whole = write_pack(tmp_path / "whole.zip", plan_pack(people, AUGMENT, SIZE))
+    (tmp_path / "b.partial").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(UserError, match="unfinished pack of another data set or preset"):
+        write_pack(tmp_path / "b.zip", plan_pack(people, replace(AUGMENT, scale_factor=0.1), SIZE))
+
+
+def test_what_does_not_fit_is_refused_with_the_reason(people: Annotations, tmp_path: Path) -> None:
+    path = write_pack(tmp_path / "a.zip", plan_pack(people, replace(AUGMENT, rotation_degrees=5.0, scale_factor=0.05), SIZE))
+    with pytest.raises(
+        UserError, match=r"does not fit the preset: it was packed with scale up to 1.05, rotation up to 10 degrees.*too small"
+    ):
+        opened(path, people)
+    path = write_pack(tmp_path / "b.zip", plan_pack(people, AUGMENT, SIZE))
+    assert len(opened(path, people, replace(AUGMENT, scale_factor=0.1)).sizes) == len(people)  # a weaker preset fits
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="no whole pack"):
+        opened(cut, people)
+    with pytest.raises(UserError, match="cannot read pack"):
+        opened(tmp_path / "missing.zip", people)
+    few = write_pack(tmp_path / "few.zip", plan_pack(people.select(np.arange(4)), AUGMENT, SIZE))
+    with pytest.raises(UserError, match="lacks 5 of 9 people"):
+        opened(few, people)
+    with pytest.raises(UserError, match="already exists"):
+        write_pack(path, plan_pack(people, AUGMENT, SIZE))
+    content = json.loads(Path(people.source).read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    Path(people.source).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is another file or has changed since"):
+        opened(path, people)
+
+
+def test_a_member_that_does_not_decode_is_named_or_skipped(people: Annotations, tmp_path: Path) -> None:
+    path = write_pack(tmp_path / "a.zip", plan_pack(people, AUGMENT, SIZE))
+    pack = opened(path, people)
+    content = bytearray(path.read_bytes())
+    content[pack.offsets[3] : pack.offsets[3] + pack.sizes[3]] = bytes(int(pack.sizes[3]))
+    path.write_bytes(content)
+    options = {"input_size_wh": SIZE, "batch_size": 4, "seed": 0, "source": opened(path, people)}
+    with pytest.raises(UserError, match=f"a.zip, member at byte {pack.offsets[3]}"):
+        list(TrainLoader(people, AUGMENT, **options).epoch(0))
+    loader = TrainLoader(people, AUGMENT, skip_broken=True, **options)
+    assert sum(len(batch.rows) for batch in loader.epoch(0)) == 8 and len(loader.broken) == 1
+
+
+def test_the_command_estimates_and_packs(people: Annotations, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = Path(people.source).parent
+    argv = ["coco_r18_128x96_mini", "--output", str(tmp_path / "c.zip"), "--data.train-annotations", people.source]
+    argv += ["--data.train-images", str(folder)]
+    pack_command.main([*argv, "--estimate-only"])
+    assert "9 people: about" in capsys.readouterr().out and not (tmp_path / "c.zip").exists()
+    pack_command.main(argv)
+    assert "--data.cache pack --data.pack" in capsys.readouterr().out and (tmp_path / "c.zip").exists()
