@@ -25,5 +25,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check src tests benchmarks
 	$(VENV)/bin/mypy
 
+test-tensorflow: $(READY)
+	VENV=$(VENV) sh tests/tensorflow/run.sh
+
+test-trackeval: $(READY)
+	VENV=$(VENV) sh tests/trackeval/run.sh
+
 clean:
-	rm -rf $(VENV) demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-tensorflow $(VENV)-trackeval demo .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -50,6 +50,6 @@ def test_repr_shows_shapes() -> None:
         (lambda: Frame(np.zeros((4, 6, 3), np.float32)), "uint8 RGB"),
     ],
 )
-def test_wrong_shapes_are_named(build, word: str) -> None:  # noqa: ANN001
+def test_wrong_shapes_are_named(build, word: str) -> None:
     with pytest.raises(UserError, match=word):
         build()
