@@ -40,11 +40,11 @@ def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndar
     by_picture: dict[int, list[dict[str, Any]]] = {}
     for row in range(len(estimates.box_scores)):
         total, count = 0.0, 0
-        for score in estimates.keypoint_scores[row]:
+        for score in estimates.keypoint_scores[row].tolist():
             if score > 0.2:
                 total, count = total + score, count + 1
         score = float(total / count * estimates.box_scores[row]) if count else 0.0
-        person = {"keypoints": estimates.keypoints[row], "scores": estimates.keypoint_scores[row], "score": score, "area": estimates.areas[row]}
+        person = {"keypoints": estimates.keypoints[row].astype(np.float64), "scores": estimates.keypoint_scores[row], "score": score, "area": estimates.areas[row]}
         by_picture.setdefault(int(image_ids[estimates.image_index[row]]), []).append(person)
     results = []
     variance = (SIGMAS * 2) ** 2

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from simplepose.device import collective_backend, has_own_sync_batch_norm
@@ -97,6 +96,24 @@ def wrap(network: nn.Module, who: Processes, device: torch.device, *, sync_batch
     return DistributedDataParallel(network, device_ids=None if device.index is None else [device.index], gradient_as_bucket_view=True)
 
 
+class SumOverProcesses(torch.autograd.Function):
+    """A tensor's sum over all processes; its gradient is summed likewise, because every process's loss depends on every summand."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        """Any shape -> the same shape."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Any shape -> the same shape."""
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the samples of all processes, for devices that torch.nn.SyncBatchNorm does not serve.
 
@@ -111,11 +128,11 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         channels = input.shape[1]
         values = input.float()
         own = torch.full((1,), float(values.numel() // channels), device=input.device)
-        totals = differentiable_all_reduce(torch.cat([values.sum((0, 2, 3)), own]))
+        totals = SumOverProcesses.apply(torch.cat([values.sum((0, 2, 3)), own]))
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centered = values - mean[:, None, None]
-        variance = differentiable_all_reduce(centered.square().sum((0, 2, 3))) / count
+        variance = SumOverProcesses.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             momentum = self.momentum if self.momentum is not None else 0.0

@@ -1,0 +1,105 @@
+"""Whole training, data included, against the same step on one batch that never leaves the device.
+
+    python benchmarks/train_epoch.py --preset coco_r18_128x96_mini --batch-sizes 16 --steps 8              # a processor
+    python benchmarks/train_epoch.py --people 149813 --batch-sizes 32 128 256 --output h200.json    # the table of one accelerator
+
+The pictures are real JPEGs, replicated until there are `--people` of them (149,813 in COCO train2017), so that the cache has COCO's size. Rounds of the
+two ways alternate. Wall clock on an accelerator, with device and host waited for at both ends of a round; on the CPU, where threads and network share the
+cores, processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from simplepose.atomic import write_json
+from simplepose.config import load_preset
+from simplepose.data.annotations import Annotations, read_coco
+from simplepose.device import choose_device, is_accelerator, synchronize
+from simplepose.training.assemble import assemble
+from simplepose.training.distributed import Processes
+
+
+def replicated(annotations: Annotations, count: int) -> Annotations:
+    """The people again and again, each time with pictures of their own, until there are `count`."""
+    if count <= len(annotations):
+        return annotations
+    times, pictures = -(-count // len(annotations)), len(annotations.image_ids)
+    rows = np.tile(np.arange(len(annotations)), times)[:count]
+    many = annotations.select(rows)
+    turn = np.arange(count) // len(annotations)
+    return replace(
+        many, annotation_ids=np.arange(count), image_index=many.image_index + turn * pictures, image_ids=np.arange(pictures * times),
+        image_paths=annotations.image_paths * times, image_sizes_wh=np.tile(annotations.image_sizes_wh, (times, 1)), image_extras=None,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    folder = Path(os.environ.get("SIMPLEPOSE_TEST_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
+    folder /= "coco_train2017_images160"
+    parser.add_argument("--annotations", default=str(folder / "person_keypoints_train2017_160.json"))
+    parser.add_argument("--images", default=str(folder / "train2017"))
+    parser.add_argument("--preset", default="coco_r50_256x192_ms")
+    parser.add_argument("--people", type=int, default=0, help="replicate the people to this number")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 256])
+    parser.add_argument("--steps", type=int, default=60, help="steps of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cache", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", default="off", choices=("off", "on", "graphs"))
+    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 2))
+    parser.add_argument("--output")
+    args = parser.parse_args()
+    device = choose_device()
+    clock = time.perf_counter if is_accelerator(device) else time.process_time
+    people = replicated(read_coco(args.annotations, args.images).trainable(), args.people)
+    record: dict[str, Any] = {"device": str(device), "preset": args.preset, "people": len(people), "torch": torch.__version__, "batches": {}}
+    for size in args.batch_sizes:
+        preset = load_preset(args.preset)
+        config = replace(
+            preset,
+            train=replace(preset.train, batch_size=size, precision=args.precision, compile=args.compile),
+            data=replace(preset.data, cache=args.cache, workers=args.workers),
+        )
+        began = time.perf_counter()
+        parts = assemble(config, people, device, Processes(), say=print)
+        filled = time.perf_counter() - began
+        parts.network.train()
+        epochs = (batch for epoch in itertools.count() for batch in parts.loader.epoch(epoch) if len(batch.rows) == size)
+        resident = next(epochs).to(device)
+        for _ in range(min(5, args.steps)):  # warm up, or compile
+            parts.step(next(epochs).to(device), 1e-4, 0)
+        rates: dict[str, list[float]] = {"with data": [], "resident batch": []}
+        for _ in range(args.rounds):
+            for way, values in rates.items():
+                synchronize(device)
+                began = clock()
+                for _ in range(args.steps):
+                    parts.step(next(epochs).to(device) if way == "with data" else resident, 1e-4, 0)
+                synchronize(device)
+                values.append(args.steps * size / (clock() - began))
+        middle = {way: statistics.median(values) for way, values in rates.items()}
+        share = middle["with data"] / middle["resident batch"]
+        print(
+            f"{args.preset} on {device}, {parts.precision}, batch {size}: {middle['with data']:.1f} samples/s with data, "
+            f"{middle['resident batch']:.1f} without: {share:.3f} of it (at least 0.97); cache filled in {filled:.0f} s"
+        )
+        record["batches"][str(size)] = {**middle, "share": share, "fill_seconds": filled, "precision": parts.precision}
+        del parts, epochs, resident
+    if args.output:
+        write_json(args.output, record, indent=True)
+
+
+if __name__ == "__main__":
+    main()
