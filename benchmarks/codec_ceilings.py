@@ -60,7 +60,9 @@ def main() -> None:
                 for flip in ("", "none", "one_pixel", "exact"):
                     if target.kind == "simcc" and (decoder == "quarter" or flip in ("one_pixel", "exact")):
                         continue  # these do not exist for SimCC
-                    codec = replace(target, decoder=decoder, sigma=sigma * 2 if target.kind == "simcc" else sigma, flip_shift=flip or "none")
+                    codec = replace(
+                        target, decoder=decoder, sigma=sigma * 2 if target.kind == "simcc" else sigma, flip_shift=flip or "none"
+                    )
                     maps = perfect(keypoints, codec, (width, height), size)
                     if flip:
                         moved = 3 if flip == "exact" and not codec.udp else 0
@@ -68,7 +70,9 @@ def main() -> None:
                         back = perfect(mirrored, codec, (width, height), size)
                         maps = flip_average(maps, back, np.arange(4), codec, (width, height))
                     found = error(maps, keypoints, codec, (width, height))
-                    rows.append({"heatmap_wh": size, "target": name, "decoder": decoder, "flip": flip or "no flip", "sigma": codec.sigma, **found})
+                    rows.append(
+                        {"heatmap_wh": size, "target": name, "decoder": decoder, "flip": flip or "no flip", "sigma": codec.sigma, **found}
+                    )
                     print(
                         f"{size[1]}x{size[0]:<5} {name:15} {decoder:8} {flip or 'no flip':10} {found['mean']:10.4f} {found['max']:10.4f} "
                         f"{found['bias']:+9.4f}"

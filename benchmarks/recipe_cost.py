@@ -102,7 +102,9 @@ def main() -> None:
         rows.append(row)
         print(f"{rung.name:38} {row['gmac']:6.3f} {step:9.1f} {row['step_ratio']:6.2f} {infer:9.1f} {row['infer_ratio']:6.2f}")
     if options.output:
-        write_json(options.output, {"preset": options.preset, "batch": options.batch, "threads": options.threads, "rungs": rows}, indent=True)
+        write_json(
+            options.output, {"preset": options.preset, "batch": options.batch, "threads": options.threads, "rungs": rows}, indent=True
+        )
 
 
 if __name__ == "__main__":
