@@ -193,6 +193,10 @@ def _paint_torso(canvas: Canvas, look: Look, figure: Skeleton, centres: np.ndarr
         canvas, np.concatenate([centres[:2], waist]), np.array([0.042, 0.042, 0.054, 0.054]) * girth, look.shirt, base + TORSO, scale
     )
     front = figure.torso_to_view[:, 2]
+    if front[2] > 0.15:  # the shirt's row of buttons tells front from back, and how far the chest is turned
+        ahead = 0.045 * scale * np.array([front[0], -front[1]])
+        top, low = centres[:2].mean(0) + ahead, 0.25 * centres[:2].mean(0) + 0.75 * hips.mean(0) + ahead
+        paint_limb(canvas, top, low, (0.006 * scale,) * 2, plain(0.35 * look.shirt.first), base + TORSO)
     if look.badge is not None and front[2] > 0.35:
         left, right, hip = centres[0], centres[1], hips.mean(0)
         at = (

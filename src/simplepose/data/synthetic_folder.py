@@ -17,7 +17,7 @@ from simplepose.errors import UserError
 
 MARKER = "synthetic.json"
 """File that says a folder was drawn, and with which settings."""
-VERSION = 2
+VERSION = 3
 """Raised when the drawings change, so that an old folder is not taken for a new one."""
 
 

@@ -91,8 +91,8 @@ def _camera(rng: np.random.Generator) -> float:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Mostly facing the camera, some from the side, some from behind."""
-    kind = rng.choice(3, p=[0.78, 0.13, 0.09])
-    return float([rng.normal(0, 24), rng.choice([-1, 1]) * rng.normal(75, 15), 180 + rng.normal(0, 22)][kind])
+    kind = rng.choice(3, p=[0.90, 0.06, 0.04])
+    return float([rng.normal(0, 18), rng.choice([-1, 1]) * rng.normal(75, 15), 180 + rng.normal(0, 22)][kind])
 
 
 def _stand(
@@ -113,7 +113,7 @@ def _stand(
     best: tuple[float, tuple[float, float], np.ndarray] | None = None
     for _ in range(12):
         pad = 0.04 * scale
-        slack = 0.22 * scale if rng.random() < 0.15 else -pad
+        slack = 0.22 * scale if rng.random() < 0.1 else -pad
         x_range = sorted((-slack - low[0] * scale, width + slack - high[0] * scale))
         y_range = sorted((high[1] * scale - slack, height + slack + low[1] * scale))
         x = rng.uniform(*x_range)
