@@ -31,6 +31,8 @@ MODES = {
     "OKS": TrackConfig(mode="oks"),
     "IoU": TrackConfig(mode="iou"),
 }
+SEEDS = range(10, 20)
+"""The defaults of `TrackConfig` were chosen on seeds 0 and 1."""
 MISS, GHOST, NOISE = 0.08, 0.04, 0.02
 """Chance to miss a person, chance of a ghost a frame, joint noise in box heights."""
 
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    drawn = {(name, seed): list(SCENARIOS[name](seed)) for name in SCENARIOS for seed in range(options.seeds)}
+    drawn = {(name, seed): list(SCENARIOS[name](seed)) for name in SCENARIOS for seed in SEEDS[: options.seeds]}
     table = []
     for stride in options.strides:
         print(f"\nevery frame\n{'-' * 11}" if stride == 1 else f"\nevery {stride}. frame\n{'-' * 14}")
@@ -105,7 +107,7 @@ def main() -> None:
         for name in [*SCENARIOS, "all"]:
             for mode, config in MODES.items():
                 if name != "all":
-                    parts = [follow(drawn[name, seed][::stride], config, seed) for seed in range(options.seeds)]
+                    parts = [follow(drawn[name, seed][::stride], config, seed) for seed in SEEDS[: options.seeds]]
                     kept[mode] += parts
                 numbers = row(kept[mode] if name == "all" else parts)
                 table.append({"stride": stride, "scenario": name, "mode": mode, **numbers})

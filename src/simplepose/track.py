@@ -15,14 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from simplepose.boxes import area, iou, nms
+from simplepose.boxes import area, iou
 from simplepose.errors import UserError
 from simplepose.flow import Flow, chain, dis_flow, propagate
+from simplepose.matching import join_boxes, joint_boxes, match
 from simplepose.oks import oks, oks_nms, rescore
 from simplepose.schema import KeypointSchema
 from simplepose.structures import People, Poses
+
+__all__ = ["Track", "TrackConfig", "Tracker", "join_boxes", "joint_boxes", "match"]
+
+SPEED_FRAMES = 5
+"""Sightings over which the speed of a track is averaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +40,16 @@ class TrackConfig:
     """Best pair first (the paper), or the assignment of largest sum."""
     min_similarity: float = 0.2
     """Pairs less alike are never one person."""
-    history: int = 3
+    history: int = 2
     """Poses of each track that are propagated and compared; the best counts."""
+    coast: bool = True
+    """Flow mode: a lost track is also compared where its last speed would have brought it; flow at its place is that of what hides it."""
     keep_frames: int = 30
     """A track not seen for more frames is over."""
     carry_frames: int = 3
     """A track not seen for more frames no longer offers its box to the network."""
     max_unconfirmed: int = 6
-    """Looks of the detector in a row that may miss a person before the track is over; stops poses that live on their own box."""
+    """Looks of the detector in a row that may miss a person whom the network sees; stops poses that live on their own box."""
     min_score: float = 0.12
     """A pose below it is nobody: the network finds something in every box it is shown."""
     birth_score: float = 0.3
@@ -78,68 +85,16 @@ class Track:
     """(K,) of the newest."""
     box_xyxy: np.ndarray
     """(4,) of the newest, propagated."""
+    seen: np.ndarray
+    """(K, 2) the newest pose where it was seen."""
+    velocity: np.ndarray
+    """(2,) pixels a frame, smoothed."""
     hits: int = 1
     """Sightings."""
     missed: int = 0
     """Frames since the last sighting."""
     unconfirmed: int = 0
-    """Looks of the detector since it last saw the person."""
-
-
-def joint_boxes(
-    keypoints: np.ndarray, keypoint_scores: np.ndarray, *, margin: float = 0.15, min_score: float = 0.2
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes around joints, grown by `margin` of their side on each side (Simple Baselines, section 3.2).
-
-    Args:
-        keypoints: (N, K, 2).
-        keypoint_scores: (N, K); joints below `min_score` do not count.
-        margin: share of the side added on each side.
-        min_score: see above.
-
-    Returns:
-        boxes_xyxy (N, 4) float32 and (N,) bool: whether enough joints (4, or all there are) told the box.
-    """
-    keypoints, counted = np.asarray(keypoints, np.float32), np.asarray(keypoint_scores) >= min_score
-    low = np.where(counted[..., None], keypoints, np.inf).min(1, initial=np.inf)
-    high = np.where(counted[..., None], keypoints, -np.inf).max(1, initial=-np.inf)
-    known = (counted.sum(1) >= min(4, keypoints.shape[1])) & (high > low).all(1)
-    low, high = (np.where(known[:, None], side, 0).astype(np.float32) for side in (low, high))
-    grow = margin * (high - low)
-    return np.concatenate([low - grow, high + grow], 1), known
-
-
-def join_boxes(detected: People, propagated: People, threshold: float = 0.5) -> tuple[People, np.ndarray]:
-    """The detector's and the tracker's boxes as one, by NMS (Simple Baselines, section 3.2).
-
-    Returns:
-        People, best score first, and (N,) bool: whether the detector saw that person, with its own box or one that NMS took away.
-    """
-    boxes = np.concatenate([detected.boxes_xyxy, propagated.boxes_xyxy])
-    kept = nms(boxes, np.concatenate([detected.scores, propagated.scores]), threshold)
-    seen = (iou(boxes[kept], detected.boxes_xyxy) > threshold).any(1) | (kept < len(detected))
-    return People(boxes[kept], np.concatenate([detected.scores, propagated.scores])[kept]), seen
-
-
-def match(similarity: np.ndarray, minimum: float, *, hungarian: bool = False) -> list[tuple[int, int]]:
-    """Pairs (row, column) of a (T, N) similarity that are at least `minimum` alike, each row and column at most once.
-
-    Args:
-        similarity: larger is more alike.
-        minimum: pairs below it are no pairs.
-        hungarian: the pairs of largest sum; else greedily the best pair first (Simple Baselines, algorithm 1).
-    """
-    similarity = np.asarray(similarity, np.float64)
-    if hungarian:
-        rows, columns = linear_sum_assignment(np.where(similarity >= minimum, similarity, 0), maximize=True)
-        return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if similarity[row, column] >= minimum]
-    pairs: list[tuple[int, int]] = []
-    remaining = similarity.copy()
-    while remaining.size and remaining.max() >= minimum:
-        row, column = np.unravel_index(np.argmax(remaining), remaining.shape)
-        pairs.append((int(row), int(column)))
-        remaining[row], remaining[:, column] = -np.inf, -np.inf
-    return pairs
+    """Sightings by the network alone, in frames where the detector looked, since the detector last saw the person."""
 
 
 class Tracker:
@@ -173,6 +128,8 @@ class Tracker:
             ratio = np.float32([image.shape[1] / previous.shape[1], image.shape[0] / previous.shape[0]])
             for track in self.tracks:
                 track.keypoints, track.box_xyxy = track.keypoints * ratio, track.box_xyxy * np.tile(ratio, 2)
+                track.seen = track.seen * ratio
+                track.velocity = track.velocity * ratio
             return
         if self.config.mode != "flow":
             return
@@ -231,16 +188,19 @@ class Tracker:
         track_of = {column: self.tracks[row] for row, column in pairs}
         for track in self.tracks:
             track.missed += 1
-            track.unconfirmed += detected is not None
         for column, track in track_of.items():
-            track.missed, track.hits = 0, track.hits + 1
+            shift = np.median(poses.keypoints[column] - track.seen, axis=0) / track.missed
+            track.velocity += (shift - track.velocity) / min(track.hits, SPEED_FRAMES)
+            track.missed, track.hits, track.seen = 0, track.hits + 1, poses.keypoints[column]
             track.keypoints = np.concatenate([poses.keypoints[column : column + 1], track.keypoints])[: self.config.history]
             track.keypoint_scores, track.box_xyxy = poses.keypoint_scores[column], poses.boxes_xyxy[column]
-            track.unconfirmed = 0 if detected is not None and detected[column] else track.unconfirmed
+            if detected is not None:
+                track.unconfirmed = 0 if detected[column] else track.unconfirmed + 1
         self.tracks = [track for track in self.tracks if self._lives(track)]
         for column in range(len(poses)):
             if column not in track_of and poses.scores[column] >= self.config.birth_score and (detected is None or detected[column]):
-                track = Track(0, poses.keypoints[column : column + 1], poses.keypoint_scores[column], poses.boxes_xyxy[column])
+                joints, scores, box = poses.keypoints[column], poses.keypoint_scores[column], poses.boxes_xyxy[column]
+                track = Track(0, joints[None], scores, box, joints, np.zeros(2, np.float32))
                 self.tracks.append(track)
                 track_of[column] = track
         known = []
@@ -259,10 +219,15 @@ class Tracker:
             return np.zeros((len(self.tracks), len(poses)))
         if self.config.mode == "iou":
             return iou(np.stack([track.box_xyxy for track in self.tracks]), poses.boxes_xyxy)
-        past = np.concatenate([track.keypoints for track in self.tracks])
-        owner = np.repeat(np.arange(len(self.tracks)), [len(track.keypoints) for track in self.tracks])
-        alike = oks(poses.keypoints, past, self._areas(poses), self.schema.sigmas)  # (N, M of all tracks)
-        best = np.zeros((len(self.tracks), len(poses)))
+        past = [track.keypoints for track in self.tracks]
+        if self.config.mode == "flow" and self.config.coast:
+            past = [
+                np.concatenate([joints, (track.seen + track.velocity * (track.missed + 1))[None]]) if track.missed else joints
+                for joints, track in zip(past, self.tracks, strict=True)
+            ]
+        owner = np.repeat(np.arange(len(past)), [len(joints) for joints in past])
+        alike = oks(poses.keypoints, np.concatenate(past), self._areas(poses), self.schema.sigmas)  # (N, M of all tracks)
+        best = np.zeros((len(past), len(poses)))
         np.maximum.at(best, owner, alike.T)
         return best
 

@@ -122,6 +122,20 @@ def test_a_gap_is_bridged_by_chained_flow_until_the_track_is_over(gap, same) -> 
     assert (int(track_id) == 1) is same
 
 
+@pytest.mark.parametrize(("coast", "same"), [(True, True), (False, False)])
+def test_a_walker_hidden_by_something_still_is_found_behind_it(coast: bool, same: bool) -> None:
+    """Flow at the place of a hidden person is that of what hides them: none here. The last speed brings the track to the other side."""
+    follower = Tracker(COCO_17, TrackConfig(birth_frames=1, coast=coast), lambda previous, _: np.full((1, 1, 2), flow_x, np.float32))
+    for step in range(6):
+        flow_x = 8.0
+        follower.update(fresh(), poses_at((10 + 8 * step, 20)), detected=np.array([True]))
+    for _ in range(20):
+        flow_x = 0.0
+        follower.update(fresh(), Poses.empty(17), detected=np.zeros(0, bool))
+    (track_id,) = follower.update(fresh(), poses_at((10 + 8 * 26, 20)), detected=np.array([True])).track_ids
+    assert (int(track_id) == 1) is same
+
+
 def test_birth_needs_a_score_and_two_sightings() -> None:
     follower = tracker(birth_frames=2, birth_score=0.3)
     assert len(follower.update(fresh(), poses_at((10, 10), scores=[0.2]))) == 0
