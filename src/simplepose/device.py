@@ -6,7 +6,6 @@ Ascend NPUs come through `torch-npu`, which registers itself with torch when it 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import random
 from pathlib import Path
@@ -98,10 +97,9 @@ def has_fused_optimizer(device: torch.device) -> bool:
     return device.type in ("cuda", "xpu")
 
 
-@functools.lru_cache(maxsize=256)
-def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """A small float32 vector on the device, made once: making one in the training loop would make the host wait for the device."""
-    return torch.tensor(values, dtype=torch.float32, device=device)
+def local_processes() -> int:
+    """Processes of this training on this machine, as torchrun tells."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def synchronize(device: torch.device) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from simplepose import heatmaps_dark, simcc
 from simplepose.geometry import heatmap_scale
+from simplepose.pixels import constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +71,16 @@ def encode(
         heatmap_size_wh: size of its output.
 
     Returns:
-        heatmaps (B, K, H, W) float32 and target_weights (B, K) float32; a keypoint with weight 0 has an empty map. For SimCC
+        heatmaps (B, K, H, W) and target_weights (B, K) in torch's default dtype (float32); a keypoint with weight 0 has an empty map. For SimCC
         distributions (B, K, Lx + Ly).
     """
     device = keypoints.device
     if codec.kind == "simcc":
-        inside = ((keypoints >= 0) & (keypoints < torch.tensor(input_size_wh, device=device))).all(-1)
+        inside = ((keypoints >= 0) & (keypoints < constant(tuple(input_size_wh), device))).all(-1)
         return simcc.encode(keypoints, input_size_wh, codec.sigma), (visible & inside).float()
-    scale = torch.as_tensor(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp), device=device, dtype=torch.float32)
-    centers = keypoints.float() * scale
+    dtype = torch.get_default_dtype()
+    scale = constant(tuple(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp).tolist()), device, dtype)
+    centers = keypoints.to(dtype) * scale
     if codec.center == "floor":
         centers = torch.floor(centers + 0.5)
     elif codec.center == "truncate":
@@ -86,8 +88,8 @@ def encode(
     weights = target_weights(keypoints, centers, visible, codec, input_size_wh, heatmap_size_wh)
 
     width, height = heatmap_size_wh
-    dx = torch.arange(width, device=device, dtype=torch.float32) - centers[..., :1]  # (B, K, W)
-    dy = torch.arange(height, device=device, dtype=torch.float32) - centers[..., 1:]  # (B, K, H)
+    dx = torch.arange(width, device=device, dtype=dtype) - centers[..., :1]  # (B, K, W)
+    dy = torch.arange(height, device=device, dtype=dtype) - centers[..., 1:]  # (B, K, H)
     sigma = codec.sigma_at(heatmap_size_wh)
     factor = -0.5 / sigma**2
     columns, rows = torch.exp(dx * dx * factor), torch.exp(dy * dy * factor)
@@ -111,13 +113,13 @@ def target_weights(
     ms compares the patch's exclusive lower right corner with `< 0`, so a patch that ends exactly at the border still counts.
     """
     if codec.trained_when == "inside":
-        size = torch.tensor(input_size_wh, device=keypoints.device, dtype=keypoints.dtype)
+        size = constant(tuple(input_size_wh), keypoints.device, keypoints.dtype)
         inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
     else:
         reach = 3 * codec.sigma_at(heatmap_size_wh)
-        size = torch.tensor(heatmap_size_wh, device=keypoints.device, dtype=centers.dtype)
+        size = constant(tuple(heatmap_size_wh), keypoints.device, centers.dtype)
         inside = ((centers - reach < size) & (centers + reach + 1 >= 0)).all(-1)
-    return (visible & inside).float()
+    return (visible & inside).to(torch.get_default_dtype())
 
 
 def activate(outputs: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Any:

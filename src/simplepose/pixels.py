@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,13 @@ class PixelConfig:
     """Divided by, in units of 0..255."""
 
 
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A small vector on the device, made once: making it anew in the training loop would let the host wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
 def normalise(pixels: torch.Tensor, config: PixelConfig) -> torch.Tensor:
     """RGB bytes -> network input, on the device of `pixels`.
 
@@ -31,11 +39,10 @@ def normalise(pixels: torch.Tensor, config: PixelConfig) -> torch.Tensor:
         config: what the network was trained with.
 
     Returns:
-        (B, 3, H, W) float32.
+        (B, 3, H, W) in torch's default dtype, float32 unless it was changed.
     """
-    values = pixels.float()
+    values = pixels.to(torch.get_default_dtype())
     if config.channel_order == "bgr":
         values = values.flip(1)
-    mean = torch.tensor(config.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(config.std, device=pixels.device).view(1, 3, 1, 1)
+    mean, std = (constant(tuple(part), pixels.device, values.dtype).view(1, 3, 1, 1) for part in (config.mean, config.std))
     return (values - mean) / std
