@@ -29,6 +29,8 @@ class ModelConfig:
 
     depth: int = 50
     """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
+    width: int = 64
+    """Channels of the trunk's first stage: 64 in every published ResNet; fewer make a small network for small machines."""
     stride_style: Literal["3x3", "1x1"] = "3x3"
     """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
     head: Literal["heatmap", "heatmap_light", "simcc"] = "heatmap"
@@ -64,8 +66,8 @@ class ModelConfig:
             if getattr(self, field) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise UserError(f"model.{field} is {getattr(self, field)!r}. Cure: choose one of {listed}")
-        if self.deconv_filters < 1:
-            raise UserError(f"model.deconv_filters is {self.deconv_filters}. Cure: choose a positive number of channels")
+        if self.width < 1 or self.deconv_filters < 1:
+            raise UserError(f"model.width is {self.width}, model.deconv_filters {self.deconv_filters}. Cure: choose positive numbers of channels")
         if not 0 < self.batch_norm_momentum <= 1 or not 0 < self.batch_norm_eps < 1:
             raise UserError(
                 f"model.batch_norm_momentum is {self.batch_norm_momentum} and model.batch_norm_eps {self.batch_norm_eps}. "
@@ -96,6 +98,7 @@ class PoseResNet(ResNet):
             raise UserError(f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint")
         super().__init__(
             config.depth,
+            width=config.width,
             stride_style=config.stride_style,
             batch_norm_momentum=config.batch_norm_momentum,
             batch_norm_eps=config.batch_norm_eps,

@@ -86,11 +86,14 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, momentum: float,
 class ResNet(nn.Module):
     """A trunk: (B, 3, H, W) normalised float pictures -> (B, `feature_channels`, H/32, W/32) features."""
 
-    def __init__(self, depth: int, *, stride_style: str = "3x3", batch_norm_momentum: float = 0.1, batch_norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self, depth: int, *, width: int = 64, stride_style: str = "3x3", batch_norm_momentum: float = 0.1, batch_norm_eps: float = 1e-5
+    ) -> None:
         """Builds the layers with PyTorch's own initial values.
 
         Args:
             depth: 18, 34, 50, 101 or 152.
+            width: channels of the first stage: 64 in every published ResNet.
             stride_style: `3x3` (torchvision, the seed) or `1x1` (caffe; bottlenecks only).
             batch_norm_momentum: share of the newest batch in the running statistics (one minus TensorFlow's decay).
             batch_norm_eps: added to the variance.
@@ -108,18 +111,19 @@ class ResNet(nn.Module):
             )
         block = Bottleneck if depth >= 50 else BasicBlock
         self.depth = depth
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64, eps=batch_norm_eps, momentum=batch_norm_momentum)
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width, eps=batch_norm_eps, momentum=batch_norm_momentum)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        in_channels = 64
+        in_channels = width
         stages = []
-        for index, (width, count) in enumerate(zip(STAGE_WIDTHS, counts, strict=True)):
+        for index, (at_64, count) in enumerate(zip(STAGE_WIDTHS, counts, strict=True)):
+            channels = at_64 * width // 64
             blocks = []
             for place in range(count):
                 stride = 2 if index > 0 and place == 0 else 1
-                blocks.append(block(in_channels, width, stride, stride_style, batch_norm_momentum, batch_norm_eps))
-                in_channels = width * block.expansion
+                blocks.append(block(in_channels, channels, stride, stride_style, batch_norm_momentum, batch_norm_eps))
+                in_channels = channels * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.feature_channels = in_channels
