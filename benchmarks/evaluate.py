@@ -44,7 +44,8 @@ def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndar
             if score > 0.2:
                 total, count = total + score, count + 1
         score = float(total / count * estimates.box_scores[row]) if count else 0.0
-        person = {"keypoints": estimates.keypoints[row].astype(np.float64), "scores": estimates.keypoint_scores[row], "score": score, "area": estimates.areas[row]}
+        points = estimates.keypoints[row].astype(np.float64)
+        person = {"keypoints": points, "scores": estimates.keypoint_scores[row], "score": score, "area": estimates.areas[row]}
         by_picture.setdefault(int(image_ids[estimates.image_index[row]]), []).append(person)
     results = []
     variance = (SIGMAS * 2) ** 2
