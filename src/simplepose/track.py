@@ -19,10 +19,10 @@ import numpy as np
 from simplepose.boxes import area, iou
 from simplepose.errors import UserError
 from simplepose.flow import Flow, chain, dis_flow, propagate
-from simplepose.matching import join_boxes, joint_boxes, match
 from simplepose.oks import oks, oks_nms, rescore
 from simplepose.schema import KeypointSchema
 from simplepose.structures import People, Poses
+from simplepose.track_matching import join_boxes, joint_boxes, match
 
 __all__ = ["Track", "TrackConfig", "Tracker", "join_boxes", "joint_boxes", "match"]
 
