@@ -30,7 +30,7 @@ class Calibration:
     keypoint_offset: float
     """Added to it."""
     person_slope: float
-    """Factor on the logit of a person's mean calibrated keypoint score."""
+    """Factor on the logit of a person's `likely_mean`."""
     person_offset: float
     """Added to it."""
     people: int
@@ -46,8 +46,8 @@ class Calibration:
 
     def people_scores(self, box_scores: np.ndarray, keypoint_probabilities: np.ndarray) -> np.ndarray:
         """(N,) box score x expected OKS, from (N, K) calibrated keypoint scores."""
-        mean = np.asarray(keypoint_probabilities, np.float64).mean(-1)
-        return np.asarray(box_scores, np.float64) * sigmoid(self.person_slope * logit(mean) + self.person_offset)
+        evidence = logit(likely_mean(keypoint_probabilities))
+        return np.asarray(box_scores, np.float64) * sigmoid(self.person_slope * evidence + self.person_offset)
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -140,11 +140,21 @@ def fit(matches: Matches, source: str) -> Calibration:
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
     probabilities = sigmoid(slope * logit(matches.keypoint_scores) + offset)
-    person_slope, person_offset = fit_logistic(logit(probabilities.mean(1)), matches.oks)
+    person_slope, person_offset = fit_logistic(logit(likely_mean(probabilities)), matches.oks)
     return Calibration(
         keypoint_slope=slope, keypoint_offset=offset, person_slope=person_slope, person_offset=person_offset, people=len(matches),
         error_raw=matches.calibration_error, error=expected_calibration_error(probabilities[matches.labelled], right),
     )  # fmt: skip
+
+
+def likely_mean(keypoint_probabilities: np.ndarray) -> np.ndarray:
+    """(..., K) -> (...): mean of the keypoints that are more likely right than not, 0 where none is: the references' rescoring, calibrated.
+
+    A mean over all keypoints would punish people who are partly outside the picture.
+    """
+    values = np.asarray(keypoint_probabilities, np.float64)
+    likely = values > 0.5
+    return np.where(likely, values, 0).sum(-1) / np.maximum(likely.sum(-1), 1)
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray, rounds: int = 50) -> tuple[float, float]:
