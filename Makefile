@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(VENV)/bin/simplepose demo --output demo --overwrite
+	$(VENV)/bin/simplepose demo --output demo
 
 test: $(READY)
 	$(VENV)/bin/ruff check src tests benchmarks

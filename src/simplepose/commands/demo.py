@@ -19,7 +19,7 @@ class DemoOptions:
 
     output: str = "demo"
     """Folder for everything. A demo that was stopped goes on; another demo's folder is never overwritten."""
-    people: int = 1500
+    people: int = 1800
     """Drawn people to train on."""
     val_people: int = 200
     """Drawn people to evaluate on."""
