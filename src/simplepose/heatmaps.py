@@ -71,8 +71,8 @@ def encode(
         heatmap_size_wh: size of its output.
 
     Returns:
-        heatmaps (B, K, H, W) and target_weights (B, K) in torch's default dtype (float32); a keypoint with weight 0 has an empty map. For SimCC
-        distributions (B, K, Lx + Ly).
+        heatmaps (B, K, H, W) and target_weights (B, K) in torch's default dtype (float32); a keypoint with weight 0 has an empty map.
+        For SimCC distributions (B, K, Lx + Ly).
     """
     device = keypoints.device
     if codec.kind == "simcc":

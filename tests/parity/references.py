@@ -64,19 +64,26 @@ def affine_single(center: Any, width: float, rotation: float, size_wh: tuple[int
 
 def training_sample(
     picture_bgr: np.ndarray, bbox: Any, keypoints: np.ndarray, visibility: np.ndarray, scale: float, rotation: float, flip: bool,
-    size_wh: tuple[int, int], pairs: Any = COCO_PAIRS, single: bool = False,
+    size_wh: tuple[int, int], pairs: Any = COCO_PAIRS, single: bool = False, copy: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Crop (H, W, 3) BGR, keypoints (K, 2) in the crop and visible (K,): the picture itself is mirrored, then warped."""
+    """Crop (H, W, 3) BGR, keypoints (K, 2) in the crop and visible (K,): the picture itself is mirrored, then warped.
+
+    Without `copy` the mirror is a second matrix: the same pixels but for a rounding in some ten thousand.
+    """
     center, (width, _) = region(bbox, size_wh)
     points, seen = np.array(keypoints, np.float64), np.array(visibility)
     if flip:
-        picture_bgr = picture_bgr[:, ::-1]
+        mirrored = picture_bgr[:, ::-1]
         center[0] = picture_bgr.shape[1] - 1 - center[0]
         points[:, 0] = picture_bgr.shape[1] - 1 - points[:, 0]
         for a, b in pairs:
             points[[a, b]], seen[[a, b]] = points[[b, a]], seen[[b, a]]
     matrix = (affine_single if single else affine)(center, width * scale, rotation, size_wh)
-    crop = cv2.warpAffine(np.ascontiguousarray(picture_bgr), matrix, size_wh, flags=cv2.INTER_LINEAR)
+    if flip and copy:
+        crop = cv2.warpAffine(np.ascontiguousarray(mirrored), matrix, size_wh, flags=cv2.INTER_LINEAR)
+    else:
+        turn = np.array([[-1.0 if flip else 1.0, 0, picture_bgr.shape[1] - 1 if flip else 0], [0, 1, 0], [0, 0, 1]])
+        crop = cv2.warpAffine(np.ascontiguousarray(picture_bgr), matrix @ turn, size_wh, flags=cv2.INTER_LINEAR)
     moved = np.array([matrix @ [x, y, 1.0] for x, y in points])
     return crop, moved, seen > 0
 

@@ -61,7 +61,7 @@ def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, target_weights: 
         target_weights: (B, K), 0 masks a keypoint out.
         factor: constant in front.
     """
-    difference = (predicted.float() - target).square() * target_weights[:, :, None, None]
+    difference = (predicted.to(target.dtype) - target).square() * target_weights[:, :, None, None]
     return factor * difference.mean()
 
 
