@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from simplepose.errors import UserError
 
 
@@ -36,4 +38,6 @@ def main(argv: list[str]) -> None:
         print("\n".join(profile(config).report()))
         return
     folder = train(config)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+        return
     print(f"done: {folder}\nnext: simplepose evaluate {folder} --data.root {config.data.root or 'DIR'} --boxes detections")
