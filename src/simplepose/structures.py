@@ -127,3 +127,9 @@ class Poses(_Rows):
         from simplepose.draw import draw_poses
 
         return draw_poses(image, self, schema, **style)
+
+    def to_supervision(self) -> Any:
+        """(`supervision.KeyPoints`, `supervision.Detections`) of the same people; see `simplepose.interop.to_supervision`."""
+        from simplepose.interop import to_supervision
+
+        return to_supervision(self)
