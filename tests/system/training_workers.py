@@ -98,7 +98,7 @@ def run_training(
 ) -> list[int]:
     """Trains in `count` processes; the one of rank `kill_rank` dies before update `kill_at`. Returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "simplepose.training.train"])
+    context.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed.nn", "simplepose.training.train"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
