@@ -58,7 +58,7 @@ class TrackConfig:
     """Sightings in a row before a new track gets its id."""
     min_keypoint_score: float = 0.2
     """Keypoints below it do not shape boxes."""
-    duplicate_oks: float = 0.8
+    duplicate_oks: float = 0.6
     """Of two poses of one frame more alike than this the weaker goes."""
     box_margin: float = 0.15
     """Joint boxes grow by this share of their side, on each side (the paper's 15 %)."""
