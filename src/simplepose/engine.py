@@ -10,18 +10,16 @@ together: within such a group the boxes come from the detector and from the trac
 from __future__ import annotations
 
 import os
-import queue
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
 from simplepose.detect import Detector, PeopleSource, people_in
+from simplepose.engine_threads import Speed, overlapped
 from simplepose.errors import UserError
 from simplepose.flow import STILL, Flow, carry_boxes, dis_flow
 from simplepose.schema import KeypointSchema
@@ -29,8 +27,6 @@ from simplepose.smooth import OneEuroConfig, PoseSmoother
 from simplepose.structures import Frame, People, Poses
 from simplepose.track import TrackConfig, Tracker, join_boxes
 from simplepose.video import PictureStream, VideoStream, open_stream
-
-T = TypeVar("T")
 
 
 class Estimator(Protocol):
@@ -66,31 +62,6 @@ def share_processor(stages: int = 2) -> int:
     cv2.setNumThreads(threads)
     torch.set_num_threads(threads)
     return threads
-
-
-class Speed:
-    """How many frames each stage has handled, and how long it worked for them (waiting does not count)."""
-
-    def __init__(self) -> None:
-        self.frames: dict[str, int] = {}
-        self.seconds: dict[str, float] = {}
-        self.started = time.perf_counter()
-
-    @contextmanager
-    def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
-        """Times one piece of work."""
-        begin = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
-        self.frames[stage] = self.frames.get(stage, 0) + frames
-
-    def fps(self) -> dict[str, float]:
-        """Frames per second of each stage alone, and of `all`: frames that came out per second of wall time."""
-        rates = {stage: self.frames[stage] / max(seconds, 1e-9) for stage, seconds in self.seconds.items()}
-        return {**rates, "all": self.frames.get("pose", 0) / max(time.perf_counter() - self.started, 1e-9)}
-
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {rate:.0f}" for stage, rate in self.fps().items())
 
 
 class PoseTracker:
@@ -250,57 +221,3 @@ def in_groups(items: Iterable[Looked], size: int) -> Iterator[list[Looked]]:
             group = []
     if group:
         yield group
-
-
-def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Generator[T]:
-    """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised here.
-
-    Args:
-        items: what the thread works through.
-        depth: length of the queue.
-        stop: set by whoever gives up early; all threads then end.
-    """
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-
-    def put(value: tuple[str, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(value, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    break
-        except BaseException as error:  # whatever it was, it belongs to the caller
-            put(("error", error))
-        else:
-            put(("end", None))
-        finally:
-            close: Callable[[], None] | None = getattr(items, "close", None)
-            if close:
-                close()
-
-    return _drain(ready, threading.Thread(target=work, daemon=True), stop)
-
-
-def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event) -> Generator[Any]:
-    """Starts the thread and hands out what it delivers."""
-    thread.start()
-    try:
-        while not stop.is_set():
-            try:
-                kind, value = ready.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        thread.join(timeout=5)
