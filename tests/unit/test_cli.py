@@ -27,7 +27,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data.root", "x"], "the preset comes first"),
         (["train", "coco_r18_128x96_mini"], "no train data is named"),
         (["train", "coco_r18_128x96_mini", "--data.root", "/no/such/folder"], "/no/such/folder is not a folder"),
-        (["evaluate", "nothing.safetensors", "--data.root", "/no/such/folder"], "/no/such/folder"),
+        (["evaluate", "nothing.safetensors", "--data.root", "/no/such/folder"], "no weights at nothing.safetensors"),
         (["predict", ".", "--weights", "w"], "holds no pictures"),
         (["predict", "nothing.jpg", "--weights", "w", "--boxes", "whole"], "no such picture"),
     ],

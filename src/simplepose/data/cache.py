@@ -258,7 +258,7 @@ def decoded(
             image = job.result()
         except UserError as error:
             if not skip_broken:
-                raise
+                raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
             broken[picture] = str(error)
             return
         finally:

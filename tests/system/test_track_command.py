@@ -116,7 +116,9 @@ def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
             writer.write(np.full((240, 320, 3), index % 200, np.uint8))
     command = [sys.executable, "-m", "simplepose.cli", "track", str(film / "long.mp4"), "--weights", str(film / "net.onnx")]
     command += ["--boxes", "whole", "--output", str(film / "out"), "--video-codec", "vp8"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A runner in the background may ignore Ctrl-C, and children inherit that.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(path.stat().st_size > 20_000 for path in film.glob("out/.poses.*")):
         time.sleep(0.02)
