@@ -20,7 +20,7 @@ from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.crowdpose import write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network
-from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
+from simplepose.pixels import PixelConfig
 from simplepose.settings import build
 from simplepose.training.journal import Progress
 
@@ -157,4 +157,4 @@ def _settings_of(argv: list[str]) -> EvaluateConfig:
 def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
     """The network's preprocessing with what the options override."""
     order = own.channel_order if options.channel_order == "file" else options.channel_order
-    return PixelConfig(channel_order=order, mean=options.mean or own.mean or IMAGENET_MEAN, std=options.std or own.std or IMAGENET_STD)
+    return PixelConfig(channel_order=order, mean=options.mean or own.mean, std=options.std or own.std)

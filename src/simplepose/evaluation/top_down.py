@@ -19,7 +19,7 @@ from simplepose.calibration import Calibration, Matches, match_people
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import coco_results
+from simplepose.evaluation.coco import coco_results, evaluate_coco
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
 
@@ -221,8 +221,6 @@ def evaluate_network(
     estimate: Callable[..., Estimates] = estimate_boxes,
 ) -> Evaluation:
     """The whole COCO keypoint test of one network; arguments as `estimate_boxes`, which `estimate` may replace (several processes)."""
-    from simplepose.evaluation.coco import evaluate_coco
-
     began = time.monotonic()
     estimates = estimate(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
