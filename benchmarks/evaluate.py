@@ -127,7 +127,9 @@ def main() -> None:
     print(f"{len(order):,} boxes; seconds of wall clock and of processor")
     for name, (wall, busy) in middle.items():
         print(f"{name:<12}{wall:8.2f} {busy:8.2f}")
-    print(f"ratio {ratios['wall']:.1f} x wall, {ratios['processor']:.1f} x processor (target 18); ten numbers equal to {worst:.1g}: ", end="")
+    print(
+        f"ratio {ratios['wall']:.1f} x wall, {ratios['processor']:.1f} x processor (target 18); ten numbers equal to {worst:.1g}: ", end=""
+    )
     print(" ".join(f"{numbers['ours'][name]:.3f}" for name in METRICS))
     if args.output:
         write_json(args.output, {"seconds": middle, "ratios": ratios, "metrics": numbers["ours"]}, indent=True)

@@ -149,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = write_pack(Path(scratch) / "people.zip", plan_pack(people, CONFIG.augment, SIZE))
         pack_bytes = path.stat().st_size
-        pack = open_pack(path, people, regions)
+        pack = open_pack(path, people, CONFIG.augment, SIZE)
         ways: dict[str, dict[str, Any]] = {
             "files": {"source": Files(people)},
             "files, warp on the device": {"source": Files(people), "warp_on_device": True},

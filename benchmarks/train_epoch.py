@@ -64,7 +64,13 @@ def main() -> None:
     device = choose_device()
     clock = time.perf_counter if is_accelerator(device) else time.process_time
     people = replicated(read_coco(args.annotations, args.images).trainable(), args.people)
-    record: dict[str, Any] = {"device": str(device), "preset": args.preset, "people": len(people), "torch": torch.__version__, "batches": {}}
+    record: dict[str, Any] = {
+        "device": str(device),
+        "preset": args.preset,
+        "people": len(people),
+        "torch": torch.__version__,
+        "batches": {},
+    }
     for size in args.batch_sizes:
         preset = load_preset(args.preset)
         config = replace(

@@ -43,13 +43,19 @@ def batch_of(config: Config, count: int) -> Batch:
 def reference_step(config: Config, network: torch.nn.Module, device: torch.device, batch: Batch) -> Callable[[], float]:
     """The step as both references and their descendants write it."""
     mean, std = np.float32(config.pixels.mean)[:, None, None], np.float32(config.pixels.std)[:, None, None]
-    host = (np.ascontiguousarray(batch.pixels.numpy()[:, ::-1] if config.pixels.channel_order == "bgr" else batch.pixels.numpy()) - mean) / std
+    host = (
+        np.ascontiguousarray(batch.pixels.numpy()[:, ::-1] if config.pixels.channel_order == "bgr" else batch.pixels.numpy()) - mean
+    ) / std
     maps, weights = encode(batch.keypoints, batch.visible, config.codec, config.input_size_wh, config.heatmap_size_wh)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, foreach=False, fused=False)
     criterion = torch.nn.MSELoss()
 
     def step() -> float:
-        pixels, target, weight = torch.from_numpy(host).to(device, copy=True), maps.to(device, copy=True), weights.to(device, copy=True)[..., None]
+        pixels, target, weight = (
+            torch.from_numpy(host).to(device, copy=True),
+            maps.to(device, copy=True),
+            weights.to(device, copy=True)[..., None],
+        )
         output = network(pixels)
         predicted, wanted = output.flatten(2).split(1, 1), target.flatten(2).split(1, 1)
         loss: Any = 0
@@ -65,7 +71,9 @@ def reference_step(config: Config, network: torch.nn.Module, device: torch.devic
     return step
 
 
-def our_step(config: Config, network: torch.nn.Module, device: torch.device, batch: Batch, *, fused: bool, precision: str) -> Callable[[], Any]:
+def our_step(
+    config: Config, network: torch.nn.Module, device: torch.device, batch: Batch, *, fused: bool, precision: str
+) -> Callable[[], Any]:
     """The package's step."""
     network.to(memory_format=torch.channels_last)
     step = TrainStep(network, make_optimizer(network, config.train, fused=fused or None), config, device, precision)
@@ -122,11 +130,17 @@ def main() -> None:
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(f"{args.preset}, batch {args.batch_size}, {device}, {args.threads} threads; milliseconds a step (processor time on the CPU)")
     for name, seconds in middle.items():
-        print(f"{name:<30}{seconds * 1e3:10.1f} ms   {middle['reference'] / seconds:5.2f} x   losses {' '.join(f'{v:.6g}' for v in losses[name])}")
+        print(
+            f"{name:<30}{seconds * 1e3:10.1f} ms   {middle['reference'] / seconds:5.2f} x   losses {' '.join(f'{v:.6g}' for v in losses[name])}"
+        )
     best = max(middle["reference"] / seconds for seconds in middle.values())
     print(f"best {best:.2f} x (target 2.2)")
     if args.output:
-        write_json(args.output, {"preset": args.preset, "batch_size": args.batch_size, "device": str(device), "seconds": middle, "best": best}, indent=True)
+        write_json(
+            args.output,
+            {"preset": args.preset, "batch_size": args.batch_size, "device": str(device), "seconds": middle, "best": best},
+            indent=True,
+        )
 
 
 if __name__ == "__main__":

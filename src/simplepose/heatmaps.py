@@ -182,18 +182,29 @@ def flip_average(
         if codec.flip_shift == "one_pixel":
             average[..., 1:] = heatmaps[..., 1:] + back[..., :-1]
     else:
-        # One step in memory is one column: mirroring the maps from their second value on also moves them by that column.
-        size, width = flipped.size, flipped.shape[-1]
-        moved = codec.flip_shift == "one_pixel"
-        ordered = np.empty(size + 1, flipped.dtype)
-        ordered[-1] = 0
-        np.take(flipped, flip_order, axis=1, out=ordered[:size].reshape(flipped.shape), mode="clip")
-        average = cv2.flip(ordered[moved : size + moved].reshape(-1, width), 1).reshape(flipped.shape)
-        if moved:
-            average[..., 0] = ordered[:size].reshape(flipped.shape)[..., -1]
-        average += heatmaps
+        average = _flip_sum(heatmaps, flipped, flip_order, codec, *_flip_scratch(flipped))
     average *= 0.5
     return average
+
+
+def _flip_scratch(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The memory `_flip_sum` works in."""
+    return np.zeros(maps.size + 1, maps.dtype), np.empty_like(maps, order="C")
+
+
+def _flip_sum(
+    heatmaps: np.ndarray, flipped: np.ndarray, flip_order: np.ndarray, codec: CodecConfig, ordered: np.ndarray, total: np.ndarray
+) -> np.ndarray:
+    """`flip_average` of numpy maps (..., K, H, W), times two, written to `total`; `ordered` is scratch memory of one value more."""
+    size, width = flipped.size, flipped.shape[-1]
+    np.take(flipped, flip_order, axis=-3, out=ordered[:size].reshape(flipped.shape), mode="clip")
+    # One step in memory is one column: mirroring the maps from their second value on also moves them by that column.
+    moved = codec.flip_shift == "one_pixel"
+    cv2.flip(ordered[moved : size + moved].reshape(-1, width), 1, dst=total.reshape(-1, width))
+    if moved:
+        total[..., 0] = ordered[:size].reshape(flipped.shape)[..., -1]
+    total += heatmaps
+    return total
 
 
 def decode_pair(
@@ -206,9 +217,10 @@ def decode_pair(
     plain, mirrored = (
         np.ascontiguousarray(maps.float().numpy() if isinstance(maps, torch.Tensor) else maps) for maps in (heatmaps, flipped)
     )
-    averages = (flip_average(plain[n : n + 1], mirrored[n : n + 1], flip_order, codec)[0] for n in range(len(plain)))
-    places, around = zip(*(_read_peaks(average) for average in averages), strict=True)
-    return _to_keypoints(np.stack(places), np.stack(around), plain.shape[:1:-1], codec, input_size_wh)
+    scratch = _flip_scratch(plain[0])
+    sums = (_flip_sum(one, other, flip_order, codec, *scratch) for one, other in zip(plain, mirrored, strict=True))
+    places, around = zip(*(_read_peaks(maps) for maps in sums), strict=True)
+    return _to_keypoints(np.stack(places), np.stack(around) * 0.5, plain.shape[:1:-1], codec, input_size_wh)
 
 
 def decode(heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

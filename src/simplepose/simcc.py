@@ -50,9 +50,7 @@ def flip_average(plain: torch.Tensor, mirrored: torch.Tensor, flip_order: np.nda
     return (plain + torch.cat([x.flip(-1), y], -1)) * 0.5
 
 
-def decode(
-    distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: float, *, refine: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def decode(distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: float, *, refine: bool) -> tuple[np.ndarray, np.ndarray]:
     """Reads keypoints.
 
     Args:

@@ -93,8 +93,8 @@ def sources(people: Annotations, tmp_path_factory) -> dict[str, dict]:
         "ram, regions": {"source": fill_ram(people, regions)},
         "device": {"source": fill_device(people, None, CPU)},
         "device, regions": {"source": fill_device(people, regions, CPU)},
-        "pack": {"source": open_pack(path, people, regions)},
-        "pack, warp on the device": {"source": open_pack(path, people, regions), "warp_on_device": True},
+        "pack": {"source": open_pack(path, people, CONFIG.augment, SIZE)},
+        "pack, warp on the device": {"source": open_pack(path, people, CONFIG.augment, SIZE), "warp_on_device": True},
     }
 
 

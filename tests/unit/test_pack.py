@@ -23,8 +23,9 @@ from simplepose.data.augment import AugmentConfig
 from simplepose.data.dataset import TrainLoader
 from simplepose.data.pack import data_offset, open_pack, scan_members
 from simplepose.data.pack_writer import estimate_pack, plan_pack, write_pack
-from simplepose.data.regions import person_regions
+from simplepose.data.regions import from_view
 from simplepose.errors import UserError
+from simplepose.geometry import warp_crop
 
 AUGMENT, SIZE = AugmentConfig(), (32, 32)
 
@@ -36,7 +37,7 @@ def people(tmp_path: Path) -> Annotations:
 
 
 def opened(path: Path, people: Annotations, augment: AugmentConfig = AUGMENT):
-    return open_pack(path, people, person_regions(people, augment, SIZE))
+    return open_pack(path, people, augment, SIZE)
 
 
 def test_nobody_to_pack(people: Annotations) -> None:
@@ -55,7 +56,9 @@ def test_a_pack_is_a_plain_zip_beside_a_coco_file(people: Annotations, tmp_path:
     regions = read_coco(path.with_suffix(".json"), "")
     pack = opened(path, people)
     for row in range(len(people)):
-        image, (left, top) = pack.view(row)
+        view = pack.view(row)
+        image, (left, top) = view.pixels, view.origin_xy
+        assert view.ratio_xy == (1, 1)
         source = cv2.imread(people.image_paths[people.image_index[row]])[:, :, ::-1]
         height, width = image.shape[:2]
         assert np.abs(source[top : top + height, left : left + width].astype(int) - image).mean() < 4
@@ -64,6 +67,45 @@ def test_a_pack_is_a_plain_zip_beside_a_coco_file(people: Annotations, tmp_path:
         assert pictures[os.path.normpath(regions.image_paths[regions.image_index[other]])].shape == image.shape
     estimate = estimate_pack(plan_pack(people, AUGMENT, SIZE))
     assert 0.7 < estimate.bytes / path.stat().st_size < 1.5 and estimate.core_seconds > 0
+
+
+def test_people_are_stored_no_finer_than_their_closest_view(people: Annotations, tmp_path: Path) -> None:
+    """People of 30 pixels on crops of 8: 37.5 pixels (with the box's quarter) are seen on 8 / .7 at most."""
+    path = write_pack(tmp_path / "a.zip", plan_pack(people, AUGMENT, (8, 8), quality=100, full_colour=True))
+    pack = open_pack(path, people, AUGMENT, (8, 8))
+    others = read_coco(path.with_suffix(".json"), "")
+    for row in range(len(people)):
+        view = pack.view(row)
+        assert np.allclose(view.ratio_xy, 8 / 37.5 / 0.7, rtol=0.1) and min(view.ratio_xy) >= 8 / 37.5 / 0.7
+        other = int(np.flatnonzero(others.annotation_ids == people.annotation_ids[row])[0])
+        # a point of the picture lies where resizing about pixel centres puts it
+        back = (others.keypoints[other] + 0.5) / view.ratio_xy - 0.5 + view.origin_xy
+        np.testing.assert_allclose(back, people.keypoints[row], atol=1e-3)
+        ours, theirs = others.bbox_xywh[other], people.bbox_xywh[row]
+        np.testing.assert_allclose(ours[2:] / view.ratio_xy, theirs[2:], rtol=1e-5)
+        assert others.area[other] / people.area[row] == pytest.approx(np.prod(view.ratio_xy), rel=1e-5)
+    loaders = (TrainLoader(people, AUGMENT, input_size_wh=(8, 8), batch_size=9, seed=0, source=source) for source in (None, pack))
+    plain, packed = (next(loader.epoch(0)).pixels.float() for loader in loaders)
+    assert (plain - packed).abs().mean() < 6  # the pictures are noise, and the plain warp skips pixels of it
+    with pytest.raises(UserError, match=r"packed for crops of 8x8, scale from 0.7, and 9 of 9 people are stored too small"):
+        open_pack(path, people, AUGMENT, (16, 16))
+    with pytest.raises(UserError, match="JPEG quality 0 is outside 1 to 100"):
+        plan_pack(people, AUGMENT, SIZE, quality=0)
+
+
+def test_a_smaller_view_shows_the_same_places() -> None:
+    """Resizing and bilinear warping keep a linear ramp as it is, so a crop of the smaller view equals the crop of the picture."""
+    y, x = np.mgrid[:64, :80]
+    ramp = np.stack([3 * x, 3 * y, x + y], -1).astype(np.uint8)
+    to_crop = cv2.getRotationMatrix2D((30, 28), 25, 0.6)
+    to_crop[:, 2] += np.array([8, 7]) - (30, 28)
+    left, top, width, height = 6, 4, 48, 48
+    small = cv2.resize(ramp[top : top + height, left : left + width], (32, 24), interpolation=cv2.INTER_AREA)
+    moved = from_view(to_crop, (left, top), (32 / width, 24 / height))
+    ours, plain = (warp_crop(image, affine, (16, 14)).astype(int) for image, affine in ((small, moved), (ramp, to_crop)))
+    assert np.abs(ours - plain).max() <= 2
+    wrong = warp_crop(small, from_view(to_crop, (left + 1, top), (32 / width, 24 / height)), (16, 14)).astype(int)
+    assert np.abs(wrong - plain).max() > 2
 
 
 def test_an_interrupted_pack_goes_on_to_the_same_bytes(people: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

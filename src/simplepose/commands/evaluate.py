@@ -20,6 +20,7 @@ from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.crowdpose import write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network
+from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
 from simplepose.settings import build
 from simplepose.training.journal import Progress
@@ -63,6 +64,10 @@ class EvaluateOptions:
     """Mean in units of 0..255, in place of the weight file's (ONNX files that say nothing: ImageNet's)."""
     std: tuple[float, float, float] | None = None
     """Deviation in units of 0..255, in place of the weight file's."""
+    decoder: Literal["file", "argmax", "quarter", "dark"] = "file"
+    """How keypoints are read from heatmaps: as the weight file says, or this."""
+    flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
+    """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
     evaluate: tyro.conf.OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
     """The test; a trained run's own settings are the defaults."""
 
@@ -98,7 +103,8 @@ def main(argv: list[str]) -> None:
         options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
         batch_size=options.evaluate.batch_size,
     )  # fmt: skip
-    estimator.spec = replace(estimator.spec, pixels=_pixels(options, estimator.spec.pixels))
+    spec = estimator.spec
+    estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=_codec(options, spec.codec))
     require_schema(estimator.spec, annotations.schema, options.weights)
     with Progress("evaluating", "boxes") as progress:
         outcome = evaluate_network(
@@ -117,7 +123,8 @@ def main(argv: list[str]) -> None:
         record = {
             **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "pictures": outcome.pictures,
             "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
-            "flip_test": options.evaluate.flip_test, "broken_pictures": len(outcome.broken),
+            "flip_test": options.evaluate.flip_test, "decoder": estimator.spec.codec.decoder,
+            "flip_shift": estimator.spec.codec.flip_shift, "broken_pictures": len(outcome.broken),
             "calibration_error": None if math.isnan(outcome.calibration_error) else outcome.calibration_error,
             "calibrated": bool(estimator.spec.calibration),
         }  # fmt: skip
@@ -158,3 +165,9 @@ def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
     """The network's preprocessing with what the options override."""
     order = own.channel_order if options.channel_order == "file" else options.channel_order
     return PixelConfig(channel_order=order, mean=options.mean or own.mean, std=options.std or own.std)
+
+
+def _codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:
+    """The network's codec with what the options override."""
+    given = {"decoder": options.decoder, "flip_shift": options.flip_shift}
+    return replace(own, **{name: value for name, value in given.items() if value != "file"})

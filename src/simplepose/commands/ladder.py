@@ -63,7 +63,9 @@ def climb(options: LadderOptions, train: Callable[[Config], Path]) -> Path:
     if options.seeds < 1 or options.epochs < 0:
         raise UserError(f"--seeds {options.seeds} --epochs {options.epochs} make no ladder. Cure: at least one seed, and epochs or 0")
     if not has_split(options.data, "val"):
-        raise UserError("the ladder scores every training, and no validation data is named. Cure: --data.root DIR, or --data.val-annotations")
+        raise UserError(
+            "the ladder scores every training, and no validation data is named. Cure: --data.root DIR, or --data.val-annotations"
+        )
     goal = load_preset(options.preset)
     epochs = options.epochs or goal.train.epochs
     base = load_preset(options.base or base_of(options.preset))

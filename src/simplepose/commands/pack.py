@@ -21,11 +21,15 @@ class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation needs, into one zip."""
 
     preset: Annotated[str, tyro.conf.Positional]
-    """Preset (or .yaml file) that will be trained: its augmentation and aspect decide the margins."""
+    """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and resolution."""
     output: str
     """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
+    quality: int = 90
+    """Quality of the JPEGs: higher is larger, slower to decode, and closer to the pictures."""
+    full_colour: bool = False
+    """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
     estimate_only: bool = False
     """Only say how large it will be and how long it will take."""
     overwrite: bool = False
@@ -41,7 +45,9 @@ def main(argv: list[str]) -> None:
     options = tyro.cli(PackOptions, args=argv, prog="simplepose pack", description=PackOptions.__doc__)
     config = load_preset(options.preset)
     people = read_split(options.data, "train").trainable()
-    plan = plan_pack(people, config.augment, config.input_size_wh, udp=config.codec.udp)
+    plan = plan_pack(
+        people, config.augment, config.input_size_wh, udp=config.codec.udp, quality=options.quality, full_colour=options.full_colour
+    )
     estimate = estimate_pack(plan)
     target = Path(options.output)
     partial = target.with_suffix(".partial")
@@ -55,7 +61,9 @@ def main(argv: list[str]) -> None:
     if options.estimate_only:
         return
     if estimate.bytes - there > free:
-        raise UserError(f"{options.output} needs about {estimate.bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Cure: another --output, or make room")
+        raise UserError(
+            f"{options.output} needs about {estimate.bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Cure: another --output, or make room"
+        )
     with Progress("packing", "people") as progress:
         write_pack(target, plan, workers=options.data.workers, overwrite=options.overwrite, progress=progress)
     print(f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}")

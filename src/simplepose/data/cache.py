@@ -1,6 +1,6 @@
 """Where the pixels of a training set live: files, a pack, the host's memory, or the device's.
 
-Every place answers one question, `view(row)`: the decoded pixels around person `row`, and where in the picture they begin. The loader does
+Every place answers one question, `view(row)`: the decoded pixels around person `row`, and where in the picture they are. The loader does
 the rest, so training sees the same samples wherever they come from.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
-from simplepose.data.regions import count_bytes, person_regions
+from simplepose.data.regions import View, count_bytes, person_regions
 from simplepose.device import is_accelerator, memory_bytes
 from simplepose.errors import UserError
 from simplepose.images import read_image
@@ -30,8 +30,8 @@ Kind = Literal["auto", "files", "pack", "ram", "device"]
 class PixelSource(Protocol):
     """Where pixels come from; any number of threads may ask at once."""
 
-    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Pixels (h, w, 3) uint8 RGB that hold all that a view of person `row` needs, and the (x, y) of their first pixel in the picture.
+    def view(self, row: int) -> View:
+        """Pixels that hold all that a crop of person `row` needs.
 
         Raises:
             UserError: the picture cannot be read.
@@ -46,9 +46,9 @@ class Files:
     annotations: Annotations
     """The people."""
 
-    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+    def view(self, row: int) -> View:
         """The whole picture."""
-        return read_image(self.annotations.image_paths[self.annotations.image_index[row]]), (0, 0)
+        return View(read_image(self.annotations.image_paths[self.annotations.image_index[row]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class Ram:
     broken: dict[int, str]
     """Picture index -> why it could not be read."""
 
-    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+    def view(self, row: int) -> View:
         """The picture or the person's region."""
         picture = int(self.image_index[row])
         if picture in self.broken:
             raise UserError(self.broken[picture])
-        return (self.pixels[picture], (0, 0)) if self.origins is None else (self.pixels[row], self.origins[row])
+        return View(self.pixels[picture]) if self.origins is None else View(self.pixels[row], self.origins[row])
 
     @property
     def bytes(self) -> int:
@@ -92,13 +92,13 @@ class Resident:
     reasons: dict[int, str]
     """Row -> why its picture could not be read."""
 
-    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
+    def view(self, row: int) -> View:
         """A copy in host memory, for looking at."""
         if self.starts[row] < 0:
             raise UserError(self.reasons[row])
         start, (width, height) = self.starts[row], self.sizes_wh[row]
         part = self.buffer[start : start + width * height].cpu().numpy().reshape(height, width, 3)
-        return part, (int(self.origins[row, 0]), int(self.origins[row, 1]))
+        return View(part, (int(self.origins[row, 0]), int(self.origins[row, 1])))
 
 
 def choose_cache(

@@ -19,7 +19,7 @@ from simplepose.data.augment import AugmentConfig, Draws, no_draws, sample_affin
 from simplepose.data.cache import Files, PixelSource, Resident
 from simplepose.data.device_batch import Batch, Regions
 from simplepose.data.passes import batches_per_epoch, epoch_samples
-from simplepose.data.regions import needed_regions
+from simplepose.data.regions import View, from_view, needed_regions
 from simplepose.data.shares import Share, count_steps, deal, slices_to
 from simplepose.device import page_locked
 from simplepose.errors import UserError
@@ -189,7 +189,7 @@ class TrainLoader:
 
         return finish
 
-    def _view(self, row: int) -> tuple[np.ndarray, tuple[int, int]] | None:
+    def _view(self, row: int) -> View | None:
         """The pixels around a person; None where the picture is broken and may be skipped."""
         path = self.annotations.image_paths[self.annotations.image_index[row]]
         try:
@@ -210,8 +210,7 @@ class TrainLoader:
             if view is None:
                 good[number] = False
                 continue
-            image, origin = view
-            geometry.warp_crop(image, _from_origin(to_crop[place], origin), self.input_size_wh, pixels[place])
+            geometry.warp_crop(view.pixels, from_view(to_crop[place], view.origin_xy, view.ratio_xy), self.input_size_wh, pixels[place])
         return good
 
     def _copy(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
@@ -219,9 +218,9 @@ class TrainLoader:
         views = [self._view(row) for row in rows.tolist()]
         good = np.array([view is not None for view in views])
         held = [view for view in views if view is not None]
-        offsets = np.array([origin for _, origin in held], np.float64).reshape(-1, 2)
-        sizes = np.array([image.shape[1::-1] for image, _ in held], np.int64).reshape(-1, 2)
-        shifted = _from_origin(to_crop[good], offsets)
+        places = np.array([(view.origin_xy, view.ratio_xy) for view in held], np.float64).reshape(-1, 2, 2)
+        sizes = np.array([view.pixels.shape[1::-1] for view in held], np.int64).reshape(-1, 2)
+        shifted = from_view(to_crop[good], places[:, 0], places[:, 1])
         needed = needed_regions(shifted, self.input_size_wh, sizes)
         extents = np.maximum(needed[:, 2:] - needed[:, :2], 0)
         extents[(extents == 0).any(1)] = 0
@@ -229,12 +228,12 @@ class TrainLoader:
         buffer = torch.empty((int(ends[-1]) if len(ends) else 0, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
         flat = buffer.numpy()
         starts = ends - extents.prod(1)
-        for (image, _), (left, top, right, bottom), start, (width, height) in zip(
+        for view, (left, top, right, bottom), start, (width, height) in zip(
             held, needed.tolist(), starts.tolist(), extents.tolist(), strict=True
         ):
             if width:
-                flat[start : start + width * height].reshape(height, width, 3)[:] = image[top:bottom, left:right]
-        return self._regions(buffer, starts, extents, _from_origin(shifted, needed[:, :2].astype(np.float64))), good
+                flat[start : start + width * height].reshape(height, width, 3)[:] = view.pixels[top:bottom, left:right]
+        return self._regions(buffer, starts, extents, from_view(shifted, needed[:, :2])), good
 
     def _resident(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
         """Points into the device's memory: nothing is copied."""
@@ -244,20 +243,10 @@ class TrainLoader:
         for row in rows[~good].tolist():
             self._view(row)
         kept = rows[good]
-        moved = _from_origin(to_crop[good], source.origins[kept].astype(np.float64))
+        moved = from_view(to_crop[good], source.origins[kept])
         return self._regions(source.buffer, source.starts[kept], source.sizes_wh[kept], moved), good
 
     def _regions(self, buffer: torch.Tensor, starts: np.ndarray, sizes_wh: np.ndarray, to_crop: np.ndarray) -> Regions:
         """The value that `Batch.to` turns into crops."""
         to_region = geometry.invert_affines(to_crop).astype(np.float32)
         return Regions(buffer, torch.from_numpy(starts), torch.from_numpy(sizes_wh), torch.from_numpy(to_region), self.input_size_wh)
-
-
-def _from_origin(to_crop: np.ndarray, origin: np.ndarray | tuple[int, int]) -> np.ndarray:
-    """The affine from pixels that begin at `origin` of the picture; (..., 2, 3) and (..., 2)."""
-    offset = np.asarray(origin, np.float64)
-    if not offset.any():
-        return to_crop
-    moved = to_crop.copy()
-    moved[..., 2] += (to_crop[..., :2] @ offset[..., None])[..., 0]
-    return moved

@@ -59,7 +59,7 @@ def open_pixels(
         config.cache, picture_bytes(mine), count_bytes(regions[rows]), device, has_pack=bool(config.pack), processes=local_processes()
     )
     if kind == "pack":
-        return open_pack(config.pack, people, regions), warp_on_device, f"pixels from {config.pack}: {reason}"
+        return open_pack(config.pack, people, augment, input_size_wh, udp=udp), warp_on_device, f"pixels from {config.pack}: {reason}"
     if kind == "files":
         return Files(people), warp_on_device, reason
     parts = None if whole else regions

@@ -1,7 +1,8 @@
 """Person regions of a data set as JPEG members of one plain stored zip, and memory-mapped reading of it.
 
-NAME.zip holds `plan.json` (what the pack was made for), `people/PICTURE_ANNOTATION.jpg` (quality 95, 4:4:4, RGB as stored) and `pack.json` (where
-each person's bytes and region are). Any zip program opens it. `pack.json` is written last: a file without it was cut short.
+NAME.zip holds `plan.json` (what the pack was made for), `people/PICTURE_ANNOTATION.jpg` (smaller than in the picture where no random view of
+the person shows more detail) and `pack.json` (where each person's bytes and region are). Any zip program opens it. `pack.json` is written last:
+a file without it was cut short.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import numpy as np
 import orjson
 
 from simplepose.data.annotations import Annotations
-from simplepose.data.regions import contains
+from simplepose.data.augment import AugmentConfig
+from simplepose.data.regions import View, contains, person_regions, useful_ratios
 from simplepose.errors import UserError
 from simplepose.images import decode_image
 
-FORMAT = 1
+FORMAT = 2
 PLAN, TABLE = "plan.json", "pack.json"
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 """A zip member's local header: signature, version, flags, method, time, date, CRC, stored size, size, lengths of name and extra field."""
@@ -42,9 +44,11 @@ class Pack:
     """(N,) int64 bytes."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
+    stored_wh: np.ndarray
+    """(N, 2) int64 size it is stored in."""
 
-    def view(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """The person's region and where in the picture it begins.
+    def view(self, row: int) -> View:
+        """The person's region.
 
         Raises:
             UserError: the member does not decode, or to another size.
@@ -52,12 +56,13 @@ class Pack:
         offset, size = int(self.offsets[row]), int(self.sizes[row])
         left, top, right, bottom = self.regions[row].tolist()
         image = decode_image(self.content[offset : offset + size], f"{self.path}, member at byte {offset}")
-        if image.shape[:2] != (bottom - top, right - left):
+        width, height = self.stored_wh[row].tolist()
+        if image.shape[:2] != (height, width):
             raise UserError(
-                f"{self.path}: the member at byte {offset} is {image.shape[1]} x {image.shape[0]}, expected {right - left} x {bottom - top}. "
+                f"{self.path}: the member at byte {offset} is {image.shape[1]} x {image.shape[0]}, expected {width} x {height}. "
                 "Cure: pack the data set again"
             )
-        return image, (left, top)
+        return View(image, (left, top), (width / (right - left), height / (bottom - top)))
 
 
 def file_hash(path: str | Path) -> str:
@@ -66,18 +71,26 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_pack(path: str | Path, people: Annotations, needed: np.ndarray) -> Pack:
+def stored_sizes(regions: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """(N, 2) int64 size in which regions (N, 4) are stored at `ratios` (N,) of their pixels."""
+    return np.maximum(np.ceil((regions[:, 2:] - regions[:, :2]) * ratios[:, None] - 1e-6), 1).astype(np.int64)
+
+
+def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> Pack:
     """Opens a pack for these people.
 
     Args:
         path: the zip.
         people: N people to train on.
-        needed: (N, 4) region that the preset's strongest augmentation can need of each (`person_regions`).
+        augment: random changes of the training; the pack has to hold all that they can show.
+        input_size_wh: size of the crop.
+        udp: unit convention, see `simplepose.geometry`.
 
     Raises:
-        UserError: the file is missing, cut short, no pack, made from another annotation file or another state of it, or its margins are too
-            small for the preset; the message says which.
+        UserError: the file is missing, cut short, no pack, made from another annotation file or another state of it, or its margins or its
+            resolution are too small for the preset; the message says which.
     """
+    needed, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
     table = read_table(path)
     plan = table["plan"]
     if plan["annotations_sha256"] != file_hash(people.source):
@@ -100,9 +113,17 @@ def open_pack(path: str | Path, people: Annotations, needed: np.ndarray) -> Pack
             f"{people.annotation_ids[first]}: packed {regions[first].tolist()}, needed {needed[first].tolist()}). Cure: run simplepose pack with this "
             "preset, or weaken scale, rotation or half body"
         )
+    stored = np.array(table["stored_wh"], np.int64).reshape(-1, 2)[rows]
+    if (coarse := np.flatnonzero((stored < stored_sizes(regions, ratios)).any(1))).size:
+        first = int(coarse[0])
+        raise UserError(
+            f"{path} does not fit the preset: it was packed for crops of {plan['input_size']}, scale from {plan['smallest_scale']:g}, and {len(coarse)} of "
+            f"{len(people)} people are stored too small (annotation {people.annotation_ids[first]}). Cure: run simplepose pack with this preset"
+        )
     with open(path, "rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return Pack(str(path), content, np.array(table["offsets"], np.int64)[rows], np.array(table["sizes"], np.int64)[rows], regions)
+    offsets, sizes = (np.array(table[name], np.int64)[rows] for name in ("offsets", "sizes"))
+    return Pack(str(path), content, offsets, sizes, regions, stored)
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
@@ -117,7 +138,9 @@ def read_table(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack") from error
     except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError) as error:
-        raise UserError(f"{path} is no whole pack ({error}): cut short, or no pack at all. Cure: copy it again, or run simplepose pack again") from error
+        raise UserError(
+            f"{path} is no whole pack ({error}): cut short, or no pack at all. Cure: copy it again, or run simplepose pack again"
+        ) from error
     if table.get("format") != FORMAT:
         raise UserError(f"{path} is a pack of format {table.get('format')}, this version reads {FORMAT}. Cure: run simplepose pack again")
     return table

@@ -18,12 +18,11 @@ import orjson
 
 from simplepose.data.annotations import Annotations, write_coco
 from simplepose.data.augment import AugmentConfig
-from simplepose.data.pack import FORMAT, PLAN, TABLE, data_offset, file_hash, member, scan_members
-from simplepose.data.regions import person_regions
+from simplepose.data.pack import FORMAT, PLAN, TABLE, data_offset, file_hash, member, scan_members, stored_sizes
+from simplepose.data.regions import person_regions, useful_ratios
 from simplepose.errors import UserError
 from simplepose.images import read_image
 
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 SAMPLE = 24
 """Pictures that are packed for the estimate."""
 MEMBER_OVERHEAD = 160
@@ -37,9 +36,11 @@ class PackPlan:
     people: Annotations
     """N trainable people."""
     regions: np.ndarray
-    """(N, 4) part of the picture of each."""
+    """(N, 4) part of the picture of each; at least one pixel."""
+    stored_wh: np.ndarray
+    """(N, 2) size it is stored in."""
     settings: dict[str, Any]
-    """Member `plan.json`: annotation file, its hash, margins, format."""
+    """Member `plan.json`: annotation file, its hash, margins, resolution, quality, format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,24 @@ class Estimate:
     """Processor time."""
 
 
-def plan_pack(people: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> PackPlan:
-    """Decides each person's region: all that the augmentation can show of the picture.
+def plan_pack(
+    people: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    udp: bool = False,
+    quality: int = 90,
+    full_colour: bool = False,
+) -> PackPlan:
+    """Decides each person's region, all that the augmentation can show of the picture, and the resolution that its closest view can use.
+
+    Args:
+        people: trainable people.
+        augment: random changes of the training.
+        input_size_wh: size of the crop.
+        udp: unit convention, see `simplepose.geometry`.
+        quality: of the JPEGs, 1 to 100.
+        full_colour: keep colour at full resolution (4:4:4), not at half as most photographs do (4:2:0).
 
     Raises:
         UserError: nobody to pack, or pictures of unknown size.
@@ -67,19 +84,32 @@ def plan_pack(people: Annotations, augment: AugmentConfig, input_size_wh: tuple[
         f"scale up to {1 + augment.scale_factor:g}, rotation up to {rotation:g} degrees, half body {'yes' if augment.half_body_probability else 'no'}, "
         f"aspect {input_size_wh[0]}:{input_size_wh[1]}"
     )
+    if not 1 <= quality <= 100:
+        raise UserError(f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack")
     settings = {
         "format": FORMAT, "annotations": str(people.source), "annotations_sha256": file_hash(people.source), "people": len(people),
-        "margins": margins, "quality": 95, "channel_order": "rgb",
+        "margins": margins, "input_size": f"{input_size_wh[0]}x{input_size_wh[1]}", "smallest_scale": round(1 - augment.scale_factor, 6),
+        "quality": quality, "chroma": "4:4:4" if full_colour else "4:2:0", "channel_order": "rgb",
     }  # fmt: skip
-    return PackPlan(people, person_regions(people, augment, input_size_wh, udp=udp), settings)
+    regions, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
+    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[
+        :, None
+    ]  # a stored pixel more on every side, to interpolate with
+    low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
+    regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel
+    return PackPlan(people, regions, stored_sizes(regions, ratios), settings)
 
 
-def encode_region(image: np.ndarray, region: np.ndarray) -> bytes:
-    """One person's region as JPEG, quality 95, full colour resolution; an empty region becomes one black pixel."""
-    left, top, right, bottom = region.tolist()
+def encode_region(image: np.ndarray, plan: PackPlan, row: int) -> bytes:
+    """One person's region as JPEG; one outside the picture becomes a black pixel."""
+    left, top, right, bottom = plan.regions[row].tolist()
     part = image[top:bottom, left:right]
     part = part if part.size else np.zeros((1, 1, 3), np.uint8)
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), JPEG)[1])
+    if part.shape[1::-1] != (size := tuple(plan.stored_wh[row].tolist())):
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if plan.settings["chroma"] == "4:4:4" else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    settings = [cv2.IMWRITE_JPEG_QUALITY, plan.settings["quality"], cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colour]
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), settings)[1])
 
 
 def estimate_pack(plan: PackPlan) -> Estimate:
@@ -95,7 +125,7 @@ def estimate_pack(plan: PackPlan) -> Estimate:
         except UserError:  # the packing itself will say so
             continue
         for row in np.flatnonzero(people.image_index == picture):
-            size += len(encode_region(image, plan.regions[row])) + MEMBER_OVERHEAD
+            size += len(encode_region(image, plan, row)) + MEMBER_OVERHEAD
             count += 1
     seconds = time.thread_time() - began
     return Estimate(int(size / max(count, 1) * len(people)), seconds / max(len(chosen), 1) * len(pictures))
@@ -187,7 +217,7 @@ def _append(
         if image.shape[1::-1] != size:
             path = people.image_paths[people.image_index[rows[0]]]
             raise UserError(f"{path} is {image.shape[1]} x {image.shape[0]}, its annotation says {size}. Cure: correct the annotation file")
-        return [encode_region(image, plan.regions[row]) for row in rows]
+        return [encode_region(image, plan, row) for row in rows.tolist()]
 
     ahead: deque[Future[list[bytes]]] = deque()
 
@@ -211,8 +241,8 @@ def _append(
             pool.shutdown(wait=False, cancel_futures=True)
     mine = entries[1:]
     table = {
-        "format": FORMAT, "plan": plan.settings, "annotation_ids": people.annotation_ids[order], "regions_xyxy": _filled(plan.regions[order]),
-        "offsets": [data_offset(entry) for entry in mine], "sizes": [entry.file_size for entry in mine],
+        "format": FORMAT, "plan": plan.settings, "annotation_ids": people.annotation_ids[order], "regions_xyxy": plan.regions[order],
+        "stored_wh": plan.stored_wh[order], "offsets": [data_offset(entry) for entry in mine], "sizes": [entry.file_size for entry in mine],
     }  # fmt: skip
     _add(file, TABLE, orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY))
 
@@ -220,13 +250,10 @@ def _append(
 def member_names(people: Annotations, order: np.ndarray) -> list[str]:
     """`people/PICTURE_ANNOTATION.jpg` in the order of the zip."""
     pictures = people.image_ids[people.image_index[order]].tolist()
-    return [f"people/{picture:012d}_{annotation}.jpg" for picture, annotation in zip(pictures, people.annotation_ids[order].tolist(), strict=True)]
-
-
-def _filled(regions: np.ndarray) -> np.ndarray:
-    """Empty regions are stored as one pixel."""
-    empty = (regions[:, 2:] <= regions[:, :2]).any(1)
-    return np.where(empty[:, None], np.concatenate([regions[:, :2], regions[:, :2] + 1], axis=1), regions)
+    return [
+        f"people/{picture:012d}_{annotation}.jpg"
+        for picture, annotation in zip(pictures, people.annotation_ids[order].tolist(), strict=True)
+    ]
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes) -> zipfile.ZipInfo:
@@ -239,14 +266,20 @@ def _as_regions(plan: PackPlan, names: list[str]) -> Annotations:
     """The data set as others see it: one picture a person, coordinates in its pixels."""
     people, count = plan.people, len(plan.people)
     order = np.argsort(people.image_index, kind="stable")
-    regions = _filled(plan.regions)[order]
-    mine = people.select(order)
-    corner = regions[:, :2].astype(np.float32)
+    regions, stored, mine = plan.regions[order], plan.stored_wh[order], people.select(order)
+    ratios = stored / (regions[:, 2:] - regions[:, :2])
+
+    def boxes(values: np.ndarray, corners: int) -> np.ndarray:
+        """Edges of boxes: their first `corners` pairs are places, the others sizes."""
+        moved = values.reshape(count, -1, 2) - np.where(np.arange(2)[:, None] < corners, regions[:, None, :2], 0)
+        return (moved * ratios[:, None]).reshape(count, -1).astype(np.float32)
+
+    keypoints = (mine.keypoints - regions[:, None, :2] + 0.5) * ratios[:, None] - 0.5  # a pixel's centre is at a whole number
     return replace(
         mine,
-        image_ids=np.arange(1, count + 1), image_paths=tuple(names), image_sizes_wh=regions[:, 2:] - regions[:, :2], image_index=np.arange(count),
-        bbox_xywh=mine.bbox_xywh - np.pad(corner, ((0, 0), (0, 2))),
-        keypoints=np.where(mine.visibility[..., None] > 0, mine.keypoints - corner[:, None], 0).astype(np.float32),
-        head_boxes_xyxy=None if mine.head_boxes_xyxy is None else mine.head_boxes_xyxy - np.tile(corner, 2),
+        image_ids=np.arange(1, count + 1), image_paths=tuple(names), image_sizes_wh=stored, image_index=np.arange(count),
+        bbox_xywh=boxes(mine.bbox_xywh, 1), area=(mine.area * ratios.prod(1)).astype(np.float32),
+        keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0).astype(np.float32),
+        head_boxes_xyxy=None if mine.head_boxes_xyxy is None else boxes(mine.head_boxes_xyxy, 2),
         image_extras=None,
     )  # fmt: skip

@@ -1,15 +1,42 @@
-"""Which part of a picture a crop needs, and which part any random view of a person can need.
+"""Which part of a picture a crop needs, and which part any random view of a person can need, at which resolution.
 
 Regions are whole pixels (x1, y1, x2, y2), x2 and y2 exclusive, cut to the picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from simplepose import geometry
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig, no_draws, sample_affines
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Pixels around a person, and where in the picture they are."""
+
+    pixels: np.ndarray
+    """(h, w, 3) uint8 RGB."""
+    origin_xy: tuple[int, int] = (0, 0)
+    """The picture's pixel whose upper left corner is theirs."""
+    ratio_xy: tuple[float, float] = (1.0, 1.0)
+    """Their number per picture pixel: below 1 where they were stored smaller."""
+
+
+def from_view(
+    to_crop: np.ndarray, origin_xy: np.ndarray | tuple[int, int], ratio_xy: np.ndarray | tuple[float, float] = (1, 1)
+) -> np.ndarray:
+    """Affines picture -> crop (..., 2, 3) as affines view -> crop; `origin_xy` and `ratio_xy` (..., 2) as in `View`."""
+    origin, ratio = np.asarray(origin_xy, np.float64), np.asarray(ratio_xy, np.float64)
+    offset = origin + 0.5 / ratio - 0.5  # a pixel's centre is at a whole number
+    moved = to_crop.copy()
+    moved[..., 2] += (to_crop[..., :2] @ offset[..., None])[..., 0]
+    moved[..., :2] /= ratio[..., None, :]
+    return moved
 
 
 def needed_regions(to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_sizes_wh: np.ndarray) -> np.ndarray:
@@ -47,18 +74,10 @@ def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_
         (N, 4) int64.
     """
     count = len(annotations)
-    rows = np.arange(count)
     sizes = annotations.person_sizes_wh.astype(np.int64)
-    plain = no_draws(count)
-    halves = [0, 1, 2] if augment.half_body_probability else [0]
     low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
-    for half in halves:
-        chosen = rows if half == 0 else np.flatnonzero(_half_can_be_drawn(annotations, half))
-        if not len(chosen):
-            continue
-        draws = plain[chosen]
-        draws.half_body[:] = half
-        to_image = geometry.invert_affines(sample_affines(annotations, chosen, draws, input_size_wh, udp=udp))
+    for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
+        to_image = geometry.invert_affines(to_crop)
         center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
         extent_wh = np.asarray(input_size_wh) * np.abs(np.linalg.det(to_image[..., :2]))[:, None] ** 0.5
         reach = _reach(extent_wh * largest_scale(augment), augment) + 2
@@ -66,6 +85,30 @@ def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
     return np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
+
+
+def useful_ratios(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
+    """(N,) float64, at most 1: pixels per picture pixel beyond which no random view of a person shows more detail.
+
+    The closest view: the smallest scale, of the whole body or of a half that can be drawn. Arguments as `person_regions`.
+    """
+    ratios = np.zeros(len(annotations))
+    for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
+        ratios[chosen] = np.maximum(ratios[chosen], np.abs(np.linalg.det(to_crop[..., :2])) ** 0.5)
+    return np.minimum(ratios / max(1 - augment.scale_factor, 1e-3), 1)
+
+
+def _bodies(
+    annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], udp: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Unscaled views of everybody, then of each half that can be drawn: rows, and their affines picture -> crop."""
+    plain = no_draws(len(annotations))
+    for half in (0, 1, 2) if augment.half_body_probability else (0,):
+        chosen = np.arange(len(annotations)) if half == 0 else np.flatnonzero(_half_can_be_drawn(annotations, half))
+        if len(chosen):
+            draws = plain[chosen]
+            draws.half_body[:] = half
+            yield chosen, sample_affines(annotations, chosen, draws, input_size_wh, udp=udp)
 
 
 def largest_scale(augment: AugmentConfig) -> float:

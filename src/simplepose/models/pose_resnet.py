@@ -67,7 +67,9 @@ class ModelConfig:
                 listed = ", ".join(map(str, allowed))
                 raise UserError(f"model.{field} is {getattr(self, field)!r}. Cure: choose one of {listed}")
         if self.width < 1 or self.deconv_filters < 1:
-            raise UserError(f"model.width is {self.width}, model.deconv_filters {self.deconv_filters}. Cure: choose positive numbers of channels")
+            raise UserError(
+                f"model.width is {self.width}, model.deconv_filters {self.deconv_filters}. Cure: choose positive numbers of channels"
+            )
         if not 0 < self.batch_norm_momentum <= 1 or not 0 < self.batch_norm_eps < 1:
             raise UserError(
                 f"model.batch_norm_momentum is {self.batch_norm_momentum} and model.batch_norm_eps {self.batch_norm_eps}. "

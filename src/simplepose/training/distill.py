@@ -76,5 +76,7 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
             f"{config.heatmap_size_wh[0]}x{config.heatmap_size_wh[1]}. Cure: a teacher for the same input size"
         )
     if spec.codec.udp != config.codec.udp:
-        raise UserError(f"the teacher {path} has codec.udp {spec.codec.udp}, the student {config.codec.udp}. Cure: --codec.udp as the teacher")
+        raise UserError(
+            f"the teacher {path} has codec.udp {spec.codec.udp}, the student {config.codec.udp}. Cure: --codec.udp as the teacher"
+        )
     return Teacher(estimator, config)

@@ -101,6 +101,8 @@ def profile(config: Config) -> Profile:
                     break
         total = sum(seconds.values())
         steps = {part: value / MEASURED for part, value in seconds.items()}
-        where = f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
+        where = (
+            f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
+        )
         cache = next((sentence.removeprefix("pixels: ") for sentence in said if sentence.startswith("pixels: ")), "")
         return Profile(steps, seen / total, where, cache)

@@ -71,7 +71,8 @@ def check_schedule(config: TrainConfig) -> None:
         fitting = " ".join(str(max(1, round(share * config.epochs))) for share in (0.64, 0.86)) if config.epochs > 1 else ""
         raise UserError(
             f"the rate should drop at epochs {', '.join(map(str, late))}, but the run has {config.epochs}: the schedule is longer than the run. "
-            f"Cure: --train.drop-epochs {fitting}".rstrip() + " (64 % and 86 % of the run, as the references), or more --train.epochs"
+            f"Cure: --train.drop-epochs {fitting}".rstrip()
+            + " (64 % and 86 % of the run, as the references), or more --train.epochs"
         )
     before = config.warmup_epochs, config.flat_share * config.epochs if config.schedule == "flat_cosine" else config.epochs
     if config.warmup_epochs < 0 or before[0] > before[1]:
