@@ -95,8 +95,8 @@ class PersonDetector:
         scale, size_wh = fit(images[0].shape[1::-1], self.layout.input_size_wh, self.layout.flexible)
         pixels = np.concatenate([letterbox(image, scale, size_wh) for image in images])
         if self.layout.normalised:
-            pixels -= np.float32(RTMDET_MEAN_BGR)[:, None, None]
-            pixels /= np.float32(RTMDET_STD_BGR)[:, None, None]
+            pixels -= np.array(RTMDET_MEAN_BGR, np.float32)[:, None, None]
+            pixels /= np.array(RTMDET_STD_BGR, np.float32)[:, None, None]
         outputs = self.session.run(list(self.layout.outputs), {self.layout.input_name: pixels})
         found = []
         for index, image in enumerate(images):
@@ -218,7 +218,7 @@ def read_layout(
     name, (batch, _, height, width) = inputs[0]
     flexible = not (isinstance(height, int) and isinstance(width, int))
     size_wh = (width if isinstance(width, int) else 640, height if isinstance(height, int) else 640)
-    common = {"input_name": name, "input_size_wh": size_wh, "batched": not isinstance(batch, int), "flexible": flexible}
+    common: dict[str, Any] = {"input_name": name, "input_size_wh": size_wh, "batched": not isinstance(batch, int), "flexible": flexible}
     shapes = dict(outputs)
     if {"dets", "labels"} <= shapes.keys() and len(shapes["dets"]) == 3 and shapes["dets"][2] == 5 and len(shapes["labels"]) == 2:
         return Layout(kind="boxes", outputs=("dets", "labels"), normalised=normalised, **common)

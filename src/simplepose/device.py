@@ -113,7 +113,7 @@ def memory_bytes(device: torch.device) -> tuple[int, int]:
     """(free, total) memory of the device in bytes; the host's for the CPU."""
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and hasattr(module, "mem_get_info"):
-        return tuple(module.mem_get_info(device))  # type: ignore[union-attr, return-value]
+        return tuple(module.mem_get_info(device))  # type: ignore[union-attr]
     return _host_memory()
 
 
@@ -141,7 +141,8 @@ def seed_everything(seed: int) -> None:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """The random states that exact resume needs (Python, numpy, torch, the device), of types that `torch.load` accepts without pickles."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    legacy: Any = np.random.get_state()  # a tuple, which numpy's types forget
+    kind, keys, position, has_gauss, gauss = legacy
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),

@@ -98,7 +98,8 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     """RGB of the centre, left and right limbs of person or track `number`; neighbours in number are far apart in hue."""
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = ((hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78))
-    centre, left, right = (tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(*tone)) for tone in tones)
+    colours = (colorsys.hsv_to_rgb(*tone) for tone in tones)
+    centre, left, right = ((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours)
     return centre, left, right
 
 

@@ -85,6 +85,7 @@ class PoseEstimator:
             UserError: the file is missing, damaged or no pose network.
         """
         weights = find_weights(path)
+        network: Callable[[torch.Tensor], Any]
         if weights.suffix == ".onnx":
             from simplepose.onnx_network import OnnxNetwork
 
@@ -92,8 +93,9 @@ class PoseEstimator:
             network, spec, chosen, precision = onnx_network, onnx_network.spec(), torch.device("cpu"), "fp32"
         elif weights.suffix == ".safetensors":
             chosen = choose_device(device)
-            network, spec = (lambda loaded: (loaded.network, loaded.spec))(load_model(weights, chosen))
-            network = network.to(memory_format=torch.channels_last)
+            loaded = load_model(weights, chosen)
+            network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+            spec = loaded.spec
             precision = resolve_precision(precision, chosen)
         else:
             raise UserError(

@@ -38,7 +38,7 @@ class ShrunkFlow:
         next_small = self._shrink(following)
         field = self.compute(small, next_small)
         self._last = (following, next_small)
-        return field * np.float32([previous.shape[1] / small.shape[1], previous.shape[0] / small.shape[0]])
+        return field * np.array([previous.shape[1] / small.shape[1], previous.shape[0] / small.shape[0]], np.float32)
 
     def _shrink(self, image: np.ndarray) -> np.ndarray:
         if self._last is not None and self._last[0] is image:
@@ -52,7 +52,7 @@ class ShrunkFlow:
 def dis_flow(short_side: int = 192) -> ShrunkFlow:
     """Dense inverse search (Kroeger et al., ECCV 2016): the default, under a millisecond at 192 pixels."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return ShrunkFlow(lambda previous, following: search.calc(previous, following, None), short_side)
+    return ShrunkFlow(lambda previous, following: search.calc(previous, following, None), short_side)  # type: ignore[call-overload]
 
 
 def farneback_flow(short_side: int = 192) -> ShrunkFlow:
@@ -76,8 +76,9 @@ def sample(field: np.ndarray, points: np.ndarray, image_size_wh: tuple[int, int]
     """
     points = np.asarray(points, np.float32)
     height, width = field.shape[:2]
-    at = (points + 0.5) * np.float32([width / image_size_wh[0], height / image_size_wh[1]]) - 0.5  # pixel centres at whole numbers
-    at = np.clip(np.nan_to_num(at), 0, np.float32([width - 1, height - 1]))
+    ratio = np.array([width / image_size_wh[0], height / image_size_wh[1]], np.float32)
+    at = (points + 0.5) * ratio - 0.5  # pixel centres at whole numbers
+    at = np.clip(np.nan_to_num(at), 0, np.array([width - 1, height - 1], np.float32))
     first = np.minimum(at.astype(np.int64), [max(width - 2, 0), max(height - 2, 0)])
     fx, fy = np.moveaxis(at - first, -1, 0)[..., None]
     x0, y0 = np.moveaxis(first, -1, 0)

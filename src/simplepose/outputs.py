@@ -128,7 +128,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
                         joints[..., :2],
                         joints[..., 2],
                         xywh_to_xyxy(np.array([one["bbox"] for one in people], np.float64).reshape(-1, 4)),
-                        [one["score"] for one in people],
+                        np.array([one["score"] for one in people], np.float32),
                         None if None in ids else np.array(ids, np.int64),
                     )
                     filled = np.array([one.get("filled", False) for one in people], bool)
@@ -164,7 +164,8 @@ def write_posetrack(folder: str | Path, name: str, lines: Iterable[Line], schema
 
     The keypoints are those of `schema`, named in `categories`; track ids count from 0.
     """
-    images, rows = [], []
+    images: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for line in lines:
         images.append({"id": line.frame, "frame_id": line.frame, "file_name": f"images/{name}/{line.frame:06d}.jpg", "is_labeled": True})
         for row in range(len(line.poses)):

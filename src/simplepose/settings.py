@@ -41,7 +41,7 @@ def _convert(hint: Any, value: Any, source: str, path: str, default: Any) -> Any
     """One value, checked against its type hint."""
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, source, default=default, path=f"{path}.")  # type: ignore[arg-type, return-value]
+        return build(hint, value, source, default=default, path=f"{path}.")  # type: ignore[arg-type]
     if origin is Literal:
         if value in get_args(hint):
             return value

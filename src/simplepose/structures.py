@@ -16,7 +16,7 @@ from simplepose.errors import UserError
 
 def _array(value: Any, shape: tuple[int | None, ...], name: str, dtype: type = np.float32) -> np.ndarray:
     """A read-only array of `dtype` whose shape fits (None fits any length)."""
-    array = np.array(value, dtype=dtype)
+    array: np.ndarray = np.array(value, dtype=dtype)
     if array.size == 0 and array.ndim != len(shape):
         array = array.reshape([length or 0 for length in shape])
     if array.ndim != len(shape) or any(want is not None and want != have for want, have in zip(shape, array.shape, strict=True)):

@@ -125,7 +125,7 @@ class Tracker:
         if previous is None or previous is image or not self.tracks:
             return
         if previous.shape != image.shape:  # the stream changed its resolution
-            ratio = np.float32([image.shape[1] / previous.shape[1], image.shape[0] / previous.shape[0]])
+            ratio = np.array([image.shape[1] / previous.shape[1], image.shape[0] / previous.shape[0]], np.float32)
             for track in self.tracks:
                 track.keypoints, track.box_xyxy = track.keypoints * ratio, track.box_xyxy * np.tile(ratio, 2)
                 track.seen = track.seen * ratio

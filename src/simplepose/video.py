@@ -42,9 +42,9 @@ class VideoStream:
     def __init__(self, source: str | Path | int) -> None:
         camera = isinstance(source, int) or str(source).isdigit()
         self.source = f"camera {source}" if camera else str(source)
-        if not camera and "://" not in self.source and not Path(source).is_file():
+        if not camera and "://" not in self.source and not Path(self.source).is_file():
             raise UserError(f"no such video: {source}. Cure: check the path")
-        self._capture = cv2.VideoCapture(int(source)) if camera else cv2.VideoCapture(str(source))
+        self._capture = cv2.VideoCapture(int(str(source))) if camera else cv2.VideoCapture(self.source)
         if not self._capture.isOpened():
             cure = "check that it is connected and not in use" if camera else "convert it, for example to H.264 in MP4"
             codec = None if camera else codec_in_file(self.source)

@@ -6,6 +6,7 @@ Several sets can be joined (`--also`), keypoints mapped to another schema, OKS s
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +23,9 @@ from simplepose.errors import UserError
 from simplepose.schema import SCHEMAS
 
 Kind = Literal["mpii", "posetrack", "crowdpose", "ochuman", "coco"]
-READERS = {"mpii": read_mpii, "posetrack": read_posetrack, "crowdpose": read_crowdpose, "ochuman": read_ochuman, "coco": read_coco}
+READERS: dict[Kind, Callable[[Path, Path], Annotations]] = {
+    "mpii": read_mpii, "posetrack": read_posetrack, "crowdpose": read_crowdpose, "ochuman": read_ochuman, "coco": read_coco,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -169,5 +169,5 @@ def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
 
 def _codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:
     """The network's codec with what the options override."""
-    given = {"decoder": options.decoder, "flip_shift": options.flip_shift}
+    given: dict[str, Any] = {"decoder": options.decoder, "flip_shift": options.flip_shift}
     return replace(own, **{name: value for name, value in given.items() if value != "file"})

@@ -211,7 +211,7 @@ def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np
 
 def _paths(images: list[dict[str, Any]], images_dir: Path, source: str, warnings: list[str]) -> tuple[str, ...]:
     """Full paths. A `file_name` may repeat the folder's own name, or carry folders of the tool that wrote it."""
-    names = [image.get("file_name") for image in images]
+    names: list[Any] = [image.get("file_name") for image in images]
     if not all(isinstance(name, str) and name for name in names):
         bad = next(image.get("id") for image, name in zip(images, names, strict=True) if not (isinstance(name, str) and name))
         raise UserError(f"{source}: picture {bad} has no file_name. Cure: add the name of the picture file")

@@ -57,7 +57,7 @@ class Draws:
     shifts: np.ndarray
     """(N, 2) share of the region's width and height by which it moves."""
 
-    def __getitem__(self, rows: np.ndarray) -> Draws:
+    def __getitem__(self, rows: np.ndarray | slice) -> Draws:
         return Draws(self.scales[rows], self.rotations[rows], self.flips[rows], self.half_body[rows], self.shifts[rows])
 
 

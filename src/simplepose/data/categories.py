@@ -73,7 +73,7 @@ def schema_from_category(
     if schema is not None:
         schema = SCHEMAS[schema.name] if schema == SCHEMAS.get(schema.name) else schema
         return (schema if sigmas is None else _with_sigmas(schema, sigmas)), []
-    warnings = []
+    warnings: list[str] = []
     skeleton = _skeleton(category.get("skeleton") or [], len(names), source, warnings)
     pairs = infer_flip_pairs(names) or infer_flip_pairs([plain_name(name) for name in names])
     shown = ", ".join(f"{names[left]} <-> {names[right]}" for left, right in pairs) or "none: mirrored training would not swap any keypoint"

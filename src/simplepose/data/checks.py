@@ -105,11 +105,11 @@ def check_keypoints(annotations: Annotations) -> list[Finding]:
     sizes = annotations.person_sizes_wh[:, None]
     outside = ((annotations.keypoints < -1) | (annotations.keypoints > sizes)).any(2) & (annotations.visibility > 0) & (sizes > 0).all(2)
     problem = f"people have labelled keypoints outside their picture ({int(outside.sum())} keypoints)"
-    found = _some(annotations, outside.any(1), "warning", problem, "set their visibility to 0, or correct the size of the picture")
+    found = _some(annotations, np.any(outside, axis=1), "warning", problem, "set their visibility to 0, or correct the size of the picture")
     at_origin = (annotations.keypoints == 0).all(2) & (annotations.visibility > 0)
     problem = f"people have keypoints at exactly (0, 0) marked as labelled ({int(at_origin.sum())} keypoints)"
-    found += _some(annotations, at_origin.any(1), "warning", problem, "set their visibility to 0")
-    never = ~(annotations.visibility > 0).any(0)
+    found += _some(annotations, np.any(at_origin, axis=1), "warning", problem, "set their visibility to 0")
+    never = ~np.any(annotations.visibility > 0, axis=0)
     if never.any() and not never.all():
         names = [name for name, absent in zip(annotations.schema.keypoints, never, strict=True) if absent]
         problem = "keypoints are never labelled; the network cannot learn them and they do not count in OKS"

@@ -53,7 +53,7 @@ def id_column(
     rows: list[dict[str, Any]], name: str, where: str, warnings: list[str], missing: Literal["error", "number"] = "error"
 ) -> np.ndarray:
     """(N,) int64 ids. Numbers written as strings are read as numbers; other strings are numbered 1, 2, ... in the order of the rows."""
-    values = [row.get(name) for row in rows]
+    values: list[Any] = [row.get(name) for row in rows]
     if all(type(value) is int for value in values):
         return np.array(values, np.int64)
     absent = sum(value is None for value in values)

@@ -78,7 +78,7 @@ class Annotations:
             value = getattr(self, name)
             if value is None:
                 continue
-            array = np.asarray(value, dtype)
+            array: np.ndarray = np.asarray(value, dtype)
             array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
             if array.shape != shape:
                 raise UserError(f"{self.source}: {name} has shape {array.shape}, expected {shape}. Cure: pass one row a person or picture")
@@ -142,8 +142,8 @@ class Annotations:
         top_left = np.maximum(box[:, :2], 0)
         bottom_right = np.minimum(self.person_sizes_wh - 1, top_left + np.maximum(box[:, 2:] - 1, 0))
         clipped = np.concatenate([top_left, bottom_right - top_left], axis=1)
-        known = (self.person_sizes_wh > 0).all(1)
-        return np.where(known[:, None], clipped, box).astype(np.float32)
+        known = (self.person_sizes_wh > 0).all(1, keepdims=True)
+        return np.where(known, clipped, box).astype(np.float32)
 
     def trainable(self) -> Annotations:
         """The people both references train on, with their clipped boxes.

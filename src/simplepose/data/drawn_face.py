@@ -104,7 +104,7 @@ class _FaceShader:
             colour[:] += amount * (new - colour)
 
         mirrored = np.abs(left)
-        for radius, new in ((0.30, self.skin * 0.86), (0.23, np.float32(250))):
+        for radius, new in ((0.30, self.skin * 0.86), (0.23, 250.0)):
             put(np.where(front > 0, np.hypot((mirrored - 0.37) * 0.85, (up - 0.14) * 1.25) - radius, 1), new)
         put(np.where(front > 0, np.hypot(mirrored - 0.37, up - 0.14) - 0.14, 1), self.face.iris)
         put(

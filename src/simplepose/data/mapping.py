@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
     if not clip:
         parts = [replace(part, bbox_xywh=part.clipped_bbox_xywh(), clip_boxes=False) for part in parts]
     starts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
-    columns = {name: _joined([getattr(part, name) for part in parts], parts) for name in PER_PERSON - {"image_index"}}
+    columns: dict[str, Any] = {name: _joined([getattr(part, name) for part in parts], parts) for name in PER_PERSON - {"image_index"}}
     columns["image_index"] = np.concatenate([part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)])
     columns["annotation_ids"] = _unique_ids([part.annotation_ids for part in parts])
     extras = any(part.image_extras is not None for part in parts)

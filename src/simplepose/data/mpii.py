@@ -75,11 +75,11 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
     return Annotations(
         schema=MPII_16,
         source=source,
-        image_ids=[int(stem) for stem in stems] if numeric else np.arange(1, len(names) + 1),
+        image_ids=np.array([int(stem) for stem in stems], np.int64) if numeric else np.arange(1, len(names) + 1),
         image_paths=tuple(os.path.join(images_dir, name) for name in names),
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
-        image_index=[place[person["image"]] for person in people],
+        image_index=np.array([place[person["image"]] for person in people], np.int64),
         bbox_xywh=bbox,
         keypoints=np.stack([person["joints"] for person in people]),
         visibility=np.stack([person["visibility"] for person in people]),
@@ -125,7 +125,8 @@ def _from_mat(path: str | Path) -> list[dict[str, Any]]:
     for picture, training in zip(pictures, in_training, strict=True):
         name = str(picture.image.name)
         for rect in _items(getattr(picture, "annorect", None)):
-            scale, objpos = getattr(rect, "scale", None), getattr(rect, "objpos", None)
+            scale: Any = getattr(rect, "scale", None)
+            objpos: Any = getattr(rect, "objpos", None)
             if not np.size(scale) or not hasattr(objpos, "x"):
                 continue  # the .mat holds people without a rough place, which nobody uses
             points = _items(getattr(getattr(rect, "annopoints", None), "point", None)) if training else []

@@ -124,7 +124,7 @@ def estimate_pack(plan: PackPlan) -> Estimate:
             image = read_image(people.image_paths[picture])
         except UserError:  # the packing itself will say so
             continue
-        for row in np.flatnonzero(people.image_index == picture):
+        for row in np.flatnonzero(people.image_index == picture).tolist():
             size += len(encode_region(image, plan, row)) + MEMBER_OVERHEAD
             count += 1
     seconds = time.thread_time() - began
@@ -161,7 +161,7 @@ def write_pack(
             try:
                 _append(file, entries, plan, workers, progress)
             except BaseException:
-                file._didModify = False  # no central directory: an unfinished file must not look like a whole zip
+                file._didModify = False  # type: ignore[attr-defined]  # no central directory: an unfinished file must not look like a whole zip
                 raise
         names = [entry.filename for entry in entries if entry.filename.startswith("people/")]
         write_coco(path.with_suffix(".json"), _as_regions(plan, names), "")

@@ -128,7 +128,7 @@ def _annotations(
         values, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
             raise UserError(f"{source}: {what} id {values[counts > 1][:5].tolist()} stands more than once. Cure: make the ids unique")
-    place = {int(image_id): index for index, image_id in enumerate(image_ids)}
+    place: dict[Any, int] = {int(image_id): index for index, image_id in enumerate(image_ids)}
     image_index = [place.get(row.get("image_id"), -1) for row in rows]
     if -1 in image_index:
         lost = rows[image_index.index(-1)]
@@ -143,14 +143,14 @@ def _annotations(
         source=source,
         image_ids=image_ids,
         image_paths=tuple(str(images_dir / image["file_name"]) for image in images),
-        image_sizes_wh=[(image.get("width") or 0, image.get("height") or 0) for image in images],
+        image_sizes_wh=np.array([(image.get("width") or 0, image.get("height") or 0) for image in images], np.int32),
         annotation_ids=annotation_ids,
-        image_index=image_index,
+        image_index=np.array(image_index, np.int64),
         bbox_xywh=bbox,
         keypoints=keypoints,
         visibility=visibility,
         area=AREA_FRACTION * np.maximum(bbox[:, 2], 0) * np.maximum(bbox[:, 3], 0),
-        is_crowd=[bool(row.get("iscrowd")) for row in rows],
+        is_crowd=np.array([bool(row.get("iscrowd")) for row in rows], bool),
         track_ids=_track_ids(rows, source),
         warnings=tuple(warnings),
         head_boxes_xyxy=xywh_to_xyxy(heads),
@@ -158,14 +158,14 @@ def _annotations(
     )
 
 
-def _track_ids(rows: Iterable[dict[str, Any]], source: str) -> list[int]:
+def _track_ids(rows: Iterable[dict[str, Any]], source: str) -> np.ndarray:
     ids = []
     for row in rows:
         value = row.get("track_id")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
             raise UserError(f"{source}: annotation {row.get('id')} has the track id {value!r}, not a whole number. Cure: number the tracks")
         ids.append(int(value))
-    return ids
+    return np.array(ids, np.int64)
 
 
 def _image_entry(annotations: Annotations, index: int) -> dict[str, Any]:

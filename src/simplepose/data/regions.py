@@ -129,13 +129,13 @@ def _reach(extent_wh: np.ndarray, augment: AugmentConfig) -> np.ndarray:
 def _half_can_be_drawn(annotations: Annotations, half: int) -> np.ndarray:
     """(N,) bool: whether the upper (1) or lower (2) half has a keypoint to stand on."""
     part = annotations.schema.upper_body if half == 1 else annotations.schema.lower_body
-    return (annotations.visibility[:, list(part)] > 0).any(1) if part else np.zeros(len(annotations), bool)
+    return np.any(annotations.visibility[:, list(part)] > 0, axis=1) if part else np.zeros(len(annotations), bool)
 
 
 def contains(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """(N,) bool: whether each region holds the other one; an empty one is held by all."""
-    empty = (inner[:, 2:] <= inner[:, :2]).any(1)
-    return empty | ((outer[:, :2] <= inner[:, :2]).all(1) & (outer[:, 2:] >= inner[:, 2:]).all(1))
+    empty = np.any(inner[:, 2:] <= inner[:, :2], axis=1)
+    return empty | np.all((outer[:, :2] <= inner[:, :2]) & (outer[:, 2:] >= inner[:, 2:]), axis=1)
 
 
 def count_bytes(regions: np.ndarray) -> int:

@@ -74,12 +74,13 @@ def annotate(canvas: Canvas, figure: Skeleton, foot_xy: tuple[float, float], sca
     if area == 0:
         return None
     keypoints, visibility = visible_keypoints(canvas, figure, foot_xy, scale, index)
+    left, top, width, height = cv2.boundingRect(mask)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outlines = [cv2.approxPolyDP(contour, 0.8, True).reshape(-1).astype(float).tolist() for contour in contours]
     return DrawnPerson(
         keypoints=keypoints,
         visibility=visibility,
-        bbox_xywh=tuple(cv2.boundingRect(mask)),
+        bbox_xywh=(left, top, width, height),
         area=area,
         polygons=[outline for outline in outlines if len(outline) >= 6],
     )
@@ -124,6 +125,7 @@ def _stand(
             best = (crowd, (x, y), box)
         if crowd < 0.12:
             break
+    assert best is not None  # the first try is always one
     return best[1], scale, best[2]
 
 
@@ -147,7 +149,7 @@ def _seat(canvas: Canvas, rng: np.random.Generator, points: np.ndarray, foot_xy:
 
 def _develop(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
     """Exposure, softness and grain of a camera."""
-    image = canvas.image * rng.uniform(0.8, 1.12) + rng.normal(0, 8)
+    image: np.ndarray = canvas.image * rng.uniform(0.8, 1.12) + rng.normal(0, 8)
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (3, 3), float(rng.uniform(0.4, 0.9)))
     image += rng.uniform(0, 5) * rng.standard_normal((*image.shape[:2], 1), np.float32)

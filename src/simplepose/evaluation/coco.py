@@ -234,13 +234,15 @@ def _run(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without recalls); -1 for nothing to find."""
     if evaluator == "hotcoco":
-        from hotcoco import COCO, COCOeval
+        import hotcoco
+
+        COCO, COCOeval = hotcoco.COCO, hotcoco.COCOeval
     elif evaluator == "pycocotools":
         try:
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
+            from pycocotools import coco, cocoeval
         except ImportError as error:
             raise need("pycocotools", "pycocotools", "the evaluator pycocotools") from error
+        COCO, COCOeval = coco.COCO, cocoeval.COCOeval
     else:
         raise UserError(f"there is no evaluator {evaluator!r}. Cure: hotcoco or pycocotools")
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -251,7 +253,7 @@ def _run(
             annotated, rows = COCO(), copy.deepcopy(rows)  # it writes into the rows
             annotated.dataset = truth
             annotated.createIndex()
-        scoring = COCOeval(annotated, annotated.loadRes(rows), kind)
+        scoring: Any = COCOeval(annotated, annotated.loadRes(rows), kind)
         scoring.params.maxDets = max_dets
         if sigmas is not None:
             scoring.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64) if evaluator == "pycocotools" else [float(s) for s in sigmas]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def cleaned(frame: PoseTrackFrame, keypoint_count: int, source: str) -> PoseTrac
         "predicted": (predictions, keypoint_count),
         "predicted_scores": (predictions, keypoint_count),
     }
-    arrays = {name: np.asarray(getattr(frame, name)) for name in wanted}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(frame, name)) for name in wanted}
     for name, shape in wanted.items():
         if arrays[name].size == 0 and 0 in shape:
             arrays[name] = np.zeros(shape, bool if name in ("labelled", "predicted") else float)

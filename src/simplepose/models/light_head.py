@@ -49,6 +49,7 @@ class LightHead(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.normal_(self.output.weight, std=0.001)
+        assert self.output.bias is not None
         nn.init.zeros_(self.output.bias)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

@@ -109,7 +109,7 @@ class PoseResNet(ResNet):
         self.keypoint_count = keypoint_count
         if config.head == "heatmap_light":
             widths = self.feature_channels // 8, self.feature_channels // 4, self.feature_channels // 2, self.feature_channels
-            self.head = LightHead(
+            self.head: LightHead | SimCCHead = LightHead(
                 widths[3 - config.deconv_layers :], config.deconv_filters, keypoint_count,
                 momentum=config.batch_norm_momentum, eps=config.batch_norm_eps,
             )  # fmt: skip
@@ -213,7 +213,7 @@ def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int,
         elif isinstance(layer, nn.Conv2d):
             macs += output.shape[2] * output.shape[3] * layer.weight.numel()
         else:
-            macs += inputs[0].shape[1] * layer.weight.numel()  # type: ignore[operator, union-attr]
+            macs += inputs[0].shape[1] * layer.weight.numel()  # type: ignore[operator]
 
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
     handles = [layer.register_forward_hook(add) for layer in layers]

@@ -74,7 +74,7 @@ def assemble(
         say(sentence)
     network.to(device)
     if config.train.channels_last:
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     wrapped = wrap(network, who, device, sync_batch_norm=config.train.sync_batch_norm)
     # The references' Adam keeps its plain form on the host, where the fused one would change last bits for a few percent of time.
     fused = has_fused_optimizer(device) or (config.train.optimizer == "adamw" and not is_accelerator(device))

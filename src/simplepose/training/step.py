@@ -77,6 +77,7 @@ class TrainStep:
         """
         set_update(self.optimizer, rate, updates_done, self.config.train)
         self.optimizer.zero_grad(set_to_none=True)
+        assert isinstance(batch.pixels, torch.Tensor)  # `Batch.to` has cut the crops
         pixels = change_appearance(batch.pixels, self.augment)
         count = len(batch.rows)
         parts = max(1, min(self.config.train.accumulate, count))
@@ -99,4 +100,4 @@ class TrainStep:
 
 def synchronised_only(network: torch.nn.Module, last: bool) -> Any:
     """Several processes average their gradients once an update, not once a part of the batch."""
-    return contextlib.nullcontext() if last or not hasattr(network, "no_sync") else network.no_sync()
+    return contextlib.nullcontext() if last else getattr(network, "no_sync", contextlib.nullcontext)()

@@ -93,7 +93,8 @@ def train(config: Config) -> Path:
             f"{config.train.epochs} epochs on {device}{f' x {who.count}' if who.count > 1 else ''}, {parts.precision}"
             f"{', channels-last' if config.train.channels_last else ''} -> {folder}"
         )
-        clock, evaluation, unread, shown = Clock(config.train.save_every_minutes), None, [], 0.0
+        clock, evaluation, shown = Clock(config.train.save_every_minutes), None, 0.0
+        unread: list[torch.Tensor] = []
 
         def save(name: str, score: dict[str, Any] | None = None) -> None:
             """Weights for use, and for `last` all that a run needs to go on. All processes come here together."""
@@ -122,6 +123,7 @@ def train(config: Config) -> Path:
 
         def evaluate(epoch: int) -> Evaluation:
             """The test on the held-out pictures; keeps the best weights."""
+            assert held_out is not None and boxes is not None
             tested = (parts.ema.network if parts.ema else network).eval()
             broadcast_buffers(tested, who)
             estimator = PoseEstimator(
