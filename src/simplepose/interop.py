@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ def to_supervision(poses: Poses) -> tuple[Any, Any]:
         import supervision
     except ImportError as error:
         raise need("supervision", "supervision", "Poses.to_supervision()") from error
+    parameters = inspect.signature(supervision.KeyPoints).parameters
+    score = "keypoint_confidence" if "keypoint_confidence" in parameters else "confidence"  # renamed in supervision 0.29
     keypoints = supervision.KeyPoints(
-        xy=np.array(poses.keypoints), confidence=np.array(poses.keypoint_scores), class_id=np.zeros(len(poses), int)
+        xy=np.array(poses.keypoints), class_id=np.zeros(len(poses), int), **{score: np.array(poses.keypoint_scores)}
     )
     detections = supervision.Detections(
         xyxy=np.array(poses.boxes_xyxy),

@@ -155,6 +155,10 @@ def test_a_broken_picture_stops_training_or_is_counted(dataset: Path, tmp_path: 
     assert name in error and "cut short" in error and "--data.skip-broken" in error
     assert main([*argv, "--output", str(tmp_path / "b"), "--data.skip-broken"]) == 0
     assert "1 unreadable picture" in capsys.readouterr().out
+    for path in (root / "images" / "train2017").iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    assert main([*argv, "--output", str(tmp_path / "c"), "--data.skip-broken"]) == 2
+    assert "no picture of epoch 1 can be read" in capsys.readouterr().err
 
 
 def test_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(

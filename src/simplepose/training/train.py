@@ -160,6 +160,7 @@ def train(config: Config) -> Path:
                 began, seen, stop.in_step = time.monotonic(), 0, True
                 network.train()
                 loader.augment = parts.step.augment = augment_of_epoch(config.augment, epoch, config.train.epochs)
+                rate = 0.0
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
                     unread.append(parts.step(batch.to(device), rate, position.step) * batch.share)
@@ -183,6 +184,9 @@ def train(config: Config) -> Path:
                         journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
                         stop.end()
                 look()
+                if not seen and position.step % per_epoch == 0:
+                    reason = next(iter(loader.broken.values()), "unknown")
+                    raise UserError(f"no picture of epoch {epoch + 1} can be read, first: {reason}. Cure: check the folder of the training pictures")
                 stop.in_step = False
                 position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
                 seconds = time.monotonic() - began
