@@ -1,7 +1,7 @@
 """Scores that mean something: a keypoint's score becomes the probability that it is right, a pose's score its expected OKS.
 
-Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers, monotone, so nothing changes its
-rank among keypoints. "Right" means that the keypoint's own term of the OKS, exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
+Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers each, monotone, so no keypoint and no
+pose changes its rank, and no AP changes. "Right" means that the keypoint's own term of the OKS, exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Calibration:
     keypoint_offset: float
     """Added to it."""
     person_slope: float
-    """Factor on the logit of a person's `likely_mean`."""
+    """Factor on the logit of a raw person score (box score x mean keypoint score)."""
     person_offset: float
     """Added to it."""
     people: int
@@ -44,10 +44,9 @@ class Calibration:
         """(..., K) raw scores -> probabilities, float32."""
         return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(np.float32)
 
-    def people_scores(self, box_scores: np.ndarray, keypoint_probabilities: np.ndarray) -> np.ndarray:
-        """(N,) box score x expected OKS, from (N, K) calibrated keypoint scores."""
-        evidence = logit(likely_mean(keypoint_probabilities))
-        return np.asarray(box_scores, np.float64) * sigmoid(self.person_slope * evidence + self.person_offset)
+    def expected_oks(self, scores: np.ndarray) -> np.ndarray:
+        """(N,) raw person scores -> float64: how alike each pose and the person it stands for are likely to be."""
+        return sigmoid(self.person_slope * logit(scores) + self.person_offset)
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -71,6 +70,8 @@ class Matches:
     """(M, K) bool: only these count."""
     oks: np.ndarray
     """(M,)."""
+    scores: np.ndarray
+    """(M,) raw person scores."""
 
     def __len__(self) -> int:
         return len(self.oks)
@@ -85,6 +86,7 @@ def match_people(
     estimated_image_index: np.ndarray,
     keypoints: np.ndarray,
     keypoint_scores: np.ndarray,
+    scores: np.ndarray,
     image_index: np.ndarray,
     true_keypoints: np.ndarray,
     visibility: np.ndarray,
@@ -97,6 +99,7 @@ def match_people(
         estimated_image_index: (D,) picture of each pose.
         keypoints: (D, K, 2) poses.
         keypoint_scores: (D, K).
+        scores: (D,) of the poses.
         image_index: (N,) picture of each annotated person.
         true_keypoints: (N, K, 2).
         visibility: (N, K); people without a labelled keypoint are left out.
@@ -119,7 +122,9 @@ def match_people(
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
     squared = ((np.asarray(true_keypoints, np.float64)[people] - np.asarray(keypoints, np.float64)[poses]) ** 2).sum(-1)
     terms = np.exp(-squared / (2 * spreads) ** 2 / (np.asarray(areas, np.float64)[people, None] + EPS) / 2)
-    return Matches(np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.array(best_oks))
+    return Matches(
+        np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.array(best_oks), np.asarray(scores)[poses]
+    )  # fmt: skip
 
 
 def fit(matches: Matches, source: str) -> Calibration:
@@ -139,22 +144,11 @@ def fit(matches: Matches, source: str) -> Calibration:
         )
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
-    probabilities = sigmoid(slope * logit(matches.keypoint_scores) + offset)
-    person_slope, person_offset = fit_logistic(logit(likely_mean(probabilities)), matches.oks)
+    person_slope, person_offset = fit_logistic(logit(matches.scores), matches.oks)
     return Calibration(
         keypoint_slope=slope, keypoint_offset=offset, person_slope=person_slope, person_offset=person_offset, people=len(matches),
-        error_raw=matches.calibration_error, error=expected_calibration_error(probabilities[matches.labelled], right),
+        error_raw=matches.calibration_error, error=expected_calibration_error(sigmoid(slope * logit(raw) + offset), right),
     )  # fmt: skip
-
-
-def likely_mean(keypoint_probabilities: np.ndarray) -> np.ndarray:
-    """(..., K) -> (...): mean of the keypoints that are more likely right than not, 0 where none is: the references' rescoring, calibrated.
-
-    A mean over all keypoints would punish people who are partly outside the picture.
-    """
-    values = np.asarray(keypoint_probabilities, np.float64)
-    likely = values > 0.5
-    return np.where(likely, values, 0).sum(-1) / np.maximum(likely.sum(-1), 1)
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray, rounds: int = 50) -> tuple[float, float]:

@@ -102,7 +102,10 @@ class PoseEstimator:
                 f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
             )
         spec = replace(spec, pixels=pixels or spec.pixels, codec=codec or spec.codec)
-        return cls(network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size)
+        threshold = spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2)  # a trained run knows its own
+        return cls(
+            network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size, keypoint_threshold=threshold
+        )  # fmt: skip
 
     @property
     def schema(self) -> KeypointSchema:
@@ -134,19 +137,20 @@ class PoseEstimator:
             people: the boxes in each of them.
 
         Returns:
-            Poses for each picture; `scores` are box score x mean keypoint score above the threshold.
+            Poses for each picture; `scores` are box score x mean keypoint score above the threshold, or, where the weights carry a calibration,
+            the expected OKS, with probabilities as keypoint scores.
         """
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
         to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
         keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
-        poses, first = [], 0
+        calibration, poses, first = Calibration.of(self.spec.calibration), [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
-            scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
-            if calibration := Calibration.of(self.spec.calibration):
-                scores = calibration.people_scores(one.scores, keypoint_scores[rows])
-            poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
+            raw, scores = keypoint_scores[rows], rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
+            if calibration:
+                raw, scores = calibration.keypoints(raw), calibration.expected_oks(scores)
+            poses.append(Poses(keypoints[rows], raw, one.boxes_xyxy, scores))
         return poses
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +175,7 @@ class PoseEstimator:
             to_crop: (N, 2, 3) affines they were cut with.
 
         Returns:
-            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32.
+            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32, not calibrated.
         """
         count = len(self.schema)
         keypoints, scores = np.zeros((len(crops), count, 2)), np.zeros((len(crops), count), np.float32)
@@ -182,8 +186,6 @@ class PoseEstimator:
                 keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
             else:
                 keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
-        if calibration := Calibration.of(self.spec.calibration):
-            scores = calibration.keypoints(scores)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> Any:

@@ -13,7 +13,6 @@ from simplepose.calibration import (
     expected_calibration_error,
     fit,
     fit_logistic,
-    likely_mean,
     logit,
     match_people,
     sigmoid,
@@ -27,12 +26,12 @@ def made(count: int, seed: int = 0) -> Matches:
     rng = np.random.default_rng(seed)
     scores = rng.uniform(0.02, 0.98, (count, 17)).astype(np.float32)
     probability = sigmoid(2 * logit(scores) + 1)
-    return Matches(scores, rng.random((count, 17)) < probability, rng.random((count, 17)) < 0.7, probability.mean(1))
+    return Matches(scores, rng.random((count, 17)) < probability, rng.random((count, 17)) < 0.7, probability.mean(1), scores.mean(1))
 
 
 def test_nobody() -> None:
     empty = match_people(
-        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)),
+        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0),
         np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), COCO_17.sigmas,
     )  # fmt: skip
     assert len(empty) == 0 and math.isnan(empty.calibration_error)
@@ -56,14 +55,9 @@ def test_the_fit_finds_the_curve_it_was_made_with() -> None:
     after = expected_calibration_error(calibrated[other.labelled], other.right[other.labelled])
     assert after < 0.02 < 0.1 < other.calibration_error
     assert (np.diff(calibrated.ravel()[np.argsort(other.keypoint_scores.ravel())]) >= 0).all()  # ranks stay
-    people = calibration.people_scores(np.full(1500, 0.5), calibrated)
-    assert np.corrcoef(people, other.oks)[0, 1] > 0.15 and abs(people.mean() - 0.5 * other.oks.mean()) < 0.02
-
-
-def test_a_person_is_judged_by_the_likely_keypoints() -> None:
-    values = np.array([[0.9, 0.7, 0.1], [0.4, 0.3, 0.5], [0.6, 0.6, 0.6]])
-    assert likely_mean(values).tolist() == pytest.approx([0.8, 0.0, 0.6])
-    assert likely_mean(np.zeros((0, 3))).shape == (0,)
+    people = calibration.expected_oks(other.scores)
+    assert np.corrcoef(people, other.oks)[0, 1] > 0.15 and abs(people.mean() - other.oks.mean()) < 0.02
+    assert (np.diff(people[np.argsort(other.scores)]) >= 0).all()  # the ranks of people stay too
 
 
 def test_a_curve_through_nonsense_stays_monotone() -> None:
@@ -86,7 +80,7 @@ def test_each_person_gets_the_best_pose_of_its_picture() -> None:
     visibility = np.full((3, 17), 2)
     visibility[2] = 0  # nothing labelled: left out
     matches = match_people(
-        np.array([5, 0, 0, 9]), poses, scores, np.array([0, 5, 9]), truth, visibility, np.full(3, 2500.0), COCO_17.sigmas
+        np.array([5, 0, 0, 9]), poses, scores, scores[:, 0], np.array([0, 5, 9]), truth, visibility, np.full(3, 2500.0), COCO_17.sigmas
     )  # fmt: skip
     assert matches.keypoint_scores[:, 0].tolist() == [0.1, 0.0] and matches.oks[0] == pytest.approx(1)
     assert matches.right[0].all() and matches.oks[1] < 1

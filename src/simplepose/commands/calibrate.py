@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     detections = read_boxes(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(estimator, annotations, detections, progress=progress)
-    calibration = fit(match_estimates(estimates, annotations), annotations.source)
+    calibration = fit(match_estimates(estimates, annotations, estimator.keypoint_threshold), annotations.source)
     save_checkpoint(output, loaded.network, replace(loaded.spec, calibration=calibration.to_dict()))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"
     print(f"expected calibration error of keypoint scores {change} on {calibration.people} people")

@@ -38,8 +38,8 @@ class PredictOptions:
     """Replace what is already in the output folder."""
     box_threshold: float = 0.3
     """Boxes with a lower score are left out."""
-    keypoint_threshold: float = 0.2
-    """Keypoints with a lower score are not drawn."""
+    keypoint_threshold: float | None = None
+    """Keypoints with a lower score are not drawn; by default the threshold of the network's own test, usually .2."""
     draw_boxes: bool = False
     """Also draw the boxes."""
     flip_test: bool = True
@@ -67,12 +67,13 @@ def main(argv: list[str]) -> None:
     if taken and not options.overwrite:
         raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
+    threshold = estimator.keypoint_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
     stream, rows, count = PictureStream(pictures), [], 0
     with Progress("predicting", "pictures") as progress:
         for frame, poses in PoseTracker(estimator, people, track=False)(stream):
             _stop_at_broken(stream, options.skip_broken)
-            overlay = poses.draw(frame.image, estimator.schema, keypoint_threshold=options.keypoint_threshold, boxes=options.draw_boxes)
+            overlay = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold, boxes=options.draw_boxes)
             write_image(folder / names[frame.source], overlay)
             rows.append(_row(frame, poses))
             count += len(poses)

@@ -60,8 +60,8 @@ class TrackOptions:
     """Average with the mirrored crop: twice the network's work."""
     batch_frames: int = 0
     """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine choose."""
-    keypoint_threshold: float = 0.2
-    """Keypoints with a lower score are not drawn."""
+    keypoint_threshold: float | None = None
+    """Keypoints with a lower score are not drawn; by default the threshold of the network's own test, usually .2."""
     device: str = "auto"
     """auto, cpu, cuda, npu, mps, xpu."""
 
@@ -75,6 +75,7 @@ def main(argv: list[str]) -> None:
     stream = _open(options.video)
     new_folder(folder, overwrite=options.overwrite)
     schema = runner.estimator.schema
+    threshold = runner.estimator.keypoint_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(getattr(stream, "frame_count", 0))
     ids: set[int] = set()
     done = people = 0
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> None:
                 lines.write(frame, poses)
                 if video is not None:
                     with runner.speed.measure("draw and write"):
-                        video.write(poses.draw(frame.image, schema, keypoint_threshold=options.keypoint_threshold))
+                        video.write(poses.draw(frame.image, schema, keypoint_threshold=threshold))
                 done, people = done + 1, people + len(poses)
                 ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
                 status(done, runner.speed)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ class Estimates:
     keypoints: np.ndarray
     """(D, K, 2) float64 in picture pixels: rounding to 3 decimals must not see float32's steps."""
     keypoint_scores: np.ndarray
-    """(D, K) float32."""
+    """(D, K) float32, not calibrated."""
     box_scores: np.ndarray
     """(D,)."""
     areas: np.ndarray
@@ -148,11 +148,12 @@ def estimate_boxes(
     )  # fmt: skip
 
 
-def match_estimates(estimates: Estimates, annotations: Annotations) -> Matches:
+def match_estimates(estimates: Estimates, annotations: Annotations, keypoint_threshold: float) -> Matches:
     """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out."""
     people = annotations.select(~annotations.is_crowd)
+    scores = rescore(estimates.box_scores, estimates.keypoint_scores, keypoint_threshold)
     return match_people(
-        estimates.image_index, estimates.keypoints, estimates.keypoint_scores, people.image_index, people.keypoints, people.visibility,
+        estimates.image_index, estimates.keypoints, estimates.keypoint_scores, scores, people.image_index, people.keypoints, people.visibility,
         people.area, people.schema.sigmas,
     )  # fmt: skip
 
@@ -160,12 +161,13 @@ def match_estimates(estimates: Estimates, annotations: Annotations) -> Matches:
 def suppress_and_write(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
 ) -> list[dict[str, Any]]:
-    """Rescoring (or the calibrated person score), OKS-NMS and the best poses a picture, as COCO result rows."""
-    scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
-    if calibration is not None:
-        scores = calibration.people_scores(estimates.box_scores, estimates.keypoint_scores)
+    """Rescoring, calibration, OKS-NMS and the best poses a picture, as COCO result rows."""
+    keypoint_scores = estimates.keypoint_scores
+    scores = rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold)
     if config.person_score == "keypoint_mean":
-        scores = estimates.keypoint_scores.astype(np.float64).mean(1)
+        scores = keypoint_scores.astype(np.float64).mean(1)
+    if calibration is not None:
+        keypoint_scores, scores = calibration.keypoints(keypoint_scores), calibration.expected_oks(scores)
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
         kept = oks_nms_batch(
@@ -180,7 +182,7 @@ def suppress_and_write(
     return coco_results(
         annotations.image_ids[estimates.image_index[rows]],
         estimates.keypoints[rows],
-        estimates.keypoint_scores[rows],
+        keypoint_scores[rows],
         scores[rows],
         category_id=annotations.category_id,
         visibility_column=config.visibility_column,
@@ -225,9 +227,13 @@ def evaluate_network(
     estimates = estimate(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
     )  # fmt: skip
-    results = suppress_and_write(estimates, annotations, config, Calibration.of(estimator.spec.calibration))
+    calibration = Calibration.of(estimator.spec.calibration)
+    results = suppress_and_write(estimates, annotations, config, calibration)
     metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    matches = match_estimates(estimates, annotations, config.keypoint_threshold)
+    if calibration is not None:
+        matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
     return Evaluation(
         metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken,
-        match_estimates(estimates, annotations).calibration_error,
+        matches.calibration_error,
     )  # fmt: skip

@@ -186,7 +186,9 @@ def train(config: Config) -> Path:
                 look()
                 if not seen and position.step % per_epoch == 0:
                     reason = next(iter(loader.broken.values()), "unknown")
-                    raise UserError(f"no picture of epoch {epoch + 1} can be read, first: {reason}. Cure: check the folder of the training pictures")
+                    raise UserError(
+                        f"no picture of epoch {epoch + 1} can be read, first: {reason}. Cure: check the folder of the training pictures"
+                    )
                 stop.in_step = False
                 position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
                 seconds = time.monotonic() - began
