@@ -19,12 +19,6 @@ def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]], axis=-1)
 
 
-def clip_xyxy(boxes_xyxy: np.ndarray, image_size_wh: tuple[int, int]) -> np.ndarray:
-    """Boxes cut to the picture: x in 0..w-1, y in 0..h-1, as both references clip their training boxes."""
-    limits = np.array([*image_size_wh, *image_size_wh]) - 1
-    return np.clip(boxes_xyxy, 0, limits)
-
-
 def area(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(..., 4) -> (...) areas; a box turned inside out has area 0."""
     sides = np.maximum(np.asarray(boxes_xyxy)[..., 2:] - np.asarray(boxes_xyxy)[..., :2], 0)

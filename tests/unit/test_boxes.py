@@ -29,8 +29,7 @@ def test_nms(given: list, scores: list, threshold: float, kept: list) -> None:
     assert boxes.nms(np.array(given, float).reshape(-1, 4), np.array(scores), threshold).tolist() == kept
 
 
-def test_clip_and_area() -> None:
-    np.testing.assert_allclose(boxes.clip_xyxy(np.array([[-5, -5, 700, 500.0]]), (640, 480)), [[0, 0, 639, 479]])
+def test_area() -> None:
     np.testing.assert_allclose(boxes.area(np.array([[0, 0, 2, 3], [4, 4, 2, 2.0]])), [6, 0])
 
 
