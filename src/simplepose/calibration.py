@@ -1,16 +1,18 @@
 """Scores that mean something: a keypoint's score becomes the probability that it is right, a pose's score its expected OKS.
 
-Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers each, monotone, so no keypoint and no
-pose changes its rank, and no AP changes. "Right" means that the keypoint's own term of the OKS, exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
+Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers each, monotone. Whatever ranks,
+suppresses or follows poses goes by the raw scores; calibrated ones are for output. "Right" means that the keypoint's own term of the OKS,
+exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 
 from simplepose.errors import UserError
 from simplepose.oks import EPS, check_sigmas, oks
@@ -29,9 +31,9 @@ class Calibration:
     """Factor on the logit of a raw keypoint score."""
     keypoint_offset: float
     """Added to it."""
-    person_slope: float
+    pose_slope: float
     """Factor on the logit of a raw person score (box score x mean keypoint score)."""
-    person_offset: float
+    pose_offset: float
     """Added to it."""
     people: int
     """Held-out people it was fitted on."""
@@ -45,8 +47,8 @@ class Calibration:
         return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(np.float32)
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
-        """(N,) raw person scores -> float64: how alike each pose and the person it stands for are likely to be."""
-        return sigmoid(self.person_slope * logit(scores) + self.person_offset)
+        """(N,) raw person scores -> float64: how alike each pose and the nearest annotated person are likely to be."""
+        return sigmoid(self.pose_slope * logit(scores) + self.pose_offset)
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -54,13 +56,19 @@ class Calibration:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Calibration | None:
-        """From a checkpoint; None where scores are raw."""
+        """From a checkpoint; None where scores are raw.
+
+        Raises:
+            UserError: the calibration is of another version.
+        """
+        if stored and set(stored) != {entry.name for entry in fields(cls)}:
+            raise UserError("the weights carry a calibration of another version. Cure: calibrate them again with simplepose calibrate")
         return cls(**stored) if stored else None
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What is known of M annotated people that were estimated."""
+    """What is known of M annotated people that were estimated, and of all D poses."""
 
     keypoint_scores: np.ndarray
     """(M, K)."""
@@ -68,13 +76,13 @@ class Matches:
     """(M, K) bool."""
     labelled: np.ndarray
     """(M, K) bool: only these count."""
-    oks: np.ndarray
-    """(M,)."""
-    scores: np.ndarray
-    """(M,) raw person scores."""
+    pose_scores: np.ndarray
+    """(D,) raw person scores."""
+    pose_oks: np.ndarray
+    """(D,) with the most similar annotated person of the picture, 0 where there is none."""
 
     def __len__(self) -> int:
-        return len(self.oks)
+        return len(self.keypoint_scores)
 
     @property
     def calibration_error(self) -> float:
@@ -93,7 +101,7 @@ def match_people(
     areas: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
 ) -> Matches:
-    """Gives each annotated person the most similar pose of its picture.
+    """Gives each annotated person the most similar pose of its picture, and each pose the OKS with its most similar person.
 
     Args:
         estimated_image_index: (D,) picture of each pose.
@@ -109,7 +117,7 @@ def match_people(
     spreads = check_sigmas(sigmas, np.shape(true_keypoints)[1])
     order = np.argsort(estimated_image_index, kind="stable")
     sorted_pictures = np.asarray(estimated_image_index)[order]
-    pairs, best_oks = [], []
+    pairs, pose_oks = [], np.zeros(len(order))
     for person in np.flatnonzero((np.asarray(visibility) > 0).any(1)):
         first, last = np.searchsorted(sorted_pictures, [image_index[person], image_index[person] + 1])
         rows = order[first:last]
@@ -118,12 +126,12 @@ def match_people(
         one = slice(person, person + 1)
         alike = oks(true_keypoints[one], keypoints[rows], areas[one], spreads, visibility[one])[0]
         pairs.append((person, rows[alike.argmax()]))
-        best_oks.append(alike.max())
+        pose_oks[rows] = np.maximum(pose_oks[rows], alike)
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
     squared = ((np.asarray(true_keypoints, np.float64)[people] - np.asarray(keypoints, np.float64)[poses]) ** 2).sum(-1)
     terms = np.exp(-squared / (2 * spreads) ** 2 / (np.asarray(areas, np.float64)[people, None] + EPS) / 2)
     return Matches(
-        np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.array(best_oks), np.asarray(scores)[poses]
+        np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.asarray(scores, np.float64), pose_oks
     )  # fmt: skip
 
 
@@ -135,40 +143,39 @@ def fit(matches: Matches, source: str) -> Calibration:
         source: names the data in messages.
 
     Raises:
-        UserError: fewer than `FEWEST_PEOPLE` people.
+        UserError: fewer than `FEWEST_PEOPLE` people, or scores that are not finite.
     """
     if len(matches) < FEWEST_PEOPLE:
         raise UserError(
             f"{source} has {len(matches)} people to calibrate on, at least {FEWEST_PEOPLE} are needed: scores stay raw. "
             "Cure: held-out annotations of more people, none of which was trained on"
         )
+    if not (np.isfinite(matches.keypoint_scores).all() and np.isfinite(matches.pose_scores).all()):
+        raise UserError(f"the network gives scores that are not finite on {source}. Cure: train it again; scores stay raw")
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
-    person_slope, person_offset = fit_logistic(logit(matches.scores), matches.oks)
+    pose_slope, pose_offset = fit_logistic(logit(matches.pose_scores), matches.pose_oks)
     return Calibration(
-        keypoint_slope=slope, keypoint_offset=offset, person_slope=person_slope, person_offset=person_offset, people=len(matches),
+        keypoint_slope=slope, keypoint_offset=offset, pose_slope=pose_slope, pose_offset=pose_offset, people=len(matches),
         error_raw=matches.calibration_error, error=expected_calibration_error(sigmoid(slope * logit(raw) + offset), right),
     )  # fmt: skip
 
 
-def fit_logistic(x: np.ndarray, y: np.ndarray, rounds: int = 50) -> tuple[float, float]:
-    """(slope, offset) of the logistic curve of greatest likelihood, by Newton's method; a slope below 0 is not accepted.
+def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """(slope, offset) of the logistic curve of greatest likelihood; a slope of less than .001 is not accepted, so ranks stay.
 
     Args:
         x: (N,).
         y: (N,) in 0..1, labels or expected values.
-        rounds: most iterations.
     """
-    design = np.stack([x, np.ones_like(x)], 1)
-    weights = np.array([1.0, 0.0])
-    for _ in range(rounds):
-        mean = sigmoid(design @ weights)
-        curvature = (design * (mean * (1 - mean))[:, None]).T @ design + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (mean - y) + 1e-6 * (weights - [1.0, 0.0]))
-        weights = weights - np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
-            break
-    return max(float(weights[0]), 1e-3), float(weights[1])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        z = weights[0] * x + weights[1]
+        error = (sigmoid(z) - y) / len(x)
+        return float(np.mean(np.logaddexp(0, z) - y * z)), np.array([error @ x, error.sum()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, 1e3), (-1e3, 1e3)])
+    return float(found.x[0]), float(found.x[1])
 
 
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:

@@ -35,7 +35,9 @@ class Estimator(Protocol):
     @property
     def schema(self) -> KeypointSchema: ...
 
-    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People]) -> list[Poses]: ...
+    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool) -> list[Poses]: ...
+
+    def calibrated(self, poses: Poses) -> Poses: ...
 
 
 @dataclass(slots=True)
@@ -176,7 +178,7 @@ class PoseTracker:
             with self.speed.measure("pose", len(group)):
                 images = [item.frame.image for item in group]
                 people, seen = self._boxes(group) if follow else ([item.people or People.empty() for item in group], [])
-                poses = self.estimator.estimate_batch(images, people)
+                poses = self.estimator.estimate_batch(images, people, calibrated=False)
             if follow:
                 with self.speed.measure("track", len(group)):
                     poses = [
@@ -185,7 +187,7 @@ class PoseTracker:
                     ]
                     if smoother is not None:
                         poses = [smoother(found, item.frame.seconds) for item, found in zip(group, poses, strict=True)]
-            yield from ((item.frame, found) for item, found in zip(group, poses, strict=True))
+            yield from ((item.frame, self.estimator.calibrated(found)) for item, found in zip(group, poses, strict=True))
 
     def _boxes(self, group: list[Looked]) -> tuple[list[People], list[np.ndarray | None]]:
         """Where the network looks in each frame of a group, and whom the detector saw there."""

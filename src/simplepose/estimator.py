@@ -129,29 +129,42 @@ class PoseEstimator:
         people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
         return self.estimate_batch([image], [people])[0]
 
-    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People]) -> list[Poses]:
+    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool = True) -> list[Poses]:
         """Estimates several pictures; crops of all of them fill the batches.
 
         Args:
             images: pictures, (H, W, 3) uint8 RGB each.
             people: the boxes in each of them.
+            calibrated: apply the calibration that the weights carry, if any.
 
         Returns:
-            Poses for each picture; `scores` are box score x mean keypoint score above the threshold, or, where the weights carry a calibration,
-            the expected OKS, with probabilities as keypoint scores.
+            Poses for each picture; `scores` are box score x mean keypoint score above the threshold. Calibrated: see `calibrated`.
         """
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
         to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
         keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
-        calibration, poses, first = Calibration.of(self.spec.calibration), [], 0
+        poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
-            raw, scores = keypoint_scores[rows], rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
-            if calibration:
-                raw, scores = calibration.keypoints(raw), calibration.expected_oks(scores)
-            poses.append(Poses(keypoints[rows], raw, one.boxes_xyxy, scores))
-        return poses
+            scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
+            poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
+        return [self.calibrated(one) for one in poses] if calibrated else poses
+
+    def calibrated(self, poses: Poses) -> Poses:
+        """Raw scores -> probabilities that a keypoint is right, and expected OKS; the same poses where the weights carry no calibration."""
+        calibration = Calibration.of(self.spec.calibration)
+        if calibration is None:
+            return poses
+        return replace(
+            poses, keypoint_scores=calibration.keypoints(poses.keypoint_scores), scores=calibration.expected_oks(poses.scores)
+        )  # fmt: skip
+
+    @property
+    def drawn_threshold(self) -> float:
+        """Keypoints with a lower score are better not drawn: `keypoint_threshold`, as a probability where scores are calibrated."""
+        calibration = Calibration.of(self.spec.calibration)
+        return float(calibration.keypoints(np.array(self.keypoint_threshold))) if calibration else self.keypoint_threshold
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""

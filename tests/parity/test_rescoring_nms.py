@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import references
 from test_crops import people
 
 from simplepose import geometry
+from simplepose.calibration import Calibration
 from simplepose.config import load_preset
 from simplepose.errors import UserError
-from simplepose.evaluation.top_down import Estimates, suppress_and_write
+from simplepose.evaluation.top_down import Estimates, EvaluateConfig, suppress_and_write
 from simplepose.oks import oks_nms, oks_nms_batch, rescore
 from simplepose.schema import COCO_17
 
@@ -98,3 +101,21 @@ def test_what_is_written(preset: str) -> None:
     ]
     for row, (_, member, _) in zip(rows, expected, strict=True):
         np.testing.assert_allclose(np.array(row["keypoints"]).reshape(17, 3)[:, :2], poses[member], atol=5.1e-4 if "tf" in preset else 1e-9)
+
+
+def test_raw_scores_rank_and_calibrated_ones_are_written() -> None:
+    """Two copies of a pose, both too weak for the curve to tell apart: the one of the higher raw score stays."""
+    poses = np.tile(np.random.default_rng(0).uniform(10, 90, (1, 17, 2)), (2, 1, 1))
+    keypoint_scores = np.full((2, 17), 1e-5, np.float32)
+    keypoint_scores[1] = 9e-5
+    annotations = people(np.ones((1, 4)), np.zeros((1, 17, 2)), np.zeros((1, 17)), np.full((1, 2), 100))
+    calibration = Calibration(
+        keypoint_slope=1.0, keypoint_offset=9.0, pose_slope=1.0, pose_offset=8.0, people=100, error_raw=0.3, error=0.1
+    )  # fmt: skip
+    estimates = Estimates(np.zeros(2, int), poses, keypoint_scores, np.ones(2), np.full(2, 6400.0))
+    (row,) = suppress_and_write(estimates, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
+    one = 1 / (1 + np.exp(-(np.log(1e-4 / (1 - 1e-4)) + 8)))  # scores below 1e-4 count as that
+    assert row["score"] == pytest.approx(one, rel=1e-4)
+    ranked = replace(estimates, keypoints=poses + np.array([0, 0.01])[:, None, None])
+    (row,) = suppress_and_write(ranked, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
+    assert row["keypoints"][0] == pytest.approx(poses[1, 0, 0] + 0.01)

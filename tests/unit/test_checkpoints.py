@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from simplepose import COCO_17, CROWDPOSE_14, UserError, load_model
 from simplepose.checkpoints import ModelSpec, find_weights, load_tensors, read_checkpoint, read_spec, require_schema, save_checkpoint
+from simplepose.commands.evaluate import parse_options
 from simplepose.heatmaps import CodecConfig
 from simplepose.models.pose_resnet import ModelConfig, build_network
 from simplepose.pixels import PixelConfig
@@ -84,3 +86,11 @@ def test_other_shapes_and_schemas_are_named() -> None:
         load_tensors(network, tensors, "file.safetensors")
     with pytest.raises(UserError, match=r"w estimates 17 keypoints \(coco_17\), the data has 14 \(crowdpose_14\)"):
         require_schema(spec(), CROWDPOSE_14, "w")
+
+
+@pytest.mark.parametrize("argv", [["RUN"], ["RUN", "--boxes", "gt"], ["--boxes", "gt", "RUN"], ["--score-decimals", "3", "RUN"]])
+def test_a_trained_network_brings_the_settings_of_its_test(argv: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    save_checkpoint(path, build_network(MODEL, 17), replace(spec(), config={"evaluate": {"keypoint_threshold": 0.1, "score_decimals": 4}}))
+    options = parse_options([str(tmp_path / "run") if word == "RUN" else word for word in argv]).evaluate
+    assert (options.keypoint_threshold, options.score_decimals) == (0.1, 3 if "3" in argv else 4)

@@ -29,7 +29,10 @@ class BoxEstimator:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    def estimate_batch(self, images, people) -> list[Poses]:
+    def calibrated(self, poses: Poses) -> Poses:
+        return poses
+
+    def estimate_batch(self, images, people, *, calibrated: bool = True) -> list[Poses]:
         self.calls.append(len(images))
         return [self._one(one) for one in people]
 
@@ -124,7 +127,7 @@ def test_no_frames_at_all() -> None:
 def test_an_error_in_a_stage_reaches_the_caller(where: str) -> None:
     estimator = BoxEstimator()
 
-    def broken(*_):
+    def broken(*_: object, **options: object):
         raise UserError(f"{where} is broken")
 
     def reading() -> Iterator[Frame]:

@@ -143,6 +143,9 @@ def test_a_partial_file_of_another_plan_is_refused(people: Annotations, tmp_path
     (tmp_path / "b.partial").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(UserError, match="unfinished pack of another data set or preset"):
         write_pack(tmp_path / "b.zip", plan_pack(people, replace(AUGMENT, scale_factor=0.1), SIZE))
+    for other in (plan_pack(people, AUGMENT, SIZE, udp=True), plan_pack(people, replace(AUGMENT, shift_factor=0.2), SIZE)):
+        with pytest.raises(UserError, match="unfinished pack of another data set or preset"):
+            write_pack(tmp_path / "b.zip", other)
 
 
 def test_what_does_not_fit_is_refused_with_the_reason(people: Annotations, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from simplepose import simcc
 from simplepose.checkpoints import ModelSpec, load_model, load_tensors, save_checkpoint
+from simplepose.commands.evaluate import EvaluateOptions, changed_codec
 from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
@@ -107,3 +108,12 @@ def test_the_head_must_know_the_input_size() -> None:
 def test_bins_mirror_onto_bins() -> None:
     x_bins, y_bins = simcc.bin_counts((96, 128))
     assert (x_bins, y_bins) == (192, 256)
+
+
+@pytest.mark.parametrize("given", [{"flip_shift": "exact"}, {"flip_shift": "none"}, {"decoder": "quarter"}])
+def test_options_that_would_do_nothing_are_refused(given: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="run is a SimCC network"):
+        changed_codec(EvaluateOptions(weights="run", **given), CODEC)
+    assert changed_codec(EvaluateOptions(weights="run", decoder="argmax"), CODEC).decoder == "argmax"
+    heatmap = changed_codec(EvaluateOptions(weights="run", **given), CodecConfig())
+    assert all(getattr(heatmap, name) == value for name, value in given.items())

@@ -15,7 +15,7 @@ from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.top_down import estimate_boxes, match_estimates
+from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.training.journal import Progress
 
 
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     detections = read_boxes(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(estimator, annotations, detections, progress=progress)
-    calibration = fit(match_estimates(estimates, annotations, estimator.keypoint_threshold), annotations.source)
+    calibration = fit(match_estimates(estimates, annotations, stored_settings(loaded.spec, weights)), annotations.source)
     save_checkpoint(output, loaded.network, replace(loaded.spec, calibration=calibration.to_dict()))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"
     print(f"expected calibration error of keypoint scores {change} on {calibration.people} people")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from simplepose.atomic import write_json
-from simplepose.checkpoints import require_schema
+from simplepose.checkpoints import find_weights, read_spec, require_schema
 from simplepose.commands.evaluate_results import Task, is_result, number_table, score_results
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
@@ -19,10 +19,9 @@ from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.crowdpose import write_coco_submission
-from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network
+from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
-from simplepose.settings import build
 from simplepose.training.journal import Progress
 
 
@@ -74,11 +73,7 @@ class EvaluateOptions:
 
 def main(argv: list[str]) -> None:
     """Runs the test and prints the table row."""
-    default = EvaluateOptions(weights=tyro.MISSING, evaluate=_settings_of(argv))
-    options = tyro.cli(
-        EvaluateOptions, args=argv, default=default, prog="simplepose evaluate",
-        description="Scores a network on annotated pictures and prints the ten COCO numbers with preset and source of the boxes.",
-    )  # fmt: skip
+    options = parse_options(argv)
     folder = Path(options.output) if options.output else None
     if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
@@ -104,7 +99,7 @@ def main(argv: list[str]) -> None:
         batch_size=options.evaluate.batch_size,
     )  # fmt: skip
     spec = estimator.spec
-    estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=_codec(options, spec.codec))
+    estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec))
     require_schema(estimator.spec, annotations.schema, options.weights)
     with Progress("evaluating", "boxes") as progress:
         outcome = evaluate_network(
@@ -150,15 +145,19 @@ def _score(options: EvaluateOptions, folder: Path | None) -> None:
         print(f"written: {folder / 'metrics.json'}")
 
 
-def _settings_of(argv: list[str]) -> EvaluateConfig:
-    """The test settings a trained network carries (they depend on its family), or the defaults."""
-    from simplepose.checkpoints import find_weights, read_spec
+def parse_options(argv: list[str]) -> EvaluateOptions:
+    """The options; the settings of the test that are not given are those the trained network carries."""
 
-    word = next((word for word in argv if not word.startswith("-")), "")
-    if Path(word).suffix != ".safetensors" and not (Path(word) / "checkpoints").is_dir():
-        return EvaluateConfig()
-    stored = read_spec(find_weights(word)).config.get("evaluate")
-    return build(EvaluateConfig, stored, word) if stored else EvaluateConfig()
+    def parse(settings: EvaluateConfig) -> EvaluateOptions:
+        return tyro.cli(
+            EvaluateOptions, args=argv, default=EvaluateOptions(weights=tyro.MISSING, evaluate=settings), prog="simplepose evaluate",
+            description="Scores a network on annotated pictures and prints the ten COCO numbers with preset and source of the boxes.",
+        )  # fmt: skip
+
+    options = parse(EvaluateConfig())
+    if is_result(options.task, options.weights) or (weights := find_weights(options.weights)).suffix != ".safetensors":
+        return options
+    return parse(stored_settings(read_spec(weights), weights))
 
 
 def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
@@ -167,7 +166,12 @@ def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
     return PixelConfig(channel_order=order, mean=options.mean or own.mean, std=options.std or own.std)
 
 
-def _codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:
+def changed_codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:
     """The network's codec with what the options override."""
+    if own.kind == "simcc" and (options.flip_shift != "file" or options.decoder == "quarter"):
+        raise UserError(
+            f"{options.weights} is a SimCC network: it has no heatmap to shift, and no quarter pixels. Cure: leave --flip-shift out, and "
+            "choose --decoder argmax or dark"
+        )
     given: dict[str, Any] = {"decoder": options.decoder, "flip_shift": options.flip_shift}
     return replace(own, **{name: value for name, value in given.items() if value != "file"})

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     if taken and not options.overwrite:
         raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
-    threshold = estimator.keypoint_threshold if options.keypoint_threshold is None else options.keypoint_threshold
+    threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
     stream, rows, count = PictureStream(pictures), [], 0
     with Progress("predicting", "pictures") as progress:

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
     stream = _open(options.video)
     new_folder(folder, overwrite=options.overwrite)
     schema = runner.estimator.schema
-    threshold = runner.estimator.keypoint_threshold if options.keypoint_threshold is None else options.keypoint_threshold
+    threshold = runner.estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(getattr(stream, "frame_count", 0))
     ids: set[int] = set()
     done = people = 0

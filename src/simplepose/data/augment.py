@@ -93,14 +93,19 @@ def _draw_half_body(rng: np.random.Generator, annotations: Annotations, config: 
     """Upper (1) with probability .7, else lower (2); the other half where the chosen one has fewer than 3 keypoints (HRNet's rule)."""
     count = len(annotations)
     wanted, upper_first = rng.random(count) < config.half_body_probability, rng.random(count) < 0.7
-    schema = annotations.schema
+    upper, lower = drawable_halves(annotations, config)
+    half = np.where(upper_first, np.where(upper, 1, 2), np.where(lower, 2, 1))
+    return np.where(wanted & (upper | lower), half, 0)
+
+
+def drawable_halves(annotations: Annotations, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) bool each: whether the upper and the lower half of a person can be drawn. It needs 3 keypoints of its own, and the person enough in all."""
+    schema, seen = annotations.schema, annotations.visibility > 0
     if not config.half_body_probability or not schema.upper_body or not schema.lower_body:
-        return np.zeros(count, np.int64)
-    seen = annotations.visibility > 0
-    wanted &= seen.sum(1) > config.half_body_min_keypoints
-    enough_upper, enough_lower = seen[:, list(schema.upper_body)].sum(1) > 2, seen[:, list(schema.lower_body)].sum(1) > 2
-    half = np.where(upper_first, np.where(enough_upper, 1, 2), np.where(enough_lower, 2, 1))
-    return np.where(wanted & (enough_upper | enough_lower), half, 0)
+        return np.zeros(len(annotations), bool), np.zeros(len(annotations), bool)
+    enough = seen.sum(1) > config.half_body_min_keypoints
+    upper, lower = (enough & (seen[:, list(part)].sum(1) > 2) for part in (schema.upper_body, schema.lower_body))
+    return upper, lower
 
 
 def sample_affines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 import zipfile
@@ -82,22 +83,22 @@ def plan_pack(
     rotation = 2 * augment.rotation_degrees if augment.rotation_probability else 0.0
     margins = (
         f"scale up to {1 + augment.scale_factor:g}, rotation up to {rotation:g} degrees, half body {'yes' if augment.half_body_probability else 'no'}, "
-        f"aspect {input_size_wh[0]}:{input_size_wh[1]}"
+        f"shift up to {augment.shift_factor:g}, aspect {input_size_wh[0]}:{input_size_wh[1]}"
     )
     if not 1 <= quality <= 100:
         raise UserError(f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack")
+    regions, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
+    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[:, None]  # a stored pixel more, to interpolate with
+    low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
+    regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel
+    stored = stored_sizes(regions, ratios)
     settings = {
         "format": FORMAT, "annotations": str(people.source), "annotations_sha256": file_hash(people.source), "people": len(people),
         "margins": margins, "input_size": f"{input_size_wh[0]}x{input_size_wh[1]}", "smallest_scale": round(1 - augment.scale_factor, 6),
         "quality": quality, "chroma": "4:4:4" if full_colour else "4:2:0", "channel_order": "rgb",
+        "regions_sha256": hashlib.sha256(np.concatenate([regions, stored], axis=1).tobytes()).hexdigest(),
     }  # fmt: skip
-    regions, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
-    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[
-        :, None
-    ]  # a stored pixel more on every side, to interpolate with
-    low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
-    regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel
-    return PackPlan(people, regions, stored_sizes(regions, ratios), settings)
+    return PackPlan(people, regions, stored, settings)
 
 
 def encode_region(image: np.ndarray, plan: PackPlan, row: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from simplepose import geometry
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig, no_draws, sample_affines
+from simplepose.data.augment import AugmentConfig, drawable_halves, no_draws, sample_affines
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_
         center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
         extent_wh = np.asarray(input_size_wh) * np.abs(np.linalg.det(to_image[..., :2]))[:, None] ** 0.5
         reach = _reach(extent_wh * largest_scale(augment), augment) + 2
-        shift = getattr(augment, "shift_factor", 0.0) * extent_wh * largest_scale(augment)
+        shift = augment.shift_factor * extent_wh * largest_scale(augment)
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
     return np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
@@ -103,8 +103,8 @@ def _bodies(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Unscaled views of everybody, then of each half that can be drawn: rows, and their affines picture -> crop."""
     plain = no_draws(len(annotations))
-    for half in (0, 1, 2) if augment.half_body_probability else (0,):
-        chosen = np.arange(len(annotations)) if half == 0 else np.flatnonzero(_half_can_be_drawn(annotations, half))
+    for half, can in enumerate((np.ones(len(annotations), bool), *drawable_halves(annotations, augment))):
+        chosen = np.flatnonzero(can)
         if len(chosen):
             draws = plain[chosen]
             draws.half_body[:] = half
@@ -124,12 +124,6 @@ def _reach(extent_wh: np.ndarray, augment: AugmentConfig) -> np.ndarray:
     return np.stack(
         [width * np.cos(across) + height * np.sin(across), height * np.cos(along) + width * np.sin(along)], axis=1
     ) / 2  # fmt: skip
-
-
-def _half_can_be_drawn(annotations: Annotations, half: int) -> np.ndarray:
-    """(N,) bool: whether the upper (1) or lower (2) half has a keypoint to stand on."""
-    part = annotations.schema.upper_body if half == 1 else annotations.schema.lower_body
-    return np.any(annotations.visibility[:, list(part)] > 0, axis=1) if part else np.zeros(len(annotations), bool)
 
 
 def contains(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

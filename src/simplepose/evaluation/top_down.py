@@ -10,18 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from simplepose import geometry
 from simplepose.calibration import Calibration, Matches, match_people
+from simplepose.checkpoints import ModelSpec
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import coco_results, evaluate_coco
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
+from simplepose.settings import build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,12 @@ class EvaluateConfig:
     """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
     workers: int = 2
     """Threads that read and cut pictures."""
+
+
+def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
+    """The settings of the test that a trained network carries (they depend on its family), or the defaults; `source` names it in errors."""
+    stored = spec.config.get("evaluate")
+    return build(EvaluateConfig, stored, str(source)) if stored else EvaluateConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +157,17 @@ def estimate_boxes(
     )  # fmt: skip
 
 
-def match_estimates(estimates: Estimates, annotations: Annotations, keypoint_threshold: float) -> Matches:
+def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
+    """(D,) float64 raw person scores, as `config.person_score` says."""
+    if config.person_score == "keypoint_mean":
+        return estimates.keypoint_scores.astype(np.float64).mean(1)
+    return rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
+
+
+def match_estimates(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Matches:
     """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out."""
     people = annotations.select(~annotations.is_crowd)
-    scores = rescore(estimates.box_scores, estimates.keypoint_scores, keypoint_threshold)
+    scores = person_scores(estimates, config)
     return match_people(
         estimates.image_index, estimates.keypoints, estimates.keypoint_scores, scores, people.image_index, people.keypoints, people.visibility,
         people.area, people.schema.sigmas,
@@ -161,13 +177,8 @@ def match_estimates(estimates: Estimates, annotations: Annotations, keypoint_thr
 def suppress_and_write(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
 ) -> list[dict[str, Any]]:
-    """Rescoring, calibration, OKS-NMS and the best poses a picture, as COCO result rows."""
-    keypoint_scores = estimates.keypoint_scores
-    scores = rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold)
-    if config.person_score == "keypoint_mean":
-        scores = keypoint_scores.astype(np.float64).mean(1)
-    if calibration is not None:
-        keypoint_scores, scores = calibration.keypoints(keypoint_scores), calibration.expected_oks(scores)
+    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows; the scores in them are calibrated if there is a calibration."""
+    scores = person_scores(estimates, config)
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
         kept = oks_nms_batch(
@@ -179,6 +190,9 @@ def suppress_and_write(
         image_index = estimates.image_index[rows]
         rank = np.arange(len(rows)) - np.searchsorted(image_index, image_index, side="left")
         rows = rows[rank < config.best_per_picture]
+    keypoint_scores = estimates.keypoint_scores
+    if calibration is not None:
+        keypoint_scores, scores = calibration.keypoints(keypoint_scores), calibration.expected_oks(scores)
     return coco_results(
         annotations.image_ids[estimates.image_index[rows]],
         estimates.keypoints[rows],
@@ -230,7 +244,7 @@ def evaluate_network(
     calibration = Calibration.of(estimator.spec.calibration)
     results = suppress_and_write(estimates, annotations, config, calibration)
     metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
-    matches = match_estimates(estimates, annotations, config.keypoint_threshold)
+    matches = match_estimates(estimates, annotations, config)
     if calibration is not None:
         matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
     return Evaluation(
