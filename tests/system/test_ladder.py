@@ -61,7 +61,8 @@ def test_rungs_lead_from_the_reference_to_the_preset() -> None:
 def test_another_budget_keeps_the_shape_of_the_schedule(epochs: int, drops: tuple[int, ...]) -> None:
     assert shorten(load_preset("coco_r18_128x96_mini"), epochs).train.drop_epochs == drops
     modern = shorten(load_preset(GOAL), epochs)
-    assert modern.train.warmup_epochs == pytest.approx(epochs / 30) and modern.augment.weak_epochs == round(4 * epochs / 30)
+    warmup = load_preset(GOAL).train.warmup_epochs
+    assert modern.train.warmup_epochs == pytest.approx(warmup * epochs / 30) and modern.augment.weak_epochs == round(4 * epochs / 30)
 
 
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
