@@ -121,7 +121,7 @@ class PoseTracker:
         follow = self.track and getattr(self.stream, "is_video", True)
         stop = threading.Event()
         depth = 2 * self.batch_frames
-        frames = overlapped(self._read(self.stream), depth, stop)
+        frames = overlapped(self._read(self.stream), depth, stop, patience=5)
         looked = overlapped(self._look(frames, self.detect_every if follow else 1), depth, stop)
         moved = overlapped(self._see_motion(looked), depth, stop) if follow and self.config.mode == "flow" else looked
         results = overlapped(self._estimate(moved, follow), depth, stop)

@@ -37,13 +37,15 @@ class Speed:
         return ", ".join(f"{stage} {rate:.0f}" for stage, rate in self.fps().items())
 
 
-def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Generator[T]:
+def overlapped(items: Iterable[T], depth: int, stop: threading.Event, patience: float | None = None) -> Generator[T]:
     """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised here.
 
     Args:
         items: what the thread works through.
         depth: length of the queue.
         stop: set by whoever gives up early; all threads then end.
+        patience: seconds to wait for the thread at the end; None waits until it has finished what it is at, because a program that ends
+            while a thread is inside a network is aborted. What may wait for ever, as a camera does, needs a limit.
     """
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
 
@@ -70,10 +72,10 @@ def overlapped(items: Iterable[T], depth: int, stop: threading.Event) -> Generat
             if close:
                 close()
 
-    return _drain(ready, threading.Thread(target=work, daemon=True), stop)
+    return _drain(ready, threading.Thread(target=work, daemon=True), stop, patience)
 
 
-def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event) -> Generator[Any]:
+def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event, patience: float | None) -> Generator[Any]:
     """Starts the thread and hands out what it delivers."""
     thread.start()
     try:
@@ -88,4 +90,4 @@ def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: 
                 return
             yield value
     finally:
-        thread.join(timeout=5)
+        thread.join(patience)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from simplepose.engine import PoseTracker, Speed, overlapped
+from simplepose.engine_threads import overlapped
 from simplepose.errors import UserError
 from simplepose.images import write_image
 from simplepose.schema import COCO_17
@@ -155,6 +156,26 @@ def test_leaving_early_ends_all_threads() -> None:
         break
     assert_no_threads_left()
     assert closed == [True]
+
+
+@pytest.mark.parametrize(("patience", "finished"), [(None, True), (0.05, False)])
+def test_the_end_waits_for_what_a_stage_is_at(patience: float | None, finished: bool) -> None:
+    """A program that ends while a thread is inside a network is aborted; only a reader that may never come back is not waited for."""
+    stop, begun, done = threading.Event(), threading.Event(), []
+
+    def slow() -> Iterator[int]:
+        yield 0
+        begun.set()
+        time.sleep(0.6)
+        done.append(True)
+        yield 1
+
+    results = overlapped(slow(), 1, stop, patience)
+    assert next(results) == 0 and begun.wait(5)
+    stop.set()
+    results.close()
+    assert bool(done) == finished
+    assert_no_threads_left()
 
 
 def assert_no_threads_left() -> None:
