@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from simplepose.engine import PoseTracker, Speed, overlapped
-from simplepose.engine_threads import overlapped
 from simplepose.errors import UserError
 from simplepose.images import write_image
 from simplepose.schema import COCO_17
