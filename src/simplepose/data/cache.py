@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig
-from simplepose.data.regions import View, count_bytes, person_regions
+from simplepose.data.regions import View
 from simplepose.device import is_accelerator, memory_bytes
 from simplepose.errors import UserError
 from simplepose.images import read_image
@@ -158,11 +157,6 @@ def picture_bytes(annotations: Annotations) -> int:
     """Memory of all decoded pictures that have people; a picture of unknown size counts as 640 x 480."""
     sizes = annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64)
     return int(np.where((sizes > 0).all(1), sizes.prod(1), 640 * 480).sum() * 3)
-
-
-def region_bytes(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> int:
-    """Memory of all decoded person regions."""
-    return count_bytes(person_regions(annotations, augment, input_size_wh, udp=udp))
 
 
 def fill_ram(

@@ -52,6 +52,9 @@ def open_pixels(
         raise UserError("--data.cache pack needs to know which one. Cure: --data.pack FILE.zip, written by simplepose pack")
     if config.cache == "files":
         return Files(people), warp_on_device, "pixels from the picture files, as asked for"
+    if config.cache == "pack":
+        pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
+        return pack, warp_on_device, f"pixels from {config.pack}, as asked for"
     rows = np.flatnonzero(owners(people.image_index, share.count) == share.rank) if share.apart else np.arange(len(people))
     mine = people.select(rows)
     regions = person_regions(people, augment, input_size_wh, udp=udp)

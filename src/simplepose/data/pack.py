@@ -20,7 +20,7 @@ import orjson
 
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
-from simplepose.data.regions import View, contains, person_regions, useful_ratios
+from simplepose.data.regions import View, contains, person_views
 from simplepose.errors import UserError
 from simplepose.images import decode_image
 
@@ -90,7 +90,7 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
         UserError: the file is missing, cut short, no pack, made from another annotation file or another state of it, or its margins or its
             resolution are too small for the preset; the message says which.
     """
-    needed, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
+    needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
     table = read_table(path)
     plan = table["plan"]
     if plan["annotations_sha256"] != file_hash(people.source):

@@ -20,7 +20,7 @@ import orjson
 from simplepose.data.annotations import Annotations, write_coco
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.pack import FORMAT, PLAN, TABLE, data_offset, file_hash, member, scan_members, stored_sizes
-from simplepose.data.regions import person_regions, useful_ratios
+from simplepose.data.regions import person_views
 from simplepose.errors import UserError
 from simplepose.images import read_image
 
@@ -87,7 +87,7 @@ def plan_pack(
     )
     if not 1 <= quality <= 100:
         raise UserError(f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack")
-    regions, ratios = (function(people, augment, input_size_wh, udp=udp) for function in (person_regions, useful_ratios))
+    regions, ratios = person_views(people, augment, input_size_wh, udp=udp)
     beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[:, None]  # a stored pixel more, to interpolate with
     low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
     regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel

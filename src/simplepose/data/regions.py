@@ -59,10 +59,18 @@ def needed_regions(to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_
 
 
 def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
-    """The pixels that any random view of each person can read.
+    """(N, 4) int64: the pixels that any random view of each person can read; see `person_views`."""
+    return person_views(annotations, augment, input_size_wh, udp=udp)[0]
+
+
+def person_views(
+    annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels that any random view of each person can read, and the resolution that its closest view can use.
 
     The strongest view: the largest scale, every rotation up to the strongest (the extent of a turned rectangle is largest at its own
     diagonal's angle), either half of the body where that is drawn, the farthest shift where there is one, mirrored or not.
+    The closest view: the smallest scale, of the whole body or of a half that can be drawn.
 
     Args:
         annotations: N people whose pictures' sizes are known.
@@ -71,31 +79,23 @@ def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_
         udp: unit convention, see `simplepose.geometry`.
 
     Returns:
-        (N, 4) int64.
+        regions (N, 4) int64, and ratios (N,) float64, at most 1: pixels per picture pixel beyond which no view shows more detail.
     """
     count = len(annotations)
     sizes = annotations.person_sizes_wh.astype(np.int64)
-    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
+    low, high, finest = np.full((count, 2), np.inf), np.full((count, 2), -np.inf), np.zeros(count)
     for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
         to_image = geometry.invert_affines(to_crop)
         center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
-        extent_wh = np.asarray(input_size_wh) * np.abs(np.linalg.det(to_image[..., :2]))[:, None] ** 0.5
+        size = np.abs(np.linalg.det(to_image[..., :2])) ** 0.5  # picture pixels per crop pixel
+        extent_wh = np.asarray(input_size_wh) * size[:, None]
         reach = _reach(extent_wh * largest_scale(augment), augment) + 2
         shift = augment.shift_factor * extent_wh * largest_scale(augment)
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
-    return np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
-
-
-def useful_ratios(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
-    """(N,) float64, at most 1: pixels per picture pixel beyond which no random view of a person shows more detail.
-
-    The closest view: the smallest scale, of the whole body or of a half that can be drawn. Arguments as `person_regions`.
-    """
-    ratios = np.zeros(len(annotations))
-    for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
-        ratios[chosen] = np.maximum(ratios[chosen], np.abs(np.linalg.det(to_crop[..., :2])) ** 0.5)
-    return np.minimum(ratios / max(1 - augment.scale_factor, 1e-3), 1)
+        finest[chosen] = np.maximum(finest[chosen], 1 / size)
+    regions = np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
+    return regions, np.minimum(finest / max(1 - augment.scale_factor, 1e-3), 1)
 
 
 def _bodies(

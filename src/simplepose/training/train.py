@@ -160,7 +160,7 @@ def train(config: Config) -> Path:
                 began, seen, stop.in_step = time.monotonic(), 0, True
                 network.train()
                 loader.augment = parts.step.augment = augment_of_epoch(config.augment, epoch, config.train.epochs)
-                rate = 0.0
+                rate = factor * rate_at(config.train, position.step, per_epoch)  # of the first step; there may be none
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
                     unread.append(parts.step(batch.to(device), rate, position.step) * batch.share)
