@@ -92,10 +92,10 @@ def transform_points(affines: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]
 
 
-def heatmap_scale(input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
-    """(2,) factor input pixels -> heatmap pixels."""
+def heatmap_scale(input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, int], *, udp: bool = False) -> tuple[float, float]:
+    """Factors (x, y) input pixels -> heatmap pixels."""
     unit = 1.0 if udp else 0.0
-    return (np.asarray(heatmap_size_wh, np.float64) - unit) / (np.asarray(input_size_wh, np.float64) - unit)
+    return (heatmap_size_wh[0] - unit) / (input_size_wh[0] - unit), (heatmap_size_wh[1] - unit) / (input_size_wh[1] - unit)
 
 
 def warp_crop(image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:

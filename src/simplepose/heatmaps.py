@@ -79,7 +79,7 @@ def encode(
         inside = ((keypoints >= 0) & (keypoints < constant(tuple(input_size_wh), device))).all(-1)
         return simcc.encode(keypoints, input_size_wh, codec.sigma), (visible & inside).float()
     dtype = torch.get_default_dtype()
-    scale = constant(tuple(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp).tolist()), device, dtype)
+    scale = constant(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp), device, dtype)
     centers = keypoints.to(dtype) * scale
     if codec.center == "floor":
         centers = torch.floor(centers + 0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,11 +23,17 @@ class PixelConfig:
     """Divided by, in units of 0..255."""
 
 
-@functools.lru_cache(maxsize=256)
+_made: dict[tuple[tuple[float, ...], torch.device, torch.dtype], torch.Tensor] = {}
+"""What `constant` made. A plain dictionary, because a compiled step looks into it and takes its tensors as they are."""
+
+
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A small vector on the device, made once: making it anew in the training loop would let the host wait for the device."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device)
+    key = (values, device, dtype)
+    if key not in _made:
+        with torch.inference_mode(False):
+            _made[key] = torch.tensor(values, dtype=dtype, device=device)
+    return _made[key]
 
 
 def normalise(pixels: torch.Tensor, config: PixelConfig) -> torch.Tensor:
