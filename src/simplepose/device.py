@@ -93,7 +93,7 @@ def page_locked(device: torch.device) -> bool:
 
 
 def has_fused_optimizer(device: torch.device) -> bool:
-    """Whether torch's fused Adam pays on this device; on the CPU it would change the last bits of a run for next to nothing."""
+    """Whether the references' Adam is fused on this device; on the CPU that would change the last bits of a run for next to nothing."""
     return device.type in ("cuda", "xpu")
 
 

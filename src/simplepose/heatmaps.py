@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from simplepose import heatmaps_dark, simcc
+from simplepose.errors import UserError
 from simplepose.geometry import heatmap_scale
 from simplepose.pixels import constant
 
@@ -43,11 +44,21 @@ class CodecConfig:
     of the smoothed map (`simplepose.heatmaps_dark`)."""
     flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
     """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by
-    stride - 1 pixels)."""
+    stride - 1 pixels). Maps in UDP units are aligned as they are, so that nothing is moved there."""
     udp: bool = False
     """Unit convention of crop, heatmap and back-projection: see `simplepose.geometry`."""
     zero_without_peak: bool = True
     """Put keypoints whose peak is not positive at heatmap position 0 (ms); tf leaves them where the argmax fell."""
+
+    def __post_init__(self) -> None:
+        for name in ("sigma", "peak"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"codec.{name} is {getattr(self, name)}. Cure: a number above 0")
+
+    @property
+    def moves_column(self) -> bool:
+        """Whether the map of the mirrored input is moved by a column after it was mirrored back."""
+        return self.flip_shift == "one_pixel" and not self.udp
 
     def sigma_at(self, heatmap_size_wh: tuple[int, int]) -> float:
         """Width of the target on a map of this size, in its pixels."""
@@ -179,7 +190,7 @@ def flip_average(
         order = torch.as_tensor(flip_order, device=heatmaps.device)
         back = flipped[:, order].flip(-1)
         average = heatmaps + back
-        if codec.flip_shift == "one_pixel":
+        if codec.moves_column:
             average[..., 1:] = heatmaps[..., 1:] + back[..., :-1]
     else:
         average = _flip_sum(heatmaps, flipped, flip_order, codec, *_flip_scratch(flipped))
@@ -199,7 +210,7 @@ def _flip_sum(
     size, width = flipped.size, flipped.shape[-1]
     np.take(flipped, flip_order, axis=-3, out=ordered[:size].reshape(flipped.shape), mode="clip")
     # One step in memory is one column: mirroring the maps from their second value on also moves them by that column.
-    moved = codec.flip_shift == "one_pixel"
+    moved = codec.moves_column
     cv2.flip(ordered[moved : size + moved].reshape(-1, width), 1, dst=total.reshape(-1, width))
     if moved:
         total[..., 0] = ordered[:size].reshape(flipped.shape)[..., -1]

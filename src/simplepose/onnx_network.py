@@ -69,8 +69,8 @@ class OnnxNetwork:
                 self._one_by_one = True
 
     def __call__(self, pixels: Any) -> np.ndarray:
-        """(B, 3, H, W) float32 array or CPU tensor, normalised -> (B, K, H', W') float32."""
-        values = np.ascontiguousarray(pixels, dtype=np.float32)
+        """(B, 3, H, W) float32 array, or tensor on any device, normalised -> (B, K, H', W') float32."""
+        values = np.ascontiguousarray(pixels if isinstance(pixels, np.ndarray) else pixels.cpu(), dtype=np.float32)
         if not self._one_by_one:
             return self._session.run(None, {self._input: values})[0]
         return np.concatenate([self._session.run(None, {self._input: one[None]})[0] for one in values])

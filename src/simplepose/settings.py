@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from simplepose.errors import UserError
@@ -75,3 +77,41 @@ def to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [to_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dots in its keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, last = name.split(".")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return tree
+
+
+def require_ranges(section: str, options: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses numbers that make no sense.
+
+    Args:
+        section: name of the part of the configuration, for the message.
+        options: its dataclass.
+        ranges: field -> lowest and highest value, both allowed.
+
+    Raises:
+        UserError: a field lies outside, or is not a number.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(options, name)
+        if not low <= value <= high:
+            cure = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
+            raise UserError(f"{section}.{name} is {value}. Cure: {cure}")

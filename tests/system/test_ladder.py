@@ -14,8 +14,8 @@ from simplepose.commands.ladder import LadderOptions, base_of, climb
 from simplepose.config import Config, load_preset
 from simplepose.data.source import DataConfig
 from simplepose.errors import UserError
-from simplepose.settings import to_plain
-from simplepose.training.rungs import NOT_RUNGS, flatten, make_rungs, shorten, unflatten
+from simplepose.settings import flatten, to_plain, unflatten
+from simplepose.training.rungs import NOT_RUNGS, make_rungs, shorten
 
 GOAL = "coco_r18_128x96_mini_modern"
 
@@ -29,7 +29,7 @@ def stand_in(trained: list[Config], stop_after: int = 1000) -> Any:
             raise KeyboardInterrupt
         trained.append(config)
         changed = sum(base[name] != value for name, value in flatten(to_plain(config)).items() if not name.startswith(NOT_RUNGS))
-        config.run_folder.mkdir(parents=True)
+        config.run_folder.mkdir(parents=True, exist_ok=True)
         lines = [{"step": 1, "epoch": e + 1, "seconds": 2.0 + e} for e in range(config.train.epochs)]
         scores = dict.fromkeys(("AP50", "AP75", "AR"), 0.5) | {"AP": 0.1 + 0.01 * changed + 0.001 * config.train.seed}
         (config.run_folder / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in [*lines, {"step": 2, **scores}]))
@@ -55,6 +55,14 @@ def test_rungs_lead_from_the_reference_to_the_preset() -> None:
     assert len({rung.name for rung in rungs}) == len(rungs) >= 8
     assert len(make_rungs(goal, goal)) == 1
     assert unflatten(flatten(to_plain(goal))) == to_plain(goal)
+
+
+def test_a_ladder_to_simcc_switches_head_and_codec_together() -> None:
+    base, goal = load_preset(base_of(GOAL)), load_preset(GOAL)
+    simcc = replace(goal, model=replace(goal.model, head="simcc"), codec=replace(goal.codec, kind="simcc", sigma=3.0))
+    rungs = make_rungs(base, simcc)
+    assert {"model.head", "codec.kind", "codec.sigma"} <= next(rung for rung in rungs if rung.name == "head").changes.keys()
+    assert rungs[-1].config == replace(simcc, preset=rungs[-1].config.preset)
 
 
 @pytest.mark.parametrize(("epochs", "drops"), [(30, (19, 26)), (3, (2,)), (2, (1,)), (1, ()), (60, (38, 52))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,26 @@ def test_pack_then_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert main(["train", "coco_r18_128x96_mini", *where, "--data.cache", "pack", "--data.pack", str(pack), "--output", str(tmp_path / "y"),
                  "--train.epochs", "1", "--train.drop-epochs", "0"]) == 2  # fmt: skip
     assert "is no whole pack" in capsys.readouterr().err
+
+
+def test_two_files_that_do_not_tell_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(assemble, "build_network", tiny_network)
+    folders = [write_people(tmp_path / "one", 6), write_people(tmp_path / "two", 5)]
+    for folder in folders:
+        content = json.loads((folder / "people.json").read_text())
+        content["images"] = [{"id": image["id"], "file_name": image["file_name"]} for image in content["images"]]
+        (folder / "people.json").write_text(json.dumps(content))
+    one, two = (str(folder) for folder in folders)
+    where = ["--data.train-annotations", f"{one}/people.json", "--data.train-images", one]
+    where += ["--data.more-annotations", f"{two}/people.json", "--data.more-images", two]
+    pack = tmp_path / "both.zip"
+    assert main(["pack", "coco_r18_128x96_mini", *where, "--output", str(pack)]) == 0
+    assert "11 people: about" in capsys.readouterr().out
+    short = ["--train.epochs", "1", "--train.drop-epochs", "0", "--train.batch-size", "4", "--train.evaluate-every", "0"]
+    losses = []
+    for cache in ("pack", "files", "device"):
+        chosen = ["--data.cache", cache, "--data.pack", str(pack), "--output", str(tmp_path / cache)]
+        assert main(["train", "coco_r18_128x96_mini", *where, *chosen, *short]) == 0, capsys.readouterr().err
+        records = map(json.loads, (tmp_path / cache / "metrics.jsonl").read_text().splitlines())
+        losses.append(next(record["loss"] for record in records if "loss" in record))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[2] == pytest.approx(losses[1], rel=1e-3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from training_workers import small_config, tiny_network, write_people
 
+from simplepose.errors import UserError
 from simplepose.training import assemble
 from simplepose.training.profile import MEASURED, PARTS, Profile, profile
 
@@ -18,6 +20,15 @@ def test_the_parts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     lines = found.report()
     assert len(lines) == 8 and "memory" in lines[0] and "samples/s on cpu" in lines[-2] and lines[-1].endswith(".")
     assert not (tmp_path / "run").exists()
+
+
+def test_without_any_readable_picture_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "build_network", tiny_network)
+    config = small_config(write_people(tmp_path / "people", 7), tmp_path / "run")
+    for picture in (tmp_path / "people").glob("*.png"):
+        picture.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no picture of epoch 1 can be read, first: picture .* is empty"):
+        profile(replace(config, data=replace(config.data, skip_broken=True)))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,21 @@ import pytest
 import torch
 from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
 
+from simplepose.config import Config
 from simplepose.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
+
+
+@pytest.fixture
+def finished(data: Path, tmp_path: Path) -> Config:
+    """A run of one epoch that is over."""
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    assert run_training(config) == [0]
+    return config
 
 
 def same_state(one: dict, other: dict) -> None:
@@ -47,10 +56,11 @@ def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path, count
     assert losses_of(whole) == losses_of(killed)
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(data: Path, tmp_path: Path) -> None:
-    alone = small_config(data, tmp_path / "alone", batch_size=8)
-    both = small_config(data, tmp_path / "both", batch_size=4, sync_batch_norm=True)
-    apart = small_config(data, tmp_path / "apart", batch_size=4)
+@pytest.mark.parametrize("kind", ["heatmap", "softmax"])
+def test_two_processes_train_as_one_with_twice_the_batch(data: Path, tmp_path: Path, kind: str) -> None:
+    alone = small_config(data, tmp_path / "alone", batch_size=8, kind=kind)
+    both = small_config(data, tmp_path / "both", batch_size=4, kind=kind, sync_batch_norm=True)
+    apart = small_config(data, tmp_path / "apart", batch_size=4, kind=kind)
     assert run_training(alone) == [0] and run_training(both, count=2) == [0, 0] and run_training(apart, count=2) == [0, 0]
     wanted, found, unsynchronised = losses_of(alone), losses_of(both), losses_of(apart)
     assert [step for step, _ in wanted] == [step for step, _ in found] == [3, 6, 9]
@@ -67,6 +77,41 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(data: Path, tmp_path: Pat
     assert f"stopped at step 8 of 18. Go on with: --resume --output {config.run_folder}" in (config.run_folder / "console.log").read_text()
     assert run_training(resumed(config)) == [0]
     assert [step for step, _ in losses_of(config)] == [6, 12, 18]
+
+
+def test_who_looks_seldom_still_stops_at_the_end_of_the_epoch(data: Path, tmp_path: Path) -> None:
+    """On an accelerator and with several processes the loop looks every 20 steps, and an epoch may be shorter."""
+    config = small_config(data, tmp_path / "run")
+    assert run_training(config, count=2, kill_at=4, kill_with=signal.SIGTERM, look_every=20) == [143, 130]
+    assert state_of(config)["position"]["step"] == 6  # of 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"batch_size": 8}, "train.batch_size 4, here it is 8. Cure: --train.batch-size as it was"),
+        ({"weight_decay": 0.05}, "train.weight_decay 0.0, here it is 0.05"),
+        ({"trunk_rate_factor": 0.1}, "train.trunk_rate_factor 1.0, here it is 0.1"),
+        ({"optimizer": "adamw"}, "train.optimizer adam, here it is adamw"),
+        ({"ema": 0.5}, "train.ema 0.0, here it is 0.5"),
+    ],
+)
+def test_settings_that_cannot_change_within_a_run(finished: Config, changes: dict, sentence: str) -> None:
+    written = (finished.run_folder / "config.yaml").read_bytes()
+    assert run_training(resumed(finished, **changes)) == [2]
+    assert sentence in Path(f"{finished.run_folder}.error0").read_text()
+    assert (finished.run_folder / "config.yaml").read_bytes() == written
+
+
+def test_settings_that_may_change(finished: Config) -> None:
+    assert run_training(resumed(finished, learning_rate=5e-4, epochs=2)) == [0]
+    assert state_of(finished)["position"]["step"] == 12
+
+
+def test_other_people_are_refused(finished: Config, tmp_path: Path) -> None:
+    others = small_config(write_people(tmp_path / "others", 9), Path(finished.output), epochs=3)
+    assert run_training(resumed(others)) == [2]
+    assert "belongs to a run on 22 people, here are 9" in Path(f"{finished.run_folder}.error0").read_text()
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:

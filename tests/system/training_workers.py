@@ -42,10 +42,10 @@ def write_people(folder: Path, count: int = 22) -> Path:
     return folder
 
 
-def small_config(data: Path, output: Path, **train: Any) -> Config:
+def small_config(data: Path, output: Path, *, kind: str = "heatmap", **train: Any) -> Config:
     """A run of a few seconds."""
     values = {
-        "output": str(output), "input_size_wh": [32, 32],
+        "output": str(output), "input_size_wh": [32, 32], "codec": {"kind": kind},
         "data": {"train_annotations": str(data / "people.json"), "train_images": str(data), "workers": 1},
         "train": {"epochs": 3, "batch_size": 4, "drop_epochs": [2], "evaluate_every": 0, "save_every_minutes": 0.0, **train},
     }  # fmt: skip
@@ -133,6 +133,6 @@ def losses_of(config: Config) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in map(json.loads, lines) if "loss" in record]
 
 
-def resumed(config: Config) -> Config:
-    """The same run, going on."""
-    return build(Config, {"resume": True}, "test", default=build(Config, to_plain(config), "test"))
+def resumed(config: Config, **train: Any) -> Config:
+    """The same run, going on, with these changes."""
+    return build(Config, {"resume": True, "train": train}, "test", default=build(Config, to_plain(config), "test"))

@@ -65,7 +65,7 @@ def test_colours_do_what_they_say() -> None:
 ])  # fmt: skip
 def test_hidden_share(config: AugmentConfig, low: float, high: float) -> None:
     torch.manual_seed(0)
-    masks = occlusion_masks(300, 48, 64, config)
+    masks = occlusion_masks(torch.rand(9, 300, 1), 48, 64, config)
     assert masks.shape == (300, 64, 48) and low <= float(masks.float().mean()) <= high
 
 

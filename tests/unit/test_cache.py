@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from simplepose.data.annotations import Annotations, read_coco
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.dataset import TrainLoader
 from simplepose.data.open_cache import open_pixels
+from simplepose.data.regions import person_regions
 from simplepose.data.shares import Share
 from simplepose.data.source import DataConfig
 from simplepose.errors import UserError
@@ -108,3 +110,24 @@ def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
     cv2.imwrite(people.image_paths[1], np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(UserError, match=r"0001.png is 10 x 10, its annotation says \(80, 64\)"):
         open_pixels(DataConfig(cache="device"), people, AugmentConfig(), (32, 32), CPU)
+    with pytest.raises(UserError, match=r"0001.png is 10 x 10, its annotation says \(80, 64\)"):
+        cache.fill_ram(people, person_regions(people, AugmentConfig(), (32, 32)))
+
+
+@pytest.mark.parametrize("at", [(-3000, 5), (3000, 5), (5, -3000), (3000, 3000)])
+def test_a_person_outside_the_picture_is_black_in_every_cache(people: Annotations, at: tuple[int, int]) -> None:
+    """As MPII's boxes may be, which are not cut to the picture."""
+    boxes = people.bbox_xywh.copy()
+    boxes[3, :2] = at
+    people = replace(people, bbox_xywh=boxes)
+    regions = person_regions(people, AugmentConfig(), (32, 32))
+    assert (regions >= 0).all() and (regions[:, :2] <= regions[:, 2:]).all() and (regions[:, 2:] <= (80, 64)).all()
+    crops = []
+    for source in (cache.Files(people), cache.fill_ram(people, regions), cache.fill_device(people, regions, CPU)):
+        loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=9, seed=0, augmented=False, source=source)
+        crops.append(next(loader.epoch(0)).to(CPU).pixels.int())
+    assert not crops[0][3].any() and all((other - crops[0]).abs().max() <= 1 for other in crops[1:])
+    alone = people.select(np.array([3]))
+    source = cache.fill_device(alone, regions[3:4], CPU)
+    loader = TrainLoader(alone, AugmentConfig(), input_size_wh=(32, 32), batch_size=1, seed=0, source=source)
+    assert not next(loader.epoch(0)).to(CPU).pixels.any()

@@ -13,6 +13,7 @@ from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
 from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.onnx_network import OnnxNetwork
 from simplepose.schema import COCO_17, MPII_16, KeypointSchema
 from simplepose.training.distill import load_teacher
 from simplepose.training.options import TrainConfig
@@ -82,9 +83,34 @@ def test_teachers_that_do_not_fit_are_refused(made: dict, sentence: str, tmp_pat
         load_teacher(config, COCO_17, torch.device("cpu"))
 
 
+class Elsewhere:
+    """A tensor of another device: only `cpu()` brings it to where numpy can read it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def cpu(self) -> torch.Tensor:
+        return self.tensor
+
+    def __array__(self, *_: object, **__: object) -> None:
+        raise TypeError("can't convert device type tensor to numpy. Use Tensor.cpu() first")
+
+
+def test_an_onnx_teacher_takes_pixels_of_any_device(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    sides = (helper.make_tensor_value_info(name, floats, [1, 3, 64, 64]) for name in ("pixels", "maps"))
+    graph = helper.make_graph([helper.make_node("Relu", ["pixels"], ["maps"])], "teacher", *([side] for side in sides))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "teacher.onnx")
+    pixels = torch.randn(1, 3, 64, 64)
+    found = OnnxNetwork(tmp_path / "teacher.onnx")(Elsewhere(pixels))
+    assert torch.equal(torch.from_numpy(found), pixels.relu())
+
+
 def test_missing_teacher_and_wrong_share(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no weights at"):
         load_teacher(student(str(tmp_path / "none.safetensors")), COCO_17, torch.device("cpu"))
     config = student("x")
     with pytest.raises(UserError, match="teacher-share"):
-        load_teacher(replace(config, train=replace(config.train, teacher_share=1.5)), COCO_17, torch.device("cpu"))
+        load_teacher(replace(config, train=replace(config.train, teacher_share=0.0)), COCO_17, torch.device("cpu"))

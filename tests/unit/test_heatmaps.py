@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig, activate, decode, encode, flip_average, flip_inputs
 
 EXACT = CodecConfig(center="exact", truncate=False, trained_when="inside", decoder="dark", flip_shift="exact")
@@ -83,9 +84,17 @@ def test_the_exact_flip_moves_the_picture_and_repeats_its_border() -> None:
     assert flip_inputs(pixels, replace(EXACT, udp=True))[0, 0, 0].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
 
 
-def test_the_unbiased_convention_needs_no_shift() -> None:
-    codec = replace(EXACT, udp=True, sigma=2.0)
+@pytest.mark.parametrize("shift", ["none", "one_pixel", "exact"])
+def test_the_unbiased_convention_needs_no_shift(shift: str) -> None:
+    codec = replace(EXACT, udp=True, sigma=2.0, flip_shift=shift)
     keypoints = torch.rand(100, 1, 2, generator=torch.Generator().manual_seed(2)) * 40 + 28
     mirrored = keypoints * torch.tensor([-1.0, 1.0]) + torch.tensor([95.0, 0.0])
     plain, back = (encode(points, seen(100, 1), codec, SIZE, MAP)[0] for points in (keypoints, mirrored))
     assert torch.allclose(flip_average(plain, back, np.array([0]), codec), plain, atol=1e-5)
+    assert np.allclose(flip_average(plain.numpy(), back.numpy(), np.array([0]), codec), plain, atol=1e-5)
+
+
+@pytest.mark.parametrize(("field", "value"), [("sigma", 0.0), ("sigma", float("nan")), ("peak", -1.0)])
+def test_widths_and_peaks_are_positive(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"codec.{field} is {value}"):
+        CodecConfig(**{field: value})

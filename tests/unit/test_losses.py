@@ -39,6 +39,16 @@ def test_unlabelled_keypoints_and_empty_batches_have_no_gradient(kind: str, hard
     assert float(nothing.detach()) == 0
 
 
+@pytest.mark.parametrize("kind", ["heatmap", "softmax", "simcc"])
+def test_the_loss_of_a_batch_is_the_mean_of_its_people(kind: str) -> None:
+    """So parts of a batch, and processes, add up to one large batch, however unevenly keypoints are labelled."""
+    codec, target, weights = samples(kind)
+    outputs = torch.randn_like(target)
+    whole = training_loss(outputs, target, weights, codec, SIZE)
+    apart = [training_loss(*(part[row : row + 1] for part in (outputs, target, weights)), codec, SIZE) for row in range(3)]
+    assert torch.allclose(whole, torch.stack(apart).mean(), rtol=1e-6)
+
+
 def test_hard_keypoints_are_the_worst_of_each_person() -> None:
     assert hardest(torch.tensor([[1.0, 5.0, 3.0], [2.0, 0.0, 9.0]]), 2).tolist() == [[5, 3], [9, 2]]
     assert hardest(torch.ones(2, 3), 8).shape == (2, 3)

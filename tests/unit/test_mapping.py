@@ -92,6 +92,20 @@ def test_concatenate() -> None:
     assert concatenate([first]) is first
 
 
+def test_joined_people_know_their_files() -> None:
+    parts = [replace(people(COCO_17), source=name) for name in ("a.json", "b + c.json", "d.json")]
+    assert parts[1].source_files == ("b + c.json",)
+    joined = concatenate([concatenate(parts[:2]), parts[2]])
+    for kept in (
+        joined,
+        joined.select(np.array([5])),
+        joined.select_images(np.array([0])),
+        joined.trainable(),
+        map_annotations(joined, MPII_16),
+    ):
+        assert kept.source_files == ("a.json", "b + c.json", "d.json")
+
+
 def test_joined_boxes_are_clipped_where_their_own_set_says_so() -> None:
     over = np.array([[-20.0, -20, 400, 400]])
     clipped = people(COCO_17, 1, bbox_xywh=over)

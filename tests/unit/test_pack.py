@@ -17,11 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "system"))
 from training_workers import write_people
 
 from simplepose.commands import pack as pack_command
-from simplepose.data import pack_writer
+from simplepose.data import pack_writer, picture_sizes
 from simplepose.data.annotations import Annotations, read_coco
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.dataset import TrainLoader
-from simplepose.data.pack import data_offset, open_pack, scan_members
+from simplepose.data.mapping import concatenate
+from simplepose.data.pack import annotations_hash, data_offset, file_hash, open_pack, scan_members
 from simplepose.data.pack_writer import estimate_pack, plan_pack, write_pack
 from simplepose.data.regions import from_view
 from simplepose.errors import UserError
@@ -132,10 +133,56 @@ def test_an_interrupted_pack_goes_on_to_the_same_bytes(people: Annotations, tmp_
     assert len(scan_members(partial)[0]) == 4
     room[0] = 1000
     read = []
-    monkeypatch.setattr(pack_writer, "read_image", lambda path: read.append(path) or cv2.imread(path)[:, :, ::-1].copy())
+    monkeypatch.setattr(picture_sizes, "read_image", lambda path: read.append(path) or cv2.imread(path)[:, :, ::-1].copy())
     assert write_pack(tmp_path / "cut.zip", plan).read_bytes() == whole.read_bytes()
     assert len(read) < len(np.unique(people.image_index))  # it did not begin again
     assert data_offset(entries[0]) > 0
+
+
+def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) -> None:
+    plan, source = plan_pack(people, AUGMENT, SIZE), Path(people.source)
+    annotations = source.read_bytes()
+    (tmp_path / "link.json").symlink_to(source)
+    for path in (source.with_suffix(".zip"), tmp_path / "link.zip"):
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="would replace .*json, the annotations that are packed. Cure: another --output"):
+                write_pack(path, plan, overwrite=overwrite)
+        assert not path.exists() and not path.with_suffix(".partial").exists()
+    assert source.read_bytes() == annotations
+    table = tmp_path / "a.json"
+    table.write_text("mine")
+    with pytest.raises(UserError, match=r"a.json, which is written beside a.zip, already exists. Cure: --overwrite, or another"):
+        write_pack(tmp_path / "a.zip", plan)
+    assert table.read_text() == "mine" and not (tmp_path / "a.partial").exists()
+    (tmp_path / "a.partial").touch()  # an interrupted run of ours has written the table
+    write_pack(tmp_path / "a.zip", plan)
+    assert table.read_text() != "mine"
+    table.write_text("old")
+    write_pack(tmp_path / "a.zip", plan, overwrite=True)
+    assert table.read_text() != "old"
+    (tmp_path / "b.partial").write_text("notes of somebody, longer than the header of a zip's member")
+    with pytest.raises(UserError, match="b.partial is an unfinished pack of another data set or preset"):
+        write_pack(tmp_path / "b.zip", plan)
+    assert (tmp_path / "b.partial").read_text().startswith("notes")
+    with pytest.raises(UserError, match="a name that ends in .zip"):
+        write_pack(tmp_path / "b", plan)
+
+
+def test_joined_files_are_one_pack(people: Annotations, tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "more", 5)
+    joined = concatenate([people, read_coco(folder / "people.json", folder).trainable()])
+    path = write_pack(tmp_path / "a.zip", plan_pack(joined, AUGMENT, SIZE))
+    assert len(opened(path, joined).sizes) == 14 and opened(path, joined).view(13).pixels.any()
+    assert annotations_hash(people) == file_hash(people.source)  # as in the packs that were written before there were joined ones
+    with pytest.raises(UserError, match="is another file or has changed since"):
+        opened(path, people)
+    with (folder / "people.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(UserError, match="is another file or has changed since"):
+        opened(path, joined)
+    (folder / "people.json").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*more/people.json.*Cure"):
+        opened(path, joined)
 
 
 def test_a_partial_file_of_another_plan_is_refused(people: Annotations, tmp_path: Path) -> None:
@@ -195,3 +242,22 @@ def test_the_command_estimates_and_packs(people: Annotations, tmp_path: Path, ca
     assert "9 people: about" in capsys.readouterr().out and not (tmp_path / "c.zip").exists()
     pack_command.main(argv)
     assert "--data.cache pack --data.pack" in capsys.readouterr().out and (tmp_path / "c.zip").exists()
+
+
+def test_the_command_refuses_before_it_works_and_tells_what_it_left_out(
+    people: Annotations, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    where = ["--data.train-annotations", people.source, "--data.train-images", str(Path(people.source).parent)]
+    argv = ["coco_r18_128x96_mini", *where, "--output", str(Path(people.source).with_suffix(".zip"))]
+    with pytest.raises(UserError, match="would replace"):
+        pack_command.main([*argv, "--overwrite"])
+    assert not capsys.readouterr().out  # not even an estimate
+    pack_command.main([*argv, "--estimate-only"])
+    assert "9 people: about" in capsys.readouterr().out
+    Path(people.image_paths[0]).unlink()
+    argv = ["coco_r18_128x96_mini", *where, "--output", str(tmp_path / "d.zip")]
+    with pytest.raises(UserError, match=r"0000.png.*--data.skip-broken"):
+        pack_command.main(argv)
+    capsys.readouterr()
+    pack_command.main([*argv, "--data.skip-broken"])
+    assert "note: 1 unreadable pictures with 2 people left out, first: cannot read picture" in capsys.readouterr().out

@@ -43,20 +43,26 @@ def test_warm_up_works_under_steps_too() -> None:
         (TrainConfig(epochs=90, drop_epochs=(90,)), "epochs 90, but the run has 90"),
         (replace(COSINE, warmup_epochs=6), "warm-up of 6 epochs does not fit into the 5"),
         (TrainConfig(epochs=3, drop_epochs=(), warmup_epochs=4), "warm-up of 4 epochs"),
-        (replace(COSINE, warmup_epochs=-1), "warm-up"),
-        (replace(COSINE, flat_share=1.5), "flat-share"),
     ],
 )
 def test_a_schedule_longer_than_the_run_is_refused(config: TrainConfig, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        check_schedule(config)
+        check_schedule(replace(load_preset("coco_r18_128x96_mini"), train=config))
+
+
+def test_a_run_of_weak_epochs_only_is_refused() -> None:
+    modern = load_preset("coco_r18_128x96_mini_modern")
+    short = replace(modern, train=replace(modern.train, epochs=4))
+    with pytest.raises(UserError, match="the last 4 epochs.*the run has 4.*--augment.weak-epochs 0"):
+        check_schedule(short)
+    check_schedule(replace(short, augment=replace(short.augment, weak_epochs=3)))
 
 
 @pytest.mark.parametrize(
     "preset", ["coco_r50_256x192_ms", "coco_r50_256x192_modern", "coco_r18_128x96_mini", "coco_r18_128x96_mini_modern"]
 )
 def test_presets_fit(preset: str) -> None:
-    check_schedule(load_preset(preset).train)
+    check_schedule(load_preset(preset))
 
 
 def test_the_trunk_may_learn_more_slowly() -> None:

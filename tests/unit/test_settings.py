@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
 
 from simplepose import UserError
+from simplepose.data.augment import AugmentConfig
 from simplepose.settings import build, to_plain
+from simplepose.training.options import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,22 @@ def test_round_trip() -> None:
     assert value == Outer(name="x", size=(3, 4), drops=(9,), decimals=3, inner=Inner(rate=2.0, kind="b"))
     assert build(Outer, to_plain(value), "f.yaml") == value
     assert build(Outer, {}, "f.yaml") == Outer()
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "values", "sentence"),
+    [
+        ("train", TrainConfig, {"batch_size": 0}, "train.batch_size is 0. Cure: 1 or more"),
+        ("train", TrainConfig, {"learning_rate": float("nan")}, "train.learning_rate is nan. Cure: 0 or more"),
+        ("train", TrainConfig, {"warmup_epochs": -1.0}, "train.warmup_epochs is -1.0. Cure: 0 or more"),
+        ("train", TrainConfig, {"flat_share": 1.5}, "train.flat_share is 1.5. Cure: a number from 0 to 1"),
+        ("augment", AugmentConfig, {"scale_factor": 1.0}, "augment.scale_factor is 1.0. Cure: a number from 0 to 0.95"),
+        ("augment", AugmentConfig, {"flip_probability": -0.1}, "augment.flip_probability is -0.1. Cure: a number from 0 to 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(section: str, kind: type, values: dict[str, float], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        kind(**values)
 
 
 def test_scientific_notation_that_yaml_reads_as_text() -> None:

@@ -64,7 +64,12 @@ def main(argv: list[str]) -> None:
     estimator.spec = replace(estimator.spec, calibration={})
     detections = read_boxes(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
-        estimates = estimate_boxes(estimator, annotations, detections, progress=progress)
+        estimates = estimate_boxes(
+            estimator, annotations, detections, workers=options.data.workers, skip_broken=options.data.skip_broken, progress=progress
+        )
+    if estimates.broken:
+        reason = next(iter(estimates.broken.values()))
+        print(f"note: {len(estimates.broken)} unreadable pictures skipped, first: {reason}", file=sys.stderr)
     calibration = fit(match_estimates(estimates, annotations, stored_settings(loaded.spec, weights)), annotations.source)
     save_checkpoint(output, loaded.network, replace(loaded.spec, calibration=calibration.to_dict()))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"

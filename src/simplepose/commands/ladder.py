@@ -111,6 +111,10 @@ def outcome_of(config: Config, train: Callable[[Config], Path]) -> dict[str, Any
         if stored["settings"] != settings:
             raise UserError(f"{run} was trained with other settings. Cure: the same command as before, or another --output")
         return stored
+    begun = run / "settings.json"
+    if begun.exists() and read_json(begun) != settings:
+        raise UserError(f"{run} was begun with other settings. Cure: the same command as before, or another --output")
+    write_json(begun, settings)
     started = (run / "checkpoints" / "last.train.pt").exists()
     if not started and (run / "config.yaml").exists():
         (run / "config.yaml").unlink()  # stopped before its first checkpoint: nothing is lost

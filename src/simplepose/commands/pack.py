@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from simplepose.config import load_preset
-from simplepose.data.pack_writer import estimate_pack, plan_pack, write_pack
+from simplepose.data.pack_writer import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import DataConfig, read_split
 from simplepose.errors import UserError
 from simplepose.training.journal import Progress, format_seconds
@@ -40,16 +40,18 @@ def main(argv: list[str]) -> None:
     """Estimates, then packs.
 
     Raises:
-        UserError: no space, missing data, a pack that is there, or a picture that cannot be read.
+        UserError: no space, missing data, a file that is in the way, or a picture that cannot be read.
     """
     options = tyro.cli(PackOptions, args=argv, prog="simplepose pack", description=PackOptions.__doc__)
     config = load_preset(options.preset)
     people = read_split(options.data, "train").trainable()
+    target = Path(options.output)
+    if not options.estimate_only:
+        check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(
         people, config.augment, config.input_size_wh, udp=config.codec.udp, quality=options.quality, full_colour=options.full_colour
     )
     estimate = estimate_pack(plan)
-    target = Path(options.output)
     partial = target.with_suffix(".partial")
     there = partial.stat().st_size if partial.exists() else 0
     parent = next(folder for folder in (target.parent, *target.parent.parents) if folder.exists())
@@ -64,7 +66,13 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"{options.output} needs about {estimate.bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Cure: another --output, or make room"
         )
+    notes: list[str] = []
     with Progress("packing", "people") as progress:
-        write_pack(target, plan, workers=options.data.workers, overwrite=options.overwrite, progress=progress)
+        write_pack(
+            target, plan, workers=options.data.workers, overwrite=options.overwrite, skip_broken=options.data.skip_broken,
+            say=notes.append, progress=progress,
+        )  # fmt: skip
+    for note in notes:
+        print(note)
     print(f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}")
     print(f"next: simplepose train {options.preset} --data.cache pack --data.pack {target} and the same --data options")

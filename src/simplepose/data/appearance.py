@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from simplepose.data.augment import AugmentConfig
+from simplepose.pixels import constant
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
@@ -34,7 +35,7 @@ def change_appearance(pixels: torch.Tensor, config: AugmentConfig) -> torch.Tens
     if config.colour:
         factors = 1 + config.colour * (2 * torch.rand(3, count) - 1)
         values = jitter_colours(values, *factors.to(pixels.device))
-    hidden = occlusion_masks(count, pixels.shape[-1], pixels.shape[-2], config).to(pixels.device)  # (B, H, W)
+    hidden = occlusion_masks(torch.rand(9, count, 1).to(pixels.device), pixels.shape[-1], pixels.shape[-2], config)  # (B, H, W)
     values = torch.where(hidden[:, None], values.mean((2, 3), keepdim=True), values)
     return values.round().clamp(0, 255).to(torch.uint8)
 
@@ -49,7 +50,7 @@ def jitter_colours(values: torch.Tensor, brightness: torch.Tensor, contrast: tor
     Returns:
         (B, 3, H, W) float, not clipped at the end; black padding stays dark.
     """
-    weights = torch.tensor(GREY, device=values.device).view(1, 3, 1, 1)
+    weights = constant(GREY, values.device).view(1, 3, 1, 1)
     shape = (-1, 1, 1, 1)
     values = (values * brightness.view(shape)).clamp(max=255)
     mean = (values * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
@@ -58,10 +59,13 @@ def jitter_colours(values: torch.Tensor, brightness: torch.Tensor, contrast: tor
     return grey + (values - grey) * saturation.view(shape)
 
 
-def occlusion_masks(count: int, width: int, height: int, config: AugmentConfig) -> torch.Tensor:
-    """(B, H, W) bool on the CPU: what is hidden in each crop. Every number is drawn whether it is used or not, so streams stay aligned."""
-    draws = torch.rand(9, count, 1)  # (9, B, 1)
-    x, y = torch.arange(width) / width, torch.arange(height) / height
+def occlusion_masks(draws: torch.Tensor, width: int, height: int, config: AugmentConfig) -> torch.Tensor:
+    """(B, H, W) bool on the device of `draws` (9, B, 1), even in 0..1: what is hidden in each crop.
+
+    Every number is drawn whether it is used or not, so streams stay aligned.
+    """
+    columns_of, rows_of = (torch.arange(size, device=draws.device) for size in (width, height))
+    x, y = columns_of / width, rows_of / height
 
     low, high = CUTOUT_SIDES
     sides = low + (high - low) * draws[:2]
@@ -71,7 +75,7 @@ def occlusion_masks(count: int, width: int, height: int, config: AugmentConfig) 
 
     low, high = GRID_PERIODS
     period = (low + (high - low) * draws[5]) * max(width, height)
-    columns = (torch.arange(width) / period + draws[6]) % 1 < 0.5
-    rows = (torch.arange(height) / period + draws[7]) % 1 < 0.5
+    columns = (columns_of / period + draws[6]) % 1 < 0.5
+    rows = (rows_of / period + draws[7]) % 1 < 0.5
     grid = rows[:, :, None] & columns[:, None, :] & (draws[8] < config.grid_probability)[:, :, None]
     return cut | grid

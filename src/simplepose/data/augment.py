@@ -6,12 +6,14 @@ Scale, rotation, mirror and half body become a single matrix, so each sample is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
 from simplepose import geometry
 from simplepose.boxes import xywh_to_xyxy
 from simplepose.data.annotations import Annotations
+from simplepose.settings import require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,12 @@ class AugmentConfig:
     """How often a grid of squares is filled in the same way (GridMask, Chen et al. 2020)."""
     weak_epochs: int = 0
     """The last so many epochs keep the mirror and half the scale, rotation and shift, and change nothing else."""
+
+    def __post_init__(self) -> None:
+        shares = ("rotation_probability", "flip_probability", "half_body_probability", "shift_factor", "colour", "cutout_probability",
+                  "grid_probability")  # fmt: skip
+        ranges = {**dict.fromkeys(shares, (0, 1)), "scale_factor": (0, 0.95), "rotation_degrees": (0, 180), "weak_epochs": (0, inf)}
+        require_ranges("augment", self, ranges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from simplepose.data.annotations import Annotations
+from simplepose.data.picture_sizes import check_size, read_sized
 from simplepose.data.regions import View
 from simplepose.device import is_accelerator, memory_bytes
 from simplepose.errors import UserError
@@ -23,6 +24,8 @@ from simplepose.images import read_image
 
 HOST_SHARE, DEVICE_SHARE = 0.6, 0.5
 """Part of the free memory that a cache may take: the rest is for the network, its activations, and other programs."""
+OUTSIDE = np.zeros((1, 1, 3), np.uint8)
+"""Stands for an empty region: all views of the person lie outside the picture and are black."""
 Kind = Literal["auto", "files", "pack", "ram", "device"]
 
 
@@ -154,9 +157,8 @@ def choose_cache(
 
 
 def picture_bytes(annotations: Annotations) -> int:
-    """Memory of all decoded pictures that have people; a picture of unknown size counts as 640 x 480."""
-    sizes = annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64)
-    return int(np.where((sizes > 0).all(1), sizes.prod(1), 640 * 480).sum() * 3)
+    """Memory of all decoded pictures that have people; one whose size stayed unknown is broken and takes none."""
+    return int(annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64).prod(1).sum() * 3)
 
 
 def fill_ram(
@@ -176,13 +178,17 @@ def fill_ram(
     pixels: dict[int, np.ndarray] = {}
     origins: dict[int, tuple[int, int]] = {}
     broken: dict[int, str] = {}
-    for picture, people, image in decoded(annotations, rows, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken):
+    sized = regions is not None
+    for picture, people, image in decoded(
+        annotations, rows, sized=sized, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken
+    ):
         if regions is None:
             pixels[picture] = image
             continue
         for row in people.tolist():
             left, top, right, bottom = regions[row].tolist()
-            pixels[row], origins[row] = image[top:bottom, left:right].copy(), (left, top)
+            part = image[top:bottom, left:right].copy()
+            pixels[row], origins[row] = part if part.size else OUTSIDE, (left, top)
     return Ram(pixels, None if regions is None else origins, annotations.image_index, broken)
 
 
@@ -194,17 +200,15 @@ def fill_device(
     people = np.arange(len(annotations)) if rows is None else np.sort(rows)
     pictures = np.unique(annotations.image_index[people])
     sizes = annotations.image_sizes_wh.astype(np.int64)
-    if regions is None and not (sizes[pictures] > 0).all():
-        raise UserError(f"{annotations.source} does not tell the size of every picture. Cure: write width and height, or --data.cache ram")
     starts, origins = np.full(len(annotations), -1), np.zeros((len(annotations), 2), np.int64)
     if regions is None:
         extents = annotations.person_sizes_wh.astype(np.int64)
         total = int(sizes[pictures].prod(1).sum())
     else:
-        extents = np.maximum(regions[:, 2:] - regions[:, :2], 0)
+        extents = regions[:, 2:] - regions[:, :2]
         origins = regions[:, :2].copy()
         total = int(extents[people].prod(1).sum())
-    buffer = torch.empty((total, 3), dtype=torch.uint8, device=device)
+    buffer = torch.empty((max(total, 1), 3), dtype=torch.uint8, device=device)  # at least one pixel, for the warp to point at
     broken: dict[int, str] = {}
     first = 0
 
@@ -215,13 +219,9 @@ def fill_device(
         first += count
         return place
 
-    for picture, mine, image in decoded(annotations, people, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken):
-        height, width = image.shape[:2]
-        if (width, height) != tuple(sizes[picture]):
-            path = annotations.image_paths[picture]
-            raise UserError(
-                f"{path} is {width} x {height}, its annotation says {tuple(sizes[picture].tolist())}. Cure: correct the annotation file"
-            )
+    for _, mine, image in decoded(
+        annotations, people, sized=True, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken
+    ):
         if regions is None:
             starts[mine] = put(image)
             continue
@@ -233,10 +233,13 @@ def fill_device(
 
 
 def decoded(
-    annotations: Annotations, rows: np.ndarray | None, *, workers: int, skip_broken: bool, progress: Callable[[int, int], None] | None,
-    broken: dict[int, str],
+    annotations: Annotations, rows: np.ndarray | None, *, sized: bool, workers: int, skip_broken: bool,
+    progress: Callable[[int, int], None] | None, broken: dict[int, str],
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:  # fmt: skip
-    """Each picture with people once, in order: (picture, rows of its people, pixels); a bounded number is decoded ahead by threads."""
+    """Each picture with people once, in order: (picture, rows of its people, pixels); a bounded number is decoded ahead by threads.
+
+    With `sized` a picture must have the size that is known of it; the other arguments as `fill_ram`.
+    """
     people = np.arange(len(annotations)) if rows is None else np.asarray(rows)
     order = people[np.argsort(annotations.image_index[people], kind="stable")]
     pictures, firsts = np.unique(annotations.image_index[order], return_index=True)
@@ -258,12 +261,17 @@ def decoded(
         finally:
             if progress is not None:
                 progress(done, len(pictures))
+        if sized:
+            check_size(annotations, picture, image)
         yield picture, mine, image
+
+    def read(picture: int) -> np.ndarray:
+        return read_sized(annotations, picture) if sized else read_image(annotations.image_paths[picture])
 
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="cache") as pool:
         try:
             for picture, mine in zip(pictures.tolist(), groups, strict=True):
-                ahead.append((picture, mine, pool.submit(read_image, annotations.image_paths[picture])))
+                ahead.append((picture, mine, pool.submit(read, picture)))
                 if len(ahead) > 2 * workers + 2:
                     yield from finish()
             while ahead:

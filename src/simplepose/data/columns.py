@@ -58,6 +58,8 @@ class Annotations:
     `ignore_regions_x`, `ignore_regions_y` (PoseTrack)."""
     clip_boxes: bool = True
     """False where a box is the crop itself (MPII: from centre and scale) and must not be cut at the picture's border."""
+    joined_files: tuple[str, ...] = ()
+    """The files that were joined; empty where `source` is the only one."""
 
     def __post_init__(self) -> None:
         people, pictures, count = len(self.annotation_ids), len(self.image_ids), len(self.schema)
@@ -98,6 +100,11 @@ class Annotations:
         arrays = ((f.name, getattr(self, f.name)) for f in fields(self))
         shapes = ", ".join(f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray))
         return f"Annotations({self.source!r}, schema={self.schema.name!r}, pictures={len(self.image_ids)}, people={len(self)}, {shapes})"
+
+    @property
+    def source_files(self) -> tuple[str, ...]:
+        """All files that the people came from."""
+        return self.joined_files or (self.source,)
 
     @property
     def keypoint_counts(self) -> np.ndarray:

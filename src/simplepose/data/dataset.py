@@ -97,6 +97,11 @@ class TrainLoader:
         people, together = len(self.annotations), self.batch_size * self.share.count
         return batches_per_epoch(people, together) if self.fill else count_steps(people, self.batch_size, self.share.count)
 
+    def no_picture(self, number: int) -> UserError:
+        """What is wrong when epoch `number` gave no batch at all."""
+        reason = next(iter(self.broken.values()), "unknown")
+        return UserError(f"no picture of epoch {number + 1} can be read, first: {reason}. Cure: check the folder of the training pictures")
+
     def samples(self, number: int) -> tuple[np.ndarray, Draws, list[slice], np.ndarray]:
         """Who is shown by this process in epoch `number`, and how.
 
@@ -225,7 +230,8 @@ class TrainLoader:
         extents = np.maximum(needed[:, 2:] - needed[:, :2], 0)
         extents[(extents == 0).any(1)] = 0
         ends = np.cumsum(extents.prod(1))
-        buffer = torch.empty((int(ends[-1]) if len(ends) else 0, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
+        count = max(int(ends[-1]) if len(ends) else 0, 1)  # one pixel at least, for the warp to point at
+        buffer = torch.empty((count, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
         flat = buffer.numpy()
         starts = ends - extents.prod(1)
         for view, (left, top, right, bottom), start, (width, height) in zip(

@@ -85,6 +85,7 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
     return replace(
         parts[0],
         source=" + ".join(part.source for part in parts),
+        joined_files=tuple(file for part in parts for file in part.source_files),
         image_ids=_unique_ids([part.image_ids for part in parts]),
         image_paths=tuple(path for part in parts for path in part.image_paths),
         image_sizes_wh=np.concatenate([part.image_sizes_wh for part in parts]),

@@ -11,6 +11,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import Files, PixelSource, choose_cache, fill_device, fill_ram, picture_bytes
 from simplepose.data.pack import open_pack
+from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.data.regions import count_bytes, person_regions
 from simplepose.data.shares import Share, owners
 from simplepose.data.source import DataConfig
@@ -52,6 +53,7 @@ def open_pixels(
         raise UserError("--data.cache pack needs to know which one. Cure: --data.pack FILE.zip, written by simplepose pack")
     if config.cache == "files":
         return Files(people), warp_on_device, "pixels from the picture files, as asked for"
+    people = with_picture_sizes(people, skip_broken=True)  # the broken ones are reported when they are decoded
     if config.cache == "pack":
         pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
         return pack, warp_on_device, f"pixels from {config.pack}, as asked for"

@@ -1,8 +1,8 @@
 """Person regions of a data set as JPEG members of one plain stored zip, and memory-mapped reading of it.
 
 NAME.zip holds `plan.json` (what the pack was made for), `people/PICTURE_ANNOTATION.jpg` (smaller than in the picture where no random view of
-the person shows more detail) and `pack.json` (where each person's bytes and region are). Any zip program opens it. `pack.json` is written last:
-a file without it was cut short.
+the person shows more detail; empty where the picture could not be read) and `pack.json` (where each person's bytes and region are). Any zip
+program opens it. `pack.json` is written last: a file without it was cut short.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pack:
     offsets: np.ndarray
     """(N,) int64 first byte of each person's JPEG."""
     sizes: np.ndarray
-    """(N,) int64 bytes."""
+    """(N,) int64 bytes; 0 where the picture could not be read when it was packed."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
     stored_wh: np.ndarray
@@ -51,9 +51,14 @@ class Pack:
         """The person's region.
 
         Raises:
-            UserError: the member does not decode, or to another size.
+            UserError: the picture was left out, or the member does not decode, or to another size.
         """
         offset, size = int(self.offsets[row]), int(self.sizes[row])
+        if not size:
+            raise UserError(
+                f"{self.path}: the member at byte {offset} is empty, because its picture could not be read when it was packed. "
+                "Cure: repair the picture and pack the data set again"
+            )
         left, top, right, bottom = self.regions[row].tolist()
         image = decode_image(self.content[offset : offset + size], f"{self.path}, member at byte {offset}")
         width, height = self.stored_wh[row].tolist()
@@ -69,6 +74,19 @@ def file_hash(path: str | Path) -> str:
     """sha256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def annotations_hash(people: Annotations) -> str:
+    """sha256 of the annotation file; of several joined ones: of their hashes in order.
+
+    Raises:
+        UserError: a file is gone.
+    """
+    try:
+        hashes = [file_hash(file) for file in people.source_files]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}. Cure: check the path of the annotation file") from error
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def stored_sizes(regions: np.ndarray, ratios: np.ndarray) -> np.ndarray:
@@ -93,7 +111,7 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
     needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
     table = read_table(path)
     plan = table["plan"]
-    if plan["annotations_sha256"] != file_hash(people.source):
+    if plan["annotations_sha256"] != annotations_hash(people):
         raise UserError(
             f"{path} was packed from {plan['annotations']} as it was then; {people.source} is another file or has changed since. "
             "Cure: run simplepose pack again, or name the annotation file it was packed from"
@@ -106,7 +124,9 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
         )
     rows = np.array([place[annotation] for annotation in people.annotation_ids.tolist()], np.int64)
     regions = np.array(table["regions_xyxy"], np.int64).reshape(-1, 4)[rows]
-    if (small := np.flatnonzero(~contains(regions, needed))).size:
+    offsets, sizes = (np.array(table[name], np.int64)[rows] for name in ("offsets", "sizes"))
+    held = sizes > 0  # nothing is asked of those that were left out: `view` says so
+    if (small := np.flatnonzero(held & ~contains(regions, needed))).size:
         first = int(small[0])
         raise UserError(
             f"{path} does not fit the preset: it was packed with {plan['margins']}, and {len(small)} of {len(people)} regions are too small (annotation "
@@ -122,7 +142,6 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
         )
     with open(path, "rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    offsets, sizes = (np.array(table[name], np.int64)[rows] for name in ("offsets", "sizes"))
     return Pack(str(path), content, offsets, sizes, regions, stored)
 
 

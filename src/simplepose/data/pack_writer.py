@@ -1,140 +1,56 @@
-"""Writing a pack: estimate, then members one after another, resumable, the table last."""
+"""Writing a pack: members one after another, resumable, the table last."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import shutil
-import time
 import zipfile
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import orjson
 
 from simplepose.data.annotations import Annotations, write_coco
-from simplepose.data.augment import AugmentConfig
-from simplepose.data.pack import FORMAT, PLAN, TABLE, data_offset, file_hash, member, scan_members, stored_sizes
-from simplepose.data.regions import person_views
+from simplepose.data.pack import FORMAT, LOCAL_HEADER, PLAN, TABLE, data_offset, member, scan_members
+from simplepose.data.pack_plan import Estimate, PackPlan, encode_region, estimate_pack, plan_pack
+from simplepose.data.picture_sizes import check_size, read_sized
 from simplepose.errors import UserError
-from simplepose.images import read_image
 
-SAMPLE = 24
-"""Pictures that are packed for the estimate."""
-MEMBER_OVERHEAD = 160
-"""Bytes of headers and table a member costs, about."""
+__all__ = ["Estimate", "PackPlan", "check_output", "estimate_pack", "plan_pack", "write_pack"]
 
 
-@dataclass(frozen=True, slots=True)
-class PackPlan:
-    """What is going to be packed."""
-
-    people: Annotations
-    """N trainable people."""
-    regions: np.ndarray
-    """(N, 4) part of the picture of each; at least one pixel."""
-    stored_wh: np.ndarray
-    """(N, 2) size it is stored in."""
-    settings: dict[str, Any]
-    """Member `plan.json`: annotation file, its hash, margins, resolution, quality, format."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What packing will cost, from a sample of pictures."""
-
-    bytes: int
-    """Size of the zip."""
-    core_seconds: float
-    """Processor time."""
-
-
-def plan_pack(
-    people: Annotations,
-    augment: AugmentConfig,
-    input_size_wh: tuple[int, int],
-    *,
-    udp: bool = False,
-    quality: int = 90,
-    full_colour: bool = False,
-) -> PackPlan:
-    """Decides each person's region, all that the augmentation can show of the picture, and the resolution that its closest view can use.
+def check_output(path: str | Path, people: Annotations, *, overwrite: bool = False) -> None:
+    """Makes sure that NAME.zip, NAME.json and NAME.partial replace nothing that somebody may want to keep.
 
     Args:
-        people: trainable people.
-        augment: random changes of the training.
-        input_size_wh: size of the crop.
-        udp: unit convention, see `simplepose.geometry`.
-        quality: of the JPEGs, 1 to 100.
-        full_colour: keep colour at full resolution (4:4:4), not at half as most photographs do (4:2:0).
+        path: NAME.zip.
+        people: who is going to be packed.
+        overwrite: replace a pack that is there, but never the annotation files.
 
     Raises:
-        UserError: nobody to pack, or pictures of unknown size.
+        UserError: a name without .zip, or a file is in the way.
     """
-    if not len(people):
-        raise UserError(f"{people.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2")
-    if not (people.person_sizes_wh > 0).all():
-        raise UserError(f"{people.source} does not tell the size of every picture. Cure: write width and height into `images`")
-    rotation = 2 * augment.rotation_degrees if augment.rotation_probability else 0.0
-    margins = (
-        f"scale up to {1 + augment.scale_factor:g}, rotation up to {rotation:g} degrees, half body {'yes' if augment.half_body_probability else 'no'}, "
-        f"shift up to {augment.shift_factor:g}, aspect {input_size_wh[0]}:{input_size_wh[1]}"
-    )
-    if not 1 <= quality <= 100:
-        raise UserError(f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack")
-    regions, ratios = person_views(people, augment, input_size_wh, udp=udp)
-    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[:, None]  # a stored pixel more, to interpolate with
-    low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
-    regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel
-    stored = stored_sizes(regions, ratios)
-    settings = {
-        "format": FORMAT, "annotations": str(people.source), "annotations_sha256": file_hash(people.source), "people": len(people),
-        "margins": margins, "input_size": f"{input_size_wh[0]}x{input_size_wh[1]}", "smallest_scale": round(1 - augment.scale_factor, 6),
-        "quality": quality, "chroma": "4:4:4" if full_colour else "4:2:0", "channel_order": "rgb",
-        "regions_sha256": hashlib.sha256(np.concatenate([regions, stored], axis=1).tobytes()).hexdigest(),
-    }  # fmt: skip
-    return PackPlan(people, regions, stored, settings)
-
-
-def encode_region(image: np.ndarray, plan: PackPlan, row: int) -> bytes:
-    """One person's region as JPEG; one outside the picture becomes a black pixel."""
-    left, top, right, bottom = plan.regions[row].tolist()
-    part = image[top:bottom, left:right]
-    part = part if part.size else np.zeros((1, 1, 3), np.uint8)
-    if part.shape[1::-1] != (size := tuple(plan.stored_wh[row].tolist())):
-        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if plan.settings["chroma"] == "4:4:4" else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
-    settings = [cv2.IMWRITE_JPEG_QUALITY, plan.settings["quality"], cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colour]
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), settings)[1])
-
-
-def estimate_pack(plan: PackPlan) -> Estimate:
-    """Packs a few pictures into nothing and scales up by people and pictures."""
-    people = plan.people
-    pictures = np.unique(people.image_index)
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures))).astype(int)]
-    size = count = 0
-    began = time.thread_time()
-    for picture in chosen.tolist():
-        try:
-            image = read_image(people.image_paths[picture])
-        except UserError:  # the packing itself will say so
-            continue
-        for row in np.flatnonzero(people.image_index == picture).tolist():
-            size += len(encode_region(image, plan, row)) + MEMBER_OVERHEAD
-            count += 1
-    seconds = time.thread_time() - began
-    return Estimate(int(size / max(count, 1) * len(people)), seconds / max(len(chosen), 1) * len(pictures))
+    path = Path(path)
+    table, partial = path.with_suffix(".json"), path.with_suffix(".partial")
+    if path.suffix != ".zip":
+        raise UserError(f"the pack is to be called {path}. Cure: choose a name that ends in .zip")
+    for file in (path, table, partial):
+        if file.exists() and any(os.path.exists(source) and file.samefile(source) for source in people.source_files):
+            raise UserError(f"{path} would replace {file}, the annotations that are packed. Cure: another --output")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
+    if table.exists() and not overwrite and not partial.exists():  # beside a partial file it is from our interrupted run
+        raise UserError(f"{table}, which is written beside {path.name}, already exists. Cure: --overwrite, or another --output")
 
 
 def write_pack(
-    path: str | Path, plan: PackPlan, *, workers: int = 2, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-) -> Path:
+    path: str | Path, plan: PackPlan, *, workers: int = 2, overwrite: bool = False, skip_broken: bool = False,
+    say: Callable[[str], None] | None = None, progress: Callable[[int, int], None] | None = None,
+) -> Path:  # fmt: skip
     """Writes NAME.zip and, beside it, NAME.json: COCO keypoints of the regions, for any other program.
 
     An interrupted run leaves NAME.partial, which the next run of the same plan goes on with; NAME.zip appears when it is whole.
@@ -144,28 +60,34 @@ def write_pack(
         plan: from `plan_pack`.
         workers: threads that decode and encode.
         overwrite: replace a pack that is there.
+        skip_broken: give the people of unreadable pictures an empty member and leave them out of NAME.json, instead of stopping.
+        say: takes a sentence about what was left out.
         progress: called with (people done, people in all).
 
     Raises:
-        UserError: the pack exists, a picture cannot be read, no space is left, or the partial file belongs to another plan.
+        UserError: a file is in the way, a picture (with `skip_broken` every one) cannot be read, no space is left, or the partial file
+            belongs to another plan.
     """
-    path = Path(path)
-    if path.suffix != ".zip":
-        raise UserError(f"the pack is to be called {path}. Cure: choose a name that ends in .zip")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
+    path, people = Path(path), plan.people
+    check_output(path, people, overwrite=overwrite)
     partial = path.with_suffix(".partial")
+    order = np.argsort(people.image_index, kind="stable")
+    broken: dict[int, str] | None = {} if skip_broken else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        entries = _resume(partial, plan)
+        entries = _resume(partial, plan, order, broken)
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_STORED, allowZip64=True) as file:
             try:
-                _append(file, entries, plan, workers, progress)
+                _append(file, entries, plan, order, broken, workers, progress)
             except BaseException:
                 file._didModify = False  # type: ignore[attr-defined]  # no central directory: an unfinished file must not look like a whole zip
                 raise
-        names = [entry.filename for entry in entries if entry.filename.startswith("people/")]
-        write_coco(path.with_suffix(".json"), _as_regions(plan, names), "")
+        kept = np.array([entry.file_size > 0 for entry in entries[1:]])
+        if not kept.any():
+            partial.unlink()
+            raise UserError(f"no picture can be read, first: {_first(broken)}. Cure: check the folder of the training pictures")
+        names = [entry.filename for entry in entries[1:] if entry.file_size]
+        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], names), "")
         partial.replace(path)
     except OSError as error:
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
@@ -173,53 +95,78 @@ def write_pack(
             f"cannot write {path}: {error.strerror or error} ({free / 1e9:.2f} GB free). Cure: make room and run the same command again; "
             f"it goes on with {partial}"
         ) from error
+    if say is not None and broken:
+        say(f"note: {len(broken)} unreadable pictures with {int((~kept).sum())} people left out, first: {_first(broken)}")
     return path
 
 
-def _resume(partial: Path, plan: PackPlan) -> list[zipfile.ZipInfo]:
-    """The members that are already there; a member cut short is taken off the end."""
-    wanted = orjson.dumps(plan.settings, option=orjson.OPT_SORT_KEYS)
+def _first(broken: dict[int, str] | None) -> str:
+    """Why the first picture cannot be read."""
+    return broken[min(broken)] if broken else "unknown"
+
+
+def _resume(partial: Path, plan: PackPlan, order: np.ndarray, broken: dict[int, str] | None) -> list[zipfile.ZipInfo]:
+    """The members that are already there. Taken off the end: a member cut short, and all from an empty one whose picture can be read now."""
     if not partial.exists():
         partial.touch()
         return []
     entries, end = scan_members(partial)
-    if entries:
-        first = entries[0]
-        with partial.open("rb") as file:
-            content = file.read(data_offset(first) + first.file_size)[data_offset(first) :]
-        if first.filename != PLAN or content != wanted:
-            raise UserError(f"{partial} is an unfinished pack of another data set or preset. Cure: delete it, or choose another --output")
     if entries and entries[-1].filename == TABLE:
         end = entries.pop().header_offset
+    names = [PLAN, *member_names(plan.people, order)]
+    if not _is_begun(partial, entries, plan) or [entry.filename for entry in entries] != names[: len(entries)]:
+        raise UserError(f"{partial} is an unfinished pack of another data set or preset. Cure: delete it, or choose another --output")
+    for place, entry in enumerate(entries[1:]):
+        if not entry.file_size and _encode(plan, order[place : place + 1], broken) != [b""]:
+            entries, end = entries[: place + 1], entry.header_offset
+            break
     with partial.open("r+b") as file:
         file.truncate(end)
     return entries
 
 
+def _is_begun(partial: Path, entries: list[zipfile.ZipInfo], plan: PackPlan) -> bool:
+    """Whether a file is the beginning of this pack: empty, cut inside the first member, or with the plan as its first member."""
+    with partial.open("rb") as file:
+        if not entries:
+            head = file.read(LOCAL_HEADER.size + len(PLAN))
+            return not head or head.endswith(PLAN.encode())
+        file.seek(data_offset(entries[0]))
+        return file.read(entries[0].file_size) == _plan_bytes(plan)
+
+
+def _plan_bytes(plan: PackPlan) -> bytes:
+    """Member `plan.json`."""
+    return orjson.dumps(plan.settings, option=orjson.OPT_SORT_KEYS)
+
+
+def _encode(plan: PackPlan, rows: np.ndarray, broken: dict[int, str] | None) -> list[bytes]:
+    """The members of people of one picture; empty ones where it cannot be read, its reason put into `broken` (None: an error)."""
+    people, picture = plan.people, int(plan.people.image_index[rows[0]])
+    try:
+        image = read_sized(people, picture)
+    except UserError as error:
+        if broken is None:
+            raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
+        broken[picture] = str(error)
+        return [b""] * len(rows)
+    check_size(people, picture, image)
+    return [encode_region(image, plan, row) for row in rows.tolist()]
+
+
 def _append(
-    file: zipfile.ZipFile, entries: list[zipfile.ZipInfo], plan: PackPlan, workers: int, progress: Callable[[int, int], None] | None
-) -> None:
+    file: zipfile.ZipFile, entries: list[zipfile.ZipInfo], plan: PackPlan, order: np.ndarray, broken: dict[int, str] | None, workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:  # fmt: skip
     """Adds what is missing, in the order of the pictures, and the table."""
     file.filelist.extend(entries)
     file.NameToInfo.update({entry.filename: entry for entry in entries})
     if not entries:
-        entries.append(_add(file, PLAN, orjson.dumps(plan.settings, option=orjson.OPT_SORT_KEYS)))
+        entries.append(_add(file, PLAN, _plan_bytes(plan)))
     people = plan.people
-    order = np.argsort(people.image_index, kind="stable")
     names = member_names(people, order)
     done = len(entries) - 1
-    if [entry.filename for entry in entries[1:]] != names[:done]:
-        raise UserError(f"{file.filename} is an unfinished pack of another data set. Cure: delete it, or choose another --output")
     groups = np.split(order[done:], np.flatnonzero(np.diff(people.image_index[order[done:]])) + 1) if done < len(order) else []
-
-    def encode(rows: np.ndarray) -> list[bytes]:
-        image = read_image(people.image_paths[people.image_index[rows[0]]])
-        size = tuple(people.person_sizes_wh[rows[0]].tolist())
-        if image.shape[1::-1] != size:
-            path = people.image_paths[people.image_index[rows[0]]]
-            raise UserError(f"{path} is {image.shape[1]} x {image.shape[0]}, its annotation says {size}. Cure: correct the annotation file")
-        return [encode_region(image, plan, row) for row in rows.tolist()]
-
     ahead: deque[Future[list[bytes]]] = deque()
 
     def write_first() -> None:
@@ -233,7 +180,7 @@ def _append(
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="pack") as pool:
         try:
             for rows in groups:
-                ahead.append(pool.submit(encode, rows))
+                ahead.append(pool.submit(_encode, plan, rows, broken))
                 if len(ahead) > 4 * workers:
                     write_first()
             while ahead:
@@ -263,11 +210,10 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes) -> zipfile.ZipInfo:
     return entry
 
 
-def _as_regions(plan: PackPlan, names: list[str]) -> Annotations:
-    """The data set as others see it: one picture a person, coordinates in its pixels."""
-    people, count = plan.people, len(plan.people)
-    order = np.argsort(people.image_index, kind="stable")
-    regions, stored, mine = plan.regions[order], plan.stored_wh[order], people.select(order)
+def _as_regions(plan: PackPlan, rows: np.ndarray, names: list[str]) -> Annotations:
+    """The people of `rows` as others see them: one picture a person, coordinates in its pixels."""
+    count = len(rows)
+    regions, stored, mine = plan.regions[rows], plan.stored_wh[rows], plan.people.select(rows)
     ratios = stored / (regions[:, 2:] - regions[:, :2])
 
     def boxes(values: np.ndarray, corners: int) -> np.ndarray:

@@ -73,13 +73,14 @@ def person_views(
     The closest view: the smallest scale, of the whole body or of a half that can be drawn.
 
     Args:
-        annotations: N people whose pictures' sizes are known.
+        annotations: N people; a picture of unknown size counts as empty.
         augment: the random changes.
         input_size_wh: size of the crop; its aspect decides the shape of the views.
         udp: unit convention, see `simplepose.geometry`.
 
     Returns:
-        regions (N, 4) int64, and ratios (N,) float64, at most 1: pixels per picture pixel beyond which no view shows more detail.
+        regions (N, 4) int64, empty (x2 = x1 or y2 = y1) where no view meets the picture, and ratios (N,) float64, at most 1: pixels per
+        picture pixel beyond which no view shows more detail.
     """
     count = len(annotations)
     sizes = annotations.person_sizes_wh.astype(np.int64)
@@ -94,7 +95,7 @@ def person_views(
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
         finest[chosen] = np.maximum(finest[chosen], 1 / size)
-    regions = np.concatenate([np.maximum(low, 0), np.minimum(high, sizes)], axis=1).astype(np.int64)
+    regions = np.concatenate([np.clip(low, 0, sizes), np.clip(high, 0, sizes)], axis=1).astype(np.int64)
     return regions, np.minimum(finest / max(1 - augment.scale_factor, 1e-3), 1)
 
 

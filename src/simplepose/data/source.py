@@ -9,6 +9,7 @@ from typing import Literal
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
+from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.errors import UserError
 
 
@@ -33,7 +34,7 @@ class DataConfig:
     boxes: str = "gt"
     """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
     skip_broken: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping at the first."""
+    """Leave unreadable pictures out and count them, instead of stopping at the first; also in `simplepose pack`."""
     workers: int = 2
     """Threads that read and cut pictures."""
     cache: Literal["auto", "files", "pack", "ram", "device"] = "auto"
@@ -48,13 +49,13 @@ class DataConfig:
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
-    """The annotations of one split, with `more_annotations` joined to the training ones.
+    """The annotations of one split; those to train on with `more_annotations` joined and the sizes of their pictures known.
 
     Raises:
-        UserError: neither `root` nor the files are given, or something is missing.
+        UserError: neither `root` nor the files are given, something is missing, or a picture of unknown size cannot be read.
     """
     first = _read_first(config, split)
-    if split == "val" or not (config.more_annotations or config.more_images):
+    if split == "val":
         return first
     if len(config.more_annotations) != len(config.more_images):
         raise UserError(
@@ -62,7 +63,8 @@ def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotation
             "Cure: name one folder of pictures for each file, in the same order"
         )
     others = [read_coco(file, images) for file, images in zip(config.more_annotations, config.more_images, strict=True)]
-    return concatenate([first, *(map_annotations(other, first.schema) for other in others)])
+    parts = [first, *(map_annotations(other, first.schema) for other in others)]
+    return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])  # sizes first: joining clips boxes
 
 
 def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotations:

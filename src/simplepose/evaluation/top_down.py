@@ -165,9 +165,12 @@ def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
 
 
 def match_estimates(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Matches:
-    """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out."""
+    """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out.
+
+    A pose's score is the estimator's, box score x mean keypoint score, whatever `config.person_score` ranks by.
+    """
     people = annotations.select(~annotations.is_crowd)
-    scores = person_scores(estimates, config)
+    scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
     return match_people(
         estimates.image_index, estimates.keypoints, estimates.keypoint_scores, scores, people.image_index, people.keypoints, people.visibility,
         people.area, people.schema.sigmas,
@@ -177,7 +180,10 @@ def match_estimates(estimates: Estimates, annotations: Annotations, config: Eval
 def suppress_and_write(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
 ) -> list[dict[str, Any]]:
-    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows; the scores in them are calibrated if there is a calibration."""
+    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows; the scores in them are calibrated if there is a calibration.
+
+    A calibrated person score is what the estimator gives: the expected OKS, from box score x mean keypoint score.
+    """
     scores = person_scores(estimates, config)
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
@@ -192,7 +198,8 @@ def suppress_and_write(
         rows = rows[rank < config.best_per_picture]
     keypoint_scores = estimates.keypoint_scores
     if calibration is not None:
-        keypoint_scores, scores = calibration.keypoints(keypoint_scores), calibration.expected_oks(scores)
+        scores = calibration.expected_oks(rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold))
+        keypoint_scores = calibration.keypoints(keypoint_scores)
     return coco_results(
         annotations.image_ids[estimates.image_index[rows]],
         estimates.keypoints[rows],
@@ -242,10 +249,11 @@ def evaluate_network(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
     )  # fmt: skip
     calibration = Calibration.of(estimator.spec.calibration)
-    results = suppress_and_write(estimates, annotations, config, calibration)
+    results = suppress_and_write(estimates, annotations, config)
     metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
     matches = match_estimates(estimates, annotations, config)
-    if calibration is not None:
+    if calibration is not None:  # ranks, and so AP, come from raw scores
+        results = suppress_and_write(estimates, annotations, config, calibration)
         matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
     return Evaluation(
         metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken,

@@ -76,6 +76,8 @@ def assemble(
     if config.train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     wrapped = wrap(network, who, device, sync_batch_norm=config.train.sync_batch_norm)
+    if who.rank:
+        torch.manual_seed(config.train.seed + who.rank)  # all began with the same weights; colours and cut-outs are each process's own
     # The references' Adam keeps its plain form on the host, where the fused one would change last bits for a few percent of time.
     fused = has_fused_optimizer(device) or (config.train.optimizer == "adamw" and not is_accelerator(device))
     optimizer = make_optimizer(network, config.train, device_count=who.count, fused=fused or None)

@@ -58,7 +58,7 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
     path = config.train.teacher
     if not path:
         return None
-    if not 0 < config.train.teacher_share <= 1:
+    if not config.train.teacher_share:
         raise UserError(f"train.teacher-share is {config.train.teacher_share}. Cure: a number above 0, up to 1")
     estimator = PoseEstimator.from_checkpoint(path, device=str(device), flip_test=False)
     spec = estimator.spec

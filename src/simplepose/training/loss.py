@@ -30,7 +30,7 @@ def training_loss(
         hard_keypoints: only so many worst keypoints of each person count; 0: all.
 
     Returns:
-        () float32.
+        () float32, a mean over all keypoints, trained or not: so the mean of the losses of two halves of a batch is the loss of the batch.
     """
     if codec.kind == "heatmap" and not hard_keypoints:
         return heatmap_loss(outputs, target, target_weights, factor)
@@ -43,11 +43,8 @@ def training_loss(
         losses = torch.stack([cross_entropy(logits, wanted) for logits, wanted in parts]).mean(0)
     else:
         losses = cross_entropy(outputs.flatten(2), target.flatten(2))
-    losses, count = losses * target_weights, target_weights
-    if hard_keypoints:
-        losses = hardest(losses, hard_keypoints)
-        count = hardest(target_weights, hard_keypoints)
-    return losses.sum() / count.sum().clamp(min=1)
+    losses = losses * target_weights
+    return (hardest(losses, hard_keypoints) if hard_keypoints else losses).mean()
 
 
 def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, target_weights: torch.Tensor, factor: float) -> torch.Tensor:

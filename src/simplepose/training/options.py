@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
+
+from simplepose.settings import require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +83,12 @@ class TrainConfig:
     """Several processes: how long a silent one is waited for."""
     tensorboard: bool = False
     """Also write TensorBoard files (extra `tensorboard`)."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "epochs": (1, inf), "batch_size": (1, inf), "learning_rate": (0, inf), "weight_decay": (0, inf), "drop_factor": (0, inf),
+            "loss_factor": (0, inf), "hard_keypoints": (0, inf), "clip_gradient": (0, inf), "trunk_rate_factor": (0, inf),
+            "teacher_share": (0, 1), "evaluate_every": (0, inf), "accumulate": (1, inf), "ema": (0, 0.999999), "flat_share": (0, 1),
+            "warmup_epochs": (0, inf),
+        }  # fmt: skip
+        require_ranges("train", self, ranges)

@@ -86,7 +86,7 @@ def profile(config: Config) -> Profile:
         parts.step.mark = mark
         done = seen = 0
         while done < WARM_UP + MEASURED:
-            last = time.perf_counter()
+            last, before = time.perf_counter(), done
             for batch in parts.loader.epoch(done):
                 if done == WARM_UP:
                     seconds.update(dict.fromkeys(PARTS, 0.0))
@@ -99,6 +99,8 @@ def profile(config: Config) -> Profile:
                 seen += len(batch.rows) * who.count
                 if done == WARM_UP + MEASURED:
                     break
+            if done == before:
+                raise parts.loader.no_picture(done)
         total = sum(seconds.values())
         steps = {part: value / MEASURED for part, value in seconds.items()}
         where = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simplepose.config import Config
-from simplepose.settings import build, to_plain
+from simplepose.settings import build, flatten, to_plain, unflatten
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -67,7 +67,8 @@ def make_rungs(base: Config, goal: Config) -> list[Rung]:
     start = {**start, **common}
     differing = [name for name in end if start[name] != end[name]]
     listed = {name for _, names in GROUPS for name in names}
-    groups = [*GROUPS, ("everything else", tuple(name for name in differing if name not in listed))]
+    simcc = "simcc" in (start["codec.kind"], end["codec.kind"])
+    groups = [*(with_head(GROUPS) if simcc else GROUPS), ("everything else", tuple(name for name in differing if name not in listed))]
     values, rungs = dict(start), []
     for name, names in [("reference", ()), *groups]:
         changes = {field: end[field] for field in names if field in differing}
@@ -78,6 +79,14 @@ def make_rungs(base: Config, goal: Config) -> list[Rung]:
     return rungs
 
 
+def with_head(groups: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """The groups with what belongs to the kind of output switched together with the head: SimCC's head and codec need each other."""
+    moved = ("codec.kind", "codec.sigma", "codec.adaptive_sigma")
+    return [
+        (name, (*fields, *moved) if name == "head" else tuple(field for field in fields if field not in moved)) for name, fields in groups
+    ]
+
+
 def shorten(config: Config, epochs: int) -> Config:
     """The same recipe in another number of epochs: drops, warm-up and weak epochs keep their share of the run."""
     share = epochs / config.train.epochs
@@ -85,23 +94,3 @@ def shorten(config: Config, epochs: int) -> Config:
     train = replace(config.train, epochs=epochs, drop_epochs=drops, warmup_epochs=config.train.warmup_epochs * share)
     weak = round(config.augment.weak_epochs * share)
     return replace(config, train=train, augment=replace(config.augment, weak_epochs=weak))
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dots in its keys."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
-
-
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *folders, last = name.split(".")
-        place = tree
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = value
-    return tree

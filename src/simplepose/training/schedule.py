@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.training.options import TrainConfig
 
@@ -58,14 +59,18 @@ def flat_cosine(iteration: int, total: int, flat_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (iteration - flat) / (total - flat)))
 
 
-def check_schedule(config: TrainConfig) -> None:
+def check_schedule(run: Config) -> None:
     """Refuses a schedule that the run is too short for: its low rates would never come, and the result would be a surprise.
 
     Raises:
-        UserError: a drop, the warm-up or the flat part lies beyond the last epoch.
+        UserError: a drop, the warm-up or the flat part lies beyond the last epoch, or the weak epochs leave no strong one.
     """
-    if not 0 <= config.flat_share <= 1:
-        raise UserError(f"train.flat-share is {config.flat_share}. Cure: a share of the run, 0 to 1")
+    config = run.train
+    if run.augment.weak_epochs and run.augment.weak_epochs >= config.epochs:
+        raise UserError(
+            f"the last {run.augment.weak_epochs} epochs should have weak augmentation, but the run has {config.epochs}: none would have the strong one. "
+            f"Cure: --augment.weak-epochs {config.epochs // 8}, or more --train.epochs"
+        )
     late = [drop for drop in config.drop_epochs if drop >= config.epochs]
     if config.schedule == "steps" and late:
         fitting = " ".join(str(max(1, round(share * config.epochs))) for share in (0.64, 0.86)) if config.epochs > 1 else ""
@@ -75,7 +80,7 @@ def check_schedule(config: TrainConfig) -> None:
             + " (64 % and 86 % of the run, as the references), or more --train.epochs"
         )
     before = config.warmup_epochs, config.flat_share * config.epochs if config.schedule == "flat_cosine" else config.epochs
-    if config.warmup_epochs < 0 or before[0] > before[1]:
+    if before[0] > before[1]:
         raise UserError(
             f"a warm-up of {config.warmup_epochs:g} epochs does not fit into the {before[1]:g} epochs before the rate falls (the run has "
             f"{config.epochs}). Cure: a shorter --train.warmup-epochs, or more --train.epochs"

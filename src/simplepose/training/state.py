@@ -21,7 +21,14 @@ from simplepose.atomic import atomic_path
 from simplepose.checkpoints import ModelSpec, load_tensors, require_schema
 from simplepose.device import random_state, restore_random_state
 from simplepose.errors import UserError
+from simplepose.settings import flatten
 from simplepose.training.distributed import Processes, gather
+
+FIXED = (
+    "input_size_wh", "pixels.", "model.", "codec.", "train.batch_size", "train.last_batch", "train.optimizer", "train.weight_decay",
+    "train.divide_decay", "train.trunk_rate_factor", "train.seed", "train.ema",
+)  # fmt: skip
+"""Fields that cannot change within a run; of the average only whether there is one."""
 
 
 class Ema:
@@ -64,14 +71,14 @@ class Position:
 
 def save_state(
     path: Path, position: Position, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec,
-    device: torch.device, who: Processes,
+    device: torch.device, who: Processes, *, people: int,
 ) -> None:  # fmt: skip
     """Writes everything `restore_state` needs; all processes call it together, the first one writes."""
     random_states = gather(random_state(device), who)
     if not who.first:
         return
     state = {
-        "position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict(), "random": random_states,
+        "position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict(), "random": random_states, "people": people,
         "spec": spec.to_json(), "ema": None if ema is None else {"network": ema.network.state_dict(), "updates": ema.updates},
     }  # fmt: skip
     with atomic_path(path) as temporary:
@@ -83,12 +90,13 @@ def save_state(
 
 def restore_state(
     path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec, device: torch.device,
-    who: Processes,
+    who: Processes, *, people: int,
 ) -> Position:  # fmt: skip
     """Loads what `save_state` wrote into the network, the optimiser, the average and the random generators.
 
     Raises:
-        UserError: the file is damaged, of another network, or of another number of processes.
+        UserError: the file is damaged, of another network, of another number of processes or training people (`people`), or of settings that
+            cannot change within a run.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -102,15 +110,40 @@ def restore_state(
             f"{path} belongs to a run of {len(state['random'])} processes, here are {who.count}. Cure: go on with the same number, with which "
             "the run is repeated exactly, or start a new run with --model.init"
         )
+    require_same_run(ModelSpec.from_json(state["spec"], str(path)).config, spec.config, path)
+    if state.get("people", people) != people:
+        raise UserError(f"{path} belongs to a run on {state['people']} people, here are {people}. Cure: name the same training data")
     load_tensors(network, state["network"], str(path))
     optimizer.load_state_dict(state["optimizer"])
-    if (ema is None) != (state["ema"] is None):
-        raise UserError(f"{path} was written {'without' if ema else 'with'} train.ema. Cure: go on with the same setting")
     if ema is not None:
         load_tensors(ema.network, state["ema"]["network"], str(path))
         ema.updates = state["ema"]["updates"]
     restore_random_state(state["random"][who.rank], device)
     return Position(**state["position"])
+
+
+def require_same_run(stored: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Refuses to go on with settings that decide what a step, a position or the optimiser's memory mean.
+
+    Rates, their schedule, the number of epochs, augmentation, places and devices may change.
+
+    Args:
+        stored: the configuration the state was written under.
+        now: this one's.
+        path: names the file in messages.
+
+    Raises:
+        UserError: names the first such field, with both values.
+    """
+    before, after = flatten(stored), flatten(now)
+    for name in sorted(before.keys() & after.keys()):
+        old, new = (bool(side[name]) if name == "train.ema" else side[name] for side in (before, after))
+        if name.startswith(FIXED) and name != "model.init" and old != new:
+            option = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{path} belongs to a run with {name} {before[name]}, here it is {after[name]}. Cure: {option} as it was, or a new run "
+                "(with --train.weights it begins where this one is)"
+            )
 
 
 def forget_later_records(path: Path, step: int) -> None:

@@ -58,7 +58,7 @@ def train(config: Config) -> Path:
         # Where: a new folder, or the folder of the run that goes on. Only the first process writes.
         folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
         check_folder(config)
-        check_schedule(config.train)
+        check_schedule(config)
         per_look = LOOK_EVERY if who.count > 1 or is_accelerator(device) else 1
 
         # What: people to train on, people to evaluate on.
@@ -68,7 +68,7 @@ def train(config: Config) -> Path:
         boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
         # With: network, optimiser, loader, pixels.
-        if who.first:
+        if who.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
         journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first)
         for warning in everybody.warnings:
@@ -81,8 +81,11 @@ def train(config: Config) -> Path:
 
         # From: the beginning, or the step where the run stopped.
         if config.resume:
-            position = restore_state(checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who)
+            position = restore_state(
+                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
+            )
             if who.first:
+                write_bytes(folder / "config.yaml", dump_config(config).encode())
                 forget_later_records(folder / "metrics.jsonl", position.step)
             journal.say(f"resumed {folder} at step {position.step}")
         per_epoch = len(loader)
@@ -102,8 +105,27 @@ def train(config: Config) -> Path:
                 used = parts.ema.network if parts.ema else network
                 save_checkpoint(checkpoints / f"{name}.safetensors", used, replace(parts.spec, score=score or {}))
             if name == "last":
-                save_state(checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who)
+                save_state(
+                    checkpoints / "last.train.pt",
+                    position,
+                    network,
+                    parts.optimizer,
+                    parts.ema,
+                    parts.spec,
+                    device,
+                    who,
+                    people=len(people),
+                )
                 clock.reset()
+
+        def rest(*, save_now: bool) -> None:
+            """Between steps: writes `last` where that is due, and ends the run where somebody asked for it. All processes together."""
+            asked = anyone(bool(stop.signal), who, device)
+            if save_now or asked or anyone(clock.due(), who, device):
+                save("last")
+            if asked:
+                journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
+                stop.end()
 
         def look() -> None:
             """Reads the losses of the last steps: the only place where the host waits for the device."""
@@ -177,19 +199,10 @@ def train(config: Config) -> Path:
                         f"epoch {epoch + 1}/{config.train.epochs}  step {batch.index + 1}/{per_epoch}  loss {shown:.3g}  "
                         f"rate {rate:g}  {pace:.0f} samples/s  left {format_seconds(left)}"
                     )
-                    asked = anyone(bool(stop.signal), who, device)
-                    if asked or anyone(clock.due(), who, device):
-                        save("last")
-                    if asked:
-                        journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
-                        stop.end()
+                    rest(save_now=False)
                 look()
                 if not seen and position.step % per_epoch == 0:
-                    reason = next(iter(loader.broken.values()), "unknown")
-                    raise UserError(
-                        f"no picture of epoch {epoch + 1} can be read, first: {reason}. Cure: check the folder of the training pictures"
-                    )
-                stop.in_step = False
+                    raise loader.no_picture(epoch)
                 position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
                 seconds = time.monotonic() - began
                 mean = position.loss_sum / max(position.loss_count, 1)
@@ -200,7 +213,8 @@ def train(config: Config) -> Path:
                 journal.say(f"epoch {epoch + 1}: loss {mean:.4g}, rate {rate:g}, {seen / seconds:.0f} samples/s, {format_seconds(seconds)}")
                 if loader.broken:
                     journal.say(f"note: {len(loader.broken)} unreadable pictures skipped, first: {next(iter(loader.broken.values()))}")
-                save("last")
+                rest(save_now=True)
+                stop.in_step = False
         finally:
             journal.close()
         if evaluation is None and not (checkpoints / "best.safetensors").exists():

@@ -1,0 +1,61 @@
+"""A calibration changes what is written, never what ranks: AP stays, and every door gives a pose the same score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from training_workers import write_people
+
+from simplepose.calibration import Calibration
+from simplepose.checkpoints import ModelSpec
+from simplepose.data.annotations import Annotations, ground_truth_boxes, read_coco
+from simplepose.estimator import PoseEstimator
+from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, match_estimates
+from simplepose.oks import rescore
+
+CURVES = Calibration(keypoint_slope=1, keypoint_offset=2, pose_slope=1, pose_offset=3, people=100, error_raw=0.3, error=0.1)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Annotations:
+    folder = write_people(tmp_path / "people", 40)
+    return read_coco(folder / "people.json", folder)
+
+
+def guesses(people: Annotations) -> Estimates:
+    """Three poses a person, the better the higher their scores, most of them lower than one in ten thousand."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.arange(len(people)), 3)
+    error = rng.uniform(0, 6, len(rows))
+    keypoints = people.keypoints[rows].astype(np.float64) + rng.normal(size=(len(rows), 17, 2)) * error[:, None, None]
+    keypoint_scores = np.repeat(10 ** -(1 + error[:, None]), 17, 1).astype(np.float32)
+    return Estimates(people.image_index[rows], keypoints, keypoint_scores, rng.uniform(0.3, 1, len(rows)), np.full(len(rows), 900.0))
+
+
+@pytest.mark.parametrize("person_score", ["rescored", "keypoint_mean"])
+def test_ap_does_not_change(people: Annotations, person_score: Literal["rescored", "keypoint_mean"]) -> None:
+    config, estimates = EvaluateConfig(keypoint_threshold=0.0, person_score=person_score), guesses(people)
+    spec = ModelSpec(preset="", schema=people.schema, input_size_wh=(32, 32))
+    outcomes = []
+    for calibration in ({}, CURVES.to_dict()):
+        estimator = PoseEstimator(torch.nn.Identity(), replace(spec, calibration=calibration))
+        outcomes.append(
+            evaluate_network(estimator, people, ground_truth_boxes(people), config, estimate=lambda *_, **__: estimates)
+        )  # fmt: skip
+    raw, calibrated = outcomes
+    assert raw.metrics == calibrated.metrics and 0.05 < raw.metrics["AP"] < 0.95
+    expected = CURVES.expected_oks(rescore(estimates.box_scores, estimates.keypoint_scores, 0.0))
+    assert {round(row["score"], 9) for row in calibrated.results} <= {round(float(value), 9) for value in expected}
+    assert [row["keypoints"][:2] for row in raw.results] == [row["keypoints"][:2] for row in calibrated.results]
+
+
+@pytest.mark.parametrize("person_score", ["rescored", "keypoint_mean"])
+def test_the_curve_is_fitted_to_the_estimators_score(people: Annotations, person_score: Any) -> None:
+    estimates = guesses(people)
+    matches = match_estimates(estimates, people, EvaluateConfig(keypoint_threshold=0.01, person_score=person_score))
+    np.testing.assert_allclose(matches.pose_scores, rescore(estimates.box_scores, estimates.keypoint_scores, 0.01))
