@@ -17,6 +17,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("target width", ("codec.sigma", "codec.adaptive_sigma")),
+    ("order of colours", ("pixels.channel_order",)),
     ("loss and scores", ("codec.kind", "train.hard_keypoints", "train.loss_factor", "evaluate.keypoint_threshold")),
     ("batch size", ("train.batch_size",)),
     (
