@@ -120,10 +120,11 @@ def train(config: Config) -> Path:
 
         def rest(*, save_now: bool) -> None:
             """Between steps: writes `last` where that is due, and ends the run where somebody asked for it. All processes together."""
-            asked = anyone(bool(stop.signal), who, device)
-            if save_now or asked or anyone(clock.due(), who, device):
+            if saved := save_now or anyone(clock.due(), who, device):
                 save("last")
-            if asked:
+            if anyone(bool(stop.signal), who, device):
+                if not saved:
+                    save("last")
                 journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
                 stop.end()
 
