@@ -50,5 +50,7 @@ def test_quadrupeds_from_drawing_to_overlay(tmp_path: Path, capsys: pytest.Captu
     assert len(predictions) == 6 and all(len(row["keypoints"]) == 24 for row in predictions)
 
     overlays = tmp_path / "overlays"
-    assert main(["predict", str(data.val_images), "--weights", str(run), "--boxes", "whole", "--output", str(overlays)]) == 0
+    command = ["predict", str(data.val_images), "--weights", str(run), "--boxes", "gt", "--annotations", str(val)]
+    assert main([*command, "--output", str(overlays)]) == 0
+    assert len(json.loads((overlays / "poses.json").read_text())) > 0
     assert list(overlays.rglob("*.jpg")) or list(overlays.rglob("*.png"))
