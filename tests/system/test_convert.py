@@ -70,6 +70,9 @@ def test_join_two_sets_and_set_sigmas(tmp_path: Path, capsys: pytest.CaptureFixt
     assert found.image_paths == (str(tmp_path / "one/a.jpg"), str(tmp_path / "two/7.jpg"))
     assert found.keypoint_counts.tolist() == [17, 12] and found.schema.sigmas == (0.1,) * 17
     assert len(set(found.image_ids.tolist())) == 2
+    again = ["--also", "coco", str(tmp_path / "coco.json"), str(tmp_path / "three")]
+    assert main([*command, *again, "--overwrite"]) == 0  # each --also adds one
+    assert len(read_coco(tmp_path / "joined.json", tmp_path)) == 3
     (tmp_path / "sigmas.json").write_text("[0.1]")
     assert main([*command, "--overwrite", "--sigmas", str(tmp_path / "sigmas.json")]) == 2
     assert "1 sigmas for 17 keypoints" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,8 +41,10 @@ class ConvertOptions:
     """The COCO-keypoints JSON file to write."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of INPUT)."""
-    also: tuple[tuple[Kind, Path, Path], ...] = ()
-    """More sets to join, three words each: KIND INPUT IMAGES. File names become relative to the folder that holds all pictures."""
+    also: tyro.conf.UseAppendAction[tuple[tuple[Kind, Path, Path], ...]] = ()
+    """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become relative to the folder that holds all pictures."""
+    category: str | None = None
+    """Id or name of the category to take of COCO files that have several with different keypoints."""
     schema: Annotated[str | None, tyro.conf.arg(metavar="|".join(SCHEMAS))] = None
     """Map the keypoints to this schema (default with --also: that of the first set); keypoints that a set lacks become unlabelled."""
     sigmas: Path | None = None
@@ -67,7 +70,8 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     first = options.images or (options.input if options.input.is_dir() else options.input.parent)
     sources = [(options.kind, options.input, first), *options.also]
     folders = [Path(os.path.abspath(images)) for _, _, images in sources]
-    parts = [READERS[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
+    readers: dict[Kind, Callable[[Path, Path], Annotations]] = {**READERS, "coco": partial(read_coco, category=options.category)}
+    parts = [readers[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
     target = SCHEMAS[options.schema] if options.schema is not None else parts[0].schema
     annotations = concatenate([map_annotations(part, target) for part in parts])
     if options.sigmas is not None:

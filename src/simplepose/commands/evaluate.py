@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
-from simplepose.evaluation.crowdpose import write_coco_submission
-from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, stored_settings
+from simplepose.evaluation.crowdpose import check_submission, write_coco_submission
+from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
 from simplepose.training.journal import Progress
@@ -37,6 +38,10 @@ class EvaluateOptions:
     """PoseTrack: repeat the quirks of the original tool, which drops the last frame of each sequence."""
     tracking: bool = True
     """PoseTrack: score identities too; off for results without track ids."""
+    ap_threshold: float = -math.inf
+    """PoseTrack: keypoints with a lower score do not count in AP."""
+    tracking_threshold: float = -math.inf
+    """PoseTrack: keypoints with a lower score do not count in MOTA and the other tracking numbers."""
     submission: str = ""
     """Name of the method: also write the zip that the COCO server takes, into the output folder."""
     annotations: str = ""
@@ -84,20 +89,27 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"{options.weights} is no result file of task {options.task}. Cure: test the network without --task, then score its results"
         )
-    if options.submission and folder is None:
-        raise UserError("--submission writes a file. Cure: name its folder with --output")
+    if options.submission:
+        if folder is None:
+            raise UserError("--submission writes a file. Cure: name its folder with --output")
+        check_submission(folder, options.submission, split_of(options))
     if bool(options.annotations) != bool(options.images):
         raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
-    annotations = read_coco(options.annotations, options.images) if options.annotations else read_split(options.data, "val")
+    estimator = PoseEstimator.from_checkpoint(
+        options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
+        batch_size=options.evaluate.batch_size,
+    )  # fmt: skip
+    schema = estimator.schema if options.submission else None  # the files of a test split have no people, and may not name keypoints
+    annotations = (
+        read_coco(options.annotations, options.images, schema, category=options.data.category or None, allow_empty=bool(options.submission))
+        if options.annotations
+        else read_split(options.data, "val")
+    )
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
     detections = read_boxes(options.boxes, annotations, options.data.root)
     for warning in detections.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
-        batch_size=options.evaluate.batch_size,
-    )  # fmt: skip
     spec = estimator.spec
     estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec))
     require_schema(estimator.spec, annotations.schema, options.weights)
@@ -108,7 +120,8 @@ def main(argv: list[str]) -> None:
         )  # fmt: skip
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(table_row(outcome.metrics, estimator.spec.preset, Path(detections.source).name, outcome.pictures))
+    box_name, quality = name_boxes(annotations, detections)
+    print(table_row(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
@@ -116,7 +129,7 @@ def main(argv: list[str]) -> None:
     if folder is not None:
         write_json(folder / "predictions.json", outcome.results)
         record = {
-            **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "pictures": outcome.pictures,
+            **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "box_AP": quality, "pictures": outcome.pictures,
             "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
             "flip_test": options.evaluate.flip_test, "decoder": estimator.spec.codec.decoder,
             "flip_shift": estimator.spec.codec.flip_shift, "broken_pictures": len(outcome.broken),
@@ -125,15 +138,21 @@ def main(argv: list[str]) -> None:
         }  # fmt: skip
         write_json(folder / "metrics.json", record, indent=True)
         if options.submission:
-            print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission)}")
+            print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission, split=split_of(options))}")
         print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def split_of(options: EvaluateOptions) -> str:
+    """Which COCO split the annotations are of, by the name of their file: `val2017`, `test-dev2017`."""
+    found = re.search(r"(test-dev|test|val|train)20\d\d", Path(options.annotations).name)
+    return found[0] if found else "test-dev2017" if options.annotations else "val2017"
 
 
 def _score(options: EvaluateOptions, folder: Path | None) -> None:
     """Scores a finished result file, prints the numbers and writes them as metrics.json."""
     numbers = score_results(
         options.task, options.weights, options.annotations, evaluator=options.evaluator, exact_poseval=options.exact_poseval,
-        tracking=options.tracking,
+        tracking=options.tracking, ap_threshold=options.ap_threshold, tracking_threshold=options.tracking_threshold,
     )  # fmt: skip
     print(number_table(options.task, numbers, options.weights))
     if folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +36,9 @@ def is_result(task: Task, path: str) -> bool:
 
 
 def score_results(
-    task: Task, results: str, annotations: str, *, evaluator: Evaluator = "hotcoco", exact_poseval: bool = False, tracking: bool = True
-) -> dict[str, float]:
+    task: Task, results: str, annotations: str, *, evaluator: Evaluator = "hotcoco", exact_poseval: bool = False, tracking: bool = True,
+    ap_threshold: float = -math.inf, tracking_threshold: float = -math.inf,
+) -> dict[str, float]:  # fmt: skip
     """The numbers of a result file.
 
     Args:
@@ -46,6 +48,8 @@ def score_results(
         evaluator: of the OKS-AP tasks.
         exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among them.
         tracking: PoseTrack: False scores AP only, for results without track ids.
+        ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
+        tracking_threshold: PoseTrack: the same for the tracking numbers.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
@@ -63,7 +67,9 @@ def score_results(
         return evaluate_ochuman(annotations, results, evaluator=evaluator)
     if task == "mpii":
         return score_mpii(annotations, results)
-    return score_posetrack(annotations, results, exact=exact_poseval, tracking=tracking)
+    return score_posetrack(
+        annotations, results, exact=exact_poseval, tracking=tracking, ap_threshold=ap_threshold, tracking_threshold=tracking_threshold
+    )
 
 
 def number_table(task: Task, numbers: dict[str, float], source: str) -> str:

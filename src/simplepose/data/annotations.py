@@ -71,6 +71,11 @@ def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Pat
         annotations: what to write.
         images_dir: folder the `file_name`s become relative to; by default the deepest folder that holds all pictures.
     """
+    write_json(path, coco_content(annotations, images_dir))
+
+
+def coco_content(annotations: Annotations, images_dir: str | Path | None = None) -> dict[str, Any]:
+    """What a COCO-keypoints file of these people holds, see `write_coco`: their ground truth as it was read, repairs included."""
     folders = {os.path.dirname(name) for name in annotations.image_paths} or {""}
     root = str(images_dir) if images_dir is not None else (os.path.commonpath(folders) if len(folders) > 1 else next(iter(folders)))
     images: list[dict[str, Any]] = []
@@ -99,13 +104,12 @@ def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Pat
         columns["head_box_xyxy"] = annotations.head_boxes_xyxy.astype(np.float64).round(4).tolist()
     names = [*columns, "category_id"]
     people = [dict(zip(names, (*row, annotations.category_id), strict=True)) for row in zip(*columns.values(), strict=True)]
-    content = {
+    return {
         "info": {"description": "written by simplepose", "clip_boxes": annotations.clip_boxes},
         "images": images,
         "annotations": people,
         "categories": [category_of(annotations.schema, annotations.category_id)],
     }
-    write_json(path, content)
 
 
 def _annotations(

@@ -49,7 +49,10 @@ def keypoint_categories(categories: list[dict[str, Any]], source: str, chosen: i
     found = [category for category in categories if category.get("keypoints")]
     if len({tuple(plain_name(name) for name in category["keypoints"]) for category in found}) > 1:
         listed = "; ".join(f"{category.get('id')} {category.get('name')} ({len(category['keypoints'])} keypoints)" for category in found)
-        raise UserError(f"{source} has several categories with different keypoints: {listed}. Cure: choose one with category=ID or NAME")
+        raise UserError(
+            f"{source} has several categories with different keypoints: {listed}. Cure: choose one by id or name with --data.category "
+            "(convert and doctor: --category)"
+        )
     return found
 
 

@@ -162,6 +162,10 @@ class Annotations:
         return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
 
 
+GROUND_TRUTH = "ground truth"
+"""Source of boxes that are the annotated ones."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Detections:
     """D boxes of people in the pictures of an `Annotations`."""
@@ -173,7 +177,7 @@ class Detections:
     scores: np.ndarray
     """(D,) float32."""
     source: str
-    """The file, or `ground truth`: printed beside every AP."""
+    """The file, or `GROUND_TRUTH`: printed beside every AP."""
     warnings: tuple[str, ...] = ()
     """What was left out, with counts."""
 
@@ -215,4 +219,4 @@ def ground_truth_boxes(annotations: Annotations) -> Detections:
     kept = ~annotations.is_crowd & (annotations.keypoint_counts > 0) & (annotations.bbox_xywh[:, 2:] > 0).all(1)
     people = annotations.select(kept)
     boxes = xywh_to_xyxy(people.bbox_xywh.astype(np.float64))
-    return Detections(image_index=people.image_index, boxes_xyxy=boxes, scores=np.ones(len(people)), source="ground truth")
+    return Detections(image_index=people.image_index, boxes_xyxy=boxes, scores=np.ones(len(people)), source=GROUND_TRUTH)

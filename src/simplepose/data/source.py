@@ -31,6 +31,8 @@ class DataConfig:
     """COCO-keypoints JSON to evaluate on, in place of the layout's."""
     val_images: str = ""
     """Its pictures."""
+    category: str = ""
+    """Id or name of one category, where a file has several with different keypoints."""
     boxes: str = "gt"
     """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
     skip_broken: bool = False
@@ -62,7 +64,7 @@ def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotation
             f"{len(config.more_annotations)} files in data.more-annotations but {len(config.more_images)} folders in data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
-    others = [read_coco(file, images) for file, images in zip(config.more_annotations, config.more_images, strict=True)]
+    others = [read_coco(file, images, category=config.category or None) for file, images in zip(config.more_annotations, config.more_images, strict=True)]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
     return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])  # sizes first: joining clips boxes
 
@@ -72,7 +74,7 @@ def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotatio
     annotations = config.train_annotations if split == "train" else config.val_annotations
     images = config.train_images if split == "train" else config.val_images
     if annotations and images:
-        return read_coco(annotations, images)
+        return read_coco(annotations, images, category=config.category or None)
     if not config.root:
         raise UserError(
             f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR"
@@ -80,7 +82,8 @@ def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotatio
     layout = find_layout(config.root)
     wanted = [name for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images)) if not given]
     layout.require(*wanted)
-    return read_coco(annotations or getattr(layout, f"{split}_annotations"), images or getattr(layout, f"{split}_images"))
+    annotations, images = annotations or getattr(layout, f"{split}_annotations"), images or getattr(layout, f"{split}_images")
+    return read_coco(annotations, images, category=config.category or None)
 
 
 def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:

@@ -18,10 +18,11 @@ import numpy as np
 from simplepose import geometry
 from simplepose.calibration import Calibration, Matches, match_people
 from simplepose.checkpoints import ModelSpec
-from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.annotations import Annotations, Detections, coco_content
+from simplepose.data.columns import GROUND_TRUTH
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import coco_results, evaluate_coco
+from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
 from simplepose.settings import build
@@ -177,6 +178,19 @@ def match_estimates(estimates: Estimates, annotations: Annotations, config: Eval
     )  # fmt: skip
 
 
+def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
+    """What stands beside an AP: `ground truth` and None, or the detection file's name with its box AP, and that AP (0..1)."""
+    if detections.source == GROUND_TRUTH or not len(annotations):
+        return Path(detections.source).name, None
+    columns = (annotations.image_ids[detections.image_index].tolist(), detections.bbox_xywh.tolist(), detections.scores.tolist())
+    rows = [
+        {"image_id": picture, "category_id": annotations.category_id, "bbox": box, "score": score}
+        for picture, box, score in zip(*columns, strict=True)
+    ]
+    quality = evaluate_boxes(coco_content(annotations), rows, category_id=annotations.category_id)["AP"]
+    return f"{Path(detections.source).name} (box AP {100 * quality:.1f})", quality
+
+
 def suppress_and_write(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
 ) -> list[dict[str, Any]]:
@@ -217,7 +231,7 @@ class Evaluation:
     """The outcome of one test."""
 
     metrics: dict[str, float]
-    """AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL in 0..1."""
+    """AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL in 0..1; -1 where there is nothing to find."""
     results: list[dict[str, Any]]
     """COCO result rows."""
     seconds: float
@@ -250,7 +264,9 @@ def evaluate_network(
     )  # fmt: skip
     calibration = Calibration.of(estimator.spec.calibration)
     results = suppress_and_write(estimates, annotations, config)
-    metrics = evaluate_coco(annotations.source, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    metrics = dict.fromkeys(METRICS, -1.0)  # nothing to find: the pictures of a test split
+    if len(annotations):
+        metrics = evaluate_coco(coco_content(annotations), results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
     matches = match_estimates(estimates, annotations, config)
     if calibration is not None:  # ranks, and so AP, come from raw scores
         results = suppress_and_write(estimates, annotations, config, calibration)

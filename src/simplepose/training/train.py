@@ -28,7 +28,7 @@ from simplepose.device import choose_device, is_accelerator
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
-from simplepose.evaluation.top_down import Evaluation, evaluate_network
+from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, average, broadcast_buffers, processes
 from simplepose.training.journal import Journal, format_seconds
@@ -66,6 +66,7 @@ def train(config: Config) -> Path:
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
         boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
+        box_name = name_boxes(held_out, boxes)[0] if held_out is not None and boxes is not None else ""
 
         # With: network, optimiser, loader, pixels.
         if who.first and not config.resume:
@@ -158,7 +159,7 @@ def train(config: Config) -> Path:
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
             )  # fmt: skip
-            journal.say(table_row(outcome.metrics, config.preset, boxes.source, outcome.pictures))
+            journal.say(table_row(outcome.metrics, config.preset, box_name, outcome.pictures))
             journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
             position.evaluated_step = position.step
             if outcome.metrics["AP"] > position.best_ap:
