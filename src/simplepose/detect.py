@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from simplepose.atomic import read_json
-from simplepose.boxes import xywh_to_xyxy
+from simplepose.detect_file import BoxFile, read_boxes
 from simplepose.detect_onnx import PersonDetector
 from simplepose.errors import UserError, need
-from simplepose.images import PICTURE_ENDINGS
 from simplepose.motion import MotionDetector
 from simplepose.structures import Frame, People
 
@@ -27,6 +23,7 @@ __all__ = [
     "TransformersDetector",
     "people_in",
     "people_source",
+    "read_boxes",
     "whole",
 ]
 
@@ -61,68 +58,6 @@ def whole(image: np.ndarray) -> People:
     """One person who fills the picture: only where the user says so."""
     height, width = image.shape[:2]
     return People(np.array([[0, 0, width, height]]), np.ones(1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxFile:
-    """Boxes read from a file, looked up by picture."""
-
-    path: str
-    by_id: dict[int, People] = field(repr=False)
-    """People of each image id."""
-    id_of_name: dict[str, int] = field(default_factory=dict, repr=False)
-    """Image id of each file name, where the file says so."""
-
-    def people(self, frame: Frame) -> People:
-        """By file name where the file lists names, else by the number in a picture's name (COCO's rule), else by the frame's index.
-
-        A picture that the file does not mention has nobody.
-        """
-        path = Path(frame.source)
-        image_id = self.image_id(path) if path.suffix.lower() in PICTURE_ENDINGS else None
-        return self.by_id.get(frame.index if image_id is None else image_id, People.empty())
-
-    def image_id(self, path: Path) -> int | None:
-        """The id of a picture: by its name where names are known (-1 if it is not among them), else the number in its name, else None."""
-        if self.id_of_name:
-            return self.id_of_name.get(path.name, -1)
-        digits = re.findall(r"\d+", path.stem)
-        return int(digits[-1]) if digits else None
-
-
-def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score_threshold: float = 0.0, category_id: int = 1) -> BoxFile:
-    """Boxes of a COCO detection file (a list of boxes with scores) or of an annotation file (ground truth, score 1).
-
-    Args:
-        path: the JSON file.
-        annotations: a COCO file whose `images` name the pictures of a detection file.
-        score_threshold: detections must be above it; every score counts at 0.
-        category_id: only boxes of this category, or without any.
-
-    Raises:
-        UserError: neither kind of file, or a box that is no box.
-    """
-    content = read_json(path)
-    images = content.get("images", []) if isinstance(content, dict) else read_json(annotations).get("images", []) if annotations else []
-    rows = content.get("annotations") if isinstance(content, dict) else content
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "image_id" in row and "bbox" in row for row in rows):
-        raise UserError(f"{path} is neither a detection nor an annotation file. Cure: give COCO JSON whose rows have image_id and bbox")
-    found: dict[int, list[tuple[list[float], float]]] = {}
-    for index, row in enumerate(rows):
-        score = float(row.get("score", 1.0))
-        if row.get("category_id", category_id) != category_id or row.get("iscrowd") or score <= score_threshold:
-            continue
-        box = row["bbox"]
-        if len(box) != 4 or not np.isfinite(box).all():
-            raise UserError(f"{path}: row {index} has the bbox {box}. Cure: give x, y, width, height as finite numbers")
-        if box[2] > 0 and box[3] > 0:
-            found.setdefault(int(row["image_id"]), []).append((box, score))
-    by_id = {
-        image_id: People(xywh_to_xyxy(np.array([box for box, _ in entries])), np.array([score for _, score in entries]))
-        for image_id, entries in found.items()
-    }
-    names = {Path(image["file_name"]).name: int(image["id"]) for image in images if image.get("file_name")}
-    return BoxFile(path=str(path), by_id=by_id, id_of_name=names)
 
 
 class TransformersDetector:
@@ -204,7 +139,7 @@ def people_source(
 
     Args:
         boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
-        annotations: COCO file: the boxes of `gt`, and the picture names of a detection file.
+        annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
         device: of the transformers detector.
         threads: processor threads of an ONNX detector's call.

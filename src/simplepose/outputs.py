@@ -53,11 +53,34 @@ def new_folder(folder: str | Path, *, overwrite: bool = False) -> Path:
     return folder
 
 
+def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None:
+    """Refuses to write over a file that is read, under whatever name it is reached.
+
+    Raises:
+        UserError: an output is one of the sources.
+    """
+
+    def identity(path: str | Path) -> tuple[int, int]:
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+
+    read = {identity(path) for path in sources if os.path.isfile(path)}
+    for path in outputs:
+        if path.is_file() and identity(path) in read:
+            raise UserError(f"{path} is read, and the result would be written over it. Cure: choose another --output")
+
+
 class LinesWriter:
     """Writes poses as JSON lines. Each frame is one line; the file gets its name when it is closed, after an interruption too.
 
+    An error before the first line leaves what had the name before.
+
     Args:
         path: the .jsonl file.
+
+    Attributes:
+        frames: lines written so far.
+        saved: whether the file has got its name.
 
     Raises:
         UserError: the file cannot be written.
@@ -65,6 +88,7 @@ class LinesWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.frames, self.saved = 0, False
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial{self.path.suffix}")
         self._file: IO[bytes] | None = None
 
@@ -84,12 +108,21 @@ class LinesWriter:
             self._file.write(to_line(frame.index, frame.seconds, frame.source, poses, filled))
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}. Cure: make space on the disk") from error
+        self.frames += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
-            os.replace(self._partial, self.path)
-            self._file = None
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close()
+            if error is None or self.frames:
+                os.replace(self._partial, self.path)
+                self.saved = True
+        except OSError as failure:
+            raise UserError(f"cannot write {self.path}: {failure.strerror}. Cure: make space on the disk") from failure
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.ndarray | None = None) -> bytes:
@@ -162,7 +195,8 @@ def write_coco_results(path: str | Path, lines: Iterable[Line], *, category_id: 
 def write_posetrack(folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema) -> Path:
     """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with `track_id` and `scores`, categories.
 
-    The keypoints are those of `schema`, named in `categories`; track ids count from 0.
+    The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who were not followed, those of pictures, have
+    none: `simplepose evaluate --no-tracking` scores them.
     """
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -171,18 +205,18 @@ def write_posetrack(folder: str | Path, name: str, lines: Iterable[Line], schema
         for row in range(len(line.poses)):
             scores = line.poses.keypoint_scores[row].astype(np.float64)
             joints = np.concatenate([line.poses.keypoints[row], (scores > 0)[:, None]], 1).astype(np.float64)
-            rows.append(
-                {
-                    "id": len(rows),
-                    "image_id": line.frame,
-                    "category_id": 1,
-                    "track_id": int(line.poses.track_ids[row]) - 1 if line.poses.track_ids is not None else row,
-                    "bbox": np.round(xyxy_to_xywh(line.poses.boxes_xyxy[row]).astype(np.float64), DIGITS).tolist(),
-                    "keypoints": np.round(joints, DIGITS).ravel().tolist(),
-                    "scores": np.round(scores, DIGITS).tolist(),
-                    "score": round(float(line.poses.scores[row]), 6),
-                }
-            )
+            entry = {
+                "id": len(rows),
+                "image_id": line.frame,
+                "category_id": 1,
+                "bbox": np.round(xyxy_to_xywh(line.poses.boxes_xyxy[row]).astype(np.float64), DIGITS).tolist(),
+                "keypoints": np.round(joints, DIGITS).ravel().tolist(),
+                "scores": np.round(scores, DIGITS).tolist(),
+                "score": round(float(line.poses.scores[row]), 6),
+            }
+            if line.poses.track_ids is not None:
+                entry["track_id"] = int(line.poses.track_ids[row]) - 1
+            rows.append(entry)
     skeleton = [[a + 1, b + 1] for a, b in schema.skeleton]
     category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(schema.keypoints), "skeleton": skeleton}
     path = Path(folder) / f"{name}.json"

@@ -189,6 +189,7 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*self.letters), self.fps, self._size_wh)
         if not self._writer.isOpened():
             self._partial.unlink(missing_ok=True)
+            self._writer = None  # `close` has nothing to finish
             raise UserError(f"cannot write {self.path}: OpenCV here has no encoder {self.letters}. Cure: choose another codec")
 
     def close(self) -> None:

@@ -12,30 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_onnx import save_network
 
 from simplepose.cli import main
+from simplepose.errors import UserError
+from simplepose.images import write_image
 from simplepose.outputs import read_lines
 from simplepose.video import VideoWriter, open_stream
 
-onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-
-def save_network(path: Path) -> Path:
-    """A pose network of 32 x 48 pixels and 17 keypoints that sees the same figure in every crop."""
-    helper, numpy_helper, kind = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
-    figure = np.zeros((1, 17, 12, 8), np.float32)
-    for keypoint in range(17):
-        figure[0, keypoint, 2 + keypoint % 8, 2 + keypoint % 5] = 0.9
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "none"], ["c"], strides=[4, 4]), helper.make_node("Add", ["c", "figure"], ["y"])],
-        "tiny",
-        [helper.make_tensor_value_info("x", kind, ["N", 3, 48, 32])],
-        [helper.make_tensor_value_info("y", kind, ["N", 17, 12, 8])],
-        [numpy_helper.from_array(np.zeros((17, 3, 4, 4), np.float32), "none"), numpy_helper.from_array(figure, "figure")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    return path
 
 
 @pytest.fixture
@@ -98,15 +83,85 @@ def test_mistakes_are_one_sentence_and_leave_nothing(film: Path, capsys, change,
     assert not (film / "out").exists()
 
 
-def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
-    from simplepose.images import write_image
-
-    (film / "pictures").mkdir()
+def save_pictures(film: Path) -> None:
     for frame in open_stream(film / "film.mp4"):
         write_image(film / "pictures" / f"{frame.index}.png", frame.image)
-    assert track(film, "--video-codec", "none", video="pictures") == 0
+
+
+def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
+    save_pictures(film)
+    assert track(film, "--video-codec", "none", "--posetrack", video="pictures") == 0
     lines = list(read_lines(film / "out" / "poses.jsonl"))
     assert len(lines) == 12 and all(len(line.poses) == 1 and line.poses.track_ids is None for line in lines)
+    rows = json.loads((film / "out" / "posetrack" / "pictures.json").read_text())["annotations"]
+    assert len(rows) == 12 and not any("track_id" in row for row in rows)
+
+
+@pytest.mark.parametrize("codec", ["vp8", "mp4"])
+def test_the_video_is_never_written_over(film: Path, capsys, codec: str) -> None:
+    name = "film.webm" if codec == "vp8" else "film.mp4"
+    if codec == "vp8":
+        (film / name).write_bytes((film / "film.mp4").read_bytes())
+    before = (film / name).read_bytes()
+    assert track(film, "--overwrite", "--output", str(film), "--video-codec", codec, video=name) == 2
+    assert f"{name} is read" in capsys.readouterr().err
+    assert (film / name).read_bytes() == before and not (film / "poses.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "video", "message"),
+    [
+        (["--smooth-after", "1"], "pictures", "are not followed"),
+        (["--smooth"], "pictures", "are not followed"),
+        (["--fill-gaps", "1"], "pictures", "are not followed"),
+        (["--smooth-after", "-1"], "film.mp4", "--smooth-after is -1.0"),
+        (["--smooth-after", "nan"], "film.mp4", "--smooth-after is nan"),
+        (["--smooth-after", "inf"], "film.mp4", "--smooth-after is inf"),
+        (["--fill-gaps", "-1"], "film.mp4", "--fill-gaps -1"),
+        (["--table", "parquet"], "film.mp4", "needs the package 'pyarrow'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_the_first_frame(
+    film: Path, capsys, monkeypatch, more, video: str, message: str
+) -> None:
+    if video == "pictures":
+        save_pictures(film)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert track(film, *more, video=video) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Cure:" in error and not (film / "out").exists()
+
+
+def break_the_video(monkeypatch, frame: int) -> None:
+    """The annotated video cannot be written from that frame on."""
+    whole = VideoWriter.write
+
+    def write(self: VideoWriter, image: np.ndarray) -> None:
+        if self.frames == frame:
+            raise UserError("the encoder gave up. Cure: none")
+        whole(self, image)
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+
+
+def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) -> None:
+    break_the_video(monkeypatch, frame=5)
+    assert track(film, "--table", "csv") == 2
+    error = capsys.readouterr().err
+    assert "the encoder gave up" in error and "after 5 frames" in error
+    assert len(list(read_lines(film / "out" / "poses.jsonl"))) == 5
+    assert {row["image_id"] for row in json.loads((film / "out" / "results.json").read_text())} == {1, 2, 3, 4}
+    assert sorted(path.name for path in (film / "out").iterdir()) == ["film.webm", "poses.csv", "poses.jsonl", "results.json"]
+
+
+def test_an_error_at_once_leaves_the_old_files(film: Path, capsys, monkeypatch) -> None:
+    assert track(film, "--video-codec", "vp8") == 0
+    before = {path.name: path.read_bytes() for path in (film / "out").iterdir()}
+    break_the_video(monkeypatch, frame=0)
+    assert track(film, "--video-codec", "vp8", "--overwrite") == 2
+    error = capsys.readouterr().err
+    assert "the encoder gave up" in error and "stopped after" not in error
+    assert {path.name: path.read_bytes() for path in (film / "out").iterdir()} == before
 
 
 def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:

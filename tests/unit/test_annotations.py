@@ -113,6 +113,7 @@ def test_what_other_tools_write(tmp_path: Path, changes: dict[str, Any], field: 
         (content(row(keypoints=[float("nan"), 2, 2, 0, 0, 0, 0, 0, 0])), "keypoint 0 of annotation 1 is labelled but not finite"),
         (content(row(bbox=[1, 2, float("nan"), 4])), "bbox of annotation 1 is not finite"),
         (content(row(bbox=[1, 2, 3])), "not x, y, width, height"),
+        (content(row(bbox=5)), "not x, y, width, height"),
         (content(row(track_id="left dog")), "track_id 'left dog' is not a whole number"),
         (content(row(track_id=1.5)), "track_id 1.5 is not a whole number"),
         (content(row(category_id=5)), "no annotation has category"),

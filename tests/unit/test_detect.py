@@ -229,17 +229,6 @@ def test_detection_file_by_number_or_frame_index(tmp_path: Path, coco_file: Path
     assert len(people_in(read_boxes(path, annotations=coco_file), Frame(grey(), "a.jpg"))) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [({"a": 1}, "neither"), ([{"image_id": 1}], "neither"), ([{"image_id": 1, "bbox": [1, 2, float("inf"), 3], "score": 1}], "row 0")],
-)
-def test_files_that_hold_no_boxes(tmp_path: Path, content, message: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps(content).replace("Infinity", "1e999"))
-    with pytest.raises(UserError, match=f"{message}|not valid JSON"):
-        read_boxes(path)
-
-
 # words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from simplepose.errors import UserError
 from simplepose.interop import to_pandas, to_supervision, write_table
-from simplepose.outputs import LinesWriter, new_folder, read_lines, write_coco_results, write_posetrack
+from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack
 from simplepose.schema import COCO_17
 from simplepose.structures import Frame, Poses
 
@@ -55,6 +56,33 @@ def test_an_interruption_leaves_whole_lines(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_an_error_before_the_first_line_leaves_the_old_file(lines: Path, error: type[BaseException]) -> None:
+    before, writer = lines.read_bytes(), LinesWriter(lines)
+    with pytest.raises(error), writer:
+        raise error
+    assert not writer.saved and lines.read_bytes() == before
+    assert [path.name for path in lines.parent.iterdir()] == ["poses.jsonl"]
+
+
+def test_an_error_after_lines_keeps_them(lines: Path) -> None:
+    writer = LinesWriter(lines)
+    with pytest.raises(UserError), writer:
+        writer.write(Frame(IMAGE), some(1))
+        raise UserError
+    assert writer.saved and writer.frames == len(list(read_lines(lines))) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here, the disk that is always full")
+def test_a_disk_that_is_full_at_the_end_is_named(lines: Path) -> None:
+    before, writer = lines.read_bytes(), LinesWriter(lines)
+    (lines.parent / f".poses.{os.getpid()}.partial.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*poses\.jsonl: No space left"), writer:
+        writer.write(Frame(IMAGE), some(1))
+    assert not writer.saved and lines.read_bytes() == before
+    assert [path.name for path in lines.parent.iterdir()] == ["poses.jsonl"]
+
+
 def test_lines_without_ids_and_with_nan(tmp_path: Path) -> None:
     poses = some(2, tracked=False)
     broken = np.array(poses.keypoints)
@@ -95,6 +123,13 @@ def test_posetrack_file(lines: Path, tmp_path: Path) -> None:
     assert [(row["image_id"], row["track_id"]) for row in content["annotations"]] == [(1, 0), (1, 1), (2, 0)]
     assert len(content["annotations"][0]["keypoints"]) == 51 and len(content["annotations"][0]["scores"]) == 17
     assert content["categories"][0]["keypoints"][0] == "nose"
+
+
+def test_people_who_were_not_followed_have_no_track_id_in_a_posetrack_file(tmp_path: Path) -> None:
+    with LinesWriter(tmp_path / "p.jsonl") as writer:
+        writer.write(Frame(IMAGE), some(2, tracked=False))
+    content = json.loads(write_posetrack(tmp_path / "pt", "x", read_lines(tmp_path / "p.jsonl"), COCO_17).read_text())
+    assert len(content["annotations"]) == 2 and not any("track_id" in row for row in content["annotations"])
 
 
 def test_tables(lines: Path, tmp_path: Path) -> None:
@@ -140,3 +175,13 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert new_folder(tmp_path / "a", overwrite=True) and (tmp_path / "a" / "file").read_text() == "mine"
     with pytest.raises(UserError, match="cannot make"):
         new_folder(tmp_path / "a" / "file" / "c")
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    (tmp_path / "link.json").symlink_to("a.json")
+    keep_sources([tmp_path / "a.json", tmp_path / "none", tmp_path, "", "0", "rtsp://camera"], [tmp_path / "none", tmp_path / "b.json"])
+    for source, output in (("a.json", "a.json"), ("a.json", "x/../a.json"), ("link.json", "a.json"), ("a.json", "link.json")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="is read"):
+            keep_sources([tmp_path / source], [tmp_path / output])

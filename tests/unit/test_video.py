@@ -197,3 +197,24 @@ def test_a_real_video(real_data) -> None:
     assert (stream.fps, stream.frame_count) == (10.0, 1394)
     frame = next(iter(stream))
     assert frame.image.shape == (432, 768, 3)
+
+
+def test_a_missing_encoder_is_the_error_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        """What OpenCV gives where it cannot encode."""
+
+        fourcc = staticmethod(lambda *_: 0)
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def isOpened(self) -> bool:
+            return False
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoWriter", Closed)
+    with pytest.raises(UserError, match="has no encoder"), VideoWriter(tmp_path / "a.webm", 10) as writer:
+        writer.write(np.zeros((20, 20, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

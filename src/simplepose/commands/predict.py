@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from simplepose.engine import PoseTracker
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.images import PICTURE_ENDINGS, list_pictures, write_image
+from simplepose.outputs import keep_sources
 from simplepose.structures import Frame, Poses
 from simplepose.training.journal import Progress
 from simplepose.video import PictureStream
@@ -57,38 +59,55 @@ def main(argv: list[str]) -> None:
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:
             raise UserError(f"{path} is no picture ({', '.join(PICTURE_ENDINGS)}). Cure: for a video, simplepose track {path}")
+    folder, names = Path(options.output), _overlay_names(pictures)
+    outputs = [folder / name for name in ("poses.json", *names.values())]
+    keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
     people = people_source(
         options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold, device=options.device
     )  # fmt: skip
     if isinstance(people, BoxFile):
         _require_match(people, pictures)
-    folder, names = Path(options.output), _overlay_names(pictures)
-    taken = [name for name in ("poses.json", *names.values()) if (folder / name).exists()]
+    taken = [path.name for path in outputs if path.exists()]
     if taken and not options.overwrite:
         raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
-    stream, rows, count = PictureStream(pictures), [], 0
-    with Progress("predicting", "pictures") as progress:
-        for frame, poses in PoseTracker(estimator, people, track=False)(stream):
-            _stop_at_broken(stream, options.skip_broken)
-            overlay = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold, boxes=options.draw_boxes)
-            write_image(folder / names[frame.source], overlay)
-            rows.append(_row(frame, poses))
-            count += len(poses)
-            progress(frame.index + 1, len(pictures))
-    _stop_at_broken(stream, options.skip_broken)
+    stream = PictureStream(pictures)
+    rows: list[dict[str, Any]] = []
+    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": estimator.schema.to_dict(), "pictures": rows}
+    try:
+        with Progress("predicting", "pictures") as progress:
+            for frame, poses in PoseTracker(estimator, people, track=False)(stream):
+                if frame.index > len(rows):  # the reader is ahead: what comes before the broken picture is finished first
+                    _stop_at_broken(stream, options.skip_broken)
+                overlay = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold, boxes=options.draw_boxes)
+                rows.append(_row(frame, poses))
+                write_image(folder / names[frame.source], overlay)
+                progress(frame.index + 1, len(pictures))
+        _stop_at_broken(stream, options.skip_broken)
+    except (Exception, KeyboardInterrupt):
+        if rows:
+            write_json(folder / "poses.json", record)
+            print(f"stopped; {folder / 'poses.json'} holds the {len(rows):,} pictures that are done", file=sys.stderr)
+        raise
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
-    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": estimator.schema.to_dict(), "pictures": rows}
     write_json(folder / "poses.json", record)
+    count = sum(len(row["people"]) for row in rows)
     print(f"{count:,} people in {len(rows):,} pictures -> {folder}/ ({len(rows):,} overlays, poses.json)")
 
 
 def _require_match(people: BoxFile, pictures: list[Path]) -> None:
-    """Refuses a box file that knows none of the pictures: nobody found would be a wrong answer."""
+    """Refuses a box file that knows none of the pictures, or cannot tell two of them apart: both would be wrong answers."""
     ids = [people.image_id(path) for path in pictures]
+    first: dict[int, Path] = {}
+    for path, image_id in zip(pictures, ids, strict=True):
+        if image_id is not None and image_id in people.by_id and (other := first.setdefault(image_id, path)) != path:
+            raise UserError(
+                f"{people.path}: {other} and {path} would both get the boxes of image id {image_id}. Cure: --annotations FILE whose `images` "
+                "name both with their folders"
+            )
     if not any((place if image_id is None else image_id) in people.by_id for place, image_id in enumerate(ids)):
         raise UserError(
             f"{people.path}: none of its boxes is on {pictures[0].name} or the other {len(pictures) - 1} pictures (its image ids start "
@@ -102,12 +121,13 @@ def _stop_at_broken(stream: PictureStream, skip: bool) -> None:
 
 
 def _overlay_names(pictures: list[Path]) -> dict[str, str]:
-    """A file name for each overlay; equal names from different folders get a number."""
-    seen: dict[str, int] = {}
-    names = {}
-    for path in pictures:
-        seen[path.stem] = count = seen.get(path.stem, 0) + 1
-        names[str(path)] = f"{path.stem}{f'_{count}' if count > 1 else ''}.jpg"
+    """A file name for each overlay; equal names from different folders get the first number that is free."""
+    used: set[str] = set()
+    names: dict[str, str] = {}
+    for path in dict.fromkeys(pictures):
+        numbered = (f"{path.stem}_{number}.jpg" for number in itertools.count(2))
+        names[str(path)] = name = next(name for name in itertools.chain([f"{path.stem}.jpg"], numbered) if name not in used)
+        used.add(name)
     return names
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from simplepose.errors import UserError
-from simplepose.outputs import LinesWriter, new_folder, read_lines, write_coco_results, write_posetrack
+from simplepose.errors import UserError, need
+from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class TrackOptions:
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     posetrack: bool = False
-    """Also write a PoseTrack folder for simplepose evaluate --task posetrack."""
+    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking)."""
     frames: int = 0
     """Stop after so many frames; 0 is all."""
     flip_test: bool = False
@@ -71,34 +73,40 @@ def main(argv: list[str]) -> None:
     options = tyro.cli(TrackOptions, args=argv, prog="simplepose track", description=TrackOptions.__doc__)
     name = Path(options.video).stem or "video"
     folder = Path(options.output) if options.output else Path("tracked") / name
+    _check(options)
+    keep_sources((options.video, options.boxes, options.weights), _outputs(options, folder, name))
     runner = build(options)
     stream = _open(options.video)
+    if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
+        raise UserError(f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out")
     new_folder(folder, overwrite=options.overwrite)
     schema = runner.estimator.schema
     threshold = runner.estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(getattr(stream, "frame_count", 0))
     ids: set[int] = set()
     done = people = 0
+    lines = LinesWriter(folder / "poses.jsonl")
     try:
         with ExitStack() as open_files:
-            lines = open_files.enter_context(LinesWriter(folder / "poses.jsonl"))
+            open_files.enter_context(lines)
             video = _video_writer(options, folder / name, stream.fps or 10.0)
             if video is not None:
                 open_files.enter_context(video)
             for frame, poses in runner(stream):
-                lines.write(frame, poses)
                 if video is not None:
                     with runner.speed.measure("draw and write"):
                         video.write(poses.draw(frame.image, schema, keypoint_threshold=threshold))
+                lines.write(frame, poses)
                 done, people = done + 1, people + len(poses)
                 ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
                 status(done, runner.speed)
                 if options.frames and done >= options.frames:
                     break
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt):
         status.end()
-        print(f"stopped by Ctrl-C after {done:,} frames; what is written so far is whole", file=sys.stderr)
-        _finish(options, folder, name, schema)
+        if lines.saved:
+            print(f"stopped after {lines.frames:,} frames; what is written so far is whole", file=sys.stderr)
+            _finish(options, folder, name, schema)
         raise
     status.end()
     _finish(options, folder, name, schema)
@@ -106,6 +114,19 @@ def main(argv: list[str]) -> None:
     followed = f", {len(ids):,} identities" if stream.is_video else ""
     print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {folder}/ ({', '.join(sorted(p.name for p in folder.iterdir()))})")
     print(f"frames/s of each stage alone: {runner.speed}; device {device_name(runner.estimator)}")
+
+
+def _check(options: TrackOptions) -> None:
+    """Refuses what would fail only when the last frame is done."""
+    if not (math.isfinite(options.smooth_after) and options.smooth_after >= 0 and options.fill_gaps >= 0):
+        raise UserError(
+            f"--smooth-after is {options.smooth_after}, --fill-gaps {options.fill_gaps}. Cure: give numbers of frames from 0, which is off"
+        )
+    for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise need(package, "tables", "--table parquet") from error
 
 
 def build(options: TrackOptions) -> Any:
@@ -163,13 +184,26 @@ def _open(source: str) -> Any:
     return open_stream(int(source) if source.isdigit() else source)
 
 
+def _outputs(options: TrackOptions, folder: Path, name: str) -> list[Path]:
+    """Every file that may be written."""
+    names = ["poses.jsonl", "results.json", "poses.csv", "poses.parquet", f"posetrack/{name}.json"]
+    video = _video_path(options, folder / name)
+    return [folder / file for file in names] + ([video] if video else [])
+
+
+def _video_path(options: TrackOptions, stem: Path) -> Path | None:
+    """The annotated video, or None."""
+    from simplepose.video import CODECS
+
+    return None if options.video_codec == "none" else Path(f"{stem}{CODECS[options.video_codec][1]}")
+
+
 def _video_writer(options: TrackOptions, stem: Path, fps: float) -> Any:
     """The writer of the annotated video, or None."""
-    from simplepose.video import CODECS, VideoWriter
+    from simplepose.video import VideoWriter
 
-    if options.video_codec == "none":
-        return None
-    return VideoWriter(f"{stem}{CODECS[options.video_codec][1]}", fps, options.video_codec)
+    path = _video_path(options, stem)
+    return None if path is None else VideoWriter(path, fps, options.video_codec)
 
 
 def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None:
@@ -193,8 +227,6 @@ def _smooth_file(path: Path, options: TrackOptions) -> None:
     from simplepose.smooth import fill_gaps, smooth_zero_phase
 
     lines = list(read_lines(path))
-    if any(line.poses.track_ids is None and len(line.poses) for line in lines):
-        raise UserError("pictures have no tracks to smooth or fill. Cure: leave --smooth-after and --fill-gaps out")
     sequence, filled = fill_gaps([line.poses for line in lines], max_gap=options.fill_gaps)
     if options.smooth_after:
         sequence = smooth_zero_phase(sequence, sigma_frames=options.smooth_after)

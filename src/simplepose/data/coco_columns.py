@@ -134,8 +134,8 @@ def bbox_column(
     except (TypeError, ValueError):
         try:
             bbox = np.array([[_number(value, np.nan) for value in box] for box in values], np.float64).reshape(len(rows), 4)
-        except ValueError:
-            index = next(index for index, box in enumerate(values) if len(box) != 4)
+        except (TypeError, ValueError):
+            index = next(index for index, box in enumerate(values) if not isinstance(box, (list, tuple)) or len(box) != 4)
             raise UserError(
                 f"{source}: the bbox of annotation {ids[index]} is not x, y, width, height: {values[index]}. Cure: correct it"
             ) from None
