@@ -38,7 +38,15 @@ def same_state(one: dict, other: dict) -> None:
     assert one["position"] == other["position"]
 
 
-@pytest.mark.parametrize(("count", "kill_at", "options"), [(1, 8, {"ema": 0.9}), (1, 12, {"accumulate": 2}), (2, 5, {})])
+MODERN = {
+    "ema": 0.9, "optimizer": "adamw", "weight_decay": 0.02, "clip_gradient": 1.0, "schedule": "flat_cosine", "warmup_epochs": 0.5,
+    "augment": {"colour": 0.2, "cutout_probability": 0.5, "grid_probability": 0.5, "half_body_probability": 0.5, "shift_factor": 0.1, "weak_epochs": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "kill_at", "options"), [(1, 8, {"ema": 0.9}), (1, 14, MODERN), (1, 12, {"accumulate": 2}), (2, 5, {}), (2, 7, MODERN)]
+)
 def test_killed_and_resumed_is_as_never_killed(data: Path, tmp_path: Path, count: int, kill_at: int, options: dict) -> None:
     whole = small_config(data, tmp_path / "whole", **options)
     assert run_training(whole, count=count) == [0] * count
@@ -67,6 +75,13 @@ def test_two_processes_train_as_one_with_twice_the_batch(data: Path, tmp_path: P
     for (_, loss), (_, ours) in zip(wanted, found, strict=True):
         assert abs(ours / loss - 1) < 1e-5
     assert max(abs(ours / loss - 1) for (_, loss), (_, ours) in zip(wanted, unsynchronised, strict=True)) > 1e-4  # the test can fail
+
+
+def test_each_process_draws_its_own_colours(data: Path, tmp_path: Path) -> None:
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], augment={"colour": 0.2})
+    assert run_training(config, count=2) == [0, 0]
+    one, other = state_of(config)["random"]
+    assert not torch.equal(one["torch"], other["torch"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -42,10 +42,10 @@ def write_people(folder: Path, count: int = 22) -> Path:
     return folder
 
 
-def small_config(data: Path, output: Path, *, kind: str = "heatmap", **train: Any) -> Config:
+def small_config(data: Path, output: Path, *, kind: str = "heatmap", augment: dict[str, Any] | None = None, **train: Any) -> Config:
     """A run of a few seconds."""
     values = {
-        "output": str(output), "input_size_wh": [32, 32], "codec": {"kind": kind},
+        "output": str(output), "input_size_wh": [32, 32], "codec": {"kind": kind}, "augment": augment or {},
         "data": {"train_annotations": str(data / "people.json"), "train_images": str(data), "workers": 1},
         "train": {"epochs": 3, "batch_size": 4, "drop_epochs": [2], "evaluate_every": 0, "save_every_minutes": 0.0, **train},
     }  # fmt: skip
