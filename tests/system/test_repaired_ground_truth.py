@@ -82,6 +82,7 @@ def test_boxes_are_named_with_their_ap(tmp_path: Path) -> None:
     assert name_boxes(animals, boxes) == ("ground truth", None)
     name, quality = name_boxes(animals, replace(boxes, source="some/dets.json").select(np.arange(3)))
     assert name.startswith("dets.json (box AP 5") and quality == pytest.approx(0.5, abs=0.02)
+    assert name_boxes(animals, replace(boxes, source="dets.json").select(np.zeros(0, int))) == ("dets.json (box AP 0.0)", 0.0)
 
 
 def test_a_test_split_gives_a_submission_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,11 @@ def main(argv: list[str]) -> None:
     output = Path(options.output) if options.output else weights.with_name(f"{weights.stem}_calibrated.safetensors")
     if output.exists() and not options.overwrite:
         raise UserError(f"{output} already exists. Cure: --overwrite, or --output with another name")
-    annotations = read_coco(options.annotations, options.images) if options.annotations else read_split(options.data, "val")
+    annotations = (
+        read_coco(options.annotations, options.images, category=options.data.category or None)
+        if options.annotations
+        else read_split(options.data, "val")
+    )
     loaded = load_model(weights)
     require_schema(loaded.spec, annotations.schema, str(weights))
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)

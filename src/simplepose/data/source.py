@@ -64,7 +64,10 @@ def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotation
             f"{len(config.more_annotations)} files in data.more-annotations but {len(config.more_images)} folders in data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
-    others = [read_coco(file, images, category=config.category or None) for file, images in zip(config.more_annotations, config.more_images, strict=True)]
+    others = [
+        read_coco(file, images, category=config.category or None)
+        for file, images in zip(config.more_annotations, config.more_images, strict=True)
+    ]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
     return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])  # sizes first: joining clips boxes
 

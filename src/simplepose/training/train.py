@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,6 @@ def train(config: Config) -> Path:
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
         boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
-        box_name = name_boxes(held_out, boxes)[0] if held_out is not None and boxes is not None else ""
 
         # With: network, optimiser, loader, pixels.
         if who.first and not config.resume:
@@ -107,16 +106,8 @@ def train(config: Config) -> Path:
                 save_checkpoint(checkpoints / f"{name}.safetensors", used, replace(parts.spec, score=score or {}))
             if name == "last":
                 save_state(
-                    checkpoints / "last.train.pt",
-                    position,
-                    network,
-                    parts.optimizer,
-                    parts.ema,
-                    parts.spec,
-                    device,
-                    who,
-                    people=len(people),
-                )
+                    checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
+                )  # fmt: skip
                 clock.reset()
 
         def rest(*, save_now: bool) -> None:
@@ -145,6 +136,11 @@ def train(config: Config) -> Path:
                 position.loss_count += 1
                 shown = value
 
+        @cache
+        def box_name() -> str:
+            """The boxes of the evaluation with their AP, measured once, where a table is printed."""
+            return name_boxes(held_out, boxes)[0] if who.first and held_out is not None and boxes is not None else ""
+
         def evaluate(epoch: int) -> Evaluation:
             """The test on the held-out pictures; keeps the best weights."""
             assert held_out is not None and boxes is not None
@@ -159,7 +155,7 @@ def train(config: Config) -> Path:
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
             )  # fmt: skip
-            journal.say(table_row(outcome.metrics, config.preset, box_name, outcome.pictures))
+            journal.say(table_row(outcome.metrics, config.preset, box_name(), outcome.pictures))
             journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
             position.evaluated_step = position.step
             if outcome.metrics["AP"] > position.best_ap:
