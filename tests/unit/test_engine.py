@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 import weakref
@@ -257,3 +259,19 @@ def test_speed_counts_work_not_waiting() -> None:
         time.sleep(0.05)
     time.sleep(0.2)
     assert 20 < speed.fps()["read"] <= 100 and "read" in str(speed)
+
+
+def test_ctrl_c_while_waiting_for_a_stage_ends_it() -> None:
+    """The stage waits for room in its queue: without being told to stop it would be waited for without end."""
+    stop = threading.Event()
+    items = overlapped(itertools.count(), 1, stop)
+    assert next(items) == 0
+
+    def interrupt() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            items.throw(KeyboardInterrupt())
+
+    runner = threading.Thread(target=interrupt, daemon=True)
+    runner.start()
+    runner.join(10)
+    assert stop.is_set() and not runner.is_alive()
