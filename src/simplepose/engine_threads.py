@@ -89,7 +89,7 @@ def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: 
             if kind == "end":
                 return
             yield value
-    except BaseException:
+    except (KeyboardInterrupt, SystemExit):
         stop.set()  # Ctrl-C may arrive in here; the thread waits for room in the queue until it hears of it
         raise
     finally:
