@@ -15,7 +15,8 @@ import numpy as np
 
 from simplepose import COCO_17, geometry
 from simplepose.atomic import write_json
-from simplepose.heatmaps import CodecConfig, decode_pair
+from simplepose.heatmaps import CodecConfig
+from simplepose.heatmaps_flip import decode_pair
 
 BATCH, WIDTH, HEIGHT, INPUT_WH = 64, 48, 64, (192, 256)
 

@@ -18,6 +18,7 @@ ROOMS = [  # from the floor to the roof; a module may import from its own room a
         "geometry",
         "heatmaps",
         "heatmaps_dark",
+        "heatmaps_flip",
         "simcc",
         "images",
         "device",

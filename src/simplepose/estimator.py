@@ -20,7 +20,8 @@ from simplepose.calibration import Calibration
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, activate, decode, decode_pair, flip_average, flip_inputs
+from simplepose.heatmaps import CodecConfig, activate, decode
+from simplepose.heatmaps_flip import decode_pair, flip_average, flip_inputs
 from simplepose.oks import rescore
 from simplepose.pixels import PixelConfig, normalise
 from simplepose.schema import KeypointSchema

@@ -11,7 +11,8 @@ import torch
 from simplepose.checkpoints import ModelSpec
 from simplepose.config import load_preset
 from simplepose.estimator import PoseEstimator
-from simplepose.heatmaps import decode, flip_average, flip_inputs
+from simplepose.heatmaps import decode
+from simplepose.heatmaps_flip import flip_average, flip_inputs
 from simplepose.schema import COCO_17
 
 SIZE_WH, WIDTH, HEIGHT = (48, 64), 12, 16

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, activate, decode, encode, flip_average, flip_inputs
+from simplepose.heatmaps import CodecConfig, activate, decode, encode
+from simplepose.heatmaps_flip import flip_average, flip_inputs
 
 EXACT = CodecConfig(center="exact", truncate=False, trained_when="inside", decoder="dark", flip_shift="exact")
 SOFT = replace(EXACT, kind="softmax", adaptive_sigma=True)

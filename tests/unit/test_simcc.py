@@ -15,7 +15,8 @@ from simplepose.commands.evaluate import EvaluateOptions, changed_codec
 from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.heatmaps import CodecConfig, activate, decode, encode, flip_average, flip_inputs
+from simplepose.heatmaps import CodecConfig, activate, decode, encode
+from simplepose.heatmaps_flip import flip_average, flip_inputs
 from simplepose.models.pose_resnet import ModelConfig, build_network, count_cost
 from simplepose.schema import COCO_17
 
