@@ -92,6 +92,19 @@ def page_locked(device: torch.device) -> bool:
     return device.type in ("cuda", "npu", "xpu")
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy of host memory on the device that the host does not wait for."""
+    return page_lock(tensor, device).to(device, non_blocking=True)
+
+
+def page_lock(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Host memory that the device may read while the host goes on: page-locked where that exists, as it is where it does not.
+
+    Copies of ordinary memory make the host wait on some devices; on others its owner would have to keep it until they are done.
+    """
+    return tensor.pin_memory() if page_locked(device) and tensor.device.type == "cpu" else tensor
+
+
 def has_fused_optimizer(device: torch.device) -> bool:
     """Whether the references' Adam is fused on this device; on the CPU that would change the last bits of a run for next to nothing."""
     return device.type in ("cuda", "xpu")
