@@ -13,7 +13,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.dataset import TrainLoader
 from simplepose.data.open_cache import open_pixels
 from simplepose.data.shares import Share
-from simplepose.device import has_fused_optimizer, is_accelerator, resolve_precision, seed_everything
+from simplepose.device import has_fused_optimizer, is_accelerator, resolve_precision, seed_everything, tune_for_fixed_sizes
 from simplepose.models.pose_resnet import PoseResNet, build_network
 from simplepose.settings import to_plain
 from simplepose.training.distill import load_teacher
@@ -64,6 +64,7 @@ def assemble(
         progress: called while a cache of pixels is filled.
     """
     seed_everything(config.train.seed)
+    tune_for_fixed_sizes(device)
     precision = resolve_precision(config.train.precision, device)
     network = build_network(config.model, len(people.schema), config.input_size_wh)
     spec = ModelSpec(
