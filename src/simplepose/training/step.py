@@ -83,8 +83,8 @@ class TrainStep:
         target, weights = encode(keypoints, visible, config.codec, config.input_size_wh, config.heatmap_size_wh)  # (B, K, H, W), (B, K)
         with autocast(self.device, self.precision):
             predicted = self.network(inputs)  # (B, K, H, W)
-        if self.teacher is not None:
-            target = self.teacher.blend(pixels, target)
+            if self.teacher is not None:
+                target = self.teacher.blend(pixels, target)
         return training_loss(
             predicted, target, weights, config.codec, config.input_size_wh,
             factor=config.train.loss_factor, hard_keypoints=config.train.hard_keypoints,
