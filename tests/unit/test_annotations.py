@@ -206,7 +206,7 @@ def test_write_then_read_gives_the_same(tmp_path: Path) -> None:
     assert not again.clip_boxes
 
 
-def test_training_filter_is_the_references(tmp_path: Path) -> None:
+def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: Path) -> None:
     rows = [
         row(id=1),
         row(id=2, bbox=[-10, -5, 50, 50]),
