@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from safetensors.torch import save_file
 
 from simplepose import __version__
 from simplepose.atomic import atomic_path
+from simplepose.calibration import Calibration
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
 from simplepose.models.pose_resnet import ModelConfig, PoseResNet, build_network
 from simplepose.pixels import PixelConfig
 from simplepose.schema import KeypointSchema
-from simplepose.settings import build
+from simplepose.settings import build, to_plain
 
 METADATA_KEY = "simplepose"
 
@@ -46,35 +46,29 @@ class ModelSpec:
     """Its architecture; None for a network that only exists as ONNX."""
     score: dict[str, Any] = field(default_factory=dict)
     """AP and where it was measured."""
-    calibration: dict[str, Any] = field(default_factory=dict)
-    """Score calibration fitted on held-out data; empty where scores are raw."""
+    calibration: Calibration | None = None
+    """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["schema"] = self.schema.to_dict()
-        values["version"] = __version__
-        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return orjson.dumps({**to_plain(self), "version": __version__}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:
         """Reads `to_json`; `source` names the file in messages."""
         try:
             values = orjson.loads(text)
-            return cls(
-                preset=values["preset"],
-                schema=KeypointSchema.from_dict(values["schema"]),
-                input_size_wh=tuple(values["input_size_wh"]),
-                pixels=build(PixelConfig, values["pixels"], source),
-                codec=build(CodecConfig, values["codec"], source),
-                model=build(ModelConfig, values["model"], source) if values.get("model") else None,
-                score=values.get("score", {}),
-                calibration=values.get("calibration", {}),
-                config=values.get("config", {}),
-            )
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            values.pop("version", None)
+            calibration = values.pop("calibration", None) or None  # {} in files of earlier versions
+            if calibration and calibration.keys() != {entry.name for entry in fields(Calibration)}:
+                raise UserError(
+                    f"{source} carries a calibration of another version. Cure: calibrate the weights that it was made from again with "
+                    "simplepose calibrate"
+                )
+            return build(cls, {**values, "calibration": calibration}, source)
+        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
             raise UserError(
                 f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
             ) from error

@@ -51,6 +51,8 @@ def _convert(hint: Any, value: Any, source: str, path: str, default: Any) -> Any
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
         return None if value is None else _convert(options[0], value, source, path, default)
+    if origin is dict and isinstance(value, dict):
+        return value
     if origin is tuple:
         kinds = get_args(hint)
         if not isinstance(value, (list, tuple)) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):

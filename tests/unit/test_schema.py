@@ -6,12 +6,13 @@ import pytest
 
 from simplepose import COCO_17, UserError
 from simplepose.schema import SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.settings import build, to_plain
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_built_in_schemas_are_consistent(name: str) -> None:
     schema = SCHEMAS[name]
-    assert KeypointSchema.from_dict(schema.to_dict()) == schema
+    assert build(KeypointSchema, to_plain(schema), "a file") == schema
     for left, right in schema.flip_pairs:
         assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
     assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {k for k in schema.keypoints if "left" in k or "right" in k}

@@ -10,6 +10,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def _schema(
         warnings.append(warning)
     if sigmas is not None and len(sigmas) != len(schema):
         raise UserError(f"{source}: {len(sigmas)} sigmas for {len(schema)} keypoints. Cure: give one OKS sigma for each keypoint")
-    return schema if sigmas is None else KeypointSchema.from_dict({**schema.to_dict(), "sigmas": list(sigmas)})
+    return schema if sigmas is None else replace(schema, sigmas=tuple(map(float, sigmas)))
 
 
 def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
