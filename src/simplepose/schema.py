@@ -163,3 +163,19 @@ CROWDPOSE_14 = KeypointSchema(
 )  # fmt: skip
 
 SCHEMAS = {schema.name: schema for schema in (COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14)}
+
+
+def schema_named(name: str) -> KeypointSchema:
+    """The built-in schema called `name`.
+
+    Raises:
+        UserError: there is none; lists the names.
+    """
+    if name not in SCHEMAS:
+        raise UserError(f"there is no schema {name!r}. Cure: one of {', '.join(SCHEMAS)}")
+    return SCHEMAS[name]
+
+
+def schema_with(count: int) -> KeypointSchema | None:
+    """The built-in schema with so many keypoints; None if there is none."""
+    return next((schema for schema in SCHEMAS.values() if len(schema) == count), None)

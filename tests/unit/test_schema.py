@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simplepose import COCO_17, UserError
-from simplepose.schema import SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.schema import CROWDPOSE_14, SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named, schema_with
 from simplepose.settings import build, to_plain
 
 
@@ -17,6 +17,12 @@ def test_built_in_schemas_are_consistent(name: str) -> None:
         assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
     assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {k for k in schema.keypoints if "left" in k or "right" in k}
     assert not set(schema.upper_body) & set(schema.lower_body)
+
+
+def test_built_in_schemas_by_name_and_by_count() -> None:
+    assert schema_named("coco_17") is COCO_17 and schema_with(14) is CROWDPOSE_14 and schema_with(3) is None
+    with pytest.raises(UserError, match=r"there is no schema 'dogs'\. Cure: one of coco_17, mpii_16"):
+        schema_named("dogs")
 
 
 def test_coco_sigmas_are_the_published_ones() -> None:

@@ -16,7 +16,7 @@ from simplepose.models.key_maps import WeightFile, shortened
 from simplepose.models.pose_resnet import build_network
 from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.pixels import PixelConfig
-from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema
+from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
 from simplepose.settings import to_plain
 
 _SCHEMA_OF_PRESET = {"coco": COCO_17, "mpii": MPII_16, "posetrack": POSETRACK_15, "crowdpose": CROWDPOSE_14, "synthetic": COCO_17}
@@ -57,9 +57,7 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
         UserError: neither is known.
     """
     if name:
-        if name not in SCHEMAS:
-            raise UserError(f"there is no schema {name!r}. Cure: one of {', '.join(SCHEMAS)}")
-        return SCHEMAS[name]
+        return schema_named(name)
     family = Path(preset).stem.split("_")[0]
     if family not in _SCHEMA_OF_PRESET:
         raise UserError(f"preset {preset} does not tell its skeleton. Cure: add --schema, one of {', '.join(SCHEMAS)}")

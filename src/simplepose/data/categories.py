@@ -98,21 +98,6 @@ def schema_from_category(
     return schema, warnings
 
 
-def schema_from_categories(categories: list[dict[str, Any]], sigmas: Sequence[float] | None = None) -> KeypointSchema:
-    """The schema of a COCO `categories` list: names, skeleton, left/right pairs from the names, sigmas.
-
-    The 17 COCO names give `COCO_17` itself, the other built-in name lists theirs; other names get `DEFAULT_SIGMA` unless `sigmas`
-    are given.
-
-    Raises:
-        UserError: no category has keypoints, several have different ones, or `sigmas` has the wrong length.
-    """
-    found = keypoint_categories(categories, "categories")
-    if not found:
-        raise UserError("no category lists keypoints. Cure: add `keypoints` (names) and `skeleton` to the category")
-    return schema_from_category(found[0], sigmas)[0]
-
-
 def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, str]:
     """The schema of a file whose categories list no names: COCO's for 17 keypoints, else numbered names; with the warning to show."""
     if count == len(COCO_17):
