@@ -20,7 +20,8 @@ from simplepose.atomic import atomic_path
 from simplepose.calibration import Calibration
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
+from simplepose.models.pretrained import copy_tensors
 from simplepose.pixels import PixelConfig
 from simplepose.schema import KeypointSchema
 from simplepose.settings import build, to_plain
@@ -147,7 +148,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
-    network = build_network(spec.model, len(spec.schema), spec.input_size_wh)
+    network = PoseResNet(spec.model, len(spec.schema), spec.input_size_wh)
     load_tensors(network, tensors, str(path))
     return LoadedModel(network.to(device).eval(), spec)
 
@@ -159,18 +160,7 @@ def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
         UserError: another kind of head; or lists the missing, surplus and differently shaped ones.
     """
     require_head(network, tensors, source)
-    own = network.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"surplus {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and own[name].shape != tensors[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"{source} does not fit the network: {'; '.join(problems[:4])}{more}. Cure: use the preset it was trained with")
-    network.load_state_dict(tensors)
+    copy_tensors(network.state_dict(), tensors, source, "use the preset it was trained with")
 
 
 def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:

@@ -79,7 +79,7 @@ def train_here(
     from simplepose.training import assemble, step, train
 
     torch.set_num_threads(1)
-    assemble.build_network = tiny_network
+    assemble.PoseResNet = tiny_network
     train.LOOK_EVERY = look_every
     plain = step.TrainStep.__call__
 

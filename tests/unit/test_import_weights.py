@@ -13,7 +13,7 @@ from simplepose.cli import main
 from simplepose.commands.weights import get, table
 from simplepose.config import load_preset
 from simplepose.errors import UserError
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.public_weights import PUBLIC_WEIGHTS, PublicWeights
 
 PRESET = "coco_r18_128x96_mini"
@@ -23,7 +23,7 @@ PRESET = "coco_r18_128x96_mini"
 def microsoft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "pose_resnet_18.pth.tar"
-    torch.save(build_network(load_preset(PRESET).model, 17).state_dict(), path)
+    torch.save(PoseResNet(load_preset(PRESET).model, 17).state_dict(), path)
     return path
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) ->
 
 
 def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
-    torch.save(build_network(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
+    torch.save(PoseResNet(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
     command = ["import", str(tmp_path / "mpii.pth"), "--as", PRESET, "--output", str(tmp_path / "out")]
     assert main(command) == 2
     assert "estimates 16 keypoints, the network 17" in capsys.readouterr().err and not (tmp_path / "out").exists()
