@@ -49,6 +49,20 @@ def test_conventions_of_the_file_replace_the_presets(microsoft_file: Path, tmp_p
     assert load_model(tmp_path / "mm.safetensors").spec.pixels.channel_order == "rgb"
 
 
+def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys) -> None:
+    """Its layers depend on the input's size."""
+    preset = tmp_path / "coco_simcc.yaml"
+    preset.write_text(f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n")
+    trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
+    assert main(["import", str(microsoft_file), "--as", str(preset), "--trunk-only", "--output", str(trunk)]) == 0
+    assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
+    assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
+    first, second = load_model(trunk), load_model(whole)
+    assert first.spec == second.spec and second.spec.codec.kind == "simcc"
+    for name, tensor in second.network.state_dict().items():
+        assert torch.equal(tensor, first.network.state_dict()[name]), name
+
+
 def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "kept.safetensors").write_bytes(b"kept")
     assert main(["import", str(microsoft_file), "--as", PRESET, "--output", str(tmp_path / "kept.safetensors")]) == 2

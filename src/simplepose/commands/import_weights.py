@@ -112,7 +112,7 @@ def import_weights(options: ImportOptions) -> Imported:
     schema = schema_of(options.preset, options.schema)
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time
-    network = PoseResNet(config.model, len(schema))
+    network = PoseResNet(config.model, len(schema), config.input_size_wh)
     left_out = load_into(network, source, trunk_only=options.trunk_only)
     spec, notes = spec_of(config, schema, source, trunk_only=options.trunk_only)
     if left_out:
