@@ -14,7 +14,7 @@ import numpy as np
 from simplepose.draw_sheets import contact_sheet, side_by_side
 from simplepose.draw_text import draw_label
 from simplepose.errors import UserError
-from simplepose.schema import SCHEMAS, KeypointSchema
+from simplepose.schema import KeypointSchema, schema_with
 from simplepose.structures import Poses
 
 __all__ = ["contact_sheet", "draw_heatmaps", "draw_poses", "person_colours", "side_by_side"]
@@ -66,7 +66,7 @@ def draw_poses(
         raise UserError(f"cannot draw on {image.shape} {image.dtype}. Cure: pass an (H, W, 3) uint8 RGB picture")
     count = poses.keypoints.shape[1]
     if schema is None:
-        schema = next((known for known in SCHEMAS.values() if len(known) == count), None)
+        schema = schema_with(count)
     elif len(schema) != count:
         raise UserError(f"schema {schema.name!r} has {len(schema)} keypoints, the poses have {count}. Cure: pass the schema of the poses")
     sides = _sides(schema, count)

@@ -118,7 +118,7 @@ def target_weights(
     input_size_wh: tuple[int, int],
     heatmap_size_wh: tuple[int, int],
 ) -> torch.Tensor:
-    """(B, K) float32: which keypoints are trained, by the rule `codec.trained_when`.
+    """(B, K) in torch's default dtype: which keypoints are trained, by the rule `codec.trained_when`.
 
     ms compares the patch's exclusive lower right corner with `< 0`, so a patch that ends exactly at the border still counts.
     """

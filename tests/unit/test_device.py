@@ -89,7 +89,7 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
     monkeypatch.setattr("simplepose.data.dataset.page_locked", lambda device: False)
     monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
-    monkeypatch.setattr(assemble, "build_network", tiny_network)
+    monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
     data = write_people(tmp_path / "people", 9)
     config = small_config(data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[])
     stand_in = StandIn()

@@ -12,7 +12,7 @@ from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.onnx_network import OnnxNetwork
 from simplepose.schema import COCO_17, MPII_16, KeypointSchema
 from simplepose.training.distill import load_teacher
@@ -27,7 +27,7 @@ def save(path: Path, *, schema: KeypointSchema = COCO_17, size: tuple[int, int] 
     torch.manual_seed(0)
     codec = codec or CodecConfig()
     model = replace(MODEL, head="simcc") if codec.kind == "simcc" else MODEL
-    network = build_network(model, len(schema), size)
+    network = PoseResNet(model, len(schema), size)
     save_checkpoint(path, network, ModelSpec(preset="t", schema=schema, input_size_wh=size, codec=codec, model=model))
     return str(path)
 
@@ -63,7 +63,7 @@ def test_the_target_is_a_blend(kind: str, tmp_path: Path) -> None:
 def test_a_teacher_may_see_larger_pictures_with_equal_maps(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = replace(MODEL, deconv_layers=2)  # stride 8 at 128 = stride 4 at 64
-    network = build_network(model, 17)
+    network = PoseResNet(model, 17)
     save_checkpoint(tmp_path / "t.safetensors", network, ModelSpec(preset="t", schema=COCO_17, input_size_wh=(128, 128), model=model))
     teacher = load_teacher(student(str(tmp_path / "t.safetensors")), COCO_17, torch.device("cpu"))
     assert teacher is not None
