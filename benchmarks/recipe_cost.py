@@ -27,9 +27,9 @@ from simplepose.data.dataset import Batch
 from simplepose.estimator import PoseEstimator
 from simplepose.models.pose_resnet import build_network, count_cost
 from simplepose.schema import COCO_17
+from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs
-from simplepose.training.state import Ema
 from simplepose.training.step import TrainStep
 
 

@@ -16,7 +16,7 @@ from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
-from simplepose.training.journal import Progress
+from simplepose.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from simplepose.evaluation.crowdpose import check_submission, write_coco_submiss
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
-from simplepose.training.journal import Progress
+from simplepose.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

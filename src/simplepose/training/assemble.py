@@ -18,9 +18,9 @@ from simplepose.models.pose_resnet import PoseResNet, build_network
 from simplepose.settings import to_plain
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import Processes, wrap
+from simplepose.training.ema import Ema
 from simplepose.training.first_weights import load_first_weights
 from simplepose.training.optimizer import make_optimizer
-from simplepose.training.state import Ema
 from simplepose.training.step import TrainStep
 
 

@@ -29,11 +29,13 @@ from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
 from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
+from simplepose.progress import format_seconds
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, average, broadcast_buffers, processes
-from simplepose.training.journal import Journal, format_seconds
+from simplepose.training.journal import Journal, forget_later_records
 from simplepose.training.schedule import check_schedule, rate_at
-from simplepose.training.state import Clock, Position, forget_later_records, restore_state, save_state, stop_signals
+from simplepose.training.state import Position, restore_state, save_state
+from simplepose.training.stopping import Clock, stop_signals
 from simplepose.training.together import estimate_together
 
 LOOK_EVERY = 20
