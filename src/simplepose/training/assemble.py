@@ -42,6 +42,8 @@ class Parts:
     """What its weight files say."""
     precision: str
     """`fp32` or `bf16`."""
+    pixels: str
+    """Where the pixels come from, and why."""
 
 
 def assemble(
@@ -93,4 +95,4 @@ def assemble(
     )  # fmt: skip
     ema = Ema(network, config.train.ema) if config.train.ema else None
     step = TrainStep(wrapped, optimizer, config, device, precision, load_teacher(config, people.schema, device))
-    return Parts(network, ema, step, optimizer, loader, spec, precision)
+    return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
