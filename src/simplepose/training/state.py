@@ -71,14 +71,16 @@ def restore_state(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many classes for a damaged file
-        raise UserError(f"{path} cannot be read: {error}. Cure: start a new run, with --model.init for its weights") from error
+        raise UserError(
+            f"{path} cannot be read: {error}. Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
+        ) from error
     if "position" not in state:
         raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
     require_schema(ModelSpec.from_json(state["spec"], str(path)), spec.schema, str(path))
     if len(state["random"]) != who.count:
         raise UserError(
             f"{path} belongs to a run of {len(state['random'])} processes, here are {who.count}. Cure: go on with the same number, with which "
-            "the run is repeated exactly, or start a new run with --model.init"
+            f"the run is repeated exactly, or start a new run with --train.weights {path.with_name('last.safetensors')}"
         )
     require_same_run(ModelSpec.from_json(state["spec"], str(path)).config, spec.config, path)
     if state.get("people", people) != people:
