@@ -28,9 +28,9 @@ from simplepose.estimator import PoseEstimator
 from simplepose.models.cost import count_cost
 from simplepose.models.pose_resnet import PoseResNet
 from simplepose.schema import COCO_17
+from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs
-from simplepose.training.state import Ema
 from simplepose.training.step import TrainStep
 
 

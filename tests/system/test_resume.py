@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,22 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(data: Path, tm
     assert not path.exists() or all(torch.isfinite(value).all() for value in state_of(config)["network"].values())
 
 
+def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Path, tmp_path: Path) -> None:
+    """AP is -1 then, better than none before it: no evaluation writes `best`, so the end of the run does."""
+    content = json.loads((data / "people.json").read_text())
+    for person in content["annotations"]:
+        person.update(iscrowd=1)
+    (tmp_path / "nobody.json").write_text(json.dumps(content))
+    (tmp_path / "boxes.json").write_text(json.dumps([{**person, "score": 1.0} for person in content["annotations"]]))
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], evaluate_every=1)
+    held_out = {"val_annotations": str(tmp_path / "nobody.json"), "val_images": str(data), "boxes": str(tmp_path / "boxes.json")}
+    config = replace(config, data=replace(config.data, **held_out))
+    assert run_training(config) == [0]
+    records = [json.loads(line) for line in (config.run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["AP"] == -1, "the test tests nothing"
+    assert (config.run_folder / "checkpoints" / "best.safetensors").exists()
+
+
 def test_more_processes_than_people(tmp_path: Path) -> None:
     config = small_config(write_people(tmp_path / "one", 1), tmp_path / "run")
     assert run_training(config, count=2) == [2, 2]
@@ -151,4 +169,5 @@ def test_what_cannot_be_resumed_is_refused(data: Path, tmp_path: Path) -> None:
     path = config.run_folder / "checkpoints" / "last.train.pt"
     path.write_bytes(path.read_bytes()[:2000])
     assert run_training(resumed(config)) == [2] and f"{path} cannot be read" in error.read_text()
+    assert f"Cure: start a new run with --train.weights {path.with_name('last.safetensors')}" in error.read_text()
     assert UserError is not None

@@ -49,7 +49,7 @@ def test_no_sample_is_lost_or_doubled(people: Annotations, count: int, batch_siz
     assert sorted(shown.tolist()) == list(range(len(people)))
     for step in range(len(loaders[0])):
         sizes = np.array([len(epoch[step].rows) for epoch in epochs])
-        weights = np.array([epoch[step].share for epoch in epochs])
+        weights = np.array([epoch[step].loss_weight for epoch in epochs])
         assert sizes.min() > 0
         np.testing.assert_allclose(weights * sizes.sum(), sizes * count)  # the mean of weighted means is the mean over all people
     alone = loader_of(people, batch_size=batch_size * count)

@@ -165,7 +165,7 @@ def test_people_read_without_read_split_are_asked_for_too(folder: Path, monkeypa
     people = read_coco(folder / "sizeless.json", folder).trainable()
     known = read_coco(folder / "people.json", folder)
     assert (plan_pack(people, AUGMENT, SIZE).people.image_sizes_wh == (80, 64)).all()
-    monkeypatch.setattr(cache, "memory_bytes", lambda device: (10, 10))  # nothing fits, and the sentence says how much there is
+    monkeypatch.setattr(open_cache, "memory_bytes", lambda device: (10, 10))  # nothing fits, and the sentence says how much there is
     _, _, reason = open_pixels(config(folder, cache="auto"), people, AUGMENT, SIZE, CPU)
     assert f"decoded pictures {cache.picture_bytes(known) / 1e6:.1f} MB" in reason and "person regions 0.0 MB" not in reason
 

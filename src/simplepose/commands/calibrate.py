@@ -13,11 +13,11 @@ import tyro
 from simplepose.calibration import fit
 from simplepose.checkpoints import find_weights, require_schema, save_checkpoint
 from simplepose.data.annotations import read_coco
-from simplepose.data.source import DataConfig, read_boxes, read_split
+from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
-from simplepose.training.journal import Progress
+from simplepose.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     )
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
     require_schema(estimator.spec, annotations.schema, str(weights))
-    detections = read_boxes(options.boxes, annotations, options.data.root)
+    detections = boxes_to_test(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(
             estimator, annotations, detections, workers=options.data.workers, skip_broken=options.data.skip_broken, progress=progress

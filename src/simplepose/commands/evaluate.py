@@ -15,7 +15,7 @@ from simplepose.atomic import write_json
 from simplepose.checkpoints import find_weights, read_spec, require_schema
 from simplepose.commands.evaluate_results import Task, is_result, number_table, score_results
 from simplepose.data.annotations import read_coco
-from simplepose.data.source import DataConfig, read_boxes, read_split
+from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
@@ -23,7 +23,7 @@ from simplepose.evaluation.crowdpose import check_submission, write_coco_submiss
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
-from simplepose.training.journal import Progress
+from simplepose.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     )
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    detections = read_boxes(options.boxes, annotations, options.data.root)
+    detections = boxes_to_test(options.boxes, annotations, options.data.root)
     for warning in detections.warnings:
         print(f"note: {warning}", file=sys.stderr)
     spec = estimator.spec

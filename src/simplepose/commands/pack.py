@@ -13,7 +13,7 @@ from simplepose.config import load_preset
 from simplepose.data.pack_writer import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import DataConfig, read_split
 from simplepose.errors import UserError
-from simplepose.training.journal import Progress, format_seconds
+from simplepose.progress import Progress, format_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

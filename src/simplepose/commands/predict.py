@@ -17,9 +17,9 @@ from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.images import PICTURE_ENDINGS, list_pictures, write_image
 from simplepose.outputs import keep_sources
+from simplepose.progress import Progress
 from simplepose.settings import to_plain
 from simplepose.structures import Frame, Poses
-from simplepose.training.journal import Progress
 from simplepose.video import PictureStream
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ import tyro
 
 from simplepose.errors import UserError
 from simplepose.models.public_weights import PUBLIC_WEIGHTS, PublicWeights, download, find_public
+from simplepose.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,8 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
     Raises:
         UserError: see `download` and `import_weights`.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task(row.name, total=None)
-        path = download(row, folder, lambda have, total: bar.update(task, completed=have, total=total))
+    with Progress(f"downloading {row.name}", "MiB") as progress:
+        path = download(row, folder, lambda have, total: progress(have >> 20, None if total is None else total >> 20))
     said = [f"{path}: complete, sha256 begins {row.sha256[:8]} as published; licence {row.licence}"]
     if not row.preset:
         detector = f"next: simplepose predict PICTURES --weights W --boxes {path}"

@@ -6,27 +6,22 @@ the rest, so training sees the same samples wherever they come from.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from simplepose.data.annotations import Annotations
 from simplepose.data.picture_sizes import check_size, read_sized
+from simplepose.data.read_ahead import in_order
 from simplepose.data.regions import View
-from simplepose.device import is_accelerator, memory_bytes
 from simplepose.errors import UserError
 from simplepose.images import read_image
 
-HOST_SHARE, DEVICE_SHARE = 0.6, 0.5
-"""Part of the free memory that a cache may take: the rest is for the network, its activations, and other programs."""
 OUTSIDE = np.zeros((1, 1, 3), np.uint8)
 """Stands for an empty region: all views of the person lie outside the picture and are black."""
-Kind = Literal["auto", "files", "pack", "ram", "device"]
 
 
 class PixelSource(Protocol):
@@ -101,59 +96,6 @@ class Resident:
         start, (width, height) = self.starts[row], self.sizes_wh[row]
         part = self.buffer[start : start + width * height].cpu().numpy().reshape(height, width, 3)
         return View(part, (int(self.origins[row, 0]), int(self.origins[row, 1])))
-
-
-def choose_cache(
-    kind: Kind, pictures: int, regions: int, device: torch.device, *, has_pack: bool, processes: int = 1
-) -> tuple[str, bool, str]:
-    """Decides where pixels go.
-
-    Args:
-        kind: what was asked for.
-        pictures: bytes of all decoded pictures with people.
-        regions: bytes of all decoded person regions.
-        device: where training happens.
-        has_pack: whether a pack is named.
-        processes: trainings that share this host's memory.
-
-    Returns:
-        the kind, whether whole pictures are held (else regions), and one sentence that says why.
-
-    Raises:
-        UserError: the cache that was asked for does not fit; the message says what fits.
-    """
-    host = int(memory_bytes(torch.device("cpu"))[0] * HOST_SHARE / processes)
-    card = int(memory_bytes(device)[0] * DEVICE_SHARE) if is_accelerator(device) else host
-    candidates = [
-        ("device", True, pictures, card),
-        ("device", False, regions, card),
-        ("ram", True, pictures, host),
-        ("ram", False, regions, host),
-    ]
-    if not is_accelerator(device):
-        candidates = [entry for entry in candidates if entry[0] != "device" or kind == "device"]
-    names = {True: "pictures", False: "person regions"}
-    fitting = [entry for entry in candidates if entry[2] <= entry[3]]
-    sizes = f"decoded pictures {_size(pictures)}, person regions {_size(regions)}; room: {_size(host)} of host memory"
-    sizes += f", {_size(card)} on {device}" if is_accelerator(device) else ""
-    if kind in ("files", "pack"):
-        return kind, True, f"pixels from {kind}, as asked for"
-    if kind != "auto":
-        mine = [entry for entry in fitting if entry[0] == kind]
-        if not mine:
-            others = sorted({entry[0] for entry in fitting})
-            raise UserError(
-                f"--data.cache {kind} does not fit ({sizes}). Cure: --data.cache {' or '.join(others) if others else 'files'}, or simplepose pack "
-                "and --data.cache pack, or --data.shard with several processes"
-            )
-        return kind, mine[0][1], f"{names[mine[0][1]]} in {'host' if kind == 'ram' else 'device'} memory, as asked for ({sizes})"
-    if fitting:
-        where, whole, _, _ = fitting[0]
-        place = "host memory" if where == "ram" else f"the memory of {device}"
-        return where, whole, f"{names[whole]} decoded once into {place}: they fit ({sizes})"
-    if has_pack:
-        return "pack", True, f"the pack, because decoded pixels do not fit into memory ({sizes})"
-    return "files", True, f"files, because decoded pixels do not fit into memory ({sizes}); simplepose pack would cost fewer cores"
 
 
 def picture_bytes(annotations: Annotations) -> int:
@@ -244,42 +186,23 @@ def decoded(
     order = people[np.argsort(annotations.image_index[people], kind="stable")]
     pictures, firsts = np.unique(annotations.image_index[order], return_index=True)
     groups = np.split(order, firsts[1:]) if len(order) else []
-    ahead: deque[tuple[int, np.ndarray, Future[np.ndarray]]] = deque()
-    done = 0
 
-    def finish() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        nonlocal done
-        picture, mine, job = ahead.popleft()
-        done += 1
+    def read(job: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray] | None:
+        picture, mine = job
         try:
-            image = job.result()
+            image = read_sized(annotations, picture) if sized else read_image(annotations.image_paths[picture])
         except UserError as error:
             if not skip_broken:
                 raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
             broken[picture] = str(error)
-            return
-        finally:
-            if progress is not None:
-                progress(done, len(pictures))
+            return None
         if sized:
             check_size(annotations, picture, image)
-        yield picture, mine, image
+        return picture, mine, image
 
-    def read(picture: int) -> np.ndarray:
-        return read_sized(annotations, picture) if sized else read_image(annotations.image_paths[picture])
-
-    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="cache") as pool:
-        try:
-            for picture, mine in zip(pictures.tolist(), groups, strict=True):
-                ahead.append((picture, mine, pool.submit(read, picture)))
-                if len(ahead) > 2 * workers + 2:
-                    yield from finish()
-            while ahead:
-                yield from finish()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _size(count: Any) -> str:
-    """`46.4 GB`."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    jobs = zip(pictures.tolist(), groups, strict=True)
+    for done, found in enumerate(in_order(read, jobs, workers, 2 * workers + 2), 1):
+        if progress is not None:
+            progress(done, len(pictures))
+        if found is not None:
+            yield found

@@ -1,4 +1,4 @@
-"""Records -> batches. Threads read, cut and warp (the JPEG decoder and cv2 release the GIL); only uint8 pixels and keypoints leave here.
+"""Annotations -> batches. Threads read, cut and warp (the JPEG decoder and cv2 release the GIL); only uint8 pixels and keypoints leave here.
 
 Every random number of an epoch is drawn from (seed, epoch) before it starts, so a sample does not depend on threads, on workers, on the
 place its pixels come from, or on where training was interrupted.
@@ -106,7 +106,7 @@ class TrainLoader:
         """Who is shown by this process in epoch `number`, and how.
 
         Returns:
-            rows (S,), their draws (S,), the slice of each batch, and each batch's weight among the processes (see `Batch.share`).
+            rows (S,), their draws (S,), the slice of each batch, and each batch's weight among the processes (see `Batch.loss_weight`).
         """
         together = self.batch_size * self.share.count
         if self.augmented:

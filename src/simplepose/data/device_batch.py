@@ -56,7 +56,7 @@ class Batch:
     """(B,) rows of the annotations."""
     index: int = 0
     """Number of the batch in its epoch."""
-    share: float = 1.0
+    loss_weight: float = 1.0
     """Weight of its mean loss among several processes: its people x processes / people of this update on all processes."""
 
     def to(self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp) -> Batch:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from simplepose.data.annotations import Annotations, write_coco
 from simplepose.data.pack import FORMAT, LOCAL_HEADER, PLAN, TABLE, data_offset, member, scan_members
 from simplepose.data.pack_plan import Estimate, PackPlan, encode_region, estimate_pack, plan_pack
 from simplepose.data.picture_sizes import check_size, read_sized
+from simplepose.data.read_ahead import in_order
 from simplepose.errors import UserError
 
 __all__ = ["Estimate", "PackPlan", "check_output", "estimate_pack", "plan_pack", "write_pack"]
@@ -167,26 +166,12 @@ def _append(
     names = member_names(people, order)
     done = len(entries) - 1
     groups = np.split(order[done:], np.flatnonzero(np.diff(people.image_index[order[done:]])) + 1) if done < len(order) else []
-    ahead: deque[Future[list[bytes]]] = deque()
-
-    def write_first() -> None:
-        nonlocal done
-        for content in ahead.popleft().result():
+    for contents in in_order(lambda rows: _encode(plan, rows, broken), groups, workers, 4 * workers):
+        for content in contents:
             entries.append(_add(file, names[done], content))
             done += 1
         if progress is not None:
             progress(done, len(people))
-
-    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="pack") as pool:
-        try:
-            for rows in groups:
-                ahead.append(pool.submit(_encode, plan, rows, broken))
-                if len(ahead) > 4 * workers:
-                    write_first()
-            while ahead:
-                write_first()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
     mine = entries[1:]
     table = {
         "format": FORMAT, "plan": plan.settings, "annotation_ids": people.annotation_ids[order], "regions_xyxy": plan.regions[order],

@@ -95,7 +95,7 @@ def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:
     return bool(annotations) or (bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing)
 
 
-def read_boxes(boxes: str, annotations: Annotations, root: str = "") -> Detections:
+def boxes_to_test(boxes: str, annotations: Annotations, root: str = "") -> Detections:
     """The boxes to test on.
 
     Args:

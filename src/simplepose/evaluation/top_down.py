@@ -6,9 +6,7 @@ Each picture is decoded once, its crops wait in bounded queues, and nothing afte
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from simplepose.checkpoints import ModelSpec
 from simplepose.data.annotations import Annotations, Detections, coco_content
 from simplepose.data.checks_inputs import box_ap
 from simplepose.data.columns import GROUND_TRUTH
+from simplepose.data.read_ahead import in_order
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import METRICS, coco_results, evaluate_coco
@@ -106,7 +105,8 @@ def estimate_boxes(
     groups = np.split(order, starts[1:]) if len(order) else []
     broken: dict[str, str] = {}
 
-    def cut(picture: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def cut(job: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        picture, rows = job
         path = annotations.image_paths[picture]
         try:
             crops, to_crop = estimator.cut(read_image(path), detections.boxes_xyxy[rows])
@@ -116,15 +116,6 @@ def estimate_boxes(
             broken[path] = str(error)
             return rows[:0], np.zeros((0, *estimator.input_size_wh[::-1], 3), np.uint8), np.zeros((0, 2, 3))
         return rows, crops, to_crop
-
-    def waiting(pool: ThreadPoolExecutor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        ahead: deque[Future[Any]] = deque()
-        for picture, rows in zip(pictures, groups, strict=True):
-            ahead.append(pool.submit(cut, int(picture), rows))
-            if len(ahead) > 2 * workers + 2:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
     count = len(estimator.schema)
     keypoints, scores = np.zeros((len(order), count, 2)), np.zeros((len(order), count), np.float32)
@@ -142,16 +133,12 @@ def estimate_boxes(
         if progress is not None:
             progress(done, len(order))
 
-    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="reader") as pool:
-        try:
-            for item in waiting(pool):
-                held.append(item)
-                if sum(len(rows) for rows, _, _ in held) >= estimator.batch_size:
-                    flush()
-            if held:
-                flush()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for item in in_order(cut, zip(pictures.tolist(), groups, strict=True), workers, 2 * workers + 2):
+        held.append(item)
+        if sum(len(rows) for rows, _, _ in held) >= estimator.batch_size:
+            flush()
+    if held:
+        flush()
     rows = np.concatenate(done_rows) if done_rows else np.zeros(0, np.int64)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[rows], estimator.input_size_wh)
     return Estimates(

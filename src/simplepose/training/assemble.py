@@ -18,9 +18,9 @@ from simplepose.models.pose_resnet import PoseResNet
 from simplepose.settings import to_plain
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import Processes, wrap
+from simplepose.training.ema import Ema
 from simplepose.training.first_weights import load_first_weights
 from simplepose.training.optimizer import make_optimizer
-from simplepose.training.state import Ema
 from simplepose.training.step import TrainStep
 
 
@@ -42,6 +42,8 @@ class Parts:
     """What its weight files say."""
     precision: str
     """`fp32` or `bf16`."""
+    pixels: str
+    """Where the pixels come from, and why."""
 
 
 def assemble(
@@ -94,4 +96,4 @@ def assemble(
     )  # fmt: skip
     ema = Ema(network, config.train.ema) if config.train.ema else None
     step = TrainStep(wrapped, optimizer, config, device, precision, load_teacher(config, people.schema, device))
-    return Parts(network, ema, step, optimizer, loader, spec, precision)
+    return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)

@@ -1,6 +1,6 @@
 """Several processes, one training: plain torch.distributed under torchrun, or under whoever has set up a process group already (Ray Train).
 
-    torchrun --nproc-per-node 4 -m simplepose train PRESET --data.root DIR
+    torchrun --nproc-per-node 4 -m simplepose.cli train PRESET --data.root DIR
 
 One process is the special case that needs nothing of this. Only the process of rank 0 writes files.
 """
@@ -135,9 +135,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         variance = SumOverProcesses.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-            momentum = self.momentum if self.momentum is not None else 0.0
-            self.running_mean.lerp_(mean.detach(), momentum)
-            self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), momentum)
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), self.momentum)
             self.num_batches_tracked += 1
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
@@ -147,7 +147,7 @@ def synchronise_batch_norms(network: nn.Module) -> nn.Module:
     """Replaces every BatchNorm2d by a SyncedBatchNorm with the same parameters and buffers; returns the network."""
     for name, child in network.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum or 0.0)
+            synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
             synced.weight, synced.bias = child.weight, child.bias
             synced.running_mean, synced.running_var, synced.num_batches_tracked = (
                 child.running_mean,

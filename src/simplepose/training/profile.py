@@ -26,7 +26,7 @@ class Profile:
     """With the device waited for after every part; without that it is a little more."""
     device: str
     """Where it ran."""
-    cache: str
+    pixels: str
     """Where the pixels came from, and why."""
 
     def wall(self) -> str:
@@ -55,7 +55,7 @@ class Profile:
         """The table and the sentence."""
         total = sum(self.seconds.values())
         lines = [f"{part:<14}{seconds * 1e3:10.2f} ms {seconds / total:6.1%}" for part, seconds in self.seconds.items()]
-        return [f"pixels: {self.cache}", *lines, f"{self.samples_per_second:.1f} samples/s on {self.device}", self.wall()]
+        return [f"pixels: {self.pixels}", *lines, f"{self.samples_per_second:.1f} samples/s on {self.device}", self.wall()]
 
 
 def profile(config: Config) -> Profile:
@@ -70,8 +70,7 @@ def profile(config: Config) -> Profile:
     device = choose_device(config.train.device)
     with processes(device, timeout_minutes=config.train.timeout_minutes) as who:
         people = read_split(config.data, "train").trainable()
-        said: list[str] = []
-        parts = assemble(config, people, device, who, say=said.append)
+        parts = assemble(config, people, device, who, say=lambda sentence: None)
         parts.network.train()
         seconds = dict.fromkeys(PARTS, 0.0)
         last = 0.0
@@ -106,5 +105,4 @@ def profile(config: Config) -> Profile:
         where = (
             f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
         )
-        cache = next((sentence.removeprefix("pixels: ") for sentence in said if sentence.startswith("pixels: ")), "")
-        return Profile(steps, seen / total, where, cache)
+        return Profile(steps, seen / total, where, parts.pixels)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from simplepose.atomic import atomic_path
 from simplepose.checkpoints import ModelSpec, load_tensors, require_schema
@@ -23,34 +14,13 @@ from simplepose.device import random_state, restore_random_state
 from simplepose.errors import UserError
 from simplepose.settings import flatten
 from simplepose.training.distributed import Processes, gather
+from simplepose.training.ema import Ema
 
 FIXED = (
     "input_size_wh", "pixels.", "model.", "codec.", "train.batch_size", "train.last_batch", "train.optimizer", "train.weight_decay",
     "train.divide_decay", "train.trunk_rate_factor", "train.seed", "train.ema",
 )  # fmt: skip
 """Fields that cannot change within a run; of the average only whether there is one."""
-
-
-class Ema:
-    """Moving average of a network's weights and running statistics, by torch's own averaging function.
-
-    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first values are soon forgotten.
-    """
-
-    def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        """Begins as a copy of the network."""
-        self.network, self.decay, self.updates = copy.deepcopy(network).eval().requires_grad_(False), decay, 0
-
-    @torch.no_grad()
-    def update(self, network: torch.nn.Module) -> None:
-        """Takes in the weights after an update; counters are copied."""
-        own, new = list(self.network.state_dict().values()), list(network.state_dict().values())
-        average = get_ema_multi_avg_fn(min(self.decay, (1 + self.updates) / (10 + self.updates)))
-        floats = [index for index, tensor in enumerate(own) if tensor.is_floating_point()]
-        average([own[index] for index in floats], [new[index] for index in floats], None)
-        for index in set(range(len(own))) - set(floats):
-            own[index].copy_(new[index])
-        self.updates += 1
 
 
 @dataclass
@@ -101,14 +71,16 @@ def restore_state(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many classes for a damaged file
-        raise UserError(f"{path} cannot be read: {error}. Cure: start a new run, with --model.init for its weights") from error
+        raise UserError(
+            f"{path} cannot be read: {error}. Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
+        ) from error
     if "position" not in state:
         raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
     require_schema(ModelSpec.from_json(state["spec"], str(path)), spec.schema, str(path))
     if len(state["random"]) != who.count:
         raise UserError(
             f"{path} belongs to a run of {len(state['random'])} processes, here are {who.count}. Cure: go on with the same number, with which "
-            "the run is repeated exactly, or start a new run with --model.init"
+            f"the run is repeated exactly, or start a new run with --train.weights {path.with_name('last.safetensors')}"
         )
     require_same_run(ModelSpec.from_json(state["spec"], str(path)).config, spec.config, path)
     if state.get("people", people) != people:
@@ -144,77 +116,3 @@ def require_same_run(stored: dict[str, Any], now: dict[str, Any], path: Path) ->
                 f"{path} belongs to a run with {name} {before[name]}, here it is {after[name]}. Cure: {option} as it was, or a new run "
                 "(with --train.weights it begins where this one is)"
             )
-
-
-def forget_later_records(path: Path, step: int) -> None:
-    """Cuts metrics.jsonl off at the first line beyond `step`, or cut short by a crash: a run that goes on writes it again.
-
-    The file is cut in place, because the journal has it open already.
-    """
-    if not path.exists():
-        return
-    kept = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            if not line.endswith(b"\n") or orjson.loads(line)["step"] > step:
-                break
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            break
-        kept += len(line)
-    os.truncate(path, kept)
-
-
-class Clock:
-    """Says when the last checkpoint is due again."""
-
-    def __init__(self, minutes: float) -> None:
-        """`minutes` between two of them; 0 or less: never within an epoch."""
-        self.seconds, self._last = minutes * 60, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether the time has passed since the last one."""
-        return self.seconds > 0 and time.monotonic() - self._last >= self.seconds
-
-    def reset(self) -> None:
-        """One has just been written."""
-        self._last = time.monotonic()
-
-
-@dataclass
-class Stop:
-    """Whether somebody has asked the run to stop."""
-
-    signal: int = 0
-    """The signal that asked, 0 as long as nobody did."""
-    in_step: bool = False
-    """Whether the loop asks between steps; elsewhere a signal ends the run at once, `last` is on disk already."""
-
-    def end(self) -> None:
-        """Ends the run: KeyboardInterrupt for Ctrl-C (or another process's), the usual exit status for SIGTERM."""
-        if self.signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask the loop to stop after the step it is in; a second Ctrl-C stops at once.
-
-    Outside the main thread (where Python allows no signal handlers) nothing is changed.
-    """
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        again, stop.signal = bool(stop.signal), number
-        if again or not stop.in_step:
-            stop.end()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -117,7 +117,8 @@ class TrainStep:
                 self.mark("forward")
                 share = (rows.stop - rows.start) / count
                 total = total + loss.detach() * share
-                (loss if share * batch.share == 1 else loss * (share * batch.share)).backward()
+                weight = share * batch.loss_weight
+                (loss if weight == 1 else loss * weight).backward()
                 self.mark("backward")
         if self.config.train.clip_gradient:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip_gradient)

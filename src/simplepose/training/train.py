@@ -5,35 +5,36 @@ Four:            torchrun --nproc-per-node 4 -m simplepose.cli train coco_r50_25
 Go on with it:   the same command with --resume
 Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --profile
 
-The run folder holds config.yaml, metrics.jsonl, console.log and checkpoints/{best,last}.safetensors with last.train.pt beside them.
+The run folder holds config.yaml, metrics.jsonl, console.log, predictions.json (the best evaluation's) and checkpoints/{best,last}.safetensors
+with last.train.pt beside them.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from simplepose.atomic import write_bytes, write_json
 from simplepose.checkpoints import save_checkpoint
 from simplepose.config import Config, dump_config
 from simplepose.data.augment import augment_of_epoch
-from simplepose.data.source import has_split, read_boxes, read_split
+from simplepose.data.source import boxes_to_test, has_split, read_split
 from simplepose.device import choose_device, is_accelerator
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import table_row
-from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
+from simplepose.evaluation.top_down import evaluate_network, name_boxes
+from simplepose.progress import format_seconds
 from simplepose.training.assemble import assemble
-from simplepose.training.distributed import anyone, average, broadcast_buffers, processes
-from simplepose.training.journal import Journal, format_seconds
+from simplepose.training.distributed import anyone, broadcast_buffers, processes
+from simplepose.training.journal import Journal, forget_later_records
+from simplepose.training.losses import Losses
 from simplepose.training.schedule import check_schedule, rate_at
-from simplepose.training.state import Clock, Position, forget_later_records, restore_state, save_state, stop_signals
+from simplepose.training.state import Position, restore_state, save_state
+from simplepose.training.stopping import Clock, stop_signals
 from simplepose.training.together import estimate_together
 
 LOOK_EVERY = 20
@@ -65,7 +66,7 @@ def train(config: Config) -> Path:
         everybody = read_split(config.data, "train")
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
-        boxes = read_boxes(config.data.boxes, held_out, config.data.root) if held_out is not None else None
+        boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
         # With: network, optimiser, loader, pixels.
         if who.first and not config.resume:
@@ -96,8 +97,7 @@ def train(config: Config) -> Path:
             f"{config.train.epochs} epochs on {device}{f' x {who.count}' if who.count > 1 else ''}, {parts.precision}"
             f"{', channels-last' if config.train.channels_last else ''} -> {folder}"
         )
-        clock, evaluation, shown = Clock(config.train.save_every_minutes), None, 0.0
-        unread: list[torch.Tensor] = []
+        clock, losses = Clock(config.train.save_every_minutes), Losses(who, per_epoch, checkpoints)
 
         def save(name: str, score: dict[str, Any] | None = None) -> None:
             """Weights for use, and for `last` all that a run needs to go on. All processes come here together."""
@@ -120,28 +120,12 @@ def train(config: Config) -> Path:
                 journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
                 stop.end()
 
-        def look() -> None:
-            """Reads the losses of the last steps: the only place where the host waits for the device."""
-            nonlocal shown
-            values = average(torch.stack(unread), who).tolist() if unread else []
-            first = position.step - len(values)
-            unread.clear()
-            for number, value in enumerate(values):
-                if not math.isfinite(value):
-                    raise UserError(
-                        f"the loss became {value} at step {first + number} (epoch {(first + number) // per_epoch + 1}); {checkpoints} keeps the "
-                        "last good checkpoint. Cure: lower --train.learning-rate, or train in fp32"
-                    )
-                position.loss_sum += value
-                position.loss_count += 1
-                shown = value
-
         @cache
         def box_name() -> str:
             """The boxes of the evaluation with their AP, measured once, where a table is printed."""
             return name_boxes(held_out, boxes)[0] if who.first and held_out is not None and boxes is not None else ""
 
-        def evaluate(epoch: int) -> Evaluation:
+        def evaluate(epoch: int) -> None:
             """The test on the held-out pictures; keeps the best weights."""
             assert held_out is not None and boxes is not None
             tested = (parts.ema.network if parts.ema else network).eval()
@@ -164,7 +148,6 @@ def train(config: Config) -> Path:
                 if who.first:
                     write_json(folder / "predictions.json", outcome.results)
             save("last")
-            return outcome
 
         # The loop.
         try:
@@ -173,7 +156,7 @@ def train(config: Config) -> Path:
                 epoch, every = position.step // per_epoch, config.train.evaluate_every
                 due = position.step and position.step % per_epoch == 0 and position.evaluated_step != position.step
                 if due and held_out is not None and (epoch % every == 0 or position.step >= total):
-                    evaluation = evaluate(epoch)
+                    evaluate(epoch)
                 if position.step >= total:
                     break
 
@@ -183,22 +166,22 @@ def train(config: Config) -> Path:
                 rate = factor * rate_at(config.train, position.step, per_epoch)  # of the first step; there may be none
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
-                    unread.append(parts.step(batch.to(device, parts.step.cut), rate, position.step) * batch.share)
+                    losses.unread.append(parts.step(batch.to(device, parts.step.cut), rate, position.step) * batch.loss_weight)
                     if parts.ema:
                         parts.ema.update(network)
                     position.step = epoch * per_epoch + batch.index + 1
                     seen += len(batch.rows) * who.count
-                    if len(unread) < per_look:
+                    if len(losses.unread) < per_look:
                         continue
-                    look()
+                    losses.look(position)
                     pace = seen / (time.monotonic() - began)
                     left = (total - position.step) * config.train.batch_size * who.count / pace
                     journal.progress(
-                        f"epoch {epoch + 1}/{config.train.epochs}  step {batch.index + 1}/{per_epoch}  loss {shown:.3g}  "
+                        f"epoch {epoch + 1}/{config.train.epochs}  step {batch.index + 1}/{per_epoch}  loss {losses.last:.3g}  "
                         f"rate {rate:g}  {pace:.0f} samples/s  left {format_seconds(left)}"
                     )
                     rest(save_now=False)
-                look()
+                losses.look(position)
                 if not seen and position.step % per_epoch == 0:
                     raise loader.no_picture(epoch)
                 position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
@@ -215,7 +198,7 @@ def train(config: Config) -> Path:
                 stop.in_step = False
         finally:
             journal.close()
-        if evaluation is None and not (checkpoints / "best.safetensors").exists():
+        if not (checkpoints / "best.safetensors").exists():  # nothing was evaluated, or there was nobody to find
             save("best")
         return folder
 
