@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, prepare_ground_truth, table_row
+from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, prepare_ground_truth, result_table
 
 RNG = np.random.default_rng(0)
 
@@ -167,7 +167,7 @@ def test_boxes() -> None:
 
 
 def test_table() -> None:
-    text = table_row(dict.fromkeys(METRICS, 0.5) | {"APL": -1.0, "AP": 0.7044}, "coco_r50_256x192_ms", "ground truth", 5000)
+    text = result_table(dict.fromkeys(METRICS, 0.5) | {"APL": -1.0, "AP": 0.7044}, "coco_r50_256x192_ms", "ground truth", 5000)
     lines = text.splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]

@@ -18,8 +18,8 @@ from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import table_row
-from simplepose.evaluation.crowdpose import check_submission, write_coco_submission
+from simplepose.evaluation.coco import result_table
+from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     box_name, quality = name_boxes(annotations, detections)
-    print(table_row(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
+    print(result_table(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)

@@ -181,7 +181,7 @@ def evaluate_boxes(
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
 
 
-def table_row(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
+def result_table(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
     """One aligned table as the papers print it, in percent, with preset, source of the boxes and number of pictures beside it."""
     heads = ("preset", "boxes", "pictures", "AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
     values = [f"{100 * metrics[name]:.1f}" if metrics[name] >= 0 else "-" for name in METRICS]

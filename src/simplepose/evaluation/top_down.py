@@ -1,6 +1,6 @@
 """The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> COCO results -> the ten numbers.
 
-Each picture is decoded once, its crops wait in bounded queues, and nothing after the network loops over people.
+Each picture is decoded once, its crops wait in bounded queues, and suppression and result rows are computed for all people at once.
 """
 
 from __future__ import annotations

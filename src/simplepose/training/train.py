@@ -27,7 +27,7 @@ from simplepose.data.source import has_split, read_boxes, read_split
 from simplepose.device import choose_device, is_accelerator
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import table_row
+from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, average, broadcast_buffers, processes
@@ -155,7 +155,7 @@ def train(config: Config) -> Path:
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
             )  # fmt: skip
-            journal.say(table_row(outcome.metrics, config.preset, box_name(), outcome.pictures))
+            journal.say(result_table(outcome.metrics, config.preset, box_name(), outcome.pictures))
             journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
             position.evaluated_step = position.step
             if outcome.metrics["AP"] > position.best_ap:
