@@ -58,7 +58,7 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
     return _annotations(images, rows, str(path), Path(images_dir), warnings)
 
 
-def write_posetrack(folder: str | Path, annotations: Annotations) -> list[Path]:
+def write_posetrack_annotations(folder: str | Path, annotations: Annotations) -> list[Path]:
     """Writes the official folder of JSON, one file a sequence, 17 keypoints with empty ears; `read_posetrack` gives the same people back.
 
     A sequence is the folder of its pictures; its file is named after it. Returns the files in their order.
