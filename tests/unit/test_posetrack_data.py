@@ -86,7 +86,10 @@ def through_coco(folder: Path, annotations: Any) -> Any:
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": "A"}]), "annotation 1 has the track id 'A'"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 0.5}]), "track id 0.5"),
         (sequence(annotations=[{"id": 1, "image_id": 10}]), "track id None"),
-        (sequence(annotations=[{"id": 1, "image_id": 12, "track_id": 1}]), "annotation 1 is on frame 12, which is missing"),
+        (
+            sequence(annotations=[{"id": 1, "image_id": 12, "track_id": 1}]),
+            r"1 annotations name a picture that is not in `images`, first \[12\]",
+        ),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 1}] * 2), r"annotation id \[1\] stands more than once"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 1, "keypoints": [1, 2, 3]}]), "3 values for 17 keypoints"),
     ],
