@@ -178,8 +178,8 @@ class Detections:
     """(D,) float32."""
     source: str
     """The file, or `GROUND_TRUTH`: printed beside every AP."""
-    warnings: tuple[str, ...] = ()
-    """What was left out, with counts."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """How many boxes of the file, and what about them: `(3, "have no score above 0 and are left out")`."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -204,6 +204,11 @@ class Detections:
     def select(self, rows: np.ndarray) -> Detections:
         """The boxes of a boolean mask (D,) or of indices."""
         return replace(self, image_index=self.image_index[rows], boxes_xyxy=self.boxes_xyxy[rows], scores=self.scores[rows])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes as sentences that name the file."""
+        return tuple(f"{self.source}: {count} boxes {what}" for count, what in self.notes)
 
     @property
     def bbox_xywh(self) -> np.ndarray:

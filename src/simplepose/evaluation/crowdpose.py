@@ -12,7 +12,7 @@ from typing import Any
 
 from simplepose.atomic import read_json
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import BOX_AREA_SHARE, Evaluator, evaluate_coco, prepare_ground_truth
+from simplepose.evaluation.coco import Evaluator, evaluate_coco, prepare_ground_truth
 from simplepose.schema import COCO_17, CROWDPOSE_14
 
 LEVELS = ("APeasy", "APmedium", "APhard")
@@ -49,7 +49,6 @@ def evaluate_crowdpose(
         {**value, "annotations": [{k: v for k, v in row.items() if k != "area"} for row in value.get("annotations", [])]}
         if isinstance(value, dict)
         else value,
-        area_share=BOX_AREA_SHARE,
     )
     lacking = [image["id"] for image in truth["images"] if "crowdIndex" not in image]
     if lacking:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from simplepose.atomic import read_json
+from simplepose.data.annotations import AREA_FRACTION
 from simplepose.data.posetrack import FILE_KEYPOINTS
 from simplepose.data.posetrack17 import JOINTS, is_posetrack17
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import BOX_AREA_SHARE
 from simplepose.evaluation.posetrack import evaluate_posetrack
 from simplepose.evaluation.posetrack_frames import PoseTrackFrame
 from simplepose.schema import POSETRACK_15
@@ -146,7 +146,7 @@ def _new(content: Any, file: Path) -> dict[str, dict[str, Any]]:
                 "scores": scores[order],
                 "head": [head[0], head[1], head[0] + head[2], head[1] + head[3]] if head else [np.nan] * 4,
                 "track": row.get("track_id"),
-                "area": BOX_AREA_SHARE * box[2] * box[3] if box else np.nan,
+                "area": AREA_FRACTION * box[2] * box[3] if box else np.nan,
             }
         )
     return frames
