@@ -13,7 +13,7 @@ import tyro
 
 from simplepose.atomic import write_json
 from simplepose.checkpoints import find_weights, read_spec, require_schema
-from simplepose.commands.evaluate_results import Task, is_result, number_table, score_results
+from simplepose.commands.evaluate_results import RESULT_ENDINGS, Task, is_result, number_table, score_results
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
@@ -87,7 +87,8 @@ def main(argv: list[str]) -> None:
         return
     if options.task != "coco":
         raise UserError(
-            f"{options.weights} is no result file of task {options.task}. Cure: test the network without --task, then score its results"
+            f"{options.weights} is no result file of task {options.task} ({', '.join(RESULT_ENDINGS[options.task])}). "
+            "Cure: give such a file; a network is tested without --task"
         )
     if options.submission:
         if folder is None:
@@ -153,6 +154,7 @@ def _score(options: EvaluateOptions, folder: Path | None) -> None:
     numbers = score_results(
         options.task, options.weights, options.annotations, evaluator=options.evaluator, exact_poseval=options.exact_poseval,
         tracking=options.tracking, ap_threshold=options.ap_threshold, tracking_threshold=options.tracking_threshold,
+        category=options.data.category or None,
     )  # fmt: skip
     print(number_table(options.task, numbers, options.weights))
     if folder is not None:

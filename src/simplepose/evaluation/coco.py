@@ -18,6 +18,7 @@ import numpy as np
 
 from simplepose.atomic import read_json
 from simplepose.data.annotations import AREA_FRACTION, Annotations, Detections
+from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError, need
 from simplepose.oks import check_sigmas
 
@@ -81,7 +82,7 @@ def prepare_ground_truth(ground_truth: Path | str | dict[str, Any]) -> dict[str,
         UserError: not a COCO annotation file.
     """
     source = "ground truth" if isinstance(ground_truth, dict) else str(ground_truth)
-    value = ground_truth if isinstance(ground_truth, dict) else read_json(ground_truth)
+    value = ground_truth if isinstance(ground_truth, dict) else loads(ground_truth)
     if not isinstance(value, dict) or not {"images", "annotations"} <= value.keys():
         raise UserError(f"{source} is not a COCO annotation file: it needs `images` and `annotations`. Cure: check which file it is")
     annotations = []
@@ -96,7 +97,8 @@ def prepare_ground_truth(ground_truth: Path | str | dict[str, Any]) -> dict[str,
         if annotation.get("bbox") is None:
             x, y = ([c for c, v in zip(flat[axis::3], flat[2::3], strict=True) if v > 0] or [0] for axis in (0, 1))
             annotation["bbox"] = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-        if annotation.get("area") is None:
+        area = annotation.get("area")
+        if area is None or area != area:  # NaN
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3] * AREA_FRACTION
         annotations.append(annotation)
     categories = value.get("categories") or [{"id": i, "name": str(i)} for i in sorted({a["category_id"] for a in annotations} or {1})]

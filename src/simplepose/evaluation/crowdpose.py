@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simplepose.atomic import read_json
+from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, prepare_ground_truth
 from simplepose.schema import COCO_17, CROWDPOSE_14
@@ -44,7 +45,7 @@ def evaluate_crowdpose(
         UserError: pictures without `crowdIndex`, and whatever `evaluate_coco` does not accept.
     """
     source = "the ground truth" if isinstance(ground_truth, dict) else str(ground_truth)
-    value = ground_truth if isinstance(ground_truth, dict) else read_json(ground_truth)
+    value = ground_truth if isinstance(ground_truth, dict) else loads(ground_truth)
     truth = prepare_ground_truth(
         {**value, "annotations": [{k: v for k, v in row.items() if k != "area"} for row in value.get("annotations", [])]}
         if isinstance(value, dict)
