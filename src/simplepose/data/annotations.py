@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from simplepose.atomic import write_json
-from simplepose.data.categories import category_of, keypoint_categories, schema_from_categories, schema_from_category, schema_from_count
+from simplepose.data.categories import (
+    category_of,
+    keypoint_categories,
+    people_categories,
+    schema_from_categories,
+    schema_from_category,
+    schema_from_count,
+)
 from simplepose.data.coco_columns import bbox_column, id_column, keypoint_columns, loads, number_column
 from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
 from simplepose.data.detections import read_detections
@@ -155,6 +162,7 @@ def coco_annotations(
     area[unknown] = AREA_FRACTION * np.maximum(bbox[unknown, 2], 0) * np.maximum(bbox[unknown, 3], 0)
     if unknown.any() and not box_areas:
         warnings.append(f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)")
+    ids = people_categories(kept, rows, content.get("categories") or [])
     sizes = np.stack([number_column(images, "width", 0), number_column(images, "height", 0)], axis=1) if images else np.zeros((0, 2))
     return Annotations(
         schema=schema,
@@ -170,7 +178,8 @@ def coco_annotations(
         area=area,
         is_crowd=np.nan_to_num(number_column(rows, "iscrowd", 0)) > 0,
         track_ids=_track_ids(rows, source),
-        category_id=int(kept[0]["id"]) if kept else int(rows[0].get("category_id", 1)) if rows else 1,
+        category_id=ids[0],
+        more_categories=ids[1:],
         warnings=tuple(warnings),
         head_boxes_xyxy=_head_boxes(rows),
         image_extras=_extras(images),

@@ -49,6 +49,8 @@ class Annotations:
     """(N,) int64 identities through a video (-1 where one is missing), or None where nothing is tracked."""
     category_id: int = 1
     """Category of the people in the file and in result files."""
+    more_categories: tuple[int, ...] = ()
+    """Others of the file with the same keypoints, read as one with it: their boxes in a detection file are people too."""
     warnings: tuple[str, ...] = ()
     """What was repaired or synthesised while reading, with counts."""
     head_boxes_xyxy: np.ndarray | None = None

@@ -15,7 +15,7 @@ from simplepose.errors import UserError
 def read_detections(path: str | Path, annotations: Annotations) -> Detections:
     """The boxes of a detection file on the pictures of `annotations`, in the order of the file.
 
-    Kept: score > 0, the person category (that of the annotations, else 1), pictures of the annotations. Boxes without a positive
+    Kept: score > 0, the person category (those of the annotations, else 1), pictures of the annotations. Boxes without a positive
     width and height are dropped. What is left out is counted in `notes`.
 
     Raises:
@@ -44,7 +44,7 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
         index = int(np.argmin(finite))
         raise UserError(f"{source}: row {index} is not finite: bbox {boxes[index].tolist()}, score {scores[index]}. Cure: remove that row")
 
-    kept = _person_rows(rows, annotations.category_id, notes, source)
+    kept = _person_rows(rows, annotations, notes, source)
     for good, sentence in (
         (scores > 0, "have no score above 0"),
         ((boxes[:, 2:] > 0).all(1), "have no positive width and height"),
@@ -84,20 +84,21 @@ def _image_index(rows: list[dict], annotations: Annotations) -> np.ndarray:
     return np.where(annotations.image_ids[index] == ids, index, -1)
 
 
-def _person_rows(rows: list[dict], category_id: int, notes: list[tuple[int, str]], source: str) -> np.ndarray:
+def _person_rows(rows: list[dict], annotations: Annotations, notes: list[tuple[int, str]], source: str) -> np.ndarray:
     """(D,) bool: boxes of the person category; a file without categories holds people only."""
+    category_id = annotations.category_id
     categories = number_column(rows, "category_id", category_id)
-    for wanted in (category_id, 1):
-        person = categories == wanted
+    for wanted in ((category_id, *annotations.more_categories), (1,)):
+        person = np.isin(categories, wanted)
         if person.any():
-            if wanted != category_id:
+            if category_id not in wanted:
                 notes.append(
                     (int(person.sum()), f"of category 1 (COCO's person) are used: none has the annotations' category {category_id}")
                 )
             if not person.all():
                 notes.append((int((~person).sum()), "are of other categories and are left out"))
             return person
-    found = np.unique(categories)[:5].tolist()
+    found = np.unique(categories)[:5].astype(int).tolist()
     raise UserError(f"{source}: no box has category {category_id} (people); found {found}. Cure: set category_id to {category_id}")
 
 
