@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from simplepose.errors import UserError
-from simplepose.oks import EPS, check_sigmas, oks
+from simplepose.oks import check_sigmas, oks, oks_terms
 
 FEWEST_PEOPLE = 100
 """Fewer held-out people say too little; scores stay raw."""
@@ -112,8 +112,8 @@ def match_people(
         pairs.append((person, rows[alike.argmax()]))
         pose_oks[rows] = np.maximum(pose_oks[rows], alike)
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
-    squared = ((np.asarray(true_keypoints, np.float64)[people] - np.asarray(keypoints, np.float64)[poses]) ** 2).sum(-1)
-    terms = np.exp(-squared / (2 * spreads) ** 2 / (np.asarray(areas, np.float64)[people, None] + EPS) / 2)
+    true, found, scales = (np.asarray(values, np.float64) for values in (true_keypoints, keypoints, areas))
+    terms = oks_terms(true[people], found[poses], scales[people], spreads)
     return Matches(
         np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.asarray(scores, np.float64), pose_oks
     )  # fmt: skip

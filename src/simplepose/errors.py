@@ -4,7 +4,17 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake in a command, a file or a value. The command line prints it without a traceback."""
+    """A mistake in a command, a file or a value: `problem. Cure: cure`. The command line prints it without a traceback."""
+
+    @property
+    def problem(self) -> str:
+        """The sentence before the cure, with its full stop."""
+        return str(self).partition(" Cure: ")[0]
+
+    @property
+    def cure(self) -> str:
+        """What to do; empty where nothing is advised."""
+        return str(self).partition(" Cure: ")[2]
 
 
 def need(package: str, extra: str, purpose: str) -> UserError:

@@ -35,6 +35,22 @@ def check_sigmas(sigmas: Sequence[float] | np.ndarray, keypoint_count: int) -> n
     return array
 
 
+def oks_terms(keypoints: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Each keypoint's share of the OKS, `exp(-d^2 / (2 sigma)^2 / (area + eps) / 2)` in the operation order of the reference.
+
+    Args:
+        keypoints: (..., K, 2) float64 x, y in pixels.
+        others: (..., K, 2) float64, compared with them; leading axes broadcast.
+        areas: (...) float64 square pixels.
+        sigmas: (K,) OKS constants, see `check_sigmas`.
+
+    Returns:
+        (..., K) float64 in 0..1.
+    """
+    dx, dy = keypoints[..., 0] - others[..., 0], keypoints[..., 1] - others[..., 1]
+    return np.exp(-((dx * dx + dy * dy) / (2 * sigmas) ** 2 / (areas + EPS)[..., None] / 2))
+
+
 def oks(
     keypoints: np.ndarray,
     others: np.ndarray,
@@ -61,9 +77,8 @@ def oks(
     keypoints, others = _poses(keypoints, "keypoints"), _poses(others, "others")
     if keypoints.shape[1] != others.shape[1]:
         raise UserError(f"cannot compare {keypoints.shape[1]} with {others.shape[1]} keypoints. Cure: bring both to one schema")
-    variance = (2 * check_sigmas(sigmas, keypoints.shape[1])) ** 2
-    squared = ((keypoints[:, None] - others[None]) ** 2).sum(-1)  # (N, M, K)
-    similarity = np.exp(-squared / variance / (np.asarray(areas, np.float64)[:, None, None] + EPS) / 2)
+    spreads = check_sigmas(sigmas, keypoints.shape[1])
+    similarity = oks_terms(keypoints[:, None], others[None], np.asarray(areas, np.float64)[:, None], spreads)  # (N, M, K)
     if visibility is None:
         return similarity.mean(-1)
     labelled = (np.asarray(visibility) > 0)[:, None]  # (N, 1, K)
@@ -184,16 +199,9 @@ def _nms_input(
     return keypoints, scores, areas, check_sigmas(sigmas, keypoints.shape[1])
 
 
-def _pair_terms(a: np.ndarray, b: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """(..., K, 2), (..., K, 2), (...) -> (..., K) float64: each keypoint's share, in the operation order of the reference."""
-    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
-    e = (dx * dx + dy * dy) / (2 * sigmas) ** 2 / (area + EPS)[..., None] / 2
-    return np.exp(-e)
-
-
 def _pair_oks(a: np.ndarray, b: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """The mean of `_pair_terms` over the keypoints. One function for both forms of NMS: their numbers agree to the last bit."""
-    return _pair_terms(a, b, area, sigmas).sum(-1) / len(sigmas)
+    """The mean of `oks_terms` over the keypoints. One function for both forms of NMS: their numbers agree to the last bit."""
+    return oks_terms(a, b, area, sigmas).sum(-1) / len(sigmas)
 
 
 def _suppress(

@@ -172,7 +172,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
 
 
-def write_coco_results(path: str | Path, lines: Iterable[Line], *, category_id: int = 1) -> None:
+def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
     """COCO keypoint results with `track_id`: `image_id` is the frame's index. No `bbox`: with one, COCO's code measures other areas."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         separator = b"["
@@ -181,7 +181,7 @@ def write_coco_results(path: str | Path, lines: Iterable[Line], *, category_id: 
             for row in range(len(line.poses)):
                 entry: dict[str, Any] = {
                     "image_id": line.frame,
-                    "category_id": category_id,
+                    "category_id": 1,
                     "keypoints": np.round(joints[row], DIGITS).ravel().tolist(),
                     "score": round(float(line.poses.scores[row]), 6),
                 }
@@ -192,7 +192,7 @@ def write_coco_results(path: str | Path, lines: Iterable[Line], *, category_id: 
         file.write(b"[]" if separator == b"[" else b"]")
 
 
-def write_posetrack(folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema) -> Path:
+def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema) -> Path:
     """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with `track_id` and `scores`, categories.
 
     The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who were not followed, those of pictures, have

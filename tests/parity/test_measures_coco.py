@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from simplepose.data.annotations import read_coco, read_detections
 from simplepose.evaluation.coco import METRICS, evaluate_boxes, evaluate_coco
 from simplepose.schema import COCO_17
 
@@ -35,7 +36,27 @@ def test_recorded_results(real_data: Callable[[str], Path], evaluator: str, name
 
 def test_box_ap_of_real_detections(real_data: Callable[[str], Path]) -> None:
     folder = real_data("coco_val2017_visible150")
-    files = (folder / "person_keypoints_val2017_visible150.json", folder / "COCO_val2017_detections_AP_H_56_person_visible150.json")
-    numbers = evaluate_boxes(*files)
-    assert numbers == pytest.approx(evaluate_boxes(*files, evaluator="pycocotools"), abs=1e-12)
+    annotations = read_coco(folder / "person_keypoints_val2017_visible150.json", folder)
+    detections = read_detections(folder / "COCO_val2017_detections_AP_H_56_person_visible150.json", annotations)
+    numbers = evaluate_boxes(annotations, detections)
+    assert numbers == pytest.approx(evaluate_boxes(annotations, detections, evaluator="pycocotools"), abs=1e-12)
     assert 0.5 < numbers["AP"] < 0.6  # the detector is known as 56.4 on all of val2017
+
+
+def test_box_ap_is_that_of_the_files(real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """The original tool on the files themselves, all categories and areas."""
+    pycocotools = pytest.importorskip("pycocotools.coco")
+    from pycocotools.cocoeval import COCOeval
+
+    folder = real_data("coco_val2017_visible150")
+    path, dets = folder / "person_keypoints_val2017_visible150.json", next(folder.glob("COCO_val2017_det*.json"))
+    truth = pycocotools.COCO(str(path))
+    evaluator = COCOeval(truth, truth.loadRes(str(dets)), "bbox")
+    evaluator.params.areaRng, evaluator.params.areaRngLbl, evaluator.params.maxDets = [[0, 1e10]], ["all"], [100]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision = evaluator.eval["precision"]
+    capsys.readouterr()
+    annotations = read_coco(path, "pictures")
+    ours = evaluate_boxes(annotations, read_detections(dets, annotations))["AP"]
+    assert ours == pytest.approx(precision[precision > -1].mean(), abs=2e-4)

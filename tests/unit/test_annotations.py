@@ -279,6 +279,22 @@ def test_detections(tmp_path: Path) -> None:
     assert len(read_detections(save(tmp_path, [box(category_id=1)]), replace(annotations, category_id=0))) == 1
 
 
+def test_detections_of_other_categories_than_one(tmp_path: Path) -> None:
+    """Animals of category 7, of two categories that are read as one, and of a test split that holds only its one category."""
+    cat, dog = ({"id": i, "name": name, "keypoints": NAMES} for i, name in ((7, "cat"), (9, "dog")))
+    sevens = load(tmp_path, content(row(category_id=7), categories=[cat]))
+    both = load(tmp_path, content(row(category_id=7), row(id=2, category_id=9), categories=[cat, dog]))
+    split = content(categories=[{"id": 7, "name": "cat"}])
+    (tmp_path / "split.json").write_text(json.dumps({**split, "annotations": []}))
+    unnamed = read_coco(tmp_path / "split.json", tmp_path, sevens.schema, allow_empty=True)
+    boxes = save(tmp_path, [box(category_id=7), box(category_id=7)])
+    assert [len(read_detections(boxes, one)) for one in (sevens, both, unnamed)] == [2, 2, 2]
+    found = read_detections(save(tmp_path, [box(category_id=7), box(category_id=9), box(category_id=3)]), both)
+    assert len(found) == 2 and found.notes == ((1, "are of other categories and are left out"),)
+    with pytest.raises(UserError, match="no box has category 7"):
+        read_detections(save(tmp_path, [box(category_id=3)]), sevens)
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

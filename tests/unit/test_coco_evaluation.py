@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from simplepose.data.annotations import ground_truth_boxes, read_coco
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, prepare_ground_truth, table_row
+from simplepose.evaluation.coco import METRICS, Evaluator, coco_results, evaluate_boxes, evaluate_coco, prepare_ground_truth, result_table
 
 RNG = np.random.default_rng(0)
 
@@ -155,19 +157,24 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         evaluate_coco(truth, results, sigmas=SIGMAS, image_ids=[77])
 
 
-def test_boxes() -> None:
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_boxes(tmp_path: Path, evaluator: Evaluator) -> None:
     truth, _ = made()
-    perfect = [{"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.5} for a in truth["annotations"]]
-    assert evaluate_boxes(truth, [])["AP"] == 0
-    for evaluator in ("hotcoco", "pycocotools"):
-        result = evaluate_boxes(truth, [*perfect, {**perfect[0], "image_id": 99}, {**perfect[0], "category_id": 2}], evaluator=evaluator)
-        assert (result["AP"], result["AR"], result["APS"]) == (pytest.approx(1), pytest.approx(1), -1)
-    with pytest.raises(UserError, match="no detection"):
-        evaluate_boxes(truth, [{**perfect[0], "image_id": 99}])
+    truth["images"] = [{**image, "file_name": f"{image['id']}.jpg"} for image in truth["images"]]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    annotations = read_coco(tmp_path / "gt.json", tmp_path)
+    boxes = ground_truth_boxes(annotations)
+    assert evaluate_boxes(annotations, boxes.select([]), evaluator=evaluator)["AP"] == 0
+    result = evaluate_boxes(annotations, boxes, evaluator=evaluator)
+    assert (result["AP"], result["AR"], result["APS"]) == (pytest.approx(1), pytest.approx(1), -1)
+    assert 0.4 < evaluate_boxes(annotations, boxes.select(np.arange(0, 12, 2)), evaluator=evaluator)["AP"] < 0.6
+    assert evaluate_boxes(annotations.select([]), boxes, evaluator=evaluator)["AP"] == -1
+    crowds = replace(annotations, is_crowd=np.arange(12) % 2 == 1)
+    assert evaluate_boxes(crowds, boxes, evaluator=evaluator)["AP"] == pytest.approx(1)  # boxes on crowds are no mistakes
 
 
 def test_table() -> None:
-    text = table_row(dict.fromkeys(METRICS, 0.5) | {"APL": -1.0, "AP": 0.7044}, "coco_r50_256x192_ms", "ground truth", 5000)
+    text = result_table(dict.fromkeys(METRICS, 0.5) | {"APL": -1.0, "AP": 0.7044}, "coco_r50_256x192_ms", "ground truth", 5000)
     lines = text.splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from simplepose.errors import UserError
-from simplepose.evaluation.crowdpose import PAPER_BORDERS, evaluate_crowdpose, evaluate_ochuman, write_coco_submission
+from simplepose.evaluation.coco_submission import write_coco_submission
+from simplepose.evaluation.crowdpose import PAPER_BORDERS, evaluate_crowdpose, evaluate_ochuman
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from simplepose.errors import UserError
 from simplepose.interop import to_pandas, to_supervision, write_table
-from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack
+from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack_results
 from simplepose.schema import COCO_17
 from simplepose.structures import Frame, Poses
 
@@ -118,7 +118,7 @@ def test_coco_results_carry_ids_and_no_boxes(lines: Path, tmp_path: Path) -> Non
 
 
 def test_posetrack_file(lines: Path, tmp_path: Path) -> None:
-    content = json.loads(write_posetrack(tmp_path / "pt", "000001_x", read_lines(lines), COCO_17).read_text())
+    content = json.loads(write_posetrack_results(tmp_path / "pt", "000001_x", read_lines(lines), COCO_17).read_text())
     assert [image["id"] for image in content["images"]] == [0, 1, 2]
     assert [(row["image_id"], row["track_id"]) for row in content["annotations"]] == [(1, 0), (1, 1), (2, 0)]
     assert len(content["annotations"][0]["keypoints"]) == 51 and len(content["annotations"][0]["scores"]) == 17
@@ -128,7 +128,7 @@ def test_posetrack_file(lines: Path, tmp_path: Path) -> None:
 def test_people_who_were_not_followed_have_no_track_id_in_a_posetrack_file(tmp_path: Path) -> None:
     with LinesWriter(tmp_path / "p.jsonl") as writer:
         writer.write(Frame(IMAGE), some(2, tracked=False))
-    content = json.loads(write_posetrack(tmp_path / "pt", "x", read_lines(tmp_path / "p.jsonl"), COCO_17).read_text())
+    content = json.loads(write_posetrack_results(tmp_path / "pt", "x", read_lines(tmp_path / "p.jsonl"), COCO_17).read_text())
     assert len(content["annotations"]) == 2 and not any("track_id" in row for row in content["annotations"])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simplepose.data.annotations import read_coco, write_coco
-from simplepose.data.posetrack import FILE_KEYPOINTS, read_posetrack, write_posetrack
+from simplepose.data.posetrack import FILE_KEYPOINTS, read_posetrack, write_posetrack_annotations
 from simplepose.data.posetrack17 import JOINTS
 from simplepose.errors import UserError
 from simplepose.schema import COCO_17, POSETRACK_15
@@ -43,7 +43,7 @@ def test_empty_folder_and_sequence_without_people(tmp_path: Path) -> None:
         read_posetrack(tmp_path, tmp_path)
     found = read_posetrack(save(tmp_path / "a", s=sequence(annotations=[])), tmp_path)
     assert len(found) == 0 and len(found.image_ids) == 2
-    written = write_posetrack(tmp_path / "b", found)
+    written = write_posetrack_annotations(tmp_path / "b", found)
     assert [path.name for path in written] == ["000001_mpii_test.json"] and len(read_posetrack(tmp_path / "b", tmp_path)) == 0
 
 
@@ -60,7 +60,7 @@ def test_sequences_to_columns(tmp_path: Path) -> None:
 
 def test_there_and_back(tmp_path: Path) -> None:
     first = read_posetrack(save(tmp_path / "a", a=sequence(), b=sequence("000002_x", 20)), tmp_path)
-    written = write_posetrack(tmp_path / "b", first)
+    written = write_posetrack_annotations(tmp_path / "b", first)
     assert [path.name for path in written] == ["000001_mpii_test.json", "000002_x.json"]
     official = json.loads(written[0].read_text())
     assert official["annotations"][0]["keypoints"][9:15] == [0] * 6 and len(official["annotations"][0]["keypoints"]) == 51
@@ -86,7 +86,10 @@ def through_coco(folder: Path, annotations: Any) -> Any:
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": "A"}]), "annotation 1 has the track id 'A'"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 0.5}]), "track id 0.5"),
         (sequence(annotations=[{"id": 1, "image_id": 10}]), "track id None"),
-        (sequence(annotations=[{"id": 1, "image_id": 12, "track_id": 1}]), "annotation 1 is on frame 12, which is missing"),
+        (
+            sequence(annotations=[{"id": 1, "image_id": 12, "track_id": 1}]),
+            r"1 annotations name a picture that is not in `images`, first \[12\]",
+        ),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 1}] * 2), r"annotation id \[1\] stands more than once"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 1, "keypoints": [1, 2, 3]}]), "3 values for 17 keypoints"),
     ],
@@ -102,9 +105,9 @@ def test_missing_frames_are_noted_and_other_schemas_refused(tmp_path: Path) -> N
     found = read_posetrack(save(tmp_path / "a", s=value), tmp_path)
     assert "lists 2 of 5 frames" in found.warnings[0]
     with pytest.raises(UserError, match="not 'coco_17'"):
-        write_posetrack(tmp_path, replace(found, schema=COCO_17, keypoints=np.zeros((1, 17, 2)), visibility=np.zeros((1, 17))))
+        write_posetrack_annotations(tmp_path, replace(found, schema=COCO_17, keypoints=np.zeros((1, 17, 2)), visibility=np.zeros((1, 17))))
     with pytest.raises(UserError, match="no track ids"):
-        write_posetrack(tmp_path, replace(found, track_ids=None))
+        write_posetrack_annotations(tmp_path, replace(found, track_ids=None))
 
 
 def frame17(people: list[dict[str, Any]], name: str = "images/bonn/000001_bonn/00000001.jpg") -> dict[str, Any]:
@@ -135,7 +138,7 @@ def test_real_samples(real_data: Any, tmp_path: Path) -> None:
     folder = real_data("mmpose_tests_data") / "tests/data/posetrack18"
     found = read_posetrack(folder / "annotations/val", folder)
     assert len(found) == 14 and len(found.image_ids) == 3 and all(Path(path).exists() for path in found.image_paths)
-    write_posetrack(tmp_path, found)
+    write_posetrack_annotations(tmp_path, found)
     again = read_posetrack(tmp_path, folder)
     assert np.allclose(again.keypoints, found.keypoints, atol=1e-3) and again.image_paths == found.image_paths
     joined = read_posetrack(folder / "annotations/test_posetrack18_val.json", folder)

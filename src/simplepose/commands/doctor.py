@@ -20,6 +20,7 @@ from simplepose.data.columns import Annotations
 from simplepose.data.layout import find_layout
 from simplepose.data.statistics import Histogram, histograms, overview
 from simplepose.errors import UserError
+from simplepose.evaluation.coco import evaluate_boxes
 
 PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "orjson", "safetensors", "tyro",
@@ -94,19 +95,18 @@ def examine(
     try:
         annotations = read_coco(annotations_path, images, category=category)
     except UserError as error:
-        problem, _, cure = str(error).partition(" Cure: ")
-        return [], [Finding(level="broken", problem=problem, count=1, cure=cure)], [], None
+        return [], [Finding(level="broken", problem=error.problem, count=1, cure=error.cure)], [], None
     facts = [f"{annotations_path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
     facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
     facts += [f"  note: {warning}" for warning in annotations.warnings]
     findings = check_annotations(annotations) + check_images(annotations, None if all_images else 200)
     if detections is not None:
-        found, numbers, _ = check_detections(detections, annotations)
+        found, numbers, boxes = check_detections(detections, annotations)
         findings += found
-        if numbers:
+        if boxes is not None:
             facts.append(
                 f"{detections}: {numbers['boxes']:.0f} boxes on {numbers['pictures']:.0f} pictures; {numbers['coverage']:.1%} of the "
-                f"people with keypoints have a box of IoU 0.5; box AP {numbers['box_ap']:.3f}"
+                f"people with keypoints have a box of IoU 0.5; box AP {evaluate_boxes(annotations, boxes)['AP']:.3f}"
             )
     return facts, findings, histograms(annotations), annotations
 

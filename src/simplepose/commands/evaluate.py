@@ -13,13 +13,13 @@ import tyro
 
 from simplepose.atomic import write_json
 from simplepose.checkpoints import find_weights, read_spec, require_schema
-from simplepose.commands.evaluate_results import Task, is_result, number_table, score_results
+from simplepose.commands.evaluate_results import RESULT_ENDINGS, Task, is_result, number_table, score_results
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import table_row
-from simplepose.evaluation.crowdpose import check_submission, write_coco_submission
+from simplepose.evaluation.coco import result_table
+from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import PixelConfig
@@ -87,7 +87,8 @@ def main(argv: list[str]) -> None:
         return
     if options.task != "coco":
         raise UserError(
-            f"{options.weights} is no result file of task {options.task}. Cure: test the network without --task, then score its results"
+            f"{options.weights} is no result file of task {options.task} ({', '.join(RESULT_ENDINGS[options.task])}). "
+            "Cure: give such a file; a network is tested without --task"
         )
     if options.submission:
         if folder is None:
@@ -121,7 +122,7 @@ def main(argv: list[str]) -> None:
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     box_name, quality = name_boxes(annotations, detections)
-    print(table_row(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
+    print(result_table(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
@@ -153,6 +154,7 @@ def _score(options: EvaluateOptions, folder: Path | None) -> None:
     numbers = score_results(
         options.task, options.weights, options.annotations, evaluator=options.evaluator, exact_poseval=options.exact_poseval,
         tracking=options.tracking, ap_threshold=options.ap_threshold, tracking_threshold=options.tracking_threshold,
+        category=options.data.category or None,
     )  # fmt: skip
     print(number_table(options.task, numbers, options.weights))
     if folder is not None:

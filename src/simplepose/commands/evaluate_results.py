@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from simplepose.data.annotations import read_coco
+from simplepose.atomic import read_json
+from simplepose.data.annotations import coco_annotations, coco_content
+from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
 from simplepose.evaluation.coco import Evaluator, evaluate_coco
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
@@ -19,7 +21,7 @@ RESULT_ENDINGS = {
     "coco": (".json",),
     "crowdpose": (".json",),
     "ochuman": (".json",),
-    "mpii": (".mat", ".h5", ".npy"),
+    "mpii": (".mat", ".h5", ".hdf5"),
     "posetrack": (".json",),
 }
 UNITS = {
@@ -37,7 +39,7 @@ def is_result(task: Task, path: str) -> bool:
 
 def score_results(
     task: Task, results: str, annotations: str, *, evaluator: Evaluator = "hotcoco", exact_poseval: bool = False, tracking: bool = True,
-    ap_threshold: float = -math.inf, tracking_threshold: float = -math.inf,
+    ap_threshold: float = -math.inf, tracking_threshold: float = -math.inf, category: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """The numbers of a result file.
 
@@ -50,6 +52,7 @@ def score_results(
         tracking: PoseTrack: False scores AP only, for results without track ids.
         ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
         tracking_threshold: PoseTrack: the same for the tracking numbers.
+        category: COCO: id or name of the one to score, where several have different keypoints.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
@@ -60,7 +63,7 @@ def score_results(
         if not Path(path).exists():
             raise UserError(f"there is no {path}. Cure: check the path")
     if task == "coco":
-        return evaluate_coco(annotations, results, sigmas=read_coco(annotations, "").schema.sigmas, evaluator=evaluator)
+        return _score_coco(results, annotations, evaluator, category)
     if task == "crowdpose":
         return evaluate_crowdpose(annotations, results, evaluator=evaluator)
     if task == "ochuman":
@@ -70,6 +73,22 @@ def score_results(
     return score_posetrack(
         annotations, results, exact=exact_poseval, tracking=tracking, ap_threshold=ap_threshold, tracking_threshold=tracking_threshold
     )
+
+
+def _score_coco(results: str, annotations: str, evaluator: Evaluator, category: str | None) -> dict[str, float]:
+    """The COCO numbers against the people as they are read for training, repairs included.
+
+    Categories that share their keypoints are read as one, whose id our results carry; results that tell them apart are scored as the COCO
+    code does, each category by itself.
+    """
+    content = loads(annotations)
+    people = coco_annotations(content, annotations, "", category=category)
+    truth: dict[str, Any] = coco_content(people)
+    if category is None and len({row.get("category_id") for row in content["annotations"]}) > 1:
+        rows = read_json(results)
+        if any(row.get("category_id") != people.category_id for row in rows if isinstance(row, dict)):
+            truth = content
+    return evaluate_coco(truth, results, sigmas=people.schema.sigmas, evaluator=evaluator)
 
 
 def number_table(task: Task, numbers: dict[str, float], source: str) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from simplepose.errors import UserError, need
-from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack
+from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,7 @@ def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None
         _smooth_file(path, options)
     write_coco_results(folder / "results.json", read_lines(path))
     if options.posetrack:
-        write_posetrack(folder / "posetrack", name, read_lines(path), schema)
+        write_posetrack_results(folder / "posetrack", name, read_lines(path), schema)
     if options.table != "none":
         from simplepose.interop import write_table
 

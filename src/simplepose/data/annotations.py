@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from simplepose.atomic import write_json
-from simplepose.data.categories import category_of, keypoint_categories, schema_from_category, schema_from_count
+from simplepose.data.categories import (
+    category_of,
+    keypoint_categories,
+    people_categories,
+    schema_from_category,
+    schema_from_count,
+)
 from simplepose.data.coco_columns import bbox_column, id_column, keypoint_columns, loads, number_column
 from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
 from simplepose.data.detections import read_detections
@@ -27,7 +33,7 @@ from simplepose.schema import KeypointSchema
 __all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read_detections", "write_coco"]
 
 AREA_FRACTION = 0.53
-"""Share of a person's box that COCO's segmentation covers on average: CrowdPose's constant for areas that nobody drew."""
+"""Share of a person's box that stands for its area where nobody drew one: the constant of the CrowdPose evaluation."""
 IMAGE_EXTRAS = ("crowdIndex", "vid_id", "frame_id", "nframes", "is_labeled", "ignore_regions_x", "ignore_regions_y")
 
 
@@ -39,6 +45,7 @@ def read_coco(
     category: int | str | None = None,
     sigmas: Sequence[float] | None = None,
     allow_empty: bool = False,
+    box_areas: bool = False,
 ) -> Annotations:
     """Reads a COCO-keypoints file.
 
@@ -49,6 +56,7 @@ def read_coco(
         category: id or name, where several categories have different keypoints.
         sigmas: K OKS constants that replace those of the schema.
         allow_empty: accept a file with pictures but no person (an official test split).
+        box_areas: take every area from the box, whatever the file says (CrowdPose, PoseTrack).
 
     Returns:
         All people of the category, crowds and people without keypoints included.
@@ -56,12 +64,11 @@ def read_coco(
     Raises:
         UserError: names the file, the annotation and the cure.
     """
-    source = str(annotations_path)
     with _no_garbage_collection():
-        content = loads(annotations_path)
-        if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-            raise UserError(f"{source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints")
-        return _annotations(content, source, Path(images_dir), schema, category, sigmas, allow_empty)
+        return coco_annotations(
+            loads(annotations_path), str(annotations_path), images_dir, schema, category=category, sigmas=sigmas, allow_empty=allow_empty,
+            box_areas=box_areas,
+        )  # fmt: skip
 
 
 def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Path | None = None) -> None:
@@ -113,10 +120,13 @@ def coco_content(annotations: Annotations, images_dir: str | Path | None = None)
     }
 
 
-def _annotations(
-    content: dict[str, Any], source: str, images_dir: Path, schema: KeypointSchema | None, category: int | str | None,
-    sigmas: Sequence[float] | None, allow_empty: bool,
+def coco_annotations(
+    content: Any, source: str, images_dir: str | Path, schema: KeypointSchema | None = None, *, category: int | str | None = None,
+    sigmas: Sequence[float] | None = None, allow_empty: bool = False, box_areas: bool = False,
 ) -> Annotations:  # fmt: skip
+    """`read_coco` of a file that has been parsed; `source` names it in messages."""
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise UserError(f"{source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints")
     warnings: list[str] = []
     images = content["images"]
     rows = content.get("annotations") or []
@@ -148,16 +158,17 @@ def _annotations(
     keypoints, visibility = keypoint_columns(rows, annotation_ids, len(schema), source, warnings)
     bbox = bbox_column(rows, annotation_ids, keypoints, visibility, source, warnings)
     area = number_column(rows, "area", np.nan).astype(np.float32)
-    unknown = ~np.isfinite(area)
-    if unknown.any():
-        area[unknown] = AREA_FRACTION * np.maximum(bbox[unknown, 2], 0) * np.maximum(bbox[unknown, 3], 0)
+    unknown = np.full(len(rows), True) if box_areas else ~np.isfinite(area)
+    area[unknown] = AREA_FRACTION * np.maximum(bbox[unknown, 2], 0) * np.maximum(bbox[unknown, 3], 0)
+    if unknown.any() and not box_areas:
         warnings.append(f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)")
+    ids = people_categories(kept, rows, content.get("categories") or [])
     sizes = np.stack([number_column(images, "width", 0), number_column(images, "height", 0)], axis=1) if images else np.zeros((0, 2))
     return Annotations(
         schema=schema,
         source=source,
         image_ids=image_ids,
-        image_paths=_paths(images, images_dir, source, warnings),
+        image_paths=_paths(images, Path(images_dir), source, warnings),
         image_sizes_wh=np.nan_to_num(sizes),
         annotation_ids=annotation_ids,
         image_index=image_index,
@@ -167,7 +178,8 @@ def _annotations(
         area=area,
         is_crowd=np.nan_to_num(number_column(rows, "iscrowd", 0)) > 0,
         track_ids=_track_ids(rows, source),
-        category_id=int(kept[0]["id"]) if kept else int(rows[0].get("category_id", 1)) if rows else 1,
+        category_id=ids[0],
+        more_categories=ids[1:],
         warnings=tuple(warnings),
         head_boxes_xyxy=_head_boxes(rows),
         image_extras=_extras(images),

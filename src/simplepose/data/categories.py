@@ -58,6 +58,16 @@ def keypoint_categories(categories: list[dict[str, Any]], source: str, chosen: i
     return found
 
 
+def people_categories(kept: list[dict[str, Any]], rows: list[dict[str, Any]], listed: list[dict[str, Any]]) -> tuple[int, ...]:
+    """Ids of the people's categories: those with keypoints, else the one of the people, else the only one there is, else COCO's 1."""
+    if kept:
+        return tuple(int(category["id"]) for category in kept)
+    found = next((row["category_id"] for row in rows if row.get("category_id") is not None), None)
+    if found is None and not rows and len(listed) == 1:
+        found = listed[0].get("id")
+    return (1 if found is None else int(found),)
+
+
 def schema_from_category(
     category: dict[str, Any], sigmas: Sequence[float] | None = None, source: str = "categories"
 ) -> tuple[KeypointSchema, list[str]]:

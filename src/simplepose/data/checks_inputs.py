@@ -41,7 +41,7 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
         try:
             height, width = read_image(path).shape[:2]
         except UserError as error:
-            unreadable.append(str(error).split(". Cure")[0])
+            unreadable.append(error.problem)
             continue
         declared = tuple(annotations.image_sizes_wh[index].tolist())
         if all(declared) and declared != (width, height):
@@ -59,15 +59,14 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
 
 
 def check_detections(path: str | Path, annotations: Annotations) -> tuple[list[Finding], dict[str, float], Detections | None]:
-    """Findings on a detection file, its numbers (boxes, pictures, coverage, box AP) and the boxes; None where it cannot be used."""
+    """Findings on a detection file, its numbers (boxes, pictures, coverage) and the boxes; None where it cannot be used."""
     try:
         detections = read_detections(path, annotations)
     except UserError as error:
-        problem, _, cure = str(error).partition(" Cure: ")
-        return [Finding(level="broken", problem=problem + " AP would be 0", count=1, cure=cure)], {}, None
+        return [Finding(level="broken", problem=f"{error.problem} AP would be 0", count=1, cure=error.cure)], {}, None
     found = [
-        Finding(level="warning", problem=sentence, count=int(_first_number(sentence)), cure="none needed if meant")
-        for sentence in detections.warnings
+        Finding(level="warning", problem=f"boxes {what} ({path})", count=count, cure="none needed if meant")
+        for count, what in detections.notes
     ]
     if detections.boxes_xyxy.max() <= 1.5:
         cure = "multiply by the width and height of the picture"
@@ -86,7 +85,6 @@ def check_detections(path: str | Path, annotations: Annotations) -> tuple[list[F
         "boxes": float(len(detections)),
         "pictures": float(len(np.unique(detections.image_index))),
         "coverage": covered,
-        "box_ap": box_ap(annotations, detections),
     }
     if covered < 0.8:
         rows = np.flatnonzero(matters & (best < 0.5))
@@ -111,44 +109,7 @@ def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
     return best
 
 
-def box_ap(annotations: Annotations, detections: Detections) -> float:
-    """COCO's box AP (IoU .50:.95, 100 boxes a picture) of the person detections; crowds are ignored as COCO does. -1 without people."""
-    from hotcoco import COCO, COCOeval
-
-    image_ids = annotations.image_ids.tolist()
-    people = [
-        {"id": number + 1, "image_id": image_ids[picture], "category_id": 1, "bbox": box, "area": area, "iscrowd": crowd}
-        for number, (picture, box, area, crowd) in enumerate(
-            zip(
-                annotations.image_index.tolist(),
-                annotations.bbox_xywh.tolist(),
-                annotations.area.tolist(),
-                annotations.is_crowd.astype(int).tolist(),
-                strict=True,
-            )
-        )
-    ]
-    rows = [
-        {"image_id": image_ids[picture], "category_id": 1, "bbox": box, "score": score}
-        for picture, box, score in zip(
-            detections.image_index.tolist(), detections.bbox_xywh.tolist(), detections.scores.tolist(), strict=True
-        )
-    ]
-    truth = COCO(
-        {"images": [{"id": image_id} for image_id in image_ids], "annotations": people, "categories": [{"id": 1, "name": "person"}]}
-    )
-    evaluator = COCOeval(truth, truth.load_res(rows), "bbox")
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summary_lines()  # fills the stats without printing
-    return float(evaluator.stats[0])
-
-
 def rows_by_picture(image_index: np.ndarray, pictures: int) -> Sequence[np.ndarray]:
     """For each picture the rows (indices) on it, in order."""
     order = np.argsort(image_index, kind="stable")
     return np.split(order, np.searchsorted(image_index[order], np.arange(1, pictures))) if pictures else []
-
-
-def _first_number(sentence: str) -> str:
-    return next((word for word in sentence.split(": ")[-1].split() if word.isdigit()), "1")

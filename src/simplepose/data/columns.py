@@ -49,6 +49,8 @@ class Annotations:
     """(N,) int64 identities through a video (-1 where one is missing), or None where nothing is tracked."""
     category_id: int = 1
     """Category of the people in the file and in result files."""
+    more_categories: tuple[int, ...] = ()
+    """Others of the file with the same keypoints, read as one with it: their boxes in a detection file are people too."""
     warnings: tuple[str, ...] = ()
     """What was repaired or synthesised while reading, with counts."""
     head_boxes_xyxy: np.ndarray | None = None
@@ -179,8 +181,8 @@ class Detections:
     """(D,) float32."""
     source: str
     """The file, or `GROUND_TRUTH`: printed beside every AP."""
-    warnings: tuple[str, ...] = ()
-    """What was left out, with counts."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """How many boxes of the file, and what about them: `(3, "have no score above 0 and are left out")`."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -205,6 +207,11 @@ class Detections:
     def select(self, rows: np.ndarray) -> Detections:
         """The boxes of a boolean mask (D,) or of indices."""
         return replace(self, image_index=self.image_index[rows], boxes_xyxy=self.boxes_xyxy[rows], scores=self.scores[rows])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes as sentences that name the file."""
+        return tuple(f"{self.source}: {count} boxes {what}" for count, what in self.notes)
 
     @property
     def bbox_xywh(self) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from simplepose.data.annotations import AREA_FRACTION, read_coco
+from simplepose.data.annotations import coco_annotations, read_coco
+from simplepose.data.coco_columns import loads
 from simplepose.data.columns import Annotations
 from simplepose.errors import UserError
 from simplepose.schema import COCO_17, CROWDPOSE_14
@@ -22,12 +20,10 @@ def read_crowdpose(path: str | Path, images_dir: str | Path) -> Annotations:
     Raises:
         UserError: also where pictures lack `crowdIndex`.
     """
-    annotations = read_coco(path, images_dir, CROWDPOSE_14)
+    annotations = read_coco(path, images_dir, CROWDPOSE_14, box_areas=True)
     if annotations.image_extras is None or not all("crowdIndex" in extra for extra in annotations.image_extras):
         raise UserError(f"{path}: pictures lack crowdIndex. Cure: give the official CrowdPose file, or read it as COCO")
-    area = AREA_FRACTION * annotations.bbox_xywh[:, 2].astype(np.float64) * annotations.bbox_xywh[:, 3]
-    kept = tuple(warning for warning in annotations.warnings if "have no area" not in warning)
-    return replace(annotations, area=area, warnings=kept)
+    return annotations
 
 
 def read_ochuman(path: str | Path, images_dir: str | Path) -> Annotations:
@@ -36,9 +32,10 @@ def read_ochuman(path: str | Path, images_dir: str | Path) -> Annotations:
     Raises:
         UserError: also for OCHuman's other form (ochuman.json, 19 keypoints, annotations inside the pictures).
     """
-    try:
-        return read_coco(path, images_dir, COCO_17)
-    except UserError as error:
-        if "no annotation" in str(error):
-            raise UserError(f"{error}. OCHuman: give ochuman_coco_format_val_range_0.00_1.00.json, not ochuman.json") from error
-        raise
+    content = loads(path)
+    if isinstance(content, dict) and not content.get("annotations"):
+        raise UserError(
+            f"{path} lists no people beside its pictures, it is OCHuman's other form. "
+            "Cure: give ochuman_coco_format_val_range_0.00_1.00.json, not ochuman.json"
+        )
+    return coco_annotations(content, str(path), images_dir, COCO_17)

@@ -15,8 +15,8 @@ from simplepose.errors import UserError
 def read_detections(path: str | Path, annotations: Annotations) -> Detections:
     """The boxes of a detection file on the pictures of `annotations`, in the order of the file.
 
-    Kept: score > 0, the person category (that of the annotations, else 1), pictures of the annotations. Boxes without a positive
-    width and height are dropped. What is left out is counted in `warnings`.
+    Kept: score > 0, the person category (those of the annotations, else 1), pictures of the annotations. Boxes without a positive
+    width and height are dropped. What is left out is counted in `notes`.
 
     Raises:
         UserError: not a list of boxes, a box or score that is not finite, or no box on any of the pictures.
@@ -32,7 +32,7 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
     missing = next((name for name in ("image_id", "bbox", "score") if name not in rows[0]), None)
     if missing:
         raise UserError(f"{source}: entry 0 has no {missing!r}. Cure: give COCO results: image_id, category_id, bbox, score")
-    warnings: list[str] = []
+    notes: list[tuple[int, str]] = []
     scores = number_column(rows, "score", np.nan)
     try:
         boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(len(rows), 4)
@@ -44,13 +44,13 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
         index = int(np.argmin(finite))
         raise UserError(f"{source}: row {index} is not finite: bbox {boxes[index].tolist()}, score {scores[index]}. Cure: remove that row")
 
-    kept = _person_rows(rows, annotations.category_id, warnings, source)
+    kept = _person_rows(rows, annotations, notes, source)
     for good, sentence in (
         (scores > 0, "have no score above 0"),
         ((boxes[:, 2:] > 0).all(1), "have no positive width and height"),
     ):
         if (kept & ~good).any():
-            warnings.append(f"{source}: {int((kept & ~good).sum())} boxes {sentence} and are left out")
+            notes.append((int((kept & ~good).sum()), f"{sentence} and are left out"))
         kept &= good
     image_index = _image_index(rows, annotations)
     elsewhere = int((kept & (image_index < 0)).sum())
@@ -62,14 +62,14 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
             "Cure: give the detections of this split"
         )
     if elsewhere:
-        warnings.append(f"{source}: {elsewhere} boxes are on pictures that {annotations.source} does not have and are left out")
+        notes.append((elsewhere, f"are on pictures that {annotations.source} does not have and are left out"))
     kept &= image_index >= 0
     return Detections(
         image_index=image_index[kept],
         boxes_xyxy=xywh_to_xyxy(boxes[kept]),
         scores=scores[kept],
         source=source,
-        warnings=tuple(warnings),
+        notes=tuple(notes),
     )
 
 
@@ -84,18 +84,21 @@ def _image_index(rows: list[dict], annotations: Annotations) -> np.ndarray:
     return np.where(annotations.image_ids[index] == ids, index, -1)
 
 
-def _person_rows(rows: list[dict], category_id: int, warnings: list[str], source: str) -> np.ndarray:
+def _person_rows(rows: list[dict], annotations: Annotations, notes: list[tuple[int, str]], source: str) -> np.ndarray:
     """(D,) bool: boxes of the person category; a file without categories holds people only."""
+    category_id = annotations.category_id
     categories = number_column(rows, "category_id", category_id)
-    for wanted in (category_id, 1):
-        person = categories == wanted
+    for wanted in ((category_id, *annotations.more_categories), (1,)):
+        person = np.isin(categories, wanted)
         if person.any():
-            if wanted != category_id:
-                warnings.append(f"{source}: no box has the annotations' category {category_id}; category 1 (COCO's person) is used")
+            if category_id not in wanted:
+                notes.append(
+                    (int(person.sum()), f"of category 1 (COCO's person) are used: none has the annotations' category {category_id}")
+                )
             if not person.all():
-                warnings.append(f"{source}: {int((~person).sum())} boxes are of other categories and are left out")
+                notes.append((int((~person).sum()), "are of other categories and are left out"))
             return person
-    found = np.unique(categories)[:5].tolist()
+    found = np.unique(categories)[:5].astype(int).tolist()
     raise UserError(f"{source}: no box has category {category_id} (people); found {found}. Cure: set category_id to {category_id}")
 
 

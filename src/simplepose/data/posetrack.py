@@ -6,7 +6,7 @@ Ignore regions stay with their picture, as polygons: `image_extras[i]["ignore_re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from simplepose.atomic import write_json
 from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
-from simplepose.data.annotations import AREA_FRACTION, IMAGE_EXTRAS
-from simplepose.data.coco_columns import bbox_column, id_column, keypoint_columns, loads
+from simplepose.data.annotations import coco_annotations
+from simplepose.data.coco_columns import loads
 from simplepose.data.columns import Annotations
 from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
 from simplepose.errors import UserError
@@ -58,7 +58,7 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
     return _annotations(images, rows, str(path), Path(images_dir), warnings)
 
 
-def write_posetrack(folder: str | Path, annotations: Annotations) -> list[Path]:
+def write_posetrack_annotations(folder: str | Path, annotations: Annotations) -> list[Path]:
     """Writes the official folder of JSON, one file a sequence, 17 keypoints with empty ears; `read_posetrack` gives the same people back.
 
     A sequence is the folder of its pictures; its file is named after it. Returns the files in their order.
@@ -122,49 +122,19 @@ def _sequence(content: Any, source: str) -> tuple[list[dict[str, Any]], list[dic
 def _annotations(
     images: list[dict[str, Any]], rows: list[dict[str, Any]], source: str, images_dir: Path, warnings: list[str]
 ) -> Annotations:
-    image_ids = id_column(images, "id", f"{source}, images", warnings)
-    annotation_ids = id_column(rows, "id", f"{source}, annotations", warnings, missing="number")
-    for what, ids in (("image", image_ids), ("annotation", annotation_ids)):
-        values, counts = np.unique(ids, return_counts=True)
-        if (counts > 1).any():
-            raise UserError(f"{source}: {what} id {values[counts > 1][:5].tolist()} stands more than once. Cure: make the ids unique")
-    place: dict[Any, int] = {int(image_id): index for index, image_id in enumerate(image_ids)}
-    image_index = [place.get(row.get("image_id"), -1) for row in rows]
-    if -1 in image_index:
-        lost = rows[image_index.index(-1)]
-        raise UserError(
-            f"{source}: annotation {lost.get('id')} is on frame {lost.get('image_id')}, which is missing. Cure: copy the file again"
-        )
-    keypoints, visibility = keypoint_columns(rows, annotation_ids, len(POSETRACK_15), source, warnings)
-    bbox = bbox_column(rows, annotation_ids, keypoints, visibility, source, warnings)
+    track_ids = _track_ids(rows, source)
     heads = np.array([row.get("bbox_head") or [np.nan] * 4 for row in rows], np.float32).reshape(-1, 4)
-    return Annotations(
-        schema=POSETRACK_15,
-        source=source,
-        image_ids=image_ids,
-        image_paths=tuple(str(images_dir / image["file_name"]) for image in images),
-        image_sizes_wh=np.array([(image.get("width") or 0, image.get("height") or 0) for image in images], np.int32),
-        annotation_ids=annotation_ids,
-        image_index=np.array(image_index, np.int64),
-        bbox_xywh=bbox,
-        keypoints=keypoints,
-        visibility=visibility,
-        area=AREA_FRACTION * np.maximum(bbox[:, 2], 0) * np.maximum(bbox[:, 3], 0),
-        is_crowd=np.array([bool(row.get("iscrowd")) for row in rows], bool),
-        track_ids=_track_ids(rows, source),
-        warnings=tuple(warnings),
-        head_boxes_xyxy=xywh_to_xyxy(heads),
-        image_extras=tuple({name: image[name] for name in IMAGE_EXTRAS if name in image} for image in images),
-    )
+    content = {"images": images, "annotations": rows}
+    people = coco_annotations(content, source, images_dir, POSETRACK_15, allow_empty=True, box_areas=True)
+    return replace(people, track_ids=track_ids, head_boxes_xyxy=xywh_to_xyxy(heads), warnings=(*warnings, *people.warnings))
 
 
-def _track_ids(rows: Iterable[dict[str, Any]], source: str) -> np.ndarray:
-    ids = []
-    for row in rows:
-        value = row.get("track_id")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+def _track_ids(rows: list[dict[str, Any]], source: str) -> np.ndarray:
+    """(N,) int64; here, unlike in COCO files, everybody has one."""
+    ids = [row.get("track_id") for row in rows]
+    for row, value in zip(rows, ids, strict=True):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
             raise UserError(f"{source}: annotation {row.get('id')} has the track id {value!r}, not a whole number. Cure: number the tracks")
-        ids.append(int(value))
     return np.array(ids, np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -21,12 +22,12 @@ def is_posetrack17(content: Any) -> bool:
 
 
 def posetrack17_rows(
-    content: dict[str, Any], source: str, first_image: int, first_person: int
+    content: dict[str, Any], source: str, first_image: int = 0, first_person: int = 0
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """One sequence -> images and annotations of the PoseTrack18 kind; ids continue from those already read.
+    """One sequence -> images and annotations of the PoseTrack18 kind, with `scores` (NaN for none); ids continue from those already read.
 
     Raises:
-        UserError: an empty sequence, an unknown joint id, or a person without a track id.
+        UserError: an empty sequence or an unknown joint id.
     """
     if not content["annolist"]:
         raise UserError(f"{source} is an empty sequence (no frames). Cure: remove the file, or copy it again")
@@ -53,15 +54,17 @@ def posetrack17_rows(
 
 
 def _person(rect: dict[str, Any], image_id: int, person_id: int, where: str) -> dict[str, Any]:
-    triples = [0.0] * (3 * len(POSETRACK_15))
+    triples, scores = [0.0] * (3 * len(POSETRACK_15)), [math.nan] * len(POSETRACK_15)
     for points in rect.get("annopoints") or []:
         for point in points.get("point") or []:
             joint = _one(point.get("id"), None)
             if not isinstance(joint, int) or not 0 <= joint < len(JOINTS):
                 raise UserError(f"{where} has a joint of id {joint!r}; PoseTrack knows 0 to {len(JOINTS) - 1}. Cure: correct that joint")
-            place = 3 * POSETRACK_15.keypoints.index(JOINTS[joint])
-            triples[place : place + 3] = [_one(point["x"], 0.0), _one(point["y"], 0.0), 1]
-    row: dict[str, Any] = {"id": person_id, "image_id": image_id, "track_id": _one(rect.get("track_id"), None), "keypoints": triples}
+            place = POSETRACK_15.keypoints.index(JOINTS[joint])
+            triples[3 * place : 3 * place + 3] = [_one(point["x"], 0.0), _one(point["y"], 0.0), 1]
+            scores[place] = _one(point.get("score"), math.nan)
+    row: dict[str, Any] = {"id": person_id, "image_id": image_id, "track_id": _one(rect.get("track_id"), None)}
+    row |= {"keypoints": triples, "scores": scores}
     corners = [_one(rect.get(corner), None) for corner in ("x1", "y1", "x2", "y2")]
     if None not in corners:
         x1, y1, x2, y2 = corners

@@ -17,14 +17,13 @@ from typing import Any, Literal
 import numpy as np
 
 from simplepose.atomic import read_json
+from simplepose.data.annotations import AREA_FRACTION, Annotations, Detections
+from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError, need
 from simplepose.oks import check_sigmas
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The ten numbers, in the order in which the COCO code prints them."""
-
-BOX_AREA_SHARE = 0.53
-"""A person's area as a share of the box, where the annotation has no `area`: the constant of the CrowdPose evaluation."""
 
 Evaluator = Literal["hotcoco", "pycocotools"]
 
@@ -73,17 +72,17 @@ def coco_results(
     ]
 
 
-def prepare_ground_truth(ground_truth: Path | str | dict[str, Any], *, area_share: float = BOX_AREA_SHARE) -> dict[str, Any]:
+def prepare_ground_truth(ground_truth: Path | str | dict[str, Any]) -> dict[str, Any]:
     """The annotations with everything the COCO code insists on: `area`, `bbox`, `iscrowd`, `num_keypoints`.
 
-    A missing area is box area x `area_share`; a missing box is the extent of the labelled keypoints.
+    A missing area is box area x 0.53; a missing box is the extent of the labelled keypoints.
     Annotations get new ids from 1: the COCO code takes id 0 for "not matched". The input is left as it is.
 
     Raises:
         UserError: not a COCO annotation file.
     """
     source = "ground truth" if isinstance(ground_truth, dict) else str(ground_truth)
-    value = ground_truth if isinstance(ground_truth, dict) else read_json(ground_truth)
+    value = ground_truth if isinstance(ground_truth, dict) else loads(ground_truth)
     if not isinstance(value, dict) or not {"images", "annotations"} <= value.keys():
         raise UserError(f"{source} is not a COCO annotation file: it needs `images` and `annotations`. Cure: check which file it is")
     annotations = []
@@ -98,8 +97,9 @@ def prepare_ground_truth(ground_truth: Path | str | dict[str, Any], *, area_shar
         if annotation.get("bbox") is None:
             x, y = ([c for c, v in zip(flat[axis::3], flat[2::3], strict=True) if v > 0] or [0] for axis in (0, 1))
             annotation["bbox"] = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-        if annotation.get("area") is None:
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3] * area_share
+        area = annotation.get("area")
+        if area is None or area != area:  # NaN
+            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3] * AREA_FRACTION
         annotations.append(annotation)
     categories = value.get("categories") or [{"id": i, "name": str(i)} for i in sorted({a["category_id"] for a in annotations} or {1})]
     return {"info": {}, "images": value["images"], "annotations": annotations, "categories": categories}
@@ -144,44 +144,46 @@ def evaluate_coco(
         return dict.fromkeys(METRICS, 0.0)
     if any("bbox" in row for row in rows):
         rows = [{key: value for key, value in row.items() if key != "bbox"} for row in rows]
-    precision, recall = _run(truth, rows, "keypoints", evaluator, image_ids, None, [max_dets], sigmas)
+    precision, recall = _run(truth, rows, "keypoints", evaluator, image_ids, [max_dets], sigmas)
     table = [_mean(values[select]) for values in (precision, recall) for select in _keypoint_selections(values.ndim)]
     return dict(zip(METRICS, table, strict=True))
 
 
 def evaluate_boxes(
-    ground_truth: Path | str | dict[str, Any],
-    detections: list[dict[str, Any]] | Path | str,
-    *,
-    category_id: int = 1,
-    evaluator: Evaluator = "hotcoco",
-    max_dets: int = 100,
+    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco", max_dets: int = 100
 ) -> dict[str, float]:
-    """Box AP of one category (COCO detection protocol, IoU .50:.05:.95). Detections of other categories and unknown pictures do not count.
+    """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
+
+    Args:
+        annotations: the people.
+        detections: boxes on the pictures of `annotations`.
+        evaluator: `hotcoco` or `pycocotools`: the same numbers.
+        max_dets: best boxes of a picture that count.
 
     Returns:
         AP AP50 AP75 APS APM APL AR in 0..1, -1 where there is no ground truth of that size; all 0 without detections.
-
-    Raises:
-        UserError: detections there are, but none for the annotated pictures.
     """
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
-    truth = prepare_ground_truth(ground_truth, area_share=1.0)
-    rows, source = (detections, "the detections") if isinstance(detections, list) else (read_json(detections), str(detections))
-    known = {image["id"] for image in truth["images"]}
-    wanted = [row for row in rows if row["category_id"] == category_id and row["image_id"] in known]
-    if not wanted:
-        if rows:
-            raise UserError(f"{source}: no detection of category {category_id} lies in an annotated picture. Cure: use the same data set's")
+    if not len(detections):
         return dict.fromkeys(names, 0.0)
-    rows = [{key: row[key] for key in ("image_id", "category_id", "bbox", "score")} for row in wanted]
-    precision, recall = _run(truth, rows, "bbox", evaluator, None, [category_id], [1, 10, max_dets], None)
+    people = zip(annotations.image_index, annotations.bbox_xywh.tolist(), annotations.area.tolist(), annotations.is_crowd, strict=True)
+    truth = {
+        "images": [{"id": picture} for picture in range(len(annotations.image_ids))],
+        "annotations": [
+            {"id": number, "image_id": int(picture), "category_id": 1, "bbox": box, "area": area, "iscrowd": int(crowd)}
+            for number, (picture, box, area, crowd) in enumerate(people, 1)  # the COCO code takes id 0 for "not matched"
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    boxes = zip(detections.image_index.tolist(), detections.bbox_xywh.tolist(), detections.scores.tolist(), strict=True)
+    rows = [{"image_id": picture, "category_id": 1, "bbox": box, "score": score} for picture, box, score in boxes]
+    precision, recall = _run(truth, rows, "bbox", evaluator, None, [1, 10, max_dets], None)
     at = precision[..., -1]  # (10, 101, 1, 4)
     values = [at[..., 0], at[0, ..., 0], at[5, ..., 0], at[..., 1], at[..., 2], at[..., 3], recall[:, :, 0, -1]]
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
 
 
-def table_row(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
+def result_table(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
     """One aligned table as the papers print it, in percent, with preset, source of the boxes and number of pictures beside it."""
     heads = ("preset", "boxes", "pictures", "AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
     values = [f"{100 * metrics[name]:.1f}" if metrics[name] >= 0 else "-" for name in METRICS]
@@ -228,7 +230,6 @@ def _run(
     kind: Literal["keypoints", "bbox"],
     evaluator: Evaluator,
     image_ids: Sequence[int] | None,
-    category_ids: list[int] | None,
     max_dets: list[int],
     sigmas: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -259,8 +260,6 @@ def _run(
             scoring.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64) if evaluator == "pycocotools" else [float(s) for s in sigmas]
         if image_ids is not None:
             scoring.params.imgIds = sorted(set(image_ids))
-        if category_ids is not None:
-            scoring.params.catIds = category_ids
         scoring.evaluate()
         scoring.accumulate()
     return np.asarray(scoring.eval["precision"]), np.asarray(scoring.eval["recall"])

@@ -1,4 +1,4 @@
-"""CrowdPose (AP, and easy, medium, hard by crowding) and OCHuman AP, on the COCO evaluator; the COCO test-dev result file.
+"""CrowdPose (AP, and easy, medium, hard by crowding) and OCHuman AP, on the COCO evaluator.
 
 CrowdPose (Li et al. 2019): 14 keypoints with their own sigmas, the area is always box area x 0.53, and a picture is easy, medium or hard
 by its `crowdIndex`. OCHuman (Zhang et al. 2019): COCO's 17 keypoints, sigmas and protocol, every annotated person.
@@ -6,17 +6,14 @@ by its `crowdIndex`. OCHuman (Zhang et al. 2019): COCO's 17 keypoints, sigmas an
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from simplepose.atomic import atomic_path, read_json
+from simplepose.atomic import read_json
+from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import BOX_AREA_SHARE, Evaluator, evaluate_coco, prepare_ground_truth
+from simplepose.evaluation.coco import Evaluator, evaluate_coco, prepare_ground_truth
 from simplepose.schema import COCO_17, CROWDPOSE_14
 
 LEVELS = ("APeasy", "APmedium", "APhard")
@@ -48,12 +45,11 @@ def evaluate_crowdpose(
         UserError: pictures without `crowdIndex`, and whatever `evaluate_coco` does not accept.
     """
     source = "the ground truth" if isinstance(ground_truth, dict) else str(ground_truth)
-    value = ground_truth if isinstance(ground_truth, dict) else read_json(ground_truth)
+    value = ground_truth if isinstance(ground_truth, dict) else loads(ground_truth)
     truth = prepare_ground_truth(
         {**value, "annotations": [{k: v for k, v in row.items() if k != "area"} for row in value.get("annotations", [])]}
         if isinstance(value, dict)
         else value,
-        area_share=BOX_AREA_SHARE,
     )
     lacking = [image["id"] for image in truth["images"] if "crowdIndex" not in image]
     if lacking:
@@ -72,42 +68,3 @@ def evaluate_ochuman(
 ) -> dict[str, float]:
     """The ten COCO numbers of OCHuman in its COCO form (`ochuman_coco_format_{val,test}_range_0.00_1.00.json`), all people."""
     return evaluate_coco(ground_truth, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
-
-
-def check_submission(folder: Path | str, name: str, split: str) -> Path:
-    """The zip that `write_coco_submission` will write; asked before a long run.
-
-    Raises:
-        UserError: a name the server would not understand, or a file that exists.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
-        raise UserError(f"the method name {name!r} must be letters, digits, '-' and '.'. Cure: e.g. simplepose-r50")
-    path = Path(folder) / f"person_keypoints_{split}_{name}_results.zip"
-    if path.exists():
-        raise UserError(f"{path} exists. Cure: choose another name or remove it")
-    return path
-
-
-def write_coco_submission(folder: Path | str, results: list[dict[str, Any]], name: str, *, split: str = "test-dev2017") -> Path:
-    """Writes `person_keypoints_{split}_{name}_results.json` inside a zip of the same name, as the COCO server wants it.
-
-    Args:
-        folder: where the zip goes.
-        results: rows of `coco_results`, of all pictures of the split.
-        name: of the method: letters, digits, `-` and `.`.
-        split: `test-dev2017` or `val2017`.
-
-    Returns:
-        The path of the zip.
-
-    Raises:
-        UserError: a name the server would not understand, rows with other than 17 keypoints, or a file that exists.
-    """
-    path = check_submission(folder, name, split)
-    for index, row in enumerate(results):
-        if len(row["keypoints"]) != 51:
-            raise UserError(f"row {index} has {len(row['keypoints'])} keypoint numbers, the server takes 51. Cure: use a COCO network")
-    kept = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in results]
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{path.stem}.json", orjson.dumps(kept))
-    return path

@@ -204,7 +204,7 @@ def _read(path: Path | str) -> dict[str, Any]:
     """The arrays of a .mat or .h5 file by name."""
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist. Cure: check the path")
-    if Path(path).suffix in (".h5", ".hdf5"):
+    if Path(path).suffix.lower() in (".h5", ".hdf5"):
         try:
             import h5py
         except ImportError as error:

@@ -22,6 +22,7 @@ from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFram
 from simplepose.oks import oks
 from simplepose.schema import POSETRACK_15
 
+NAMES = POSETRACK_15.keypoints
 DISTANCE = 0.5
 """A keypoint is right up to this distance, in head sizes."""
 MAX_TRACKS = 1000
@@ -41,8 +42,6 @@ def evaluate_posetrack(
     tracking_threshold: float = -np.inf,
     tracking: bool = True,
     similarity: Literal["pckh", "oks"] = "pckh",
-    sigmas: Sequence[float] = POSETRACK_15.sigmas,
-    names: Sequence[str] = POSETRACK_15.keypoints,
 ) -> dict[str, float]:
     """All PoseTrack numbers of a set of sequences, in percent.
 
@@ -53,8 +52,6 @@ def evaluate_posetrack(
         tracking_threshold: keypoints with a lower score do not count for MOTA, MOTP, IDF1 and HOTA.
         tracking: False scores AP only; the track ids of the predictions are then not looked at.
         similarity: of two people, for IDF1 and HOTA: share of the annotated keypoints that are right, or OKS.
-        sigmas: (K,) OKS constants, for `similarity="oks"`.
-        names: K keypoint names.
 
     Returns:
         `AP`, `MOTA`, `MOTP`, `Prec`, `Rec` averaged over the keypoints, `AP head` .. `AP ankle` and `MOTA head` .. `MOTA ankle`, and
@@ -62,17 +59,17 @@ def evaluate_posetrack(
         MOTP is 100 x (1 - mean distance of the matches in head sizes).
 
     Raises:
-        UserError: an empty sequence, a missing head box, bad track ids, arrays that do not fit the names.
+        UserError: an empty sequence, a missing head box, bad track ids, arrays that do not fit PoseTrack's 15 keypoints.
     """
     if not sequences:
         raise UserError("there is no sequence to score. Cure: check the folder of the annotations")
-    prepared = {name: [cleaned(f, len(names), f"{name}, frame {i}") for i, f in enumerate(frames)] for name, frames in sequences.items()}
+    prepared = {name: [cleaned(f, len(NAMES), f"{name}, frame {i}") for i, f in enumerate(frames)] for name, frames in sequences.items()}
     for name, frames in prepared.items():
         if not frames:
             raise UserError(f"sequence {name} has no frames. Cure: check that its file was copied completely")
     kept = {name: [f for f in frames if (len(f.track_ids) if exact else f.annotated)] for name, frames in prepared.items()}
     kept = {name: [without_regions(f) for f in frames] for name, frames in kept.items()}
-    precision = _average_precision([above(f, ap_threshold) for frames in kept.values() for f in frames], len(names), exact)
+    precision = _average_precision([above(f, ap_threshold) for frames in kept.values() for f in frames], len(NAMES), exact)
     columns = {"AP": precision}
     result = {"AP": _mean(precision)}
     if tracking:
@@ -81,7 +78,7 @@ def evaluate_posetrack(
             for f in frames:
                 check_track_ids(f.track_ids, f"ground truth of {name}")
                 check_track_ids(f.predicted_track_ids, f"predictions of {name}", MAX_TRACKS if exact else None)
-        joints = _keypoint_tracking(list(tracked.values()), len(names), exact)
+        joints = _keypoint_tracking(list(tracked.values()), len(NAMES), exact)
         columns["MOTA"] = np.array([joint.mota for joint in joints])
         result |= {
             "MOTA": _mean(columns["MOTA"]),
@@ -89,14 +86,13 @@ def evaluate_posetrack(
             "Prec": _mean([joint.precision for joint in joints]),
             "Rec": _mean([joint.recall for joint in joints]),
         }
-        people = [[_person_frame(f, similarity, sigmas) for f in frames] for frames in tracked.values()]
+        people = [[_person_frame(f, similarity) for f in frames] for frames in tracked.values()]
         identities: Identity = sum((identity(frames) for frames in people), Identity())
         higher: Hota = sum((hota(frames) for frames in people), Hota())
         result |= {"IDF1": identities.idf1, "HOTA": higher.hota, "DetA": higher.deta, "AssA": higher.assa}
     for measure, values in columns.items():
         for group, members in GROUPS.items():
-            if set(members) <= set(names):
-                result[f"{measure} {group}"] = float(np.mean(values[[names.index(name) for name in members]]))
+            result[f"{measure} {group}"] = float(np.mean(values[[NAMES.index(name) for name in members]]))
     return {name: 100 * float(value) for name, value in result.items()}
 
 
@@ -171,14 +167,14 @@ def _right(frame: PoseTrackFrame) -> np.ndarray:
     return right
 
 
-def _person_frame(frame: PoseTrackFrame, similarity: Literal["pckh", "oks"], sigmas: Sequence[float]) -> TrackedFrame:
+def _person_frame(frame: PoseTrackFrame, similarity: Literal["pckh", "oks"]) -> TrackedFrame:
     """The frame as IDF1 and HOTA see it."""
     if similarity == "pckh":
         alike = _shares(frame).T
     else:
         if frame.areas is None:
             raise UserError("OKS similarity needs the areas of the annotated people. Cure: pass areas, or similarity='pckh'")
-        alike = oks(frame.keypoints, frame.predicted_keypoints, frame.areas, sigmas, frame.labelled)
+        alike = oks(frame.keypoints, frame.predicted_keypoints, frame.areas, POSETRACK_15.sigmas, frame.labelled)
     return TrackedFrame(frame.track_ids, frame.predicted_track_ids, alike)
 
 

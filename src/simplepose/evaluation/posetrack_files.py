@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.atomic import read_json
+from simplepose.data.annotations import AREA_FRACTION
+from simplepose.data.coco_columns import loads
 from simplepose.data.posetrack import FILE_KEYPOINTS
-from simplepose.data.posetrack17 import JOINTS, is_posetrack17
+from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import BOX_AREA_SHARE
-from simplepose.evaluation.posetrack import evaluate_posetrack
+from simplepose.evaluation.posetrack import NAMES, evaluate_posetrack
 from simplepose.evaluation.posetrack_frames import PoseTrackFrame
-from simplepose.schema import POSETRACK_15
-
-NAMES = POSETRACK_15.keypoints
 
 
 def score_posetrack(
@@ -104,33 +101,16 @@ def _frame(truth: dict[str, Any], result: dict[str, Any]) -> PoseTrackFrame:
 
 def _frames(file: Path, tracking: bool) -> dict[str, dict[str, Any]]:
     """Frames of a file by name: people (triples, scores, head, track, area), ignore regions, whether it was annotated."""
-    content = read_json(file)
-    frames = _old(content, file) if is_posetrack17(content) else _new(content, file)
-    for name, frame in frames.items():
-        for number, row in enumerate(frame["people"]):
-            if row["track"] is None:
-                if tracking:
-                    raise UserError(f"{file}: a person of frame {name} has no track id. Cure: track the people, or score AP only")
-                row["track"] = number
-    return frames
-
-
-def _new(content: Any, file: Path) -> dict[str, dict[str, Any]]:
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{file} is not a PoseTrack file (no `images` list). Cure: write the official form, one file a sequence")
-    names = list((content.get("categories") or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
-    absent = [name for name in NAMES if name not in names]
-    if absent:
-        raise UserError(f"{file} lacks the keypoints {absent}. Cure: write PoseTrack's 17 (or 15) keypoint names")
+    images, rows, names = _rows(file)
     order = [names.index(name) for name in NAMES]
     frames: dict[Any, dict[str, Any]] = {}
     keys = {}
-    for image in content["images"]:
+    for image in images:
         keys[image["id"]] = _key(str(image.get("file_name", image["id"])))
         regions = zip(image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or [], strict=True)
         polygons = [np.stack([np.atleast_1d(x), np.atleast_1d(y)], 1) for x, y in regions]
         frames[keys[image["id"]]] = {"people": [], "regions": polygons, "annotated": bool(image.get("is_labeled", True))}
-    for row in content.get("annotations") or []:
+    for row in rows:
         if row.get("image_id") not in keys:
             raise UserError(f"{file}: a person is on frame {row.get('image_id')}, which `images` does not list. Cure: list every frame")
         triples = np.array(row.get("keypoints") or np.zeros(3 * len(names)), np.float64)
@@ -139,46 +119,35 @@ def _new(content: Any, file: Path) -> dict[str, dict[str, Any]]:
             raise UserError(
                 f"{file}: {triples.size} keypoint numbers and {scores.size} scores for {len(names)} keypoints. Cure: correct it"
             )
-        head, box = row.get("bbox_head"), row.get("bbox")
-        frames[keys[row["image_id"]]]["people"].append(
+        head, box, people = row.get("bbox_head"), row.get("bbox"), frames[keys[row["image_id"]]]["people"]
+        if row.get("track_id") is None and tracking:
+            raise UserError(f"{file}: a person of frame {keys[row['image_id']]} has no track id. Cure: track the people, or score AP only")
+        people.append(
             {
                 "triples": triples.reshape(-1, 3)[order],
                 "scores": scores[order],
                 "head": [head[0], head[1], head[0] + head[2], head[1] + head[3]] if head else [np.nan] * 4,
-                "track": row.get("track_id"),
-                "area": BOX_AREA_SHARE * box[2] * box[3] if box else np.nan,
+                "track": len(people) if row.get("track_id") is None else row["track_id"],
+                "area": AREA_FRACTION * box[2] * box[3] if box else np.nan,
             }
         )
     return frames
 
 
-def _old(content: Any, file: Path) -> dict[str, dict[str, Any]]:
-    frames = {}
-    for frame in content["annolist"]:
-        people = []
-        for rect in frame.get("annorect") or []:
-            triples, scores = np.zeros((len(NAMES), 3)), np.full(len(NAMES), np.nan)
-            for point in ((rect.get("annopoints") or [{}])[0] or {}).get("point") or []:
-                joint = _one(point["id"])
-                if joint not in range(len(JOINTS)):
-                    raise UserError(f"{file}: a joint has the id {joint}; PoseTrack knows 0 to 14. Cure: correct that joint")
-                place = NAMES.index(JOINTS[joint])
-                triples[place] = _one(point["x"]), _one(point["y"]), 1
-                scores[place] = _one(point["score"]) if "score" in point else np.nan
-            head = [_one(rect[corner]) if corner in rect else np.nan for corner in ("x1", "y1", "x2", "y2")]
-            track = _one(rect["track_id"]) if rect.get("track_id") else None
-            people.append({"triples": triples, "scores": scores, "head": head, "track": track, "area": np.nan})
-        image = frame["image"][0] if isinstance(frame["image"], list) else frame["image"]
-        regions = [np.array([[_one(p["x"]), _one(p["y"])] for p in region["point"]], float) for region in frame.get("ignore_regions") or []]
-        frames[_key(image["name"])] = {"people": people, "regions": regions, "annotated": bool(_one(frame.get("is_labeled", [1])))}
-    return frames
+def _rows(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Images, people and keypoint names of a file of either form."""
+    content = loads(file)
+    if is_posetrack17(content):
+        return *posetrack17_rows(content, str(file)), list(NAMES)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise UserError(f"{file} is not a PoseTrack file (no `images` list). Cure: write the official form, one file a sequence")
+    names = list((content.get("categories") or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
+    absent = [name for name in NAMES if name not in names]
+    if absent:
+        raise UserError(f"{file} lacks the keypoints {absent}. Cure: write PoseTrack's 17 (or 15) keypoint names")
+    return content["images"], content.get("annotations") or [], names
 
 
 def _key(name: str) -> str:
     """The last two parts of a picture's name: sequence and frame."""
     return "/".join(name.replace("\\", "/").split("/")[-2:])
-
-
-def _one(value: Any) -> Any:
-    """poseval wraps numbers in lists of one."""
-    return value[0] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> COCO results -> the ten numbers.
 
-Each picture is decoded once, its crops wait in bounded queues, and nothing after the network loops over people.
+Each picture is decoded once, its crops wait in bounded queues, and suppression and result rows are computed for all people at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from simplepose import geometry
 from simplepose.calibration import Calibration, Matches, match_people
 from simplepose.checkpoints import ModelSpec
 from simplepose.data.annotations import Annotations, Detections, coco_content
-from simplepose.data.checks_inputs import box_ap
 from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.read_ahead import in_order
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import METRICS, coco_results, evaluate_coco
+from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
 from simplepose.settings import build
@@ -170,7 +169,7 @@ def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, f
     """What stands beside an AP: `ground truth` and None, or the detection file's name with its box AP, and that AP (0..1)."""
     if detections.source == GROUND_TRUTH or not len(annotations):
         return Path(detections.source).name, None
-    quality = box_ap(annotations, detections) if len(detections) else 0.0
+    quality = evaluate_boxes(annotations, detections)["AP"]
     return f"{Path(detections.source).name} (box AP {100 * quality:.1f})", quality
 
 

@@ -148,7 +148,6 @@ class Hota(_Counts):
     false_positives: Any = 0
     association_sum: Any = 0.0
     """Sum over the true positives c of A(c)."""
-    similarity_sum: Any = 0.0
 
     @property
     def deta_curve(self) -> np.ndarray:
@@ -188,7 +187,6 @@ def hota(frames: Sequence[TrackedFrame], thresholds: np.ndarray = HOTA_THRESHOLD
     alignment = aligned / np.maximum(true[:, None] + reported[None] - aligned, np.finfo(float).tiny)
     counts = np.zeros((3, len(thresholds)), np.int64)  # TP, FN, FP
     matched = np.zeros((len(thresholds), len(true), len(reported)))
-    similarity_sum = np.zeros(len(thresholds))
     places = _places(frames)
     for (rows_of, columns_of), frame in zip(places, frames, strict=True):
         similarity = _similarity(frame)
@@ -199,9 +197,8 @@ def hota(frames: Sequence[TrackedFrame], thresholds: np.ndarray = HOTA_THRESHOLD
             hits = int(alike.sum())
             counts[:, index] += hits, len(rows_of) - hits, len(columns_of) - hits
             matched[index, rows_of[rows[alike]], columns_of[columns[alike]]] += 1
-            similarity_sum[index] += value[alike].sum()
     accuracy = matched / np.maximum(true[None, :, None] + reported[None, None] - matched, 1)
-    return Hota(counts[0], counts[1], counts[2], (matched * accuracy).sum((1, 2)), similarity_sum)
+    return Hota(counts[0], counts[1], counts[2], (matched * accuracy).sum((1, 2)))
 
 
 def check_track_ids(track_ids: Any, source: str, limit: int | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ from simplepose.data.source import boxes_to_test, has_split, read_split
 from simplepose.device import choose_device, is_accelerator
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import table_row
+from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.progress import format_seconds
 from simplepose.training.assemble import assemble
@@ -139,7 +139,7 @@ def train(config: Config) -> Path:
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
             )  # fmt: skip
-            journal.say(table_row(outcome.metrics, config.preset, box_name(), outcome.pictures))
+            journal.say(result_table(outcome.metrics, config.preset, box_name(), outcome.pictures))
             journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
             position.evaluated_step = position.step
             if outcome.metrics["AP"] > position.best_ap:
