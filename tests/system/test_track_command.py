@@ -17,7 +17,7 @@ from tiny_onnx import save_network
 from simplepose.cli import main
 from simplepose.errors import UserError
 from simplepose.images import write_image
-from simplepose.outputs import read_lines
+from simplepose.outputs_lines import read_lines
 from simplepose.video import VideoWriter, open_stream
 
 pytest.importorskip("onnxruntime")

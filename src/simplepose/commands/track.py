@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from simplepose.errors import UserError, need
-from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack
+from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack, write_table
+from simplepose.outputs_lines import LinesWriter, read_lines, to_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,15 +216,12 @@ def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None
     if options.posetrack:
         write_posetrack(folder / "posetrack", name, read_lines(path), schema)
     if options.table != "none":
-        from simplepose.interop import write_table
-
         write_table(folder / f"poses.{options.table}", read_lines(path), schema)
 
 
 def _smooth_file(path: Path, options: TrackOptions) -> None:
     """Gap filling and zero-phase smoothing of the finished file; needs the whole sequence in memory."""
     from simplepose.atomic import write_bytes
-    from simplepose.outputs import to_line
     from simplepose.smooth import fill_gaps, smooth_zero_phase
 
     lines = list(read_lines(path))
