@@ -20,12 +20,12 @@ from simplepose.calibration import Calibration
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, activate, decode
+from simplepose.heatmaps import activate, decode
 from simplepose.heatmaps_flip import decode_pair, flip_average, flip_inputs
 from simplepose.oks import rescore
-from simplepose.pixels import PixelConfig, normalise
+from simplepose.pixels import normalise
 from simplepose.schema import KeypointSchema
-from simplepose.structures import People, Poses
+from simplepose.structures import People, Poses, require_rgb
 
 
 class PoseEstimator:
@@ -66,8 +66,6 @@ class PoseEstimator:
         flip_test: bool = True,
         precision: str = "fp32",
         batch_size: int = 64,
-        pixels: PixelConfig | None = None,
-        codec: CodecConfig | None = None,
         threads: int = 0,
     ) -> PoseEstimator:
         """Opens a run folder, a .safetensors file or an .onnx file.
@@ -78,8 +76,6 @@ class PoseEstimator:
             flip_test: see the class.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             batch_size: crops a call of the network.
-            pixels: overrides the preprocessing of the file.
-            codec: overrides the decoding of the file.
             threads: threads of ONNX Runtime; 0 lets it choose.
 
         Raises:
@@ -102,7 +98,6 @@ class PoseEstimator:
             raise UserError(
                 f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
             )
-        spec = replace(spec, pixels=pixels or spec.pixels, codec=codec or spec.codec)
         threshold = spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2)  # a trained run knows its own
         return cls(
             network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size, keypoint_threshold=threshold
@@ -169,10 +164,7 @@ class PoseEstimator:
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise UserError(
-                f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: read it with simplepose.read_image"
-            )
+        require_rgb(image)
         centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
         to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
         width, height = self.input_size_wh
