@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from simplepose.atomic import write_json
-from simplepose.detect import BoxFile, people_source
+from simplepose.detect import people_source
+from simplepose.detect_file import BoxFile
 from simplepose.engine import PoseTracker
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
