@@ -194,12 +194,19 @@ class PoseEstimator:
                 keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
-    def heatmaps(self, crops: np.ndarray) -> Any:
-        """(B, H_in, W_in, 3) uint8 RGB -> (B, K, H', W') heatmaps, averaged with the mirrored crops if `flip_test`."""
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """What the network sees, to look at (`simplepose.draw.draw_heatmaps`); averaged with the mirrored crops if `flip_test`.
+
+        Args:
+            crops: (B, H_in, W_in, 3) uint8 RGB, as `cut` makes them.
+
+        Returns:
+            (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC network, which makes no maps.
+        """
         plain, mirrored = self.outputs(crops)
-        if mirrored is None:
-            return plain
-        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        if mirrored is not None:
+            plain = flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        return torch.as_tensor(plain).float().cpu().numpy()
 
     @torch.inference_mode()
     def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:
