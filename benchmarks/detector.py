@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from simplepose.boxes import xyxy_to_xywh
-from simplepose.detect import PersonDetector
+from simplepose.detect_onnx import PersonDetector
 from simplepose.images import read_image
 
 

@@ -26,12 +26,14 @@ import numpy as np
 import torch
 
 from simplepose.data.synthetic_video import endless
-from simplepose.detect import MotionDetector, PersonDetector
+from simplepose.detect_onnx import PersonDetector
 from simplepose.engine import PoseTracker, share_processor
 from simplepose.estimator import PoseEstimator
-from simplepose.outputs import LinesWriter
+from simplepose.motion import MotionDetector
+from simplepose.outputs_lines import LinesWriter
 from simplepose.structures import People
-from simplepose.track import Tracker, join_boxes
+from simplepose.track import Tracker
+from simplepose.track_matching import join_boxes
 from simplepose.video import VideoStream, VideoWriter
 
 

@@ -1,7 +1,7 @@
 """Identities in drawn videos: flow + OKS (the paper), OKS and IoU tracking on the same detections and poses, in one run.
 
 The pictures are drawn people with exact identities, and flow really runs on them. Detector and network are simulated so that only the tracking
-differs: the detector misses people and sees ghosts by chance; in each box the network finds the person who fills it, with noise on the joints, or
+differs: the detector misses people and sees ghosts by chance; in each box the network finds the person who fills it, with noise on the keypoints, or
 low scores where nobody is. `--stride 3` keeps every third frame: people move three times as far.
 
     python benchmarks/tracking_modes.py [--seeds 3] [--strides 1 3] [--output FILE.json]
@@ -23,7 +23,8 @@ from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFram
 from simplepose.oks import oks
 from simplepose.schema import COCO_17
 from simplepose.structures import People, Poses
-from simplepose.track import TrackConfig, Tracker, join_boxes
+from simplepose.track import TrackConfig, Tracker
+from simplepose.track_matching import join_boxes
 
 MODES = {
     "flow + OKS": TrackConfig(mode="flow"),
@@ -34,7 +35,7 @@ MODES = {
 SEEDS = range(20, 30)
 """The defaults of `TrackConfig` were chosen on seeds 0, 1 and 10 to 12."""
 MISS, GHOST, NOISE = 0.08, 0.04, 0.02
-"""Chance to miss a person, chance of a ghost a frame, joint noise in box heights."""
+"""Chance to miss a person, chance of a ghost a frame, keypoint noise in box heights."""
 
 
 def detect(frame: DrawnFrame, rng: np.random.Generator) -> People:
@@ -50,7 +51,7 @@ def detect(frame: DrawnFrame, rng: np.random.Generator) -> People:
 
 
 def estimate(frame: DrawnFrame, people: People, rng: np.random.Generator) -> Poses:
-    """The simulated network: in each box the true joints of the person who fills it, with noise; low scores where nobody does."""
+    """The simulated network: in each box the true keypoints of the person who fills it, with noise; low scores where nobody does."""
     boxes = people.boxes_xyxy
     keypoints = boxes[:, None, :2] + rng.uniform(0, 1, (len(boxes), 17, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
     scores = rng.uniform(0, 0.25, (len(boxes), 17))

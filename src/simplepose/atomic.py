@@ -13,17 +13,20 @@ import orjson
 from simplepose.errors import UserError
 
 
+def partial_name(path: Path) -> Path:
+    """The temporary name beside `path`: of this process alone, and with the ending of `path`, so that writers who choose by it work."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder; renames it to `path` if the block succeeds, removes it otherwise.
-
-    The temporary name keeps the ending of `path`, so writers that choose a format by the ending work.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -16,6 +16,8 @@ from simplepose.structures import People
 
 STRIDES = (8, 16, 32)
 """Of the three grids of YOLOX, finest first."""
+NMS_IOU = 0.65
+"""Of two boxes of a grid with a larger IoU the weaker goes, as YOLOX evaluates; the other layout went through an NMS of its own."""
 PADDING_GREY = 114
 """What YOLOX and RTMDet put beside the picture."""
 RTMDET_MEAN_BGR = (103.53, 116.28, 123.675)
@@ -49,8 +51,6 @@ class PersonDetector:
     Args:
         path: the ONNX file.
         score_threshold: boxes below it are dropped.
-        nms_threshold: of two boxes with a larger IoU the weaker goes; .65 as YOLOX evaluates. Networks with
-            an NMS of their own do not need it.
         person_class: index of the class of people; 0 in COCO's 80 classes.
         threads: processor threads of one call; None leaves it to ONNX Runtime.
         cut_border: leave out the grey border where the file allows it: half the time on a wide picture, .005 less box AP with YOLOX-nano.
@@ -66,7 +66,6 @@ class PersonDetector:
         path: str | Path,
         *,
         score_threshold: float = 0.3,
-        nms_threshold: float = 0.65,
         person_class: int = 0,
         threads: int | None = None,
         cut_border: bool = False,
@@ -75,7 +74,6 @@ class PersonDetector:
     ) -> None:
         self.path = Path(path)
         self.score_threshold = score_threshold
-        self.nms_threshold = nms_threshold
         self.person_class = person_class
         self.session, self.layout = _open(self.path, threads, cut_border, normalised, providers)
 
@@ -102,7 +100,7 @@ class PersonDetector:
         for index, image in enumerate(images):
             if self.layout.kind == "grid":
                 boxes, scores = decode_grid(outputs[0][index], size_wh, self.person_class, self.score_threshold)
-                best = nms(boxes, scores, self.nms_threshold)
+                best = nms(boxes, scores, NMS_IOU)
             else:
                 dets, labels = outputs[0][index], outputs[1][index]
                 person = (labels == self.person_class) & (dets[:, 4] >= self.score_threshold)

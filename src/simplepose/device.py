@@ -170,7 +170,7 @@ def _host_memory() -> tuple[int, int]:
 
 def _memory_groups() -> list[tuple[Path, str, str, str]]:
     """Control groups that may limit this process, its own and all above (Slurm limits one below the top): folder, names of its files."""
-    kinds = {
+    kinds: dict[str, tuple[Path, str, str, str]] = {
         "": (CGROUP, "memory.max", "memory.current", "inactive_file "),
         "memory": (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
     }
@@ -179,9 +179,9 @@ def _memory_groups() -> list[tuple[Path, str, str, str]]:
         for line in OWN_CGROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             for name in {"memory", ""} & set(controllers.split(",")):
-                top, *files = kinds[name]
+                top, limit, used, stale = kinds[name]
                 own = top / path.strip("/")
-                groups += [(folder, *files) for folder in (own, *own.parents) if folder != top and folder.is_relative_to(top)]
+                groups += [(one, limit, used, stale) for one in (own, *own.parents) if one != top and one.is_relative_to(top)]
     return groups + list(kinds.values())
 
 
@@ -225,7 +225,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         native = any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     else:
         module = getattr(torch, device.type)
-        answer = getattr(module, "is_bf16_supported", lambda: device.type == "npu")
+        answer: Any = getattr(module, "is_bf16_supported", lambda: device.type == "npu")
         try:
             native = bool(answer(including_emulation=False))
         except TypeError:  # only some devices know emulation

@@ -11,13 +11,10 @@ import colorsys
 import cv2
 import numpy as np
 
-from simplepose.draw_sheets import contact_sheet, side_by_side
 from simplepose.draw_text import draw_label
 from simplepose.errors import UserError
 from simplepose.schema import KeypointSchema, schema_with
-from simplepose.structures import Poses
-
-__all__ = ["contact_sheet", "draw_heatmaps", "draw_poses", "person_colours", "side_by_side"]
+from simplepose.structures import Poses, require_rgb
 
 Colour = tuple[int, int, int]
 
@@ -62,8 +59,7 @@ def draw_poses(
     Raises:
         UserError: the picture is not uint8 RGB, or the schema has another number of keypoints.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(f"cannot draw on {image.shape} {image.dtype}. Cure: pass an (H, W, 3) uint8 RGB picture")
+    require_rgb(image)
     count = poses.keypoints.shape[1]
     if schema is None:
         schema = schema_with(count)

@@ -1,4 +1,4 @@
-"""Several pictures in one: side by side, and contact sheets."""
+"""Several pictures in one: contact sheets."""
 
 from __future__ import annotations
 
@@ -11,25 +11,6 @@ from simplepose.draw_text import draw_label, label_size_wh
 from simplepose.errors import UserError
 
 _PAPER, _INK = (245, 245, 242), (40, 40, 44)
-
-
-def side_by_side(images: Sequence[np.ndarray], titles: Sequence[str] = ()) -> np.ndarray:
-    """Pictures in a row at the height of the tallest, each keeping its proportions.
-
-    Args:
-        images: (H, W, 3) uint8 RGB each, at least one.
-        titles: one a picture, or none.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
-
-    Raises:
-        UserError: no picture, or another number of titles.
-    """
-    _check(images, titles)
-    height = max(image.shape[0] for image in images)
-    cells = [_resize(image, (max(1, round(image.shape[1] * height / image.shape[0])), height)) for image in images]
-    return _page([cells], [list(titles)] if titles else [], gap=max(2, height // 80))
 
 
 def contact_sheet(

@@ -25,7 +25,8 @@ from simplepose.flow import STILL, Flow, carry_boxes, dis_flow
 from simplepose.schema import KeypointSchema
 from simplepose.smooth import OneEuroConfig, PoseSmoother
 from simplepose.structures import Frame, People, Poses
-from simplepose.track import TrackConfig, Tracker, join_boxes
+from simplepose.track import TrackConfig, Tracker
+from simplepose.track_matching import join_boxes
 from simplepose.video import PictureStream, VideoStream, open_stream
 
 
@@ -51,8 +52,8 @@ class Looked:
     """Flow from the frame before, where it was needed."""
 
 
-def share_processor(stages: int = 2) -> int:
-    """Gives each of the networks that run at the same time its share of the processor; sets OpenCV's and torch's threads for this process.
+def share_processor() -> int:
+    """Gives each of the two networks that run at the same time half of the processor; sets OpenCV's and torch's threads for this process.
 
     Returns:
         Threads for each ONNX Runtime session.
@@ -60,7 +61,7 @@ def share_processor(stages: int = 2) -> int:
     import cv2
     import torch
 
-    threads = max(1, (os.cpu_count() or 1) // stages)
+    threads = max(1, (os.cpu_count() or 1) // 2)
     cv2.setNumThreads(threads)
     torch.set_num_threads(threads)
     return threads
@@ -199,9 +200,7 @@ class PoseTracker:
         people: list[People] = []
         seen: list[np.ndarray | None] = []
         for item, tracked, field in zip(group, carried, fields, strict=True):
-            lately = (
-                item.people if item.people is not None else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, [field], size_wh)[0])
-            )
+            lately = item.people if item.people is not None else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, field, size_wh))
             if item.people is not None and self.config.mode != "flow":
                 tracked = People.empty()  # boxes that stand still help only where nobody looked
             joined, who = join_boxes(lately, tracked, self.config.nms_threshold)

@@ -19,12 +19,12 @@ from simplepose.boxes import validate_xyxy
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
-from simplepose.heatmaps import CodecConfig, activate, decode
+from simplepose.heatmaps import activate, decode
 from simplepose.heatmaps_flip import decode_pair, flip_average, flip_inputs
 from simplepose.oks import rescore
-from simplepose.pixels import PixelConfig, normalise
+from simplepose.pixels import normalise
 from simplepose.schema import KeypointSchema
-from simplepose.structures import People, Poses
+from simplepose.structures import People, Poses, require_rgb
 
 
 class PoseEstimator:
@@ -65,8 +65,6 @@ class PoseEstimator:
         flip_test: bool = True,
         precision: str = "fp32",
         batch_size: int = 64,
-        pixels: PixelConfig | None = None,
-        codec: CodecConfig | None = None,
         threads: int = 0,
     ) -> PoseEstimator:
         """Opens a run folder, a .safetensors file or an .onnx file.
@@ -77,8 +75,6 @@ class PoseEstimator:
             flip_test: see the class.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             batch_size: crops a call of the network.
-            pixels: overrides the preprocessing of the file.
-            codec: overrides the decoding of the file.
             threads: threads of ONNX Runtime; 0 lets it choose.
 
         Raises:
@@ -101,7 +97,6 @@ class PoseEstimator:
             raise UserError(
                 f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
             )
-        spec = replace(spec, pixels=pixels or spec.pixels, codec=codec or spec.codec)
         threshold = spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2)  # a trained run knows its own
         return cls(
             network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size, keypoint_threshold=threshold
@@ -167,10 +162,7 @@ class PoseEstimator:
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise UserError(
-                f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: read it with simplepose.read_image"
-            )
+        require_rgb(image)
         centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
         to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
         width, height = self.input_size_wh
@@ -200,12 +192,19 @@ class PoseEstimator:
                 keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
-    def heatmaps(self, crops: np.ndarray) -> Any:
-        """(B, H_in, W_in, 3) uint8 RGB -> (B, K, H', W') heatmaps, averaged with the mirrored crops if `flip_test`."""
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """What the network sees, to look at (`simplepose.draw.draw_heatmaps`); averaged with the mirrored crops if `flip_test`.
+
+        Args:
+            crops: (B, H_in, W_in, 3) uint8 RGB, as `cut` makes them.
+
+        Returns:
+            (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC network, which makes no maps.
+        """
         plain, mirrored = self.outputs(crops)
-        if mirrored is None:
-            return plain
-        return flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        if mirrored is not None:
+            plain = flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        return torch.as_tensor(plain).float().cpu().numpy()
 
     @torch.inference_mode()
     def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:

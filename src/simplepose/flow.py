@@ -103,15 +103,11 @@ def chain(points: np.ndarray, fields: Sequence[np.ndarray], image_size_wh: tuple
     return carried
 
 
-def carry_boxes(boxes_xyxy: np.ndarray, fields: Sequence[np.ndarray], image_size_wh: tuple[int, int]) -> list[np.ndarray]:
-    """Boxes of which no joints are known yet, moved by the median flow of 7 x 7 points in their middle half: L arrays (N, 4)."""
+def carry_boxes(boxes_xyxy: np.ndarray, field: np.ndarray, image_size_wh: tuple[int, int]) -> np.ndarray:
+    """Boxes of which no keypoints are known yet, moved by the median flow of 7 x 7 points in their middle half: (N, 4) float32."""
     boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
     share = np.linspace(0.25, 0.75, 7, dtype=np.float32)
     grid = np.stack(np.meshgrid(share, share), -1).reshape(-1, 2)  # (49, 2)
-    carried = []
-    for field in fields:
-        points = boxes[:, None, :2] + grid * (boxes[:, None, 2:] - boxes[:, None, :2])  # (N, 49, 2)
-        shift = np.median(sample(field, points, image_size_wh), axis=1) if len(boxes) else np.zeros((0, 2), np.float32)
-        boxes = boxes + np.tile(shift, 2)
-        carried.append(boxes)
-    return carried
+    points = boxes[:, None, :2] + grid * (boxes[:, None, 2:] - boxes[:, None, :2])  # (N, 49, 2)
+    shift = np.median(sample(field, points, image_size_wh), axis=1)  # (N, 2)
+    return boxes + np.tile(shift, 2)

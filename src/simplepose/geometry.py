@@ -19,13 +19,12 @@ BOX_PADDING = 1.25
 """How much larger than the aspect-fixed box the crop is, in both references."""
 
 
-def fit_boxes(boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int], padding: float = BOX_PADDING) -> tuple[np.ndarray, np.ndarray]:
+def fit_boxes(boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The region each crop shows: the box grown to the aspect of the network's input, then padded.
 
     Args:
         boxes_xyxy: (N, 4) boxes in pixels of the full picture.
         input_size_wh: width and height of the network's input.
-        padding: factor applied after the aspect fix.
 
     Returns:
         centers (N, 2) = left + width / 2 (no -0.5, as both references) and sizes_wh (N, 2), never smaller than one pixel wide.
@@ -35,7 +34,7 @@ def fit_boxes(boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int], padding: f
     width, height = (boxes[..., 2:] - boxes[..., :2])[..., 0], (boxes[..., 2:] - boxes[..., :2])[..., 1]
     aspect = input_size_wh[0] / input_size_wh[1]
     width = np.maximum(np.maximum(width, height * aspect), 1.0)
-    return centers, np.stack([width, width / aspect], axis=-1) * padding
+    return centers, np.stack([width, width / aspect], axis=-1) * BOX_PADDING
 
 
 def crop_affines(

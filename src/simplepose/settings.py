@@ -113,5 +113,26 @@ def require_ranges(section: str, options: Any, ranges: Mapping[str, tuple[float,
     for name, (low, high) in ranges.items():
         value = getattr(options, name)
         if not low <= value <= high:
-            cure = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
-            raise UserError(f"{section}.{name} is {value}. Cure: {cure}")
+            raise _outside(f"{section}.{name}", value, low, high)
+
+
+def require_options(options: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses numbers of a command's own options that make no sense, named as they are typed; None, not given, passes.
+
+    Args:
+        options: the command's dataclass.
+        ranges: field -> lowest and highest value, both allowed.
+
+    Raises:
+        UserError: a field lies outside, or is not a finite number.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(options, name)
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            raise _outside(f"--{name.replace('_', '-')}", value, low, high)
+
+
+def _outside(name: str, value: float, low: float, high: float) -> UserError:
+    """The sentence for a number that makes no sense."""
+    cure = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
+    return UserError(f"{name} is {value}. Cure: {cure}")

@@ -26,6 +26,18 @@ def _array(value: Any, shape: tuple[int | None, ...], name: str, dtype: type = n
     return array
 
 
+def require_rgb(image: np.ndarray) -> None:
+    """Refuses what is no picture.
+
+    Raises:
+        UserError: the array is not (H, W, 3) uint8.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise UserError(
+            f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: convert it, or read it with simplepose.read_image"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture of a stream."""
@@ -40,11 +52,7 @@ class Frame:
     """Time in the stream."""
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise UserError(
-                f"a frame is (H, W, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}. "
-                "Cure: convert the picture, or read it with read_image"
-            )
+        require_rgb(self.image)
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]

@@ -22,9 +22,7 @@ from simplepose.flow import Flow, chain, dis_flow, propagate
 from simplepose.oks import oks, oks_nms, rescore
 from simplepose.schema import KeypointSchema
 from simplepose.structures import People, Poses
-from simplepose.track_matching import join_boxes, joint_boxes, match
-
-__all__ = ["Track", "TrackConfig", "Tracker", "join_boxes", "joint_boxes", "match"]
+from simplepose.track_matching import keypoint_boxes, match
 
 SPEED_FRAMES = 5
 """Sightings over which the speed of a track is averaged."""
@@ -61,7 +59,7 @@ class TrackConfig:
     duplicate_oks: float = 0.6
     """Of two poses of one frame more alike than this the weaker goes."""
     box_margin: float = 0.15
-    """Joint boxes grow by this share of their side, on each side (the paper's 15 %)."""
+    """Boxes around keypoints grow by this share of their side, on each side (the paper's 15 %)."""
     nms_threshold: float = 0.5
     """Of a propagated and a detected box with a larger IoU the weaker goes."""
 
@@ -142,13 +140,13 @@ class Tracker:
             first += len(track.keypoints)
             track.box_xyxy = track.box_xyxy + np.tile(np.median(track.keypoints[0] - before[0], axis=0), 2)
 
-    def propagated_boxes(self, image: np.ndarray | None = None, field: np.ndarray | None = None) -> People:
+    def propagated_boxes(self, image: np.ndarray | None = None) -> People:
         """The boxes of tracks seen lately, in the frame `image` (the last one where None), for the network to look at.
 
-        The score is the mean of the joint scores above .2: as a detector's box of score 1 would be rescored.
+        The score is the mean of the keypoint scores above .2: as a detector's box of score 1 would be rescored.
         """
         if image is not None and image is not self._image:
-            self.propagate(image, field)
+            self.propagate(image)
         return self.carried_boxes([])[0]
 
     def carried_boxes(self, fields: Sequence[np.ndarray]) -> list[People]:
@@ -163,7 +161,7 @@ class Tracker:
         confidence = rescore(np.ones(len(live)), scores)
         found = []
         for moved in [keypoints, *chain(keypoints, fields, size_wh)]:
-            around, known = joint_boxes(moved, scores, margin=self.config.box_margin, min_score=self.config.min_keypoint_score)
+            around, known = keypoint_boxes(moved, scores, margin=self.config.box_margin, min_score=self.config.min_keypoint_score)
             shifted = rest + np.tile(np.median(moved - keypoints, axis=1), 2)
             boxes = np.where(known[:, None], around, shifted)
             inside = (np.minimum(boxes[:, 2:], size_wh) - np.maximum(boxes[:, :2], 0) > 2).all(1)
@@ -199,8 +197,8 @@ class Tracker:
         self.tracks = [track for track in self.tracks if self._lives(track)]
         for column in range(len(poses)):
             if column not in track_of and poses.scores[column] >= self.config.birth_score and (detected is None or detected[column]):
-                joints, scores, box = poses.keypoints[column], poses.keypoint_scores[column], poses.boxes_xyxy[column]
-                track = Track(0, joints[None], scores, box, joints, np.zeros(2, np.float32))
+                keypoints, scores, box = poses.keypoints[column], poses.keypoint_scores[column], poses.boxes_xyxy[column]
+                track = Track(0, keypoints[None], scores, box, keypoints, np.zeros(2, np.float32))
                 self.tracks.append(track)
                 track_of[column] = track
         known = []
@@ -222,18 +220,18 @@ class Tracker:
         past = [track.keypoints for track in self.tracks]
         if self.config.mode == "flow" and self.config.coast:
             past = [
-                np.concatenate([joints, (track.seen + track.velocity * (track.missed + 1))[None]]) if track.missed else joints
-                for joints, track in zip(past, self.tracks, strict=True)
+                np.concatenate([keypoints, (track.seen + track.velocity * (track.missed + 1))[None]]) if track.missed else keypoints
+                for keypoints, track in zip(past, self.tracks, strict=True)
             ]
-        owner = np.repeat(np.arange(len(past)), [len(joints) for joints in past])
+        owner = np.repeat(np.arange(len(past)), [len(keypoints) for keypoints in past])
         alike = oks(poses.keypoints, np.concatenate(past), self._areas(poses), self.schema.sigmas)  # (N, M of all tracks)
         best = np.zeros((len(past), len(poses)))
         np.maximum.at(best, owner, alike.T)
         return best
 
     def _areas(self, poses: Poses) -> np.ndarray:
-        """(N,) square pixels of the joints' box, of the estimation box where too few joints are known."""
-        around, known = joint_boxes(poses.keypoints, poses.keypoint_scores, min_score=self.config.min_keypoint_score)
+        """(N,) square pixels of the box around the keypoints, of the estimation box where too few of them are known."""
+        around, known = keypoint_boxes(poses.keypoints, poses.keypoint_scores, min_score=self.config.min_keypoint_score)
         return np.where(known, area(around), area(poses.boxes_xyxy))
 
     def _lives(self, track: Track) -> bool:

@@ -1,4 +1,4 @@
-"""The parts of tracking that are pure functions of arrays: boxes around joints, boxes joined, pairs chosen."""
+"""The parts of tracking that are pure functions of arrays: boxes around keypoints, boxes joined, pairs chosen."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from simplepose.boxes import iou, nms
 from simplepose.structures import People
 
 
-def joint_boxes(
+def keypoint_boxes(
     keypoints: np.ndarray, keypoint_scores: np.ndarray, *, margin: float = 0.15, min_score: float = 0.2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes around joints, grown by `margin` of their side on each side (Simple Baselines, section 3.2).
+    """Boxes around keypoints, grown by `margin` of their side on each side (Simple Baselines, section 3.2).
 
     Args:
         keypoints: (N, K, 2).
-        keypoint_scores: (N, K); joints below `min_score` do not count.
+        keypoint_scores: (N, K); keypoints below `min_score` do not count.
         margin: share of the side added on each side.
         min_score: see above.
 
     Returns:
-        boxes_xyxy (N, 4) float32 and (N,) bool: whether enough joints (4, or all there are) told the box.
+        boxes_xyxy (N, 4) float32 and (N,) bool: whether enough keypoints (4, or all there are) told the box.
     """
     keypoints, counted = np.asarray(keypoints, np.float32), np.asarray(keypoint_scores) >= min_score
     low = np.where(counted[..., None], keypoints, np.inf).min(1, initial=np.inf)

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from simplepose.atomic import partial_name
 from simplepose.errors import UserError
 from simplepose.images import PICTURE_ENDINGS, list_pictures, read_image
 from simplepose.structures import Frame
@@ -166,7 +167,7 @@ class VideoWriter:
             raise UserError(f"cannot write {path} as {codec or 'a video'}. Cure: .webm with vp9 or vp8, .mp4 with mp4")
         self.letters, self.fps = CODECS[codec][0], fps if fps > 0 else 25.0
         self.frames = 0
-        self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial{self.path.suffix}")
+        self._partial = partial_name(self.path)
         self._writer: cv2.VideoWriter | None = None
         self._size_wh = (0, 0)
 

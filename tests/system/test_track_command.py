@@ -17,7 +17,7 @@ from tiny_onnx import save_network
 from simplepose.cli import main
 from simplepose.errors import UserError
 from simplepose.images import write_image
-from simplepose.outputs import read_lines
+from simplepose.outputs_lines import read_lines
 from simplepose.video import VideoWriter, open_stream
 
 pytest.importorskip("onnxruntime")
@@ -117,7 +117,13 @@ def test_the_video_is_never_written_over(film: Path, capsys, codec: str) -> None
         (["--smooth-after", "-1"], "film.mp4", "--smooth-after is -1.0"),
         (["--smooth-after", "nan"], "film.mp4", "--smooth-after is nan"),
         (["--smooth-after", "inf"], "film.mp4", "--smooth-after is inf"),
-        (["--fill-gaps", "-1"], "film.mp4", "--fill-gaps -1"),
+        (["--fill-gaps", "-1"], "film.mp4", "--fill-gaps is -1. Cure: 0 or more"),
+        (["--frames", "-1"], "film.mp4", "--frames is -1. Cure: 0 or more"),
+        (["--batch-frames", "-1"], "film.mp4", "--batch-frames is -1. Cure: 0 or more"),
+        (["--detect-every", "0"], "film.mp4", "--detect-every is 0. Cure: 1 or more"),
+        (["--keep-frames", "-1"], "film.mp4", "--keep-frames is -1. Cure: 0 or more"),
+        (["--box-threshold", "nan"], "film.mp4", "--box-threshold is nan. Cure: a number from 0 to 1"),
+        (["--keypoint-threshold", "-1"], "film.mp4", "--keypoint-threshold is -1.0. Cure: a number from 0 to 1"),
         (["--table", "parquet"], "film.mp4", "needs the package 'pyarrow'"),
     ],
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simplepose.detect import people_in, people_source, read_boxes
+from simplepose.detect import people_in, people_source
+from simplepose.detect_file import read_boxes
 from simplepose.detect_onnx import PersonDetector, decode_grid, fit, letterbox, read_layout
 from simplepose.errors import UserError
 from simplepose.images import read_image

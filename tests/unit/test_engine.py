@@ -20,7 +20,7 @@ from simplepose.structures import Frame, People, Poses
 from simplepose.track import TrackConfig
 
 SHAPE = np.random.default_rng(1).uniform(0, 1, (17, 2))
-SHAPE = (0.15 + (SHAPE - SHAPE.min(0)) / np.ptp(SHAPE, axis=0)) / 1.3  # so that the joints' box plus 15 % is the box again
+SHAPE = (0.15 + (SHAPE - SHAPE.min(0)) / np.ptp(SHAPE, axis=0)) / 1.3  # so that the keypoints' box plus 15 % is the box again
 
 
 class BoxEstimator:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from simplepose.errors import UserError
-from simplepose.interop import to_pandas, to_supervision, write_table
-from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack_results
+from simplepose.interop import to_pandas, to_supervision
+from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
+from simplepose.outputs_lines import LinesWriter, read_lines, to_line
 from simplepose.schema import COCO_17
 from simplepose.structures import Frame, Poses
 
@@ -29,10 +30,8 @@ def some(count: int, tracked: bool = True) -> Poses:
 @pytest.fixture
 def lines(tmp_path: Path) -> Path:
     path = tmp_path / "poses.jsonl"
-    with LinesWriter(path) as writer:
-        for index, count in enumerate((0, 2, 1)):
-            mark = np.array([False, True]) if count == 2 else None
-            writer.write(Frame(IMAGE, "a.mp4", index, index / 10), some(count), mark)
+    marks = {2: np.array([False, True])}
+    path.write_bytes(b"".join(to_line(index, index / 10, "a.mp4", some(count), marks.get(count)) for index, count in enumerate((0, 2, 1))))
     return path
 
 

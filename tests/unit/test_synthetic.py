@@ -213,6 +213,15 @@ def test_quadrupeds_bring_their_own_skeleton(tmp_path: Path):
         write_synthetic_dataset(tmp_path / "animals", train_people=6, val_people=3, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--people", "0"), ("--val-people", "-1"), ("--pictures", "0"), ("--epochs", "-1"), ("--seed", "-1")]
+)
+def test_the_demo_refuses_numbers_that_make_no_sense(option: str, value: str, tmp_path: Path):
+    with pytest.raises(UserError, match=f"{option} is {value}. Cure: . or more"):
+        demo.main(["--output", str(tmp_path / "demo"), option, value])
+    assert not (tmp_path / "demo").exists()
+
+
 def test_the_demo_can_draw_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     demo.main(["--output", str(tmp_path / "demo"), "--people", "2", "--val-people", "1", "--only-data"])
     assert find_layout(tmp_path / "demo" / "dataset").missing == ()

@@ -8,7 +8,8 @@ import pytest
 from simplepose.errors import UserError
 from simplepose.schema import COCO_17
 from simplepose.structures import People, Poses
-from simplepose.track import TrackConfig, Tracker, join_boxes, joint_boxes, match
+from simplepose.track import TrackConfig, Tracker
+from simplepose.track_matching import join_boxes, keypoint_boxes, match
 
 SHAPE = np.random.default_rng(3).uniform(0, 1, (17, 2)).astype(np.float32) * [40, 100]
 MOVED = np.array([30, 0, 30, 0])
@@ -55,13 +56,13 @@ def test_match(similarity, pairs, hungarian: bool) -> None:
     assert set(match(np.array(similarity), 0.3, hungarian=hungarian)) == pairs
 
 
-def test_joint_boxes_grow_by_15_percent_and_need_four_joints() -> None:
-    assert joint_boxes(np.zeros((0, 17, 2)), np.zeros((0, 17)))[0].shape == (0, 4)
+def test_keypoint_boxes_grow_by_15_percent_and_need_four_keypoints() -> None:
+    assert keypoint_boxes(np.zeros((0, 17, 2)), np.zeros((0, 17)))[0].shape == (0, 4)
     keypoints = np.zeros((2, 17, 2))
     keypoints[:, :5] = [(10, 20), (30, 20), (10, 120), (30, 120), (500, 500)]
     scores = np.zeros((2, 17))
     scores[0, :4], scores[1, :3] = 0.9, 0.9
-    boxes, known = joint_boxes(keypoints, scores)
+    boxes, known = keypoint_boxes(keypoints, scores)
     np.testing.assert_allclose(boxes[0], [7, 5, 33, 135], rtol=1e-5)
     assert known.tolist() == [True, False]
 
@@ -185,7 +186,7 @@ def test_boxes_carried_ahead_do_not_change_the_tracker() -> None:
 
 
 def test_few_sure_joints_move_the_old_box() -> None:
-    """A box around two joints would be too small: the estimation box moves instead."""
+    """A box around two keypoints would be too small: the estimation box moves instead."""
     follower = tracker(dx=30)
     poses = poses_at((10, 20))
     scores = np.full((1, 17), 0.1)

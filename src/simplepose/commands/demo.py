@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from simplepose.data.layout import find_layout
 from simplepose.data.synthetic import write_synthetic_dataset
-from simplepose.errors import UserError
+from simplepose.settings import require_options
 
 PRESET = "synthetic_demo"
+RANGES = {"people": (1, inf), "val_people": (1, inf), "pictures": (1, inf), "epochs": (0, inf), "seed": (0, inf)}
+"""Lowest and highest value of the options that are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +42,12 @@ def main(argv: list[str]) -> None:
     """Runs the demo and prints where everything is.
 
     Raises:
-        UserError: the output folder holds something else, or a count is not positive.
+        UserError: the output folder holds something else, or a number makes no sense.
     """
     import tyro
 
     options = tyro.cli(DemoOptions, args=argv, prog="simplepose demo", description=DemoOptions.__doc__)
-    if options.pictures < 1:
-        raise UserError(f"--pictures is {options.pictures}. Cure: ask for at least 1")
+    require_options(options, RANGES)
     began, folder = time.monotonic(), Path(options.output)
     print(f"1. drawing {options.people:,} people to train on and {options.val_people:,} to evaluate on", flush=True)
     write_synthetic_dataset(folder / "dataset", train_people=options.people, val_people=options.val_people, seed=options.seed)
@@ -95,7 +97,7 @@ def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
 def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
     """Draws the poses of some held-out pictures, found in the noisy detections; returns the contact sheet."""
     from simplepose.commands import predict
-    from simplepose.draw import contact_sheet
+    from simplepose.draw_sheets import contact_sheet
     from simplepose.images import list_pictures, read_image, write_image
 
     layout, overlays = find_layout(folder / "dataset"), folder / "overlays"

@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import tyro
 
 from simplepose.atomic import write_json
-from simplepose.detect import BoxFile, people_source
+from simplepose.detect import people_source
+from simplepose.detect_file import BoxFile
 from simplepose.engine import PoseTracker
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.images import PICTURE_ENDINGS, list_pictures, write_image
 from simplepose.outputs import keep_sources
 from simplepose.progress import Progress
-from simplepose.settings import to_plain
+from simplepose.settings import require_options, to_plain
 from simplepose.structures import Frame, Poses
 from simplepose.video import PictureStream
 
@@ -56,6 +57,7 @@ class PredictOptions:
 def main(argv: list[str]) -> None:
     """Predicts and writes the overlays and poses.json."""
     options = tyro.cli(PredictOptions, args=argv, prog="simplepose predict", description=PredictOptions.__doc__)
+    require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:

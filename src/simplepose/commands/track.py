@@ -10,12 +10,28 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from simplepose.atomic import write_bytes
 from simplepose.errors import UserError, need
-from simplepose.outputs import LinesWriter, keep_sources, new_folder, read_lines, write_coco_results, write_posetrack_results
+from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
+from simplepose.outputs_lines import LinesWriter, read_lines, to_line
+from simplepose.schema import KeypointSchema
+from simplepose.settings import require_options
+from simplepose.video import CODECS, VideoWriter, open_stream
+
+if TYPE_CHECKING:
+    from simplepose.engine import PoseTracker
+    from simplepose.engine_threads import Speed
+    from simplepose.estimator import PoseEstimator
+
+RANGES = {
+    "detect_every": (1, math.inf), "keep_frames": (0, math.inf), "box_threshold": (0, 1), "smooth_after": (0, math.inf),
+    "fill_gaps": (0, math.inf), "frames": (0, math.inf), "batch_frames": (0, math.inf), "keypoint_threshold": (0, 1),
+}  # fmt: skip
+"""Lowest and highest value of the options that are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +91,14 @@ def main(argv: list[str]) -> None:
     folder = Path(options.output) if options.output else Path("tracked") / name
     _check(options)
     keep_sources((options.video, options.boxes, options.weights), _outputs(options, folder, name))
-    runner = build(options)
-    stream = _open(options.video)
+    estimator, runner = build(options)
+    stream = open_stream(options.video)
     if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
         raise UserError(f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out")
     new_folder(folder, overwrite=options.overwrite)
-    schema = runner.estimator.schema
-    threshold = runner.estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
-    status = Status(getattr(stream, "frame_count", 0))
+    schema = estimator.schema
+    threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
+    status = Status(stream.frame_count)
     ids: set[int] = set()
     done = people = 0
     lines = LinesWriter(folder / "poses.jsonl")
@@ -113,15 +129,12 @@ def main(argv: list[str]) -> None:
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     followed = f", {len(ids):,} identities" if stream.is_video else ""
     print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {folder}/ ({', '.join(sorted(p.name for p in folder.iterdir()))})")
-    print(f"frames/s of each stage alone: {runner.speed}; device {device_name(runner.estimator)}")
+    print(f"frames/s of each stage alone: {runner.speed}; device {device_name(estimator)}")
 
 
 def _check(options: TrackOptions) -> None:
-    """Refuses what would fail only when the last frame is done."""
-    if not (math.isfinite(options.smooth_after) and options.smooth_after >= 0 and options.fill_gaps >= 0):
-        raise UserError(
-            f"--smooth-after is {options.smooth_after}, --fill-gaps {options.fill_gaps}. Cure: give numbers of frames from 0, which is off"
-        )
+    """Refuses numbers that make no sense, and what would fail only when the last frame is done."""
+    require_options(options, RANGES)
     for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
         try:
             import_module(package)
@@ -129,8 +142,8 @@ def _check(options: TrackOptions) -> None:
             raise need(package, "tables", "--table parquet") from error
 
 
-def build(options: TrackOptions) -> Any:
-    """The engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
+def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
+    """The network and the engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
     from simplepose.detect import people_source
     from simplepose.engine import PoseTracker, share_processor
     from simplepose.estimator import PoseEstimator
@@ -141,7 +154,7 @@ def build(options: TrackOptions) -> Any:
     threads = share_processor()
     detector = people_source(options.boxes, score_threshold=options.box_threshold, device=options.device, threads=threads, cut_border=True)
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
-    return PoseTracker(
+    return estimator, PoseTracker(
         estimator,
         detector,
         config=TrackConfig(mode=options.mode, matching=options.matching, keep_frames=options.keep_frames),
@@ -152,7 +165,7 @@ def build(options: TrackOptions) -> Any:
     )
 
 
-def device_name(estimator: Any) -> str:
+def device_name(estimator: PoseEstimator) -> str:
     """Where the pose network runs, in words."""
     count = os.cpu_count() or 1
     return f"cpu ({count} cores)" if str(estimator.device) == "cpu" else str(estimator.device)
@@ -164,7 +177,7 @@ class Status:
     def __init__(self, total: int) -> None:
         self.total, self._shown, self._terminal = total, 0.0, sys.stderr.isatty()
 
-    def __call__(self, done: int, speed: Any) -> None:
+    def __call__(self, done: int, speed: Speed) -> None:
         """Shows progress twice a second."""
         if self._terminal and time.monotonic() - self._shown > 0.5:
             self._shown = time.monotonic()
@@ -178,12 +191,6 @@ class Status:
             sys.stderr.write("\r\x1b[K")
 
 
-def _open(source: str) -> Any:
-    from simplepose.video import open_stream
-
-    return open_stream(int(source) if source.isdigit() else source)
-
-
 def _outputs(options: TrackOptions, folder: Path, name: str) -> list[Path]:
     """Every file that may be written."""
     names = ["poses.jsonl", "results.json", "poses.csv", "poses.parquet", f"posetrack/{name}.json"]
@@ -193,20 +200,16 @@ def _outputs(options: TrackOptions, folder: Path, name: str) -> list[Path]:
 
 def _video_path(options: TrackOptions, stem: Path) -> Path | None:
     """The annotated video, or None."""
-    from simplepose.video import CODECS
-
     return None if options.video_codec == "none" else Path(f"{stem}{CODECS[options.video_codec][1]}")
 
 
-def _video_writer(options: TrackOptions, stem: Path, fps: float) -> Any:
+def _video_writer(options: TrackOptions, stem: Path, fps: float) -> VideoWriter | None:
     """The writer of the annotated video, or None."""
-    from simplepose.video import VideoWriter
-
     path = _video_path(options, stem)
     return None if path is None else VideoWriter(path, fps, options.video_codec)
 
 
-def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None:
+def _finish(options: TrackOptions, folder: Path, name: str, schema: KeypointSchema) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
     if options.fill_gaps or options.smooth_after:
@@ -215,15 +218,11 @@ def _finish(options: TrackOptions, folder: Path, name: str, schema: Any) -> None
     if options.posetrack:
         write_posetrack_results(folder / "posetrack", name, read_lines(path), schema)
     if options.table != "none":
-        from simplepose.interop import write_table
-
         write_table(folder / f"poses.{options.table}", read_lines(path), schema)
 
 
 def _smooth_file(path: Path, options: TrackOptions) -> None:
     """Gap filling and zero-phase smoothing of the finished file; needs the whole sequence in memory."""
-    from simplepose.atomic import write_bytes
-    from simplepose.outputs import to_line
     from simplepose.smooth import fill_gaps, smooth_zero_phase
 
     lines = list(read_lines(path))

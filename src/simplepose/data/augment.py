@@ -122,7 +122,6 @@ def sample_affines(
     draws: Draws,
     input_size_wh: tuple[int, int],
     *,
-    padding: float = geometry.BOX_PADDING,
     udp: bool = False,
 ) -> np.ndarray:
     """The affine *unmirrored* picture -> crop of each sample, mirror included.
@@ -132,14 +131,13 @@ def sample_affines(
         rows: (B,) which people.
         draws: their random numbers, already selected to (B,).
         input_size_wh: size of the crop.
-        padding: factor on the aspect-fixed box.
         udp: unit convention, see `simplepose.geometry`.
 
     Returns:
         to_crop (B, 2, 3) float64. A crop of a mirrored picture is mirrored itself.
     """
     widths = annotations.image_sizes_wh[annotations.image_index[rows], 0].astype(np.float64)
-    centers, sizes = geometry.fit_boxes(_boxes(annotations, rows, draws.half_body), input_size_wh, padding)
+    centers, sizes = geometry.fit_boxes(_boxes(annotations, rows, draws.half_body), input_size_wh)
     centers = centers + draws.shifts * sizes * draws.scales[:, None]
     centers[:, 0] = np.where(draws.flips, widths - 1 - centers[:, 0], centers[:, 0])
     to_crop = geometry.crop_affines(centers, sizes * draws.scales[:, None], input_size_wh, draws.rotations, udp=udp)

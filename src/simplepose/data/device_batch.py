@@ -31,11 +31,15 @@ class Regions:
 
     def to(self, device: torch.device) -> Regions:
         """The same on a device."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__[:4]})
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def pinned(self, device: torch.device) -> Regions:
         """The same in page-locked memory, see `Batch.pinned`."""
-        return replace(self, **{name: page_lock(getattr(self, name), device) for name in self.__slots__[:4]})
+        return self._each(lambda part: page_lock(part, device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Regions:
+        """The same with all tensors changed."""
+        return Regions(change(self.buffer), change(self.starts), change(self.sizes_wh), change(self.to_region), self.input_size_wh)
 
     def warp(self) -> torch.Tensor:
         """The crops: (B, 3, H, W) uint8, channels-last in memory."""

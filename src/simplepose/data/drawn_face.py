@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simplepose.data.drawn_body import HEAD_RADII
-from simplepose.data.drawn_paint import Canvas, paint_ellipsoid, paint_limb
+from simplepose.data.drawn_paint import Canvas, paint_ellipsoid, paint_limb, plain
 
 _HAIRS = np.array([[38, 28, 24], [70, 44, 28], [120, 76, 40], [196, 152, 84], [150, 62, 34], [176, 172, 168], [24, 24, 30]], np.float32)
 
@@ -64,15 +64,12 @@ def paint_head(
     """
     flesh = np.clip(skin * np.array([0.93, 0.86, 0.84], np.float32), 0, 255)
 
-    def one(colour: np.ndarray):
-        return lambda across, along: np.broadcast_to(colour, (*np.broadcast_shapes(across.shape, along.shape), 3))
-
     down = np.array([head_to_view[0, 1], -head_to_view[1, 1]]) * -0.16 * size
 
     def ear(side: str) -> None:
         at = spot[f"{side}_ear"]
-        paint_limb(canvas, at - down, at + down, (0.17 * size, 0.13 * size), one(flesh), owner)
-        paint_limb(canvas, at - 0.5 * down, at + 0.5 * down, (0.06 * size, 0.05 * size), one(flesh * 0.7), owner)
+        paint_limb(canvas, at - down, at + down, (0.17 * size, 0.13 * size), plain(flesh), owner)
+        paint_limb(canvas, at - 0.5 * down, at + 0.5 * down, (0.06 * size, 0.05 * size), plain(flesh * 0.7), owner)
 
     near = "left" if depth["left_ear"] > depth["right_ear"] else "right"
     ear("right" if near == "left" else "left")
@@ -82,9 +79,9 @@ def paint_head(
     if head_to_view[2, 2] > -0.05:
         nose = spot["nose"]
         bridge = spot["head"] + 0.62 * (nose - spot["head"]) - 0.9 * down
-        paint_limb(canvas, bridge, nose, (0.06 * size, 0.12 * size), one(flesh), owner)
+        paint_limb(canvas, bridge, nose, (0.06 * size, 0.12 * size), plain(flesh), owner)
         if head_to_view[2, 2] > 0.25:
-            paint_limb(canvas, nose + 0.55 * down, nose + 0.6 * down, (0.07 * size,) * 2, one(flesh * 0.62), owner)
+            paint_limb(canvas, nose + 0.55 * down, nose + 0.6 * down, (0.07 * size,) * 2, plain(flesh * 0.62), owner)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from simplepose.data.drawn_body import HEAD_RADII, ROW, SIDES, Proportions, Skeleton, draw_proportions
 from simplepose.data.drawn_face import FaceLook, draw_face, paint_head
-from simplepose.data.drawn_paint import Canvas, Shader, paint_hull, paint_limb
+from simplepose.data.drawn_paint import Canvas, Shader, paint_hull, paint_limb, plain
 
 PARTS = 32
 """Owner numbers: person i (from 0) paints with PARTS * (i + 1) + part."""
@@ -98,11 +98,6 @@ def draw_look(rng: np.random.Generator) -> Look:
         badge=bright_colour(rng) if rng.random() < 0.5 else None,
         face=draw_face(rng, skin.astype(np.float32)),
     )
-
-
-def plain(colour: np.ndarray) -> Shader:
-    """One colour everywhere."""
-    return lambda across, along: np.broadcast_to(colour, (*np.broadcast_shapes(across.shape, along.shape), 3))
 
 
 def place(figure: Skeleton, foot_xy: tuple[float, float], scale: float) -> np.ndarray:

@@ -60,6 +60,11 @@ class Canvas:
         return np.clip(self.image + 0.5, 0, 255).astype(np.uint8)
 
 
+def plain(colour: np.ndarray) -> Shader:
+    """One colour, (3,) RGB, everywhere."""
+    return lambda across, along: np.broadcast_to(colour, (*np.broadcast_shapes(across.shape, along.shape), 3))
+
+
 def paint_limb(
     canvas: Canvas, start: np.ndarray, end: np.ndarray, radii: tuple[float, float], shader: Shader, owner: int, scale: float = 1.0
 ) -> None:

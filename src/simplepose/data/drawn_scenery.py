@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from simplepose.data.drawn_figure import bright_colour, draw_fabric, plain
-from simplepose.data.drawn_paint import Canvas, paint_limb
+from simplepose.data.drawn_figure import bright_colour, draw_fabric
+from simplepose.data.drawn_paint import Canvas, paint_limb, plain
 
 OCCLUDER = -1
 """Owner number of everything that is not a person."""

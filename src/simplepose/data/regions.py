@@ -84,14 +84,15 @@ def person_views(
     """
     count = len(annotations)
     sizes = annotations.person_sizes_wh.astype(np.int64)
+    largest = 1 + augment.scale_factor
     low, high, finest = np.full((count, 2), np.inf), np.full((count, 2), -np.inf), np.zeros(count)
     for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
         to_image = geometry.invert_affines(to_crop)
         center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
         size = np.abs(np.linalg.det(to_image[..., :2])) ** 0.5  # picture pixels per crop pixel
         extent_wh = np.asarray(input_size_wh) * size[:, None]
-        reach = _reach(extent_wh * largest_scale(augment), augment) + 2
-        shift = augment.shift_factor * extent_wh * largest_scale(augment)
+        reach = _reach(extent_wh * largest, augment) + 2
+        shift = augment.shift_factor * extent_wh * largest
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
         finest[chosen] = np.maximum(finest[chosen], 1 / size)
@@ -110,11 +111,6 @@ def _bodies(
             draws = plain[chosen]
             draws.half_body[:] = half
             yield chosen, sample_affines(annotations, chosen, draws, input_size_wh, udp=udp)
-
-
-def largest_scale(augment: AugmentConfig) -> float:
-    """The largest factor on a region's size."""
-    return 1 + augment.scale_factor
 
 
 def _reach(extent_wh: np.ndarray, augment: AugmentConfig) -> np.ndarray:

@@ -5,7 +5,6 @@ It is the embedded data of the demo, the tests and the benchmarks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,17 @@ import numpy as np
 
 from simplepose import atomic
 from simplepose.boxes import iou, xywh_to_xyxy
-from simplepose.data.synthetic_folder import new_folder, write_jpeg
+from simplepose.data.layout import DataLayout, find_layout
+from simplepose.data.synthetic_folder import drawn_folder
 from simplepose.data.synthetic_scene import DrawnPerson, draw_scene
+from simplepose.images import write_image
 from simplepose.schema import COCO_17
 
 PEOPLE_A_PICTURE = (0.38, 0.30, 0.18, 0.09, 0.05)
 """Chances of 1..5 people."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticDataset:
-    """Where everything of a drawn data set lies."""
-
-    root: Path
-    train_annotations: Path
-    train_images: Path
-    val_annotations: Path
-    val_images: Path
-    detections: Path
-
-
-def write_synthetic_dataset(root: str | Path, *, train_people: int, val_people: int, seed: int = 0) -> SyntheticDataset:
+def write_synthetic_dataset(root: str | Path, *, train_people: int, val_people: int, seed: int = 0) -> DataLayout:
     """Draws people and writes them as `root/{annotations,dets,imagenet_weights,images/{train2017,val2017},model_dump}`.
 
     The folder appears whole or not at all. A folder with the same settings is left as it is; the same seed gives the same pictures.
@@ -49,7 +38,7 @@ def write_synthetic_dataset(root: str | Path, *, train_people: int, val_people: 
     """
     root = Path(root)
     settings = {"train_people": train_people, "val_people": val_people, "seed": seed}
-    with new_folder(root, kind="drawn people", settings=settings, counts=("train_people", "val_people")) as folder:
+    with drawn_folder(root, kind="drawn people", settings=settings, counts=("train_people", "val_people")) as folder:
         if folder is not None:
             for name in ("dets", "imagenet_weights", "model_dump"):
                 (folder / name).mkdir(parents=True)
@@ -58,14 +47,7 @@ def write_synthetic_dataset(root: str | Path, *, train_people: int, val_people: 
                 atomic.write_json(folder / "annotations" / f"person_keypoints_{split}2017.json", value)
             detections = draw_detections(value["annotations"], sizes, np.random.default_rng([seed, 2]))
             atomic.write_json(folder / "dets" / "human_detection.json", detections)
-    return SyntheticDataset(
-        root=root,
-        train_annotations=root / "annotations" / "person_keypoints_train2017.json",
-        train_images=root / "images" / "train2017",
-        val_annotations=root / "annotations" / "person_keypoints_val2017.json",
-        val_images=root / "images" / "val2017",
-        detections=root / "dets" / "human_detection.json",
-    )
+    return find_layout(root)
 
 
 def _write_split(folder: Path, split: str, people: int, seed: int) -> tuple[dict[str, Any], dict[int, tuple[int, int]]]:
@@ -81,7 +63,7 @@ def _write_split(folder: Path, split: str, people: int, seed: int) -> tuple[dict
         wanted = min(1 + int(rng.choice(5, p=PEOPLE_A_PICTURE)), people - len(annotations))
         image, found = draw_scene(rng, wanted)
         name = f"{image_id:012d}.jpg"
-        write_jpeg(folder / name, image)
+        write_image(folder / name, image)
         images.append({"id": image_id, "file_name": name, "width": image.shape[1], "height": image.shape[0], "license": 0})
         for person in found:
             annotations.append(coco_annotation(person, image_id, len(annotations) + image_id // 500_000 * 500_000 + 1))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
 
 from simplepose import atomic
 from simplepose.errors import UserError
@@ -22,7 +18,7 @@ VERSION = 3
 
 
 @contextmanager
-def new_folder(root: Path, *, kind: str, settings: dict[str, Any], counts: tuple[str, ...]) -> Iterator[Path | None]:
+def drawn_folder(root: Path, *, kind: str, settings: dict[str, Any], counts: tuple[str, ...]) -> Iterator[Path | None]:
     """Yields a temporary folder that becomes `root` when the block succeeds, or None where `root` holds these very drawings already.
 
     Args:
@@ -48,7 +44,7 @@ def new_folder(root: Path, *, kind: str, settings: dict[str, Any], counts: tuple
             raise UserError(f"{root} holds other drawings: {found}, wanted {marker}. Cure: choose another folder, or remove this one")
         yield None
         return
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.partial")
+    temporary = atomic.partial_name(root)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -61,11 +57,3 @@ def new_folder(root: Path, *, kind: str, settings: dict[str, Any], counts: tuple
         raise UserError(f"cannot write {root}: {error.strerror or error}. Cure: choose a folder that is writable and has space") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_jpeg(path: Path, image: np.ndarray, quality: int = 92) -> None:
-    """Writes a (H, W, 3) uint8 RGB picture."""
-    done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise UserError(f"cannot encode {path.name} as JPEG. Cure: check the installation of opencv")
-    path.write_bytes(content.tobytes())

@@ -11,10 +11,11 @@ import numpy as np
 
 from simplepose import atomic
 from simplepose.data.drawn_body import rotation
-from simplepose.data.drawn_figure import PARTS, bright_colour, draw_fabric, plain
-from simplepose.data.drawn_paint import Canvas, paint_limb
+from simplepose.data.drawn_figure import PARTS, bright_colour, draw_fabric
+from simplepose.data.drawn_paint import Canvas, paint_limb, plain
 from simplepose.data.drawn_scenery import draw_background, paint_occluder
-from simplepose.data.synthetic_folder import new_folder, write_jpeg
+from simplepose.data.synthetic_folder import drawn_folder
+from simplepose.images import write_image
 
 QUADRUPED_KEYPOINTS = (
     "nose", "withers", "tail_base", "tail_tip", "front_left_paw", "front_right_paw", "hind_left_paw", "hind_right_paw",
@@ -53,7 +54,7 @@ def write_synthetic_quadrupeds(root: str | Path, *, train_animals: int, val_anim
     """
     root = Path(root)
     settings = {"train_animals": train_animals, "val_animals": val_animals, "seed": seed}
-    with new_folder(root, kind="drawn quadrupeds", settings=settings, counts=("train_animals", "val_animals")) as folder:
+    with drawn_folder(root, kind="drawn quadrupeds", settings=settings, counts=("train_animals", "val_animals")) as folder:
         if folder is not None:
             for half, (split, animals) in enumerate((("train", train_animals), ("val", val_animals))):
                 value = _write_split(folder / "images" / split, half, animals, seed)
@@ -76,7 +77,7 @@ def _write_split(folder: Path, half: int, animals: int, seed: int) -> dict[str, 
         rng = np.random.default_rng([seed, 7, half, image_id])
         image, found = draw_animals(rng, min(int(rng.integers(1, 3)), animals - len(annotations)))
         name = f"animal_{image_id:05d}.jpg"
-        write_jpeg(folder / name, image)
+        write_image(folder / name, image)
         images.append({"id": image_id, "file_name": name, "width": image.shape[1], "height": image.shape[0]})
         for entry in found:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0, **entry})

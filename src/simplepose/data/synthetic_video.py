@@ -20,8 +20,6 @@ from simplepose.data.drawn_walkers import MIN_VISIBLE, SIZE_WH, DrawnFrame, Path
 
 MARGIN = 24
 """Pixels of background around the picture that a shaking camera can show."""
-FPS = 25.0
-"""Frames a second that the walking speeds are meant for."""
 
 
 def _start(name: str, seed: int) -> tuple[np.random.Generator, np.ndarray]:
