@@ -166,6 +166,7 @@ def test_what_cannot_be_resumed_is_refused(data: Path, tmp_path: Path) -> None:
     assert run_training(config) == [0]
     error = Path(f"{config.run_folder}.error0")
     assert run_training(resumed(config), count=2) == [2, 2] and "belongs to a run of 1 processes, here are 2" in error.read_text()
+    assert f"start a new run with --train.weights {config.run_folder / 'checkpoints' / 'last.safetensors'}" in error.read_text()
     path = config.run_folder / "checkpoints" / "last.train.pt"
     path.write_bytes(path.read_bytes()[:2000])
     assert run_training(resumed(config)) == [2] and f"{path} cannot be read" in error.read_text()

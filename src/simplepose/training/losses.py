@@ -30,7 +30,7 @@ class Losses:
         """The newest one that was read."""
 
     def look(self, position: Position) -> None:
-        """Reads them into `position`; all processes come here together. In a training the host waits for the device nowhere else.
+        """Reads them into `position`, the only place of the loop where the host waits for the device; all processes come here together.
 
         Raises:
             UserError: one is not finite; names its step.
