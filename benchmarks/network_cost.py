@@ -13,7 +13,8 @@ from dataclasses import asdict
 import torch
 
 from simplepose.atomic import write_json
-from simplepose.models.pose_resnet import ModelConfig, build_network, count_cost
+from simplepose.models.cost import count_cost
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 
 KEYPOINTS = 17
 SIZES_WH = ((192, 256), (288, 384))
@@ -32,7 +33,7 @@ def rows() -> list[dict]:
     found = []
     for name, config in VARIANTS:
         with torch.device("meta"):
-            network = build_network(config, KEYPOINTS)
+            network = PoseResNet(config, KEYPOINTS)
         for width, height in SIZES_WH:
             parameters, macs = count_cost(network, (width, height))
             heatmap_wh = (width // config.heatmap_stride, height // config.heatmap_stride)

@@ -25,7 +25,8 @@ from simplepose.commands.ladder import base_of
 from simplepose.config import Config, load_preset
 from simplepose.data.dataset import Batch
 from simplepose.estimator import PoseEstimator
-from simplepose.models.pose_resnet import build_network, count_cost
+from simplepose.models.cost import count_cost
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.schema import COCO_17
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs
@@ -41,7 +42,7 @@ class Subject:
         config = replace(config, train=replace(config.train, batch_size=batch))
         device, (width, height) = torch.device("cpu"), config.input_size_wh
         torch.manual_seed(0)
-        network = build_network(config.model, 17, config.input_size_wh).to(memory_format=torch.channels_last)
+        network = PoseResNet(config.model, 17, config.input_size_wh).to(memory_format=torch.channels_last)
         self.macs = count_cost(network, config.input_size_wh)[1]
         spec = ModelSpec(
             preset="", schema=COCO_17, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec, model=config.model

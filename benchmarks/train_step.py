@@ -26,7 +26,7 @@ from simplepose.config import Config, load_preset
 from simplepose.data.device_batch import Batch
 from simplepose.device import choose_device, resolve_precision, synchronize
 from simplepose.heatmaps import encode
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.step import TrainStep
 
@@ -102,7 +102,7 @@ def main() -> None:
     device = choose_device(args.device)
     config = load_preset(args.preset)
     torch.manual_seed(0)
-    network = build_network(config.model, 17, config.input_size_wh).to(device)
+    network = PoseResNet(config.model, 17, config.input_size_wh).to(device)
     batch = batch_of(config, args.batch_size)
     forms: dict[str, Callable[[], Any]] = {"reference": reference_step(config, copy.deepcopy(network), device, batch)}
     forms["ours"] = our_step(config, copy.deepcopy(network), device, batch, fused=False, precision="fp32")

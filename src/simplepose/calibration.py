@@ -8,8 +8,7 @@ exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -49,21 +48,6 @@ class Calibration:
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
         """(N,) raw person scores -> float64: how alike each pose and the nearest annotated person are likely to be."""
         return sigmoid(self.pose_slope * logit(scores) + self.pose_offset)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> Calibration | None:
-        """From a checkpoint; None where scores are raw.
-
-        Raises:
-            UserError: the calibration is of another version.
-        """
-        if stored and set(stored) != {entry.name for entry in fields(cls)}:
-            raise UserError("the weights carry a calibration of another version. Cure: calibrate them again with simplepose calibrate")
-        return cls(**stored) if stored else None
 
 
 @dataclass(frozen=True, slots=True)

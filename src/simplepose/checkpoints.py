@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ from safetensors.torch import save_file
 
 from simplepose import __version__
 from simplepose.atomic import atomic_path
+from simplepose.calibration import Calibration
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
+from simplepose.models.pretrained import copy_tensors
 from simplepose.pixels import PixelConfig
 from simplepose.schema import KeypointSchema
-from simplepose.settings import build
+from simplepose.settings import build, to_plain
 
 METADATA_KEY = "simplepose"
 
@@ -46,35 +47,29 @@ class ModelSpec:
     """Its architecture; None for a network that only exists as ONNX."""
     score: dict[str, Any] = field(default_factory=dict)
     """AP and where it was measured."""
-    calibration: dict[str, Any] = field(default_factory=dict)
-    """Score calibration fitted on held-out data; empty where scores are raw."""
+    calibration: Calibration | None = None
+    """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["schema"] = self.schema.to_dict()
-        values["version"] = __version__
-        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return orjson.dumps({**to_plain(self), "version": __version__}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:
         """Reads `to_json`; `source` names the file in messages."""
         try:
             values = orjson.loads(text)
-            return cls(
-                preset=values["preset"],
-                schema=KeypointSchema.from_dict(values["schema"]),
-                input_size_wh=tuple(values["input_size_wh"]),
-                pixels=build(PixelConfig, values["pixels"], source),
-                codec=build(CodecConfig, values["codec"], source),
-                model=build(ModelConfig, values["model"], source) if values.get("model") else None,
-                score=values.get("score", {}),
-                calibration=values.get("calibration", {}),
-                config=values.get("config", {}),
-            )
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            values.pop("version", None)
+            calibration = values.pop("calibration", None) or None  # {} in files of earlier versions
+            if calibration and calibration.keys() != {entry.name for entry in fields(Calibration)}:
+                raise UserError(
+                    f"{source} carries a calibration of another version. Cure: calibrate the weights that it was made from again with "
+                    "simplepose calibrate"
+                )
+            return build(cls, {**values, "calibration": calibration}, source)
+        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
             raise UserError(
                 f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
             ) from error
@@ -153,7 +148,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
-    network = build_network(spec.model, len(spec.schema), spec.input_size_wh)
+    network = PoseResNet(spec.model, len(spec.schema), spec.input_size_wh)
     load_tensors(network, tensors, str(path))
     return LoadedModel(network.to(device).eval(), spec)
 
@@ -165,18 +160,7 @@ def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
         UserError: another kind of head; or lists the missing, surplus and differently shaped ones.
     """
     require_head(network, tensors, source)
-    own = network.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"surplus {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and own[name].shape != tensors[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"{source} does not fit the network: {'; '.join(problems[:4])}{more}. Cure: use the preset it was trained with")
-    network.load_state_dict(tensors)
+    copy_tensors(network.state_dict(), tensors, source, "use the preset it was trained with")
 
 
 def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:

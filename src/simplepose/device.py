@@ -6,6 +6,7 @@ Ascend NPUs come through `torch-npu`, which registers itself with torch when it 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 from pathlib import Path
@@ -19,7 +20,9 @@ from simplepose.errors import UserError
 PREFERENCE = ("cuda", "npu", "xpu", "mps")
 """`auto` takes the first of these that is available, else the CPU."""
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux tells the memory limit of a container."""
+"""Where Linux tells the memory limits of containers and jobs."""
+OWN_CGROUPS = Path("/proc/self/cgroup")
+"""Where Linux tells which of them this process is in."""
 COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
 
@@ -46,9 +49,16 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type != "cpu" and device.type not in available:
         hint = " (install torch-npu and CANN, see docs/ascend.md)" if device.type == "npu" else ""
         raise UserError(f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}")
-    if device.type not in ("cpu", "mps") and device.index is None:
-        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", 0)))
-        getattr(torch, device.type).set_device(device)
+    if device.type not in ("cpu", "mps"):
+        module = getattr(torch, device.type)
+        index = int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index
+        if not 0 <= index < module.device_count():
+            raise UserError(
+                f"device {device.type}:{index} is asked for and there are {module.device_count()}. "
+                "Cure: a lower number, or no more processes on this machine than it has devices"
+            )
+        device = torch.device(device.type, index)
+        module.set_device(device)
     return device
 
 
@@ -82,6 +92,12 @@ def has_own_sync_batch_norm(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def tune_for_fixed_sizes(device: torch.device) -> None:
+    """Lets the device try several convolution kernels for each size it meets and keep the fastest: batches here have one size."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+
+
 def is_accelerator(device: torch.device) -> bool:
     """Whether the device has memory of its own and works beside the CPU."""
     return device.type != "cpu"
@@ -90,6 +106,19 @@ def is_accelerator(device: torch.device) -> bool:
 def page_locked(device: torch.device) -> bool:
     """Whether pinned host memory makes copies to the device asynchronous."""
     return device.type in ("cuda", "npu", "xpu")
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy of host memory on the device that the host does not wait for."""
+    return page_lock(tensor, device).to(device, non_blocking=True)
+
+
+def page_lock(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Host memory that the device may read while the host goes on: page-locked where that exists, as it is where it does not.
+
+    Copies of ordinary memory make the host wait on some devices; on others its owner would have to keep it until they are done.
+    """
+    return tensor.pin_memory() if page_locked(device) and tensor.device.type == "cpu" else tensor
 
 
 def has_fused_optimizer(device: torch.device) -> bool:
@@ -113,6 +142,8 @@ def memory_bytes(device: torch.device) -> tuple[int, int]:
     """(free, total) memory of the device in bytes; the host's for the CPU."""
     module = getattr(torch, device.type, None)
     if device.type != "cpu" and hasattr(module, "mem_get_info"):
+        gc.collect()  # a training before this one may lie in reference cycles
+        module.empty_cache()  # type: ignore[union-attr]  # what torch keeps for later counts as taken otherwise
         return tuple(module.mem_get_info(device))  # type: ignore[union-attr]
     return _host_memory()
 
@@ -124,12 +155,34 @@ def _host_memory() -> tuple[int, int]:
     with contextlib.suppress(OSError, ValueError, IndexError):  # Linux counts the page cache as available
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    physical = total
+    for folder, limit, used, stale in _memory_groups():
         with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-            cap = int((CGROUP / limit).read_text())
-            if cap < total:
-                free, total = min(free, cap - int((CGROUP / used).read_text())), cap
+            cap = int((folder / limit).read_text())
+            taken = int((folder / used).read_text())
+            with contextlib.suppress(OSError, ValueError):  # files read before are given up when memory is wanted
+                lines = (folder / "memory.stat").read_text().splitlines()
+                taken -= next((int(line.split()[1]) for line in lines if line.startswith(stale)), 0)
+            if cap < physical:
+                free, total = min(free, cap - taken), min(total, cap)
     return max(free, 0), total
+
+
+def _memory_groups() -> list[tuple[Path, str, str, str]]:
+    """Control groups that may limit this process, its own and all above (Slurm limits one below the top): folder, names of its files."""
+    kinds = {
+        "": (CGROUP, "memory.max", "memory.current", "inactive_file "),
+        "memory": (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
+    }
+    groups = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for name in {"memory", ""} & set(controllers.split(",")):
+                top, *files = kinds[name]
+                own = top / path.strip("/")
+                groups += [(folder, *files) for folder in (own, *own.parents) if folder != top and folder.is_relative_to(top)]
+    return groups + list(kinds.values())
 
 
 def seed_everything(seed: int) -> None:
@@ -172,5 +225,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         native = any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     else:
         module = getattr(torch, device.type)
-        native = bool(getattr(module, "is_bf16_supported", lambda: device.type == "npu")())
+        answer = getattr(module, "is_bf16_supported", lambda: device.type == "npu")
+        try:
+            native = bool(answer(including_emulation=False))
+        except TypeError:  # only some devices know emulation
+            native = bool(answer())
     return "bf16" if native else "fp32"

@@ -13,7 +13,7 @@ import numpy as np
 
 from simplepose.draw_text import draw_label
 from simplepose.errors import UserError
-from simplepose.schema import SCHEMAS, KeypointSchema
+from simplepose.schema import KeypointSchema, schema_with
 from simplepose.structures import Poses, require_rgb
 
 Colour = tuple[int, int, int]
@@ -62,7 +62,7 @@ def draw_poses(
     require_rgb(image)
     count = poses.keypoints.shape[1]
     if schema is None:
-        schema = next((known for known in SCHEMAS.values() if len(known) == count), None)
+        schema = schema_with(count)
     elif len(schema) != count:
         raise UserError(f"schema {schema.name!r} has {len(schema)} keypoints, the poses have {count}. Cure: pass the schema of the poses")
     sides = _sides(schema, count)

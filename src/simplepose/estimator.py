@@ -16,7 +16,6 @@ import torch
 
 from simplepose import geometry
 from simplepose.boxes import validate_xyxy
-from simplepose.calibration import Calibration
 from simplepose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.device import autocast, choose_device, resolve_precision
 from simplepose.errors import UserError
@@ -149,8 +148,7 @@ class PoseEstimator:
 
     def calibrated(self, poses: Poses) -> Poses:
         """Raw scores -> probabilities that a keypoint is right, and expected OKS; the same poses where the weights carry no calibration."""
-        calibration = Calibration.of(self.spec.calibration)
-        if calibration is None:
+        if (calibration := self.spec.calibration) is None:
             return poses
         return replace(
             poses, keypoint_scores=calibration.keypoints(poses.keypoint_scores), scores=calibration.expected_oks(poses.scores)
@@ -159,7 +157,7 @@ class PoseEstimator:
     @property
     def drawn_threshold(self) -> float:
         """Keypoints with a lower score are better not drawn: `keypoint_threshold`, as a probability where scores are calibrated."""
-        calibration = Calibration.of(self.spec.calibration)
+        calibration = self.spec.calibration
         return float(calibration.keypoints(np.array(self.keypoint_threshold))) if calibration else self.keypoint_threshold
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -118,7 +118,7 @@ def target_weights(
     input_size_wh: tuple[int, int],
     heatmap_size_wh: tuple[int, int],
 ) -> torch.Tensor:
-    """(B, K) float32: which keypoints are trained, by the rule `codec.trained_when`.
+    """(B, K) in torch's default dtype: which keypoints are trained, by the rule `codec.trained_when`.
 
     ms compares the patch's exclusive lower right corner with `< 0`, so a patch that ends exactly at the border still counts.
     """
@@ -177,7 +177,7 @@ def decode(heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) ->
     if codec.decoder == "dark":
         flat = torch.as_tensor(np.ascontiguousarray(maps) if isinstance(maps, np.ndarray) else maps).flatten(1)
         indices = torch.as_tensor(places, device=flat.device)
-        refined = heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height))).double().cpu().numpy()
+        refined = heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height))).cpu().double().numpy()
         refined = refined.reshape(batch, count, 2)
     return to_keypoints(places.reshape(batch, count), around.reshape(batch, count, 5), (width, height), codec, input_size_wh, refined)
 

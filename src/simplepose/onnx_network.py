@@ -9,11 +9,11 @@ import numpy as np
 
 from simplepose.checkpoints import METADATA_KEY, ModelSpec
 from simplepose.errors import UserError, need
-from simplepose.schema import SCHEMAS, KeypointSchema
+from simplepose.schema import KeypointSchema, schema_with
 
 
 class OnnxNetwork:
-    """Calls an ONNX session on (B, 3, H, W) float32 arrays and returns (B, K, H/4, W/4) heatmaps.
+    """Calls an ONNX session on (B, 3, H, W) float32 arrays and returns (B, K, H', W') heatmaps.
 
     A file exported with batch 1 is made dynamic where its graph allows it; otherwise crops go through one by one.
     """
@@ -79,8 +79,7 @@ class OnnxNetwork:
         """What the file's metadata says of itself; without any: the schema with as many keypoints, ImageNet RGB, quarter offset."""
         if METADATA_KEY in self.metadata:
             return ModelSpec.from_json(self.metadata[METADATA_KEY], self.path)
-        known = [schema for schema in SCHEMAS.values() if len(schema) == self.keypoint_count]
-        schema = known[0] if known else KeypointSchema(
+        schema = schema_with(self.keypoint_count) or KeypointSchema(
             name=f"unnamed_{self.keypoint_count}", keypoints=tuple(f"keypoint_{index}" for index in range(self.keypoint_count))
         )  # fmt: skip
         return ModelSpec(preset=Path(self.path).stem, schema=schema, input_size_wh=self.input_size_wh)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -67,31 +66,6 @@ class KeypointSchema:
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return order
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON and checkpoints."""
-        return {
-            "name": self.name,
-            "keypoints": list(self.keypoints),
-            "skeleton": [list(pair) for pair in self.skeleton],
-            "flip_pairs": [list(pair) for pair in self.flip_pairs],
-            "sigmas": list(self.sigmas),
-            "upper_body": list(self.upper_body),
-            "lower_body": list(self.lower_body),
-        }
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> KeypointSchema:
-        """The inverse of `to_dict`."""
-        return cls(
-            name=value["name"],
-            keypoints=tuple(value["keypoints"]),
-            skeleton=tuple((int(a), int(b)) for a, b in value.get("skeleton", ())),
-            flip_pairs=tuple((int(a), int(b)) for a, b in value.get("flip_pairs", ())),
-            sigmas=tuple(float(sigma) for sigma in value.get("sigmas", ())),
-            upper_body=tuple(value.get("upper_body", ())),
-            lower_body=tuple(value.get("lower_body", ())),
-        )
 
 
 def infer_flip_pairs(names: tuple[str, ...] | list[str]) -> tuple[tuple[int, int], ...]:
@@ -189,3 +163,19 @@ CROWDPOSE_14 = KeypointSchema(
 )  # fmt: skip
 
 SCHEMAS = {schema.name: schema for schema in (COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14)}
+
+
+def schema_named(name: str) -> KeypointSchema:
+    """The built-in schema called `name`.
+
+    Raises:
+        UserError: there is none; lists the names.
+    """
+    if name not in SCHEMAS:
+        raise UserError(f"there is no schema {name!r}. Cure: one of {', '.join(SCHEMAS)}")
+    return SCHEMAS[name]
+
+
+def schema_with(count: int) -> KeypointSchema | None:
+    """The built-in schema with so many keypoints; None if there is none."""
+    return next((schema for schema in SCHEMAS.values() if len(schema) == count), None)

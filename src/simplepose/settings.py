@@ -13,14 +13,13 @@ from simplepose.errors import UserError
 Dataclass = TypeVar("Dataclass")
 
 
-def build(cls: type[Dataclass], values: Any, source: str, *, default: Dataclass | None = None, path: str = "") -> Dataclass:
+def build(cls: type[Dataclass], values: Any, source: str, *, path: str = "") -> Dataclass:
     """Makes a (nested) dataclass from a mapping.
 
     Args:
         cls: the dataclass.
-        values: mapping of field names to plain values.
+        values: mapping of field names to plain values; the class's defaults stand where one is missing.
         source: the file the values come from, for messages.
-        default: taken where a key is missing; the class's own defaults otherwise.
         path: where in the tree this is, for messages.
 
     Raises:
@@ -35,29 +34,30 @@ def build(cls: type[Dataclass], values: Any, source: str, *, default: Dataclass 
     unknown = [str(key) for key in values if key not in names]
     if unknown:
         raise UserError(f"{source}: unknown key {path}{unknown[0]}. Cure: one of {', '.join(path + name for name in names)}")
-    given = {name: _convert(hints[name], value, source, f"{path}{name}", getattr(default, name, None)) for name, value in values.items()}
-    return dataclasses.replace(default, **given) if default is not None else cls(**given)  # type: ignore[type-var]
+    return cls(**{name: _convert(hints[name], value, source, f"{path}{name}") for name, value in values.items()})
 
 
-def _convert(hint: Any, value: Any, source: str, path: str, default: Any) -> Any:
+def _convert(hint: Any, value: Any, source: str, path: str) -> Any:
     """One value, checked against its type hint."""
     origin = get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, source, default=default, path=f"{path}.")  # type: ignore[arg-type]
+        return build(hint, value, source, path=f"{path}.")  # type: ignore[arg-type]
     if origin is Literal:
         if value in get_args(hint):
             return value
         raise UserError(f"{source}: {path} is {value!r}. Cure: one of {', '.join(map(str, get_args(hint)))}")
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]
-        return None if value is None else _convert(options[0], value, source, path, default)
+        return None if value is None else _convert(options[0], value, source, path)
+    if origin is dict and isinstance(value, dict):
+        return value
     if origin is tuple:
         kinds = get_args(hint)
         if not isinstance(value, (list, tuple)) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
             wanted = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
             raise UserError(f"{source}: {path} is {value!r}, expected {wanted}. Cure: write it as [a, b, ...]")
         kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
-        return tuple(_convert(kind, item, source, path, None) for kind, item in zip(kinds, value, strict=True))
+        return tuple(_convert(kind, item, source, path) for kind, item in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string

@@ -65,16 +65,24 @@ def decode(distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: f
     """
     places, heights = [], []
     for part in distributions.split(bin_counts(input_size_wh), -1):
-        value, index = part.max(-1, keepdim=True)
+        index = _highest(part)  # (B, K)
+        middle = index.clamp(1, part.shape[-1] - 2)
+        wanted = torch.stack([index, middle - 1, middle, middle + 1], -1)
+        value, left, center, right = part.gather(-1, wanted).cpu().unbind(-1)  # four numbers a keypoint leave the device
+        index, middle = index.cpu(), middle.cpu()
         place = index.double()
         if refine:
-            middle = index.clamp(1, part.shape[-1] - 2)
-            left, center, right = (part.gather(-1, middle + move).double().clamp(min=1e-12).log() for move in (-1, 0, 1))
+            left, center, right = (near.double().clamp(min=1e-12).log() for near in (left, center, right))
             bend = left - 2 * center + right
             step = torch.where(bend < 0, (left - right) / (2 * bend.clamp(max=-1e-12)), index - middle)
             place = middle + step.clamp(-1.5, 1.5)
-        places.append((place[..., 0] + 0.5) / SPLIT - 0.5)
-        heights.append(value[..., 0])
+        places.append((place + 0.5) / SPLIT - 0.5)
+        heights.append(value)
     perfect = math.sqrt(2 * math.pi) * sigma * SPLIT
     scores = (heights[0] * heights[1]).sqrt() * perfect
-    return torch.stack(places, -1).cpu().numpy(), scores.clamp(max=1).float().cpu().numpy()
+    return torch.stack(places, -1).numpy(), scores.clamp(max=1).float().numpy()
+
+
+def _highest(part: torch.Tensor) -> torch.Tensor:
+    """(B, K, L) -> (B, K) the first highest bin; on the CPU numpy's argmax is several times faster than torch's."""
+    return torch.from_numpy(part.numpy().argmax(-1)) if part.device.type == "cpu" else part.argmax(-1)

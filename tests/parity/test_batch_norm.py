@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 
 DECAY, EPS = {"ms": 0.9, "tf": 0.99}, {"ms": 1e-5, "tf": 1.001e-5}
 
@@ -35,7 +35,7 @@ def plain(values: np.ndarray, gamma: float, beta: float, mean: float, variance: 
 def test_training_and_evaluation(family: str) -> None:
     """Three batches in training, one of them nearly constant so that eps shows; then evaluation with what was gathered."""
     config = replace(load_preset(references.PRESETS[family]).model, depth=18, deconv_filters=8)
-    layer = build_network(config, 17).deconv_layers[1]
+    layer = PoseResNet(config, 17).deconv_layers[1]
     assert isinstance(layer, nn.BatchNorm2d)
     rng = np.random.default_rng(0)
     gamma, beta = rng.normal(size=8), rng.normal(size=8)
@@ -66,7 +66,7 @@ def test_training_and_evaluation(family: str) -> None:
 @pytest.mark.parametrize("family", references.FAMILIES)
 def test_every_norm_of_the_network(family: str) -> None:
     """No layer keeps torch's defaults by accident."""
-    network = build_network(replace(load_preset(references.PRESETS[family]).model, depth=18, deconv_filters=8), 17)
+    network = PoseResNet(replace(load_preset(references.PRESETS[family]).model, depth=18, deconv_filters=8), 17)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 24  # one more than usual: the slim trunk's first stage needs a projection
     for norm in norms:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.models.pose_resnet import PoseResNet, build_network
+from simplepose.models.pose_resnet import PoseResNet
 
 CUT = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2)))  # deviation of a normal cut at +-2
 
@@ -28,7 +28,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def network(preset: str) -> PoseResNet:
     torch.manual_seed(0)
-    return build_network(replace(load_preset(preset).model, depth=18, deconv_filters=64), 17)
+    return PoseResNet(replace(load_preset(preset).model, depth=18, deconv_filters=64), 17)
 
 
 def test_cut() -> None:

@@ -27,7 +27,7 @@ from simplepose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
 from simplepose.config import Config, load_preset
 from simplepose.data.annotations import read_coco
 from simplepose.data.passes import epoch_samples
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.schema import COCO_17
 from simplepose.training.train import train
 
@@ -159,7 +159,7 @@ def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: 
     monkeypatch.setattr("simplepose.models.resnet.STAGE_WIDTHS", (64, 16, 16, 16))
     preset = load_preset(references.PRESETS[family])
     model = replace(preset.model, depth=18, deconv_filters=16, init="")
-    network = build_network(model, 17)
+    network = PoseResNet(model, 17)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.float())  # weight files are read in single precision

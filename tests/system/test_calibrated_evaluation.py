@@ -12,10 +12,12 @@ import torch
 from training_workers import write_people
 
 from simplepose.calibration import Calibration
-from simplepose.checkpoints import ModelSpec
+from simplepose.checkpoints import ModelSpec, load_model, save_checkpoint
+from simplepose.cli import main
 from simplepose.data.annotations import Annotations, ground_truth_boxes, read_coco
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, match_estimates
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.oks import rescore
 
 CURVES = Calibration(keypoint_slope=1, keypoint_offset=2, pose_slope=1, pose_offset=3, people=100, error_raw=0.3, error=0.1)
@@ -42,7 +44,7 @@ def test_ap_does_not_change(people: Annotations, person_score: Literal["rescored
     config, estimates = EvaluateConfig(keypoint_threshold=0.0, person_score=person_score), guesses(people)
     spec = ModelSpec(preset="", schema=people.schema, input_size_wh=(32, 32))
     outcomes = []
-    for calibration in ({}, CURVES.to_dict()):
+    for calibration in (None, CURVES):
         estimator = PoseEstimator(torch.nn.Identity(), replace(spec, calibration=calibration))
         outcomes.append(
             evaluate_network(estimator, people, ground_truth_boxes(people), config, estimate=lambda *_, **__: estimates)
@@ -59,3 +61,21 @@ def test_the_curve_is_fitted_to_the_estimators_score(people: Annotations, person
     estimates = guesses(people)
     matches = match_estimates(estimates, people, EvaluateConfig(keypoint_threshold=0.01, person_score=person_score))
     np.testing.assert_allclose(matches.pose_scores, rescore(estimates.box_scores, estimates.keypoint_scores, 0.01))
+
+
+def test_calibrate_writes_the_same_network_with_the_curves(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "people", 120)
+    model = ModelConfig(depth=18, width=8, deconv_filters=8, initialisation="torch")
+    spec = ModelSpec(preset="mine", schema=read_coco(folder / "people.json", folder).schema, input_size_wh=(32, 32), model=model)
+    save_checkpoint(tmp_path / "raw.safetensors", PoseResNet(model, 17), spec)
+    command = ["calibrate", "--annotations", str(folder / "people.json"), "--images", str(folder), "--device", "cpu"]
+    assert main([*command, str(tmp_path / "raw.safetensors")]) == 0
+    raw, calibrated = (load_model(tmp_path / f"{name}.safetensors") for name in ("raw", "raw_calibrated"))
+    assert calibrated.spec.calibration is not None and calibrated.spec.calibration.people == 120
+    assert replace(calibrated.spec, calibration=None) == raw.spec == spec
+    for name, value in calibrated.network.state_dict().items():
+        torch.testing.assert_close(value, raw.network.state_dict()[name], rtol=0, atol=0)
+    # weights that are calibrated already are calibrated from their raw scores, so the curves are the same
+    again = tmp_path / "again.safetensors"
+    assert main([*command, str(tmp_path / "raw_calibrated.safetensors"), "--output", str(again)]) == 0
+    assert load_model(again).spec == calibrated.spec

@@ -21,7 +21,7 @@ from simplepose.data.source import DataConfig, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, name_boxes
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.schema import COCO_17
 
 NAMES = ["nose", "tail", "left_paw", "right_paw"]
@@ -89,7 +89,7 @@ def test_a_test_split_gives_a_submission_without_a_score(tmp_path: Path, capsys:
     """The official files of test-dev hold pictures, no people, and a category that names no keypoints."""
     torch.manual_seed(0)
     spec = ModelSpec(preset="t", schema=COCO_17, input_size_wh=(32, 32), model=ModelConfig(depth=18, deconv_filters=4))
-    save_checkpoint(tmp_path / "net.safetensors", build_network(spec.model, 17), spec)
+    save_checkpoint(tmp_path / "net.safetensors", PoseResNet(spec.model, 17), spec)
     for number in (1, 2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((60, 60, 3), 40 * number, np.uint8))
     images = [{"id": number, "file_name": f"{number}.png", "width": 60, "height": 60} for number in (1, 2)]

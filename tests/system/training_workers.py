@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from simplepose.config import Config, load_preset
-from simplepose.settings import build, to_plain
+from simplepose.settings import build, flatten, to_plain, unflatten
 
 KEYPOINTS = 17
 
@@ -42,6 +42,11 @@ def write_people(folder: Path, count: int = 22) -> Path:
     return folder
 
 
+def changed(config: Config, values: dict[str, Any]) -> Config:
+    """`config` with other values in some places."""
+    return build(Config, unflatten(flatten(to_plain(config)) | flatten(values)), "test")
+
+
 def small_config(data: Path, output: Path, *, kind: str = "heatmap", augment: dict[str, Any] | None = None, **train: Any) -> Config:
     """A run of a few seconds."""
     values = {
@@ -49,7 +54,7 @@ def small_config(data: Path, output: Path, *, kind: str = "heatmap", augment: di
         "data": {"train_annotations": str(data / "people.json"), "train_images": str(data), "workers": 1},
         "train": {"epochs": 3, "batch_size": 4, "drop_epochs": [2], "evaluate_every": 0, "save_every_minutes": 0.0, **train},
     }  # fmt: skip
-    return build(Config, values, "test", default=load_preset("coco_r18_128x96_mini"))
+    return changed(load_preset("coco_r18_128x96_mini"), values)
 
 
 def tiny_network(*_: Any) -> Any:
@@ -74,7 +79,7 @@ def train_here(
     from simplepose.training import assemble, step, train
 
     torch.set_num_threads(1)
-    assemble.build_network = tiny_network
+    assemble.PoseResNet = tiny_network
     train.LOOK_EVERY = look_every
     plain = step.TrainStep.__call__
 
@@ -135,4 +140,4 @@ def losses_of(config: Config) -> list[tuple[int, float]]:
 
 def resumed(config: Config, **train: Any) -> Config:
     """The same run, going on, with these changes."""
-    return build(Config, {"resume": True, "train": train}, "test", default=build(Config, to_plain(config), "test"))
+    return changed(config, {"resume": True, "train": train})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.models.tf_checkpoint import read_checkpoint
 
@@ -46,7 +46,7 @@ def test_bit_for_bit(written: Path, version: int) -> None:
 def test_heatmaps(written: Path, version: int) -> None:
     weights = load_weight_file(written / f"v{version}.ckpt")
     assert weights.family == "tf" and weights.depth == 50 and weights.keypoint_count == 17
-    network = build_network(ModelConfig(batch_norm_eps=1.001e-5, batch_norm_momentum=0.01), 17).eval()
+    network = PoseResNet(ModelConfig(batch_norm_eps=1.001e-5, batch_norm_momentum=0.01), 17).eval()
     assert load_into(network, weights) == []
     expected = np.load(written / "expected.npz")
     with torch.no_grad():

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simplepose.data.annotations import ground_truth_boxes, read_coco, read_detections, schema_from_categories, write_coco
+from simplepose.data.annotations import ground_truth_boxes, read_coco, read_detections, write_coco
+from simplepose.data.categories import keypoint_categories, schema_from_category
 from simplepose.errors import UserError
 from simplepose.schema import COCO_17, CROWDPOSE_14, DEFAULT_SIGMA, MPII_16
 
@@ -140,22 +141,23 @@ def test_files_that_are_no_json(tmp_path: Path, text: str, words: str) -> None:
 
 def test_schema_and_categories(tmp_path: Path) -> None:
     person = {"id": 1, "name": "person", "keypoints": [name.replace("_", " ").title() for name in COCO_17.keypoints], "skeleton": []}
-    assert schema_from_categories([{"id": 3, "name": "car"}, person]) is COCO_17
+    assert keypoint_categories([{"id": 3, "name": "car"}, person], "f") == [person]
+    assert schema_from_category(person) == (COCO_17, [])
     crowd = {"id": 1, "keypoints": [*CROWDPOSE_14.keypoints[:12], "top_head", "neck"], "skeleton": [[16, 14]]}
-    assert schema_from_categories([crowd]) is CROWDPOSE_14
+    assert schema_from_category(crowd) == (CROWDPOSE_14, [])
     zero = {"id": 1, "name": "a", "keypoints": NAMES, "skeleton": [[0, 1], [0, 2]]}
-    assert schema_from_categories([zero], sigmas=[0.1, 0.2, 0.3]).skeleton == ((0, 1), (0, 2))
-    assert schema_from_categories([zero], sigmas=[0.1, 0.2, 0.3]).sigmas == (0.1, 0.2, 0.3)
+    schema, _ = schema_from_category(zero, sigmas=[0.1, 0.2, 0.3])
+    assert schema.skeleton == ((0, 1), (0, 2)) and schema.sigmas == (0.1, 0.2, 0.3)
     with pytest.raises(UserError, match="2 sigmas for 3 keypoints"):
-        schema_from_categories([zero], sigmas=[0.1, 0.2])
-    with pytest.raises(UserError, match="no category lists keypoints"):
-        schema_from_categories([{"id": 1, "name": "car"}])
+        schema_from_category(zero, sigmas=[0.1, 0.2])
+    with pytest.raises(UserError, match="category 'car' lists no keypoints"):
+        schema_from_category({"id": 1, "name": "car"})
     with pytest.raises(UserError, match="several categories with different keypoints"):
-        schema_from_categories([person, zero])
+        keypoint_categories([person, zero], "f")
     with pytest.raises(UserError, match="3 keypoints, the schema 'coco_17' has 17"):
         load(tmp_path, content(row()), schema=COCO_17)
     turned = {**zero, "keypoints": NAMES[::-1]}
-    expected = schema_from_categories([zero])
+    expected, _ = schema_from_category(zero)
     with pytest.raises(UserError, match="in another order"):
         load(tmp_path, content(row(), categories=[turned]), schema=expected)
 
@@ -206,7 +208,7 @@ def test_write_then_read_gives_the_same(tmp_path: Path) -> None:
     assert not again.clip_boxes
 
 
-def test_training_filter_is_the_references(tmp_path: Path) -> None:
+def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: Path) -> None:
     rows = [
         row(id=1),
         row(id=2, bbox=[-10, -5, 50, 50]),
@@ -312,4 +314,4 @@ def test_real_coco(real_data: Any) -> None:
 
 
 def test_schema_of_other_data_sets_is_recognised() -> None:
-    assert schema_from_categories([{"id": 1, "keypoints": list(MPII_16.keypoints)}]) is MPII_16
+    assert schema_from_category({"id": 1, "keypoints": list(MPII_16.keypoints)}) == (MPII_16, [])

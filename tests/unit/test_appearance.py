@@ -10,7 +10,7 @@ import torch
 
 from simplepose import geometry
 from simplepose.data.annotations import Annotations
-from simplepose.data.appearance import change_appearance, jitter_colours, occlusion_masks
+from simplepose.data.appearance import change_appearance, draw_appearance, jitter_colours, occlusion_masks
 from simplepose.data.augment import AugmentConfig, augment_of_epoch, draw, no_draws, sample_affines
 from simplepose.schema import COCO_17
 
@@ -29,9 +29,9 @@ def crowd(count: int) -> Annotations:
 
 
 def test_nobody_and_nothing_to_do() -> None:
-    assert change_appearance(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), STRONG).shape == (0, 3, 8, 8)
+    assert change_appearance(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), draw_appearance(0, STRONG), STRONG).shape == (0, 3, 8, 8)
     pixels = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    assert change_appearance(pixels, AugmentConfig()) is pixels
+    assert change_appearance(pixels, draw_appearance(2, AugmentConfig()), AugmentConfig()) is pixels
 
 
 def test_bytes_layout_and_seed() -> None:
@@ -39,11 +39,19 @@ def test_bytes_layout_and_seed() -> None:
     results = []
     for _ in range(2):
         torch.manual_seed(3)
-        results.append(change_appearance(pixels, STRONG))
+        results.append(change_appearance(pixels, draw_appearance(4, STRONG), STRONG))
     assert (
         results[0].dtype == torch.uint8 and results[0].shape == pixels.shape and results[0].is_contiguous(memory_format=torch.channels_last)
     )
     assert torch.equal(*results) and not torch.equal(results[0], pixels)
+
+
+def test_parts_of_a_batch_change_as_the_whole_does() -> None:
+    pixels = torch.randint(0, 256, (4, 3, 64, 48), dtype=torch.uint8)
+    draws = draw_appearance(4, STRONG)
+    assert draws is not None and draws.shape == (12, 4)
+    parts = [change_appearance(pixels[rows], draws[:, rows], STRONG) for rows in (slice(0, 3), slice(3, 4))]
+    assert torch.equal(torch.cat(parts), change_appearance(pixels, draws, STRONG))
 
 
 def test_colours_do_what_they_say() -> None:
@@ -72,7 +80,8 @@ def test_hidden_share(config: AugmentConfig, low: float, high: float) -> None:
 def test_hidden_pixels_have_the_mean_colour() -> None:
     torch.manual_seed(1)
     pixels = torch.randint(0, 256, (1, 3, 64, 48), dtype=torch.uint8)
-    changed = change_appearance(pixels, AugmentConfig(cutout_probability=1.0))
+    config = AugmentConfig(cutout_probability=1.0)
+    changed = change_appearance(pixels, draw_appearance(1, config), config)
     different = (changed != pixels).any(1)[0]
     mean = pixels.float().mean((2, 3)).round()[0]
     assert different.any() and torch.equal(changed[0, :, different].float(), mean[:, None].expand(3, int(different.sum())))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 import torch
 
 from simplepose.calibration import (
-    Calibration,
     Matches,
     expected_calibration_error,
     fit,
@@ -114,17 +115,20 @@ def test_each_person_gets_the_best_pose_of_its_picture() -> None:
 
 
 def test_storage() -> None:
-    calibration = fit(made(100), "made")
-    assert Calibration.of(calibration.to_dict()) == calibration and Calibration.of({}) is None
-    with pytest.raises(UserError, match="calibration of another version"):
-        Calibration.of({"keypoint_slope": 1.0})
+    raw = ModelSpec(preset="", schema=COCO_17, input_size_wh=(24, 32))
+    spec = replace(raw, calibration=fit(made(100), "made"))
+    assert ModelSpec.from_json(spec.to_json(), "f") == spec and ModelSpec.from_json(raw.to_json(), "f") == raw
+    stored = orjson.loads(raw.to_json())
+    assert ModelSpec.from_json(orjson.dumps({**stored, "calibration": {}}).decode(), "f") == raw  # files of earlier versions
+    with pytest.raises(UserError, match="f carries a calibration of another version"):
+        ModelSpec.from_json(orjson.dumps({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f")
 
 
 def test_a_calibrated_network_gives_probabilities() -> None:
     calibration = fit(made(150), "made")
     spec = ModelSpec(
         preset="", schema=COCO_17, input_size_wh=(24, 32), pixels=PixelConfig(), codec=CodecConfig(), model=ModelConfig(),
-        calibration=calibration.to_dict(),
+        calibration=calibration,
     )  # fmt: skip
     maps = torch.rand(1, 17, 8, 6, generator=torch.Generator().manual_seed(0))
     estimator = PoseEstimator(lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False)

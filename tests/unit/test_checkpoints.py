@@ -14,7 +14,7 @@ from simplepose import COCO_17, CROWDPOSE_14, UserError, load_model
 from simplepose.checkpoints import ModelSpec, find_weights, load_tensors, read_checkpoint, read_spec, require_schema, save_checkpoint
 from simplepose.commands.evaluate import parse_options
 from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.pixels import PixelConfig
 
 MODEL = ModelConfig(depth=18, deconv_filters=8)
@@ -30,7 +30,7 @@ def spec() -> ModelSpec:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.safetensors"
-    save_checkpoint(path, build_network(MODEL, 17), spec())
+    save_checkpoint(path, PoseResNet(MODEL, 17), spec())
     return path
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_left_behind_and_nothing_half_written(weights: Path, monkeypa
 
     monkeypatch.setattr("simplepose.checkpoints.save_file", full)
     with pytest.raises(UserError, match=r"cannot write .*best\.safetensors: No space left"):
-        save_checkpoint(weights, build_network(MODEL, 17), spec())
+        save_checkpoint(weights, PoseResNet(MODEL, 17), spec())
     assert weights.read_bytes() == before and len(list(weights.parent.iterdir())) == 1
 
 
@@ -60,7 +60,7 @@ def test_nothing_is_left_behind_and_nothing_half_written(weights: Path, monkeypa
 def test_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot write"):
-        save_checkpoint(tmp_path / "x.safetensors", build_network(MODEL, 17), spec())
+        save_checkpoint(tmp_path / "x.safetensors", PoseResNet(MODEL, 17), spec())
 
 
 def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
@@ -78,11 +78,13 @@ def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
 
 
 def test_other_shapes_and_schemas_are_named() -> None:
-    network = build_network(MODEL, 17)
+    network = PoseResNet(MODEL, 17)
     tensors = dict(network.state_dict())
     tensors["surplus.weight"] = tensors.pop("conv1.weight")
     tensors["final_layer.bias"] = torch.zeros(14)
-    with pytest.raises(UserError, match=r"missing conv1\.weight; surplus surplus\.weight; final_layer\.bias is \(14,\), expected \(17,\)"):
+    with pytest.raises(
+        UserError, match=r"missing: conv1\.weight; surplus: surplus\.weight; wrong shapes: final_layer\.bias \(14,\) for \(17,\)"
+    ):
         load_tensors(network, tensors, "file.safetensors")
     with pytest.raises(UserError, match=r"w estimates 17 keypoints \(coco_17\), the data has 14 \(crowdpose_14\)"):
         require_schema(spec(), CROWDPOSE_14, "w")
@@ -91,6 +93,6 @@ def test_other_shapes_and_schemas_are_named() -> None:
 @pytest.mark.parametrize("argv", [["RUN"], ["RUN", "--boxes", "gt"], ["--boxes", "gt", "RUN"], ["--score-decimals", "3", "RUN"]])
 def test_a_trained_network_brings_the_settings_of_its_test(argv: list[str], tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "best.safetensors"
-    save_checkpoint(path, build_network(MODEL, 17), replace(spec(), config={"evaluate": {"keypoint_threshold": 0.1, "score_decimals": 4}}))
+    save_checkpoint(path, PoseResNet(MODEL, 17), replace(spec(), config={"evaluate": {"keypoint_threshold": 0.1, "score_decimals": 4}}))
     options = parse_options([str(tmp_path / "run") if word == "RUN" else word for word in argv]).evaluate
     assert (options.keypoint_threshold, options.score_decimals) == (0.1, 3 if "3" in argv else 4)

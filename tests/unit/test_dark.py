@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,24 @@ def test_numpy_and_torch_agree() -> None:
     assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
     # numpy views with negative strides (mirrored maps) are read too
     assert np.isfinite(decode(maps.numpy()[..., ::-1], codec, (96, 128))[0]).all()
+
+
+@pytest.mark.parametrize(("center", "decoder", "mean"), [
+    ("truncate", "argmax", 0.99), ("truncate", "quarter", 0.99), ("truncate", "dark", 0.99), ("exact", "quarter", 0.50), ("exact", "dark", 0.0),
+])  # fmt: skip
+def test_ceilings_of_targets_and_decoders(center: Any, decoder: Any, mean: float) -> None:
+    """Perfect maps of 64x48, sigma 2: mean |dx| in input pixels (line 10 of the field's facts)."""
+    codec = CodecConfig(center=center, decoder=decoder, truncate=False)
+    keypoints = torch.rand(400, 1, 2, generator=torch.Generator().manual_seed(4)) * torch.tensor([150.0, 210.0]) + 20
+    maps, _ = encode(keypoints, torch.ones(400, 1, dtype=torch.bool), codec, (192, 256), (48, 64))
+    found, _ = decode(maps, codec, (192, 256))
+    assert np.abs(found - keypoints.numpy())[..., 0].mean() == pytest.approx(mean, abs=0.04 if mean else 1e-3)
+
+
+@pytest.mark.parametrize(("adaptive", "sigma", "size", "kernel"), [(False, 3.0, (72, 96), 3.0), (True, 2.0, (24, 32), 2**0.5)])
+def test_the_map_is_smoothed_with_the_width_it_was_trained_with(adaptive: bool, sigma: float, size: tuple[int, int], kernel: float) -> None:
+    codec = CodecConfig(decoder="dark", sigma=sigma, adaptive_sigma=adaptive)
+    rng = np.random.default_rng(5)
+    maps = gaussian(12.3, 17.6, size, kernel) + rng.uniform(0, 0.05, (size[1], size[0])).astype(np.float32)
+    found, _ = decode(maps[None, None], codec, (size[0] * 4, size[1] * 4))
+    assert np.abs(found[0, 0] / 4 - paper_decode(maps, kernel)).max() < 2e-3

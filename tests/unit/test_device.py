@@ -9,6 +9,7 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -78,7 +79,7 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
 
     fake = SimpleNamespace(**vars(torch.xpu))
     fake.__dict__.update(
-        is_available=seen("is_available", True), set_device=seen("set_device"), synchronize=seen("synchronize"),
+        is_available=seen("is_available", True), set_device=seen("set_device"), empty_cache=seen("empty_cache"), synchronize=seen("synchronize"),
         mem_get_info=seen("mem_get_info", (10**9, 10**9)), is_bf16_supported=seen("bf16", False),
         get_rng_state=lambda: torch.zeros(4, dtype=torch.uint8), set_rng_state=seen("set_rng_state"), device_count=lambda: 1,
         get_device_name=lambda index: "stand-in",
@@ -86,10 +87,9 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(torch, "xpu", fake)
     monkeypatch.setattr(device_module, "page_locked", lambda device: False)
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
-    for name in ("simplepose.data.dataset", "simplepose.data.device_batch"):
-        monkeypatch.setattr(f"{name}.page_locked", lambda device: False)
+    monkeypatch.setattr("simplepose.data.dataset.page_locked", lambda device: False)
     monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
-    monkeypatch.setattr(assemble, "build_network", tiny_network)
+    monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
     data = write_people(tmp_path / "people", 9)
     config = small_config(data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[])
     stand_in = StandIn()
@@ -116,7 +116,36 @@ def test_backends_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     monkeypatch.setattr(device_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(device_module, "OWN_CGROUPS", tmp_path / "cgroup")
     assert device_module.memory_bytes(torch.device("cpu")) == (600000, 1000000)  # a container's limit counts
+    (tmp_path / "memory.stat").write_text("anon 100000\ninactive_file 250000\n")
+    assert device_module.memory_bytes(torch.device("cpu")) == (850000, 1000000)  # but not files that were read once
+    job = tmp_path / "slurm" / "job_7"
+    (job / "step_0").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("3:cpuset:/elsewhere\n0::/slurm/job_7/step_0\n")
+    (job / "memory.max").write_text("500000\n")
+    (job / "memory.current").write_text("100000\n")
+    (job / "step_0" / "memory.max").write_text("max\n")
+    assert device_module.memory_bytes(torch.device("cpu")) == (400000, 500000)  # a job's limit lies between the top and its own group
+
+
+def test_a_named_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    fake = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, set_device=chosen.append)
+    monkeypatch.setattr(torch, "xpu", fake)
+    assert str(device_module.choose_device("xpu:1")) == "xpu:1" and chosen == [torch.device("xpu:1")]
+    for name, rank in (("xpu:2", "0"), ("xpu", "2")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(UserError, match="xpu:2 is asked for and there are 2"):
+            device_module.choose_device(name)
+
+
+@pytest.mark.parametrize(("answer", "precision"), [
+    (lambda including_emulation=True: including_emulation, "fp32"), (lambda including_emulation=True: True, "bf16"), (lambda: True, "bf16"),
+])  # fmt: skip
+def test_emulated_bf16_is_not_chosen(monkeypatch: pytest.MonkeyPatch, answer: Any, precision: str) -> None:
+    monkeypatch.setattr(torch, "xpu", SimpleNamespace(is_bf16_supported=answer))
+    assert device_module.resolve_precision("auto", torch.device("xpu")) == precision
 
 
 def test_random_states_come_back() -> None:

@@ -12,11 +12,13 @@ from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.config import Config
 from simplepose.errors import UserError
 from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.onnx_network import OnnxNetwork
 from simplepose.schema import COCO_17, MPII_16, KeypointSchema
 from simplepose.training.distill import load_teacher
+from simplepose.training.optimizer import make_optimizer
 from simplepose.training.options import TrainConfig
+from simplepose.training.step import TrainStep
 
 MODEL = ModelConfig(depth=18, deconv_filters=4)
 
@@ -25,7 +27,7 @@ def save(path: Path, *, schema: KeypointSchema = COCO_17, size: tuple[int, int] 
     torch.manual_seed(0)
     codec = codec or CodecConfig()
     model = replace(MODEL, head="simcc") if codec.kind == "simcc" else MODEL
-    network = build_network(model, len(schema), size)
+    network = PoseResNet(model, len(schema), size)
     save_checkpoint(path, network, ModelSpec(preset="t", schema=schema, input_size_wh=size, codec=codec, model=model))
     return str(path)
 
@@ -61,7 +63,7 @@ def test_the_target_is_a_blend(kind: str, tmp_path: Path) -> None:
 def test_a_teacher_may_see_larger_pictures_with_equal_maps(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = replace(MODEL, deconv_layers=2)  # stride 8 at 128 = stride 4 at 64
-    network = build_network(model, 17)
+    network = PoseResNet(model, 17)
     save_checkpoint(tmp_path / "t.safetensors", network, ModelSpec(preset="t", schema=COCO_17, input_size_wh=(128, 128), model=model))
     teacher = load_teacher(student(str(tmp_path / "t.safetensors")), COCO_17, torch.device("cpu"))
     assert teacher is not None
@@ -114,3 +116,17 @@ def test_missing_teacher_and_wrong_share(tmp_path: Path) -> None:
     config = student("x")
     with pytest.raises(UserError, match="teacher-share"):
         load_teacher(replace(config, train=replace(config.train, teacher_share=0.0)), COCO_17, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_teacher_computes_in_the_precision_of_the_run(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, cpu = student(save(tmp_path / "t.safetensors")), torch.device("cpu")
+    teacher = load_teacher(config, COCO_17, cpu)
+    assert teacher is not None
+    network = torch.nn.Conv2d(3, 17, 5, 4, 2)
+    step = TrainStep(network, make_optimizer(network, config.train), config, cpu, precision, teacher)
+    seen: list[torch.dtype] = []
+    answer = teacher.estimator.network
+    monkeypatch.setattr(teacher.estimator, "network", lambda inputs: (maps := answer(inputs), seen.append(maps.dtype))[0])
+    loss = step.loss(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), torch.rand(2, 17, 2) * 64, torch.ones(2, 17) > 0)
+    assert seen == [torch.bfloat16 if precision == "bf16" else torch.float32] and loss.dtype == torch.float32

@@ -11,7 +11,7 @@ import torch
 from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
-from simplepose.models.pose_resnet import PoseResNet, build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.schema import COCO_17, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.training.first_weights import load_first_weights
 
@@ -25,7 +25,7 @@ def make(preset: str, schema: KeypointSchema, seed: int) -> tuple[PoseResNet, Co
     config = load_preset(preset)
     config = replace(config, model=replace(config.model, depth=18, deconv_filters=8))
     torch.manual_seed(seed)
-    return build_network(config.model, len(schema)), config
+    return PoseResNet(config.model, len(schema)), config
 
 
 def values(network: PoseResNet, start: str) -> list[torch.Tensor]:

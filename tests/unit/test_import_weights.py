@@ -13,7 +13,7 @@ from simplepose.cli import main
 from simplepose.commands.weights import get, table
 from simplepose.config import load_preset
 from simplepose.errors import UserError
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.public_weights import PUBLIC_WEIGHTS, PublicWeights
 
 PRESET = "coco_r18_128x96_mini"
@@ -23,7 +23,7 @@ PRESET = "coco_r18_128x96_mini"
 def microsoft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "pose_resnet_18.pth.tar"
-    torch.save(build_network(load_preset(PRESET).model, 17).state_dict(), path)
+    torch.save(PoseResNet(load_preset(PRESET).model, 17).state_dict(), path)
     return path
 
 
@@ -49,6 +49,20 @@ def test_conventions_of_the_file_replace_the_presets(microsoft_file: Path, tmp_p
     assert load_model(tmp_path / "mm.safetensors").spec.pixels.channel_order == "rgb"
 
 
+def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys) -> None:
+    """Its layers depend on the input's size."""
+    preset = tmp_path / "coco_simcc.yaml"
+    preset.write_text(f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n")
+    trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
+    assert main(["import", str(microsoft_file), "--as", str(preset), "--trunk-only", "--output", str(trunk)]) == 0
+    assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
+    assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
+    first, second = load_model(trunk), load_model(whole)
+    assert first.spec == second.spec and second.spec.codec.kind == "simcc"
+    for name, tensor in second.network.state_dict().items():
+        assert torch.equal(tensor, first.network.state_dict()[name]), name
+
+
 def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "kept.safetensors").write_bytes(b"kept")
     assert main(["import", str(microsoft_file), "--as", PRESET, "--output", str(tmp_path / "kept.safetensors")]) == 2
@@ -56,7 +70,7 @@ def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) ->
 
 
 def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
-    torch.save(build_network(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
+    torch.save(PoseResNet(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
     command = ["import", str(tmp_path / "mpii.pth"), "--as", PRESET, "--output", str(tmp_path / "out")]
     assert main(command) == 2
     assert "estimates 16 keypoints, the network 17" in capsys.readouterr().err and not (tmp_path / "out").exists()

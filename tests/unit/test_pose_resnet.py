@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from simplepose.errors import UserError
-from simplepose.models.pose_resnet import ModelConfig, build_network, count_cost
+from simplepose.models.cost import count_cost
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 
 
 def on_meta(config: ModelConfig, keypoint_count: int = 17):
     with torch.device("meta"):
-        return build_network(config, keypoint_count).eval()
+        return PoseResNet(config, keypoint_count).eval()
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4])
@@ -63,7 +64,7 @@ def test_cost(depth: int, blocks: tuple[int, ...], size_wh: tuple[int, int], mil
 
 
 def test_counting_leaves_the_network_alone() -> None:
-    network = build_network(ModelConfig(depth=18, deconv_filters=8), 3).train()
+    network = PoseResNet(ModelConfig(depth=18, deconv_filters=8), 3).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     first = count_cost(network, (64, 64))
     assert first == count_cost(network, (64, 64)) and network.training
@@ -84,7 +85,7 @@ def deviation(tensor: torch.Tensor) -> float:
 
 def test_first_values() -> None:
     torch.manual_seed(0)
-    ms, tf, plain = (build_network(ModelConfig(depth=18, initialisation=whose), 17) for whose in ("ms", "tf", "torch"))
+    ms, tf, plain = (PoseResNet(ModelConfig(depth=18, initialisation=whose), 17) for whose in ("ms", "tf", "torch"))
     assert deviation(ms.deconv_layers[0].weight) == pytest.approx(0.001, rel=0.01)
     assert deviation(ms.final_layer.weight) == pytest.approx(0.001, rel=0.1)
     assert deviation(ms.layer4[1].conv2.weight) == pytest.approx(np.sqrt(2 / (512 * 9)), rel=0.01)
@@ -100,7 +101,7 @@ def test_first_values() -> None:
 
 
 def test_zero_gamma_option() -> None:
-    network = build_network(ModelConfig(depth=18, deconv_filters=8, zero_init_last_bn_gamma=True), 1)
+    network = PoseResNet(ModelConfig(depth=18, deconv_filters=8, zero_init_last_bn_gamma=True), 1)
     assert not network.layer3[1].bn2.weight.any() and network.layer3[1].bn1.weight.all() and network.deconv_layers[1].weight.all()
 
 
@@ -108,7 +109,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(3)
-        states.append(build_network(ModelConfig(depth=18, deconv_filters=8), 2).state_dict())
+        states.append(PoseResNet(ModelConfig(depth=18, deconv_filters=8), 2).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -133,4 +134,4 @@ def test_wrong_values_name_the_field_and_the_choice(values: dict, words: str) ->
 
 def test_no_keypoints() -> None:
     with pytest.raises(UserError, match="0 keypoints"):
-        build_network(ModelConfig(depth=18), 0)
+        PoseResNet(ModelConfig(depth=18), 0)

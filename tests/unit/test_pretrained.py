@@ -13,18 +13,19 @@ from tf_checkpoint_writer import write_v1, write_v2
 
 from simplepose.errors import UserError
 from simplepose.models.key_maps import from_state_dict, from_tensorflow
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.models.pretrained import load_into, load_weight_file
+from simplepose.pixels import PixelConfig
 
 SMALL = ModelConfig(depth=18, deconv_filters=8)
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET_MEAN, IMAGENET_STD = pytest.approx((123.675, 116.28, 103.53), rel=1e-15), pytest.approx((58.395, 57.12, 57.375), rel=1e-15)
 
 
 @pytest.fixture(scope="module")
 def network():
     """A network whose every number is distinct enough to notice a swap."""
     torch.manual_seed(5)
-    made = build_network(SMALL, 17)
+    made = PoseResNet(SMALL, 17)
     with torch.no_grad():
         for tensor in made.state_dict().values():
             if tensor.dtype == torch.float32:
@@ -69,9 +70,10 @@ def mmpose(state: dict, head: str, extra: dict) -> dict:
 )
 def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -> None:
     found = load_weight_file(save(tmp_path / "pose_resnet.pth.tar", wrap(network.state_dict())))
-    assert (found.family, found.channel_order, found.keypoint_count, found.depth) == (family, order, 17, 18)
-    assert (found.mean, found.std, found.peak, found.flip_shift, found.is_trunk_only) == (*IMAGENET, 1.0, "one_pixel", False)
-    other = build_network(SMALL, 17)
+    assert (found.family, found.pixels.channel_order, found.keypoint_count, found.depth) == (family, order, 17, 18)
+    assert (found.pixels.mean, found.pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert (found.peak, found.flip_shift, found.is_trunk_only) == (1.0, "one_pixel", False)
+    other = PoseResNet(SMALL, 17)
     assert load_into(other, found) == []
     for name, tensor in network.state_dict().items():
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
@@ -89,9 +91,9 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
     path = tmp_path / f"resnet18{ending}"
     (save_file(state, path) if ending == ".safetensors" else torch.save(state, path))
     found = load_weight_file(path)
-    assert (found.family, found.channel_order, found.mean, found.std) == (family, "rgb", *IMAGENET)
+    assert (found.family, found.pixels) == (family, PixelConfig())
     assert found.is_trunk_only and set(found.ignored) == {"fc.weight", "fc.bias"} and "fc.weight" not in found.tensors
-    other = build_network(SMALL, 4)
+    other = PoseResNet(SMALL, 4)
     head = other.final_layer.weight.clone()
     assert load_into(other, found, trunk_only=True) == []
     assert torch.equal(other.layer4[1].conv2.weight, network.layer4[1].conv2.weight) and torch.equal(other.final_layer.weight, head)
@@ -133,7 +135,7 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
 @pytest.fixture(scope="module")
 def bottleneck_network():
     torch.manual_seed(6)
-    made = build_network(ModelConfig(depth=50, deconv_filters=4, initialisation="torch"), 17)
+    made = PoseResNet(ModelConfig(depth=50, deconv_filters=4, initialisation="torch"), 17)
     with torch.no_grad():
         for name, tensor in made.state_dict().items():
             if name.split(".")[-1] in ("running_mean", "running_var", "bias") or tensor.ndim == 1:
@@ -144,10 +146,10 @@ def bottleneck_network():
 def test_the_seeds_snapshot(bottleneck_network) -> None:
     found = from_tensorflow(seed_variables(bottleneck_network), "snapshot_140.ckpt")
     assert (found.family, found.depth, found.keypoint_count, found.peak) == ("tf", 50, 17, 255.0)
-    assert (found.channel_order, found.mean, found.std) == ("bgr", (123.68, 116.78, 103.94), (1.0, 1.0, 1.0))
+    assert found.pixels == PixelConfig(channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0))
     assert "out/weights/Adam_1" in found.ignored and "global_step" in found.ignored
     with torch.device("meta"):
-        shape = build_network(bottleneck_network.config, 17)
+        shape = PoseResNet(bottleneck_network.config, 17)
     other = shape.to_empty(device="cpu")
     assert load_into(other, found) == []
     for name, tensor in bottleneck_network.state_dict().items():
@@ -156,7 +158,7 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
 
 def test_slims_trunk(bottleneck_network) -> None:
     found = from_tensorflow(seed_variables(bottleneck_network, trunk=True), "resnet_v1_50.ckpt")
-    assert found.is_trunk_only and found.channel_order == "rgb" and found.mean == (123.68, 116.78, 103.94)
+    assert found.is_trunk_only and found.pixels.channel_order == "rgb" and found.pixels.mean == (123.68, 116.78, 103.94)
     assert found.ignored == ("resnet_v1_50/logits/weights", "resnet_v1_50/logits/biases")
 
 
@@ -168,8 +170,8 @@ def test_checkpoints_of_something_else(tmp_path: Path, write) -> None:
 
 
 def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
-    found = load_weight_file(save(tmp_path / "mpii.pth", build_network(SMALL, 16).state_dict()))
-    other = build_network(SMALL, 17)
+    found = load_weight_file(save(tmp_path / "mpii.pth", PoseResNet(SMALL, 16).state_dict()))
+    other = PoseResNet(SMALL, 17)
     with pytest.raises(UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--trunk-only"):
         load_into(other, found)
     left_out = load_into(other, found, trunk_only=True)
@@ -179,7 +181,7 @@ def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
 
 def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
-    other = build_network(ModelConfig(depth=34, deconv_filters=8, initialisation="torch"), 17)
+    other = PoseResNet(ModelConfig(depth=34, deconv_filters=8, initialisation="torch"), 17)
     with pytest.raises(UserError, match=r"r18\.pth holds a ResNet-18, the network is a ResNet-34"):
         load_into(other, found, trunk_only=True)
 
@@ -187,7 +189,7 @@ def test_another_depth(network) -> None:
 def test_missing_surplus_and_wrong_shapes_in_one_sentence(network) -> None:
     state = {name: tensor for name, tensor in network.state_dict().items() if name not in ("bn1.weight", "layer2.0.bn1.bias")}
     state |= {"deconv_layers.9.weight": torch.zeros(1), "deconv_layers.0.weight": torch.zeros(512, 9, 4, 4)}
-    other = build_network(SMALL, 17)
+    other = PoseResNet(SMALL, 17)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_into(other, from_state_dict(state, "odd.pth"))
@@ -201,7 +203,7 @@ def test_long_lists_are_shortened(network) -> None:
     state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("layer3.1.")}
     state["layer3.1.conv1.weight"] = network.state_dict()["layer3.1.conv1.weight"]
     with pytest.raises(UserError, match=r"missing: .* and 5 more"):
-        load_into(build_network(SMALL, 17), from_state_dict(state, "cut.pth"))
+        load_into(PoseResNet(SMALL, 17), from_state_dict(state, "cut.pth"))
 
 
 def test_relatives_are_refused(network) -> None:
@@ -273,7 +275,6 @@ def test_no_file_folder_and_no_tensors(tmp_path: Path) -> None:
 def test_our_own_files_keep_their_conventions(tmp_path: Path, network) -> None:
     from simplepose.checkpoints import ModelSpec, save_checkpoint
     from simplepose.heatmaps import CodecConfig
-    from simplepose.pixels import PixelConfig
     from simplepose.schema import COCO_17
 
     pixels = PixelConfig(channel_order="bgr", mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
@@ -281,7 +282,7 @@ def test_our_own_files_keep_their_conventions(tmp_path: Path, network) -> None:
     spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(192, 256), pixels=pixels, codec=codec, model=SMALL)
     save_checkpoint(tmp_path / "own.safetensors", network, spec)
     found = load_weight_file(tmp_path / "own.safetensors")
-    assert (found.family, found.channel_order, found.mean, found.std) == ("simplepose", "bgr", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert (found.family, found.pixels) == ("simplepose", pixels)
     assert (found.peak, found.flip_shift) == (255.0, "exact")
 
 
@@ -290,11 +291,11 @@ def test_our_own_light_head_is_not_taken_for_mmposes(tmp_path: Path) -> None:
     from simplepose.schema import COCO_17
 
     config = ModelConfig(depth=18, head="heatmap_light")
-    saved = build_network(config, 17)
+    saved = PoseResNet(config, 17)
     spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(96, 128), model=config)
     save_checkpoint(tmp_path / "light.safetensors", saved, spec)
     found = load_weight_file(tmp_path / "light.safetensors")
     assert found.family == "simplepose" and found.keypoint_count == 17
-    other = build_network(config, 17)
+    other = PoseResNet(config, 17)
     assert load_into(other, found) == []
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in saved.state_dict().items())

@@ -10,7 +10,7 @@ import torch
 
 from simplepose.config import load_preset
 from simplepose.errors import UserError
-from simplepose.models.pose_resnet import ModelConfig, build_network
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.options import TrainConfig
 from simplepose.training.schedule import check_schedule, rate_at
@@ -66,7 +66,7 @@ def test_presets_fit(preset: str) -> None:
 
 
 def test_the_trunk_may_learn_more_slowly() -> None:
-    network = build_network(ModelConfig(depth=18, deconv_filters=4), 2)
+    network = PoseResNet(ModelConfig(depth=18, deconv_filters=4), 2)
     config = TrainConfig(trunk_rate_factor=0.1, weight_decay=0.01)
     optimizer = make_optimizer(network, config)
     set_update(optimizer, 2.0, 0, config)

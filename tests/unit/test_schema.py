@@ -5,17 +5,24 @@ from __future__ import annotations
 import pytest
 
 from simplepose import COCO_17, UserError
-from simplepose.schema import SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.schema import CROWDPOSE_14, SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named, schema_with
+from simplepose.settings import build, to_plain
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_built_in_schemas_are_consistent(name: str) -> None:
     schema = SCHEMAS[name]
-    assert KeypointSchema.from_dict(schema.to_dict()) == schema
+    assert build(KeypointSchema, to_plain(schema), "a file") == schema
     for left, right in schema.flip_pairs:
         assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
     assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {k for k in schema.keypoints if "left" in k or "right" in k}
     assert not set(schema.upper_body) & set(schema.lower_body)
+
+
+def test_built_in_schemas_by_name_and_by_count() -> None:
+    assert schema_named("coco_17") is COCO_17 and schema_with(14) is CROWDPOSE_14 and schema_with(3) is None
+    with pytest.raises(UserError, match=r"there is no schema 'dogs'\. Cure: one of coco_17, mpii_16"):
+        schema_named("dogs")
 
 
 def test_coco_sigmas_are_the_published_ones() -> None:

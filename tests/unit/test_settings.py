@@ -57,11 +57,6 @@ def test_scientific_notation_that_yaml_reads_as_text() -> None:
     assert build(Inner, {"rate": "1e-3"}, "f.yaml").rate == 1e-3
 
 
-def test_defaults_of_an_instance_are_kept() -> None:
-    base = Outer(name="base", inner=Inner(rate=5.0))
-    assert build(Outer, {"inner": {"kind": "b"}}, "f", default=base) == Outer(name="base", inner=Inner(rate=5.0, kind="b"))
-
-
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -17,7 +17,8 @@ from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.heatmaps import CodecConfig, activate, decode, encode
 from simplepose.heatmaps_flip import flip_average, flip_inputs
-from simplepose.models.pose_resnet import ModelConfig, build_network, count_cost
+from simplepose.models.cost import count_cost
+from simplepose.models.pose_resnet import ModelConfig, PoseResNet
 from simplepose.schema import COCO_17
 
 SIZE = (96, 128)
@@ -67,7 +68,7 @@ def test_flip_is_exact() -> None:
 def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ModelConfig(depth=18, head="simcc", deconv_layers=deconv_layers, deconv_filters=8)
-    network = build_network(model, 17, (64, 64))
+    network = PoseResNet(model, 17, (64, 64))
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 17, 256)
     spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), codec=CODEC, model=model)
     save_checkpoint(tmp_path / "w.safetensors", network, spec)
@@ -78,15 +79,15 @@ def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
 
 
 def test_without_deconvolutions_the_head_costs_next_to_nothing() -> None:
-    _, plain = count_cost(build_network(ModelConfig(depth=18), 17), SIZE)
-    _, light = count_cost(build_network(ModelConfig(depth=18, head="simcc", deconv_layers=0), 17, SIZE), SIZE)
+    _, plain = count_cost(PoseResNet(ModelConfig(depth=18), 17), SIZE)
+    _, light = count_cost(PoseResNet(ModelConfig(depth=18, head="simcc", deconv_layers=0), 17, SIZE), SIZE)
     assert light < 0.65 * plain
 
 
 def test_simcc_weights_into_a_heatmap_network_are_refused(tmp_path: Path) -> None:
-    network = build_network(ModelConfig(depth=18, head="simcc", deconv_layers=3, deconv_filters=8), 17, (64, 64))
+    network = PoseResNet(ModelConfig(depth=18, head="simcc", deconv_layers=3, deconv_filters=8), 17, (64, 64))
     with pytest.raises(UserError, match="SimCC"):
-        load_tensors(build_network(ModelConfig(depth=18, deconv_filters=8), 17), network.state_dict(), "simcc.safetensors")
+        load_tensors(PoseResNet(ModelConfig(depth=18, deconv_filters=8), 17), network.state_dict(), "simcc.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_head_and_codec_belong_together(values: dict, sentence: str) -> None:
 
 def test_the_head_must_know_the_input_size() -> None:
     with pytest.raises(UserError, match="input_size_wh"):
-        build_network(ModelConfig(depth=18, head="simcc"), 17)
+        PoseResNet(ModelConfig(depth=18, head="simcc"), 17)
 
 
 def test_bins_mirror_onto_bins() -> None:

@@ -6,10 +6,14 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from simplepose import pixels as pixel_constants
 from simplepose.config import load_preset
+from simplepose.data.device_batch import Batch, Regions
 from simplepose.pixels import PixelConfig
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.step import TrainStep
@@ -32,3 +36,23 @@ def test_a_compiler_sees_one_graph_from_bytes_to_loss(kind: Any, pixels: PixelCo
     assert (seen.graph_count, seen.graph_break_count) == (1, 0), seen.break_reasons
     compiled = torch.compile(step.loss, backend="aot_eager")(*batch)
     torch.testing.assert_close(compiled, step.loss(*batch), rtol=1e-6, atol=0)
+
+
+def test_whole_batches_are_compiled_once_and_short_ones_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, counts = torch.compile, CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, dynamic=options.get("dynamic"), backend=counts))
+    pixel_constants._made.clear()
+    preset = load_preset("coco_r18_128x96_mini_modern")
+    config = replace(preset, input_size_wh=(32, 64), train=replace(preset.train, batch_size=4, compile="on"))
+    network = torch.nn.Conv2d(3, 17, 5, 4, 2)
+    step = TrainStep(network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32")
+    for count, graphs in ((4, 2), (4, 2), (2, 2), (4, 2)):  # one of the warp and one of the loss
+        regions = Regions(
+            torch.randint(0, 256, (30 * count, 3), dtype=torch.uint8), torch.arange(count) * 30, torch.tensor([[5, 6]] * count),
+            torch.eye(2, 3).expand(count, 2, 3), config.input_size_wh,
+        )  # fmt: skip
+        keypoints, visible = torch.rand(count, 17, 2) * 32, torch.ones(count, 17, dtype=torch.bool)
+        batch = Batch(regions, keypoints, visible, np.arange(count)).to(step.device, step.cut)
+        assert torch.equal(batch.pixels, regions.warp())  # type: ignore[arg-type]
+        step(batch, 1e-3, 0)
+        assert counts.frame_count == graphs, count

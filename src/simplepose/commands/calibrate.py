@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from simplepose.calibration import fit
-from simplepose.checkpoints import find_weights, load_model, require_schema, save_checkpoint
+from simplepose.checkpoints import find_weights, require_schema, save_checkpoint
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, read_boxes, read_split
 from simplepose.errors import UserError
@@ -62,10 +63,8 @@ def main(argv: list[str]) -> None:
         if options.annotations
         else read_split(options.data, "val")
     )
-    loaded = load_model(weights)
-    require_schema(loaded.spec, annotations.schema, str(weights))
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
-    estimator.spec = replace(estimator.spec, calibration={})
+    require_schema(estimator.spec, annotations.schema, str(weights))
     detections = read_boxes(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(
@@ -74,8 +73,9 @@ def main(argv: list[str]) -> None:
     if estimates.broken:
         reason = next(iter(estimates.broken.values()))
         print(f"note: {len(estimates.broken)} unreadable pictures skipped, first: {reason}", file=sys.stderr)
-    calibration = fit(match_estimates(estimates, annotations, stored_settings(loaded.spec, weights)), annotations.source)
-    save_checkpoint(output, loaded.network, replace(loaded.spec, calibration=calibration.to_dict()))
+    calibration = fit(match_estimates(estimates, annotations, stored_settings(estimator.spec, weights)), annotations.source)
+    assert isinstance(estimator.network, torch.nn.Module)  # it came from a .safetensors file
+    save_checkpoint(output, estimator.network, replace(estimator.spec, calibration=calibration))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"
     print(f"expected calibration error of keypoint scores {change} on {calibration.people} people")
     print(f"written: {output}", file=sys.stderr)

@@ -21,7 +21,7 @@ from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotation
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import read_posetrack
 from simplepose.errors import UserError
-from simplepose.schema import SCHEMAS
+from simplepose.schema import SCHEMAS, schema_named
 
 Kind = Literal["mpii", "posetrack", "crowdpose", "ochuman", "coco"]
 READERS: dict[Kind, Callable[[Path, Path], Annotations]] = {
@@ -63,8 +63,7 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     """
     if options.output.exists() and not options.overwrite:
         raise UserError(f"{options.output} exists. Cure: choose another --output, or add --overwrite")
-    if options.schema is not None and options.schema not in SCHEMAS:
-        raise UserError(f"there is no schema {options.schema!r}. Cure: one of {', '.join(SCHEMAS)}")
+    wanted = schema_named(options.schema) if options.schema is not None else None
     if options.sigmas is not None and options.estimate_sigmas:
         raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
     first = options.images or (options.input if options.input.is_dir() else options.input.parent)
@@ -72,7 +71,7 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     folders = [Path(os.path.abspath(images)) for _, _, images in sources]
     readers: dict[Kind, Callable[[Path, Path], Annotations]] = {**READERS, "coco": partial(read_coco, category=options.category)}
     parts = [readers[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
-    target = SCHEMAS[options.schema] if options.schema is not None else parts[0].schema
+    target = wanted or parts[0].schema
     annotations = concatenate([map_annotations(part, target) for part in parts])
     if options.sigmas is not None:
         annotations = with_sigmas(annotations, read_sigmas(options.sigmas, annotations.schema))

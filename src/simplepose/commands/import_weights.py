@@ -13,10 +13,10 @@ from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
 from simplepose.models.key_maps import WeightFile, shortened
-from simplepose.models.pose_resnet import build_network
+from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.pixels import PixelConfig
-from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema
+from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
 from simplepose.settings import to_plain
 
 _SCHEMA_OF_PRESET = {"coco": COCO_17, "mpii": MPII_16, "posetrack": POSETRACK_15, "crowdpose": CROWDPOSE_14, "synthetic": COCO_17}
@@ -57,9 +57,7 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
         UserError: neither is known.
     """
     if name:
-        if name not in SCHEMAS:
-            raise UserError(f"there is no schema {name!r}. Cure: one of {', '.join(SCHEMAS)}")
-        return SCHEMAS[name]
+        return schema_named(name)
     family = Path(preset).stem.split("_")[0]
     if family not in _SCHEMA_OF_PRESET:
         raise UserError(f"preset {preset} does not tell its skeleton. Cure: add --schema, one of {', '.join(SCHEMAS)}")
@@ -73,7 +71,7 @@ def spec_of(config: Config, schema: KeypointSchema, source: WeightFile, *, trunk
     """
     pixels, codec, notes = config.pixels, config.codec, []
     if not trunk_only:
-        pixels = PixelConfig(channel_order=source.channel_order, mean=source.mean, std=source.std)
+        pixels = source.pixels
         codec = replace(config.codec, peak=source.peak, flip_shift=source.flip_shift)
         if not _alike(pixels, config.pixels):
             numbers = f"mean {_round(pixels.mean)}, deviation {_round(pixels.std)}"
@@ -114,7 +112,7 @@ def import_weights(options: ImportOptions) -> Imported:
     schema = schema_of(options.preset, options.schema)
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time
-    network = build_network(config.model, len(schema))
+    network = PoseResNet(config.model, len(schema), config.input_size_wh)
     left_out = load_into(network, source, trunk_only=options.trunk_only)
     spec, notes = spec_of(config, schema, source, trunk_only=options.trunk_only)
     if left_out:

@@ -18,7 +18,7 @@ from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.images import PICTURE_ENDINGS, list_pictures, write_image
 from simplepose.outputs import keep_sources
-from simplepose.settings import require_options
+from simplepose.settings import require_options, to_plain
 from simplepose.structures import Frame, Poses
 from simplepose.training.journal import Progress
 from simplepose.video import PictureStream
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
 
     stream = PictureStream(pictures)
     rows: list[dict[str, Any]] = []
-    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": estimator.schema.to_dict(), "pictures": rows}
+    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
     try:
         with Progress("predicting", "pictures") as progress:
             for frame, poses in PoseTracker(estimator, people, track=False)(stream):

@@ -10,20 +10,21 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simplepose.atomic import write_json
-from simplepose.data.categories import category_of, keypoint_categories, schema_from_categories, schema_from_category, schema_from_count
+from simplepose.data.categories import category_of, keypoint_categories, schema_from_category, schema_from_count
 from simplepose.data.coco_columns import bbox_column, id_column, keypoint_columns, loads, number_column
 from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
 from simplepose.data.detections import read_detections
 from simplepose.errors import UserError
 from simplepose.schema import KeypointSchema
 
-__all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read_detections", "schema_from_categories", "write_coco"]
+__all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read_detections", "write_coco"]
 
 AREA_FRACTION = 0.53
 """Share of a person's box that COCO's segmentation covers on average: CrowdPose's constant for areas that nobody drew."""
@@ -200,7 +201,7 @@ def _schema(
         warnings.append(warning)
     if sigmas is not None and len(sigmas) != len(schema):
         raise UserError(f"{source}: {len(sigmas)} sigmas for {len(schema)} keypoints. Cure: give one OKS sigma for each keypoint")
-    return schema if sigmas is None else KeypointSchema.from_dict({**schema.to_dict(), "sigmas": list(sigmas)})
+    return schema if sigmas is None else replace(schema, sigmas=tuple(map(float, sigmas)))
 
 
 def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:

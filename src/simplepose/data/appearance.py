@@ -1,6 +1,7 @@
 """Random colours and occlusions of a whole batch of crops at once, on the device the batch is on.
 
-Random numbers come from torch's CPU generator, whose state a run saves: a resumed run draws what the uninterrupted one would have.
+Random numbers come from torch's CPU generator, whose state a run saves: a resumed run draws what the uninterrupted one would have. They are
+drawn apart from their use, so that the change itself is a pure function that a compiler can join with the rest of the step.
 """
 
 from __future__ import annotations
@@ -18,24 +19,28 @@ GRID_PERIODS = (0.2, 0.5)
 """Distance of the grid's squares as a share of the crop's longer side; a square is half as wide."""
 
 
-def change_appearance(pixels: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
-    """Colour jitter, cut-out and grid as the fields say; the bytes as they are where all are off.
+def draw_appearance(count: int, config: AugmentConfig) -> torch.Tensor | None:
+    """The random numbers that `change_appearance` needs: (12, B) float32 on the CPU, even in 0..1; None where nothing is changed."""
+    return torch.rand(12, count) if config.colour or config.cutout_probability or config.grid_probability else None
+
+
+def change_appearance(pixels: torch.Tensor, draws: torch.Tensor | None, config: AugmentConfig) -> torch.Tensor:
+    """Colour jitter, cut-out and grid as the fields say.
 
     Args:
         pixels: (B, 3, H, W) uint8 RGB.
+        draws: (12, B) from `draw_appearance`, on the same device; None leaves the bytes as they are.
         config: `colour`, `cutout_probability`, `grid_probability`.
 
     Returns:
         (B, 3, H, W) uint8 on the same device, the same memory layout.
     """
-    count = len(pixels)
-    if not count or not (config.colour or config.cutout_probability or config.grid_probability):
+    if draws is None:
         return pixels
     values = pixels.float()
     if config.colour:
-        factors = 1 + config.colour * (2 * torch.rand(3, count) - 1)
-        values = jitter_colours(values, *factors.to(pixels.device))
-    hidden = occlusion_masks(torch.rand(9, count, 1).to(pixels.device), pixels.shape[-1], pixels.shape[-2], config)  # (B, H, W)
+        values = jitter_colours(values, *(1 + config.colour * (2 * draws[:3] - 1)))
+    hidden = occlusion_masks(draws[3:, :, None], pixels.shape[-1], pixels.shape[-2], config)  # (B, H, W)
     values = torch.where(hidden[:, None], values.mean((2, 3), keepdim=True), values)
     return values.round().clamp(0, 255).to(torch.uint8)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from simplepose.errors import UserError
 from simplepose.schema import COCO_17, CROWDPOSE_14, DEFAULT_SIGMA, SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.settings import build, to_plain
 
 _SPELLINGS = {"top_head": "head", "head_top": "head"}
 
@@ -72,10 +74,10 @@ def schema_from_category(
     if sigmas is not None and len(sigmas) != len(names):
         raise UserError(f"{source}: {len(sigmas)} sigmas for {len(names)} keypoints. Cure: give one OKS sigma for each of {names}")
     stored = category.get("schema")
-    schema = KeypointSchema.from_dict(stored) if isinstance(stored, dict) and stored.get("keypoints") == names else known_schema(names)
+    schema = build(KeypointSchema, stored, source) if isinstance(stored, dict) and stored.get("keypoints") == names else known_schema(names)
     if schema is not None:
         schema = SCHEMAS[schema.name] if schema == SCHEMAS.get(schema.name) else schema
-        return (schema if sigmas is None else _with_sigmas(schema, sigmas)), []
+        return (schema if sigmas is None else replace(schema, sigmas=tuple(map(float, sigmas)))), []
     warnings: list[str] = []
     skeleton = _skeleton(category.get("skeleton") or [], len(names), source, warnings)
     pairs = infer_flip_pairs(names) or infer_flip_pairs([plain_name(name) for name in names])
@@ -96,21 +98,6 @@ def schema_from_category(
     return schema, warnings
 
 
-def schema_from_categories(categories: list[dict[str, Any]], sigmas: Sequence[float] | None = None) -> KeypointSchema:
-    """The schema of a COCO `categories` list: names, skeleton, left/right pairs from the names, sigmas.
-
-    The 17 COCO names give `COCO_17` itself, the other built-in name lists theirs; other names get `DEFAULT_SIGMA` unless `sigmas`
-    are given.
-
-    Raises:
-        UserError: no category has keypoints, several have different ones, or `sigmas` has the wrong length.
-    """
-    found = keypoint_categories(categories, "categories")
-    if not found:
-        raise UserError("no category lists keypoints. Cure: add `keypoints` (names) and `skeleton` to the category")
-    return schema_from_category(found[0], sigmas)[0]
-
-
 def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, str]:
     """The schema of a file whose categories list no names: COCO's for 17 keypoints, else numbered names; with the warning to show."""
     if count == len(COCO_17):
@@ -127,12 +114,8 @@ def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
         "name": "person" if schema.name in SCHEMAS else schema.name.removesuffix(f"_{len(schema)}"),
         "keypoints": list(schema.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
-        "schema": schema.to_dict(),
+        "schema": to_plain(schema),
     }
-
-
-def _with_sigmas(schema: KeypointSchema, sigmas: Sequence[float]) -> KeypointSchema:
-    return KeypointSchema.from_dict({**schema.to_dict(), "sigmas": list(sigmas)})
 
 
 def _skeleton(pairs: list[Any], count: int, source: str, warnings: list[str]) -> tuple[tuple[int, int], ...]:

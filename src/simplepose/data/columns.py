@@ -155,7 +155,8 @@ class Annotations:
     def trainable(self) -> Annotations:
         """The people both references train on, with their clipped boxes.
 
-        Kept: no crowd, at least one labelled keypoint, positive area, and a clipped box with positive sides.
+        Kept: no crowd, at least one labelled keypoint, positive area, and a clipped box with positive sides. The references also keep a
+        clipped side of exactly 0 (a box one pixel wide), whose crop would be one point; that we do not follow.
         """
         boxes = self.clipped_bbox_xywh()
         kept = ~self.is_crowd & (self.keypoint_counts > 0) & (self.area > 0) & (boxes[:, 2:] > 0).all(1)

@@ -17,7 +17,7 @@ def read_crowdpose(path: str | Path, images_dir: str | Path) -> Annotations:
     """Reads crowdpose_{train,val,test,trainval}.json.
 
     The area is always that of the box x 0.53, as CrowdPose's own evaluation takes it; `image_extras[i]["crowdIndex"]` is the crowding of
-    picture i (easy 0 to 0.1, medium to 0.8, hard to 1).
+    picture i; where easy ends and hard begins is `evaluation.crowdpose`'s to say.
 
     Raises:
         UserError: also where pictures lack `crowdIndex`.

@@ -172,13 +172,14 @@ class TrainLoader:
             cut = job.result
         else:
             width, height = self.input_size_wh
-            pixels = np.empty((len(rows), height, width, 3), np.uint8)
+            held = torch.empty((len(rows), height, width, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
+            pixels = held.numpy()
             chunks = [np.arange(first, min(first + CHUNK, len(rows))) for first in range(0, len(rows), CHUNK)]
             jobs = [pool.submit(self._warp, pixels, places, rows, to_crop) for places in chunks]
 
             def cut() -> tuple[torch.Tensor | Regions, np.ndarray]:
                 good = np.concatenate([job.result() for job in jobs])
-                return torch.from_numpy(pixels if good.all() else pixels[good]).permute(0, 3, 1, 2), good
+                return (held if good.all() else held[torch.from_numpy(good)]).permute(0, 3, 1, 2), good
 
         def finish() -> Batch | None:
             crops, good = cut()

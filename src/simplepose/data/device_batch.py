@@ -5,12 +5,13 @@ The host copies no more than the bytes that a crop needs into one uint8 buffer; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from simplepose.device import page_locked
+from simplepose.device import page_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Regions:
     def to(self, device: torch.device) -> Regions:
         """The same on a device."""
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__[:4]})
+
+    def pinned(self, device: torch.device) -> Regions:
+        """The same in page-locked memory, see `Batch.pinned`."""
+        return replace(self, **{name: page_lock(getattr(self, name), device) for name in self.__slots__[:4]})
 
     def warp(self) -> torch.Tensor:
         """The crops: (B, 3, H, W) uint8, channels-last in memory."""
@@ -54,16 +59,17 @@ class Batch:
     share: float = 1.0
     """Weight of its mean loss among several processes: its people x processes / people of this update on all processes."""
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on the device, its crops cut there if they are not yet; copies do not make the host wait."""
-        pixels = self.pixels.to(device).warp() if isinstance(self.pixels, Regions) else self.pixels.to(device, non_blocking=True)
+    def to(self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp) -> Batch:
+        """The batch on the device, its crops cut there by `cut` if they are not yet; copies do not make the host wait."""
+        pixels = cut(self.pixels.to(device)) if isinstance(self.pixels, Regions) else self.pixels.to(device, non_blocking=True)
         return replace(
             self, pixels=pixels, keypoints=self.keypoints.to(device, non_blocking=True), visible=self.visible.to(device, non_blocking=True)
         )  # fmt: skip
 
     def pinned(self, device: torch.device) -> Batch:
         """The batch in page-locked memory where that lets copies run beside the device's work."""
-        return self if not page_locked(device) else replace(self, keypoints=self.keypoints.pin_memory(), visible=self.visible.pin_memory())
+        pixels = self.pixels.pinned(device) if isinstance(self.pixels, Regions) else page_lock(self.pixels, device)
+        return replace(self, pixels=pixels, keypoints=page_lock(self.keypoints, device), visible=page_lock(self.visible, device))
 
 
 def warp_regions(

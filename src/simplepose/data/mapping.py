@@ -153,7 +153,7 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
 
 def with_sigmas(annotations: Annotations, sigmas: Sequence[float]) -> Annotations:
     """The same people, scored with other OKS sigmas (K numbers; a wrong length is an error of the schema)."""
-    return replace(annotations, schema=KeypointSchema.from_dict({**annotations.schema.to_dict(), "sigmas": list(sigmas)}))
+    return replace(annotations, schema=replace(annotations.schema, sigmas=tuple(map(float, sigmas))))
 
 
 def _joined(columns: list[np.ndarray | None], parts: Sequence[Annotations]) -> np.ndarray | None:

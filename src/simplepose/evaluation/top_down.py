@@ -258,7 +258,7 @@ def evaluate_network(
     estimates = estimate(
         estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
     )  # fmt: skip
-    calibration = Calibration.of(estimator.spec.calibration)
+    calibration = estimator.spec.calibration
     results = suppress_and_write(estimates, annotations, config)
     metrics = dict.fromkeys(METRICS, -1.0)  # nothing to find: the pictures of a test split
     if len(annotations):

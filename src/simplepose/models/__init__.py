@@ -1,1 +1,1 @@
-"""Networks and their weight files: torch, and nothing else of this package but the errors."""
+"""Networks and weight files of other programs: torch, and of this package only what lies below (never `data`)."""

@@ -7,8 +7,9 @@
 | MMPose 0.x, 1.x | `backbone.`, `keypoint_head.` or `head.` | RGB, ImageNet mean and deviation |
 | TensorFlow snapshot of the seed | `resnet_v1_50/...`, `up1`, `out` | BGR minus the RGB means (the seed's quirk), peak 255 |
 | slim trunk | `resnet_v1_50/...`, `logits` | RGB minus the same means |
+| simplepose | ours (Microsoft's; `head.` for the light and the SimCC head) and a `simplepose` entry in the metadata | what that entry says |
 
-All of them align the flipped heatmap by one pixel: Microsoft's SHIFT_HEATMAP, the seed's test code, `shift_heatmap=True` in MMPose's
+The other programs all align the flipped heatmap by one pixel: Microsoft's SHIFT_HEATMAP, the seed's test code, `shift_heatmap=True` in MMPose's
 configurations of both generations.
 """
 
@@ -26,11 +27,10 @@ import torch
 from simplepose.errors import UserError
 from simplepose.models.resnet import DEPTHS, blocks_of_depth
 from simplepose.models.tf_checkpoint import Checkpoint
+from simplepose.pixels import PixelConfig
+from simplepose.settings import build
 
-Triple = tuple[float, float, float]
-IMAGENET_MEAN: Triple = (123.675, 116.28, 103.53)
-IMAGENET_STD: Triple = (58.395, 57.12, 57.375)
-SLIM_MEAN: Triple = (123.68, 116.78, 103.94)
+SLIM_MEAN = (123.68, 116.78, 103.94)
 
 TRUNK_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
 OUTPUT_NAMES = ("final_layer.", "head.output.", "head.maps.")
@@ -58,12 +58,8 @@ class WeightFile:
     """Depth of its ResNet."""
     keypoint_count: int | None
     """Heatmaps it puts out; None for a trunk."""
-    channel_order: Literal["rgb", "bgr"]
-    """Order of the channels it was trained with."""
-    mean: Triple
-    """Subtracted, in units of 0..255, in `channel_order`."""
-    std: Triple
-    """Divided by, in units of 0..255."""
+    pixels: PixelConfig
+    """Order of channels and normalisation it was trained with."""
     peak: float = 1.0
     """Height of the Gaussians it was trained to draw."""
     flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
@@ -113,18 +109,17 @@ def from_state_dict(
     common["depth"] = depth = _depth(renamed, path)
     if own:
         spec = orjson.loads(own)
-        pixels, codec = spec["pixels"], spec["codec"]
         return WeightFile(
-            kind=f"simplepose checkpoint of {spec['preset']}", family="simplepose", channel_order=pixels["channel_order"],
-            mean=tuple(pixels["mean"]), std=tuple(pixels["std"]), peak=codec["peak"], flip_shift=codec["flip_shift"], **common,
+            kind=f"simplepose checkpoint of {spec['preset']}", family="simplepose", pixels=build(PixelConfig, spec["pixels"], path),
+            peak=spec["codec"]["peak"], flip_shift=spec["codec"]["flip_shift"], **common,
         )  # fmt: skip
-    imagenet: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    rgb, bgr = PixelConfig(), PixelConfig(channel_order="bgr")  # ImageNet's mean and deviation
     if mmpose:
-        return WeightFile(kind=f"MMPose res{depth} heatmap network", family="mmpose", channel_order="rgb", **imagenet, **common)
+        return WeightFile(kind=f"MMPose res{depth} heatmap network", family="mmpose", pixels=rgb, **common)
     if keypoint_count is not None:
-        return WeightFile(kind=f"Microsoft pose_resnet_{depth}", family="ms", channel_order="bgr", **imagenet, **common)
+        return WeightFile(kind=f"Microsoft pose_resnet_{depth}", family="ms", pixels=bgr, **common)
     family: Literal["timm", "torchvision"] = "timm" if safetensors else "torchvision"
-    return WeightFile(kind=f"{family} ResNet-{depth} trunk", family=family, channel_order="rgb", **imagenet, **common)
+    return WeightFile(kind=f"{family} ResNet-{depth} trunk", family=family, pixels=rgb, **common)
 
 
 def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str) -> WeightFile:
@@ -165,9 +160,7 @@ def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str)
         tensors=_checked(tensors, path),
         depth=depth,
         keypoint_count=keypoint_count,
-        channel_order="rgb" if trunk else "bgr",
-        mean=SLIM_MEAN,
-        std=(1.0, 1.0, 1.0),
+        pixels=PixelConfig(channel_order="rgb" if trunk else "bgr", mean=SLIM_MEAN, std=(1.0, 1.0, 1.0)),
         peak=255.0,
         ignored=tuple(ignored),
     )

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from simplepose.errors import UserError
 from simplepose.models.light_head import LightHead
-from simplepose.models.resnet import STRIDE_STYLES, ResNet, blocks_of_depth
-from simplepose.models.simcc import SimCCHead
+from simplepose.models.resnet import ResNet, StrideStyle, blocks_of_depth
+from simplepose.models.simcc_head import SimCCHead
 
-HEADS = ("heatmap", "heatmap_light", "simcc")
-INITIALISATIONS = ("ms", "tf", "torch")
+Head = Literal["heatmap", "heatmap_light", "simcc"]
+Initialisation = Literal["ms", "tf", "torch"]
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
 
@@ -31,9 +31,9 @@ class ModelConfig:
     """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
     width: int = 64
     """Channels of the trunk's first stage: 64 in every published ResNet; fewer make a small network for small machines."""
-    stride_style: Literal["3x3", "1x1"] = "3x3"
+    stride_style: StrideStyle = "3x3"
     """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
-    head: Literal["heatmap", "heatmap_light", "simcc"] = "heatmap"
+    head: Head = "heatmap"
     """What follows the trunk: deconvolutions and one map a keypoint (the paper); the trunk's stages added coarse to fine, fewer
     multiplications; or two 1-D distributions a keypoint (SimCC, with `codec.kind` simcc)."""
     deconv_layers: int = 3
@@ -48,7 +48,7 @@ class ModelConfig:
     """Share of the newest batch in the running statistics: .1 in PyTorch and Microsoft's code, .01 in the seed."""
     batch_norm_eps: float = 1e-5
     """Added to the variance: 1e-5 in PyTorch; the seed writes 1e-9, which TensorFlow's fused kernel raises to 1.001e-5."""
-    initialisation: Literal["ms", "tf", "torch"] = "ms"
+    initialisation: Initialisation = "ms"
     """Whose first values: ms (Kaiming trunk, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
     init: str = ""
     """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); auto takes it from the layout's imagenet_weights
@@ -59,8 +59,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         blocks_of_depth(self.depth)
         choices = {
-            "stride_style": STRIDE_STYLES, "head": HEADS, "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3),
-            "deconv_kernel": tuple(sorted(_DECONV_PADDING)), "output_kernel": (1, 3), "initialisation": INITIALISATIONS,
+            "stride_style": get_args(StrideStyle), "head": get_args(Head), "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3),
+            "deconv_kernel": tuple(sorted(_DECONV_PADDING)), "output_kernel": (1, 3), "initialisation": get_args(Initialisation),
         }  # fmt: skip
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
@@ -86,7 +86,7 @@ class PoseResNet(ResNet):
     """Trunk and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
 
     def __init__(self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> None:
-        """Builds the layers and draws their first values from torch's global generator; `config.init` is not read here.
+        """Builds the layers and draws their first values from torch's global generator; reading `config.init` is training.first_weights'.
 
         Args:
             config: shape of the network.
@@ -150,7 +150,7 @@ class PoseResNet(ResNet):
 
 
 @torch.no_grad()
-def initialise(network: PoseResNet, whose: str) -> None:
+def initialise(network: PoseResNet, whose: Initialisation) -> None:
     """Draws first values in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
 
     `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its trunk always comes from a torchvision file; without one
@@ -184,47 +184,3 @@ def initialise(network: PoseResNet, whose: str) -> None:
 def _truncated_normal(weight: Tensor, deviation: float) -> None:
     """TensorFlow's truncated normal: redrawn beyond two deviations."""
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-
-
-def build_network(config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> PoseResNet:
-    """A new network for K = `keypoint_count` keypoints, in training mode; reading `config.init` is the caller's (see models.pretrained)."""
-    return PoseResNet(config, keypoint_count, input_size_wh)
-
-
-def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
-    """Counts parameters and multiply-adds of one picture; nothing is computed, the shapes are traced on the `meta` device.
-
-    Only convolutions and linear layers count, as the papers do. A deconvolution multiplies each input pixel by its whole kernel; batch
-    norms can be folded into the convolutions and cost nothing.
-
-    Args:
-        network: any network of Conv2d and ConvTranspose2d layers that takes (B, 3, H, W); left as it is.
-        input_size_wh: width and height of the input.
-
-    Returns:
-        Number of parameters, and multiply-adds (MAC) of one forward pass of one picture.
-    """
-    macs = 0
-
-    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
-        if isinstance(layer, nn.ConvTranspose2d):
-            macs += inputs[0].shape[2] * inputs[0].shape[3] * layer.weight.numel()
-        elif isinstance(layer, nn.Conv2d):
-            macs += output.shape[2] * output.shape[3] * layer.weight.numel()
-        else:
-            macs += inputs[0].shape[1] * layer.weight.numel()  # type: ignore[operator]
-
-    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
-    handles = [layer.register_forward_hook(add) for layer in layers]
-    was_training = network.training
-    network.eval()
-    on_meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
-    width, height = input_size_wh
-    try:
-        torch.func.functional_call(network, on_meta, (torch.empty(1, 3, height, width, device="meta"),))
-    finally:
-        for handle in handles:
-            handle.remove()
-        network.train(was_training)
-    return sum(parameter.numel() for parameter in network.parameters()), macs

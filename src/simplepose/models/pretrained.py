@@ -17,7 +17,7 @@ from simplepose.models.key_maps import TRUNK_NAMES, WeightFile, from_state_dict,
 from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.tf_checkpoint import is_checkpoint, read_checkpoint
 
-__all__ = ["WeightFile", "load_into", "load_weight_file"]
+__all__ = ["WeightFile", "copy_tensors", "load_into", "load_weight_file"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "best_state_dict", "net")
 
@@ -123,6 +123,22 @@ def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool 
     given = {name: tensor for name, tensor in weight_file.tensors.items() if name not in left_out}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     own = {name: tensor for name, tensor in own.items() if not trunk_only or name.startswith(TRUNK_NAMES)}
+    copy_tensors(own, given, path, "choose the preset it was trained with, or --trunk-only")
+    return left_out
+
+
+def copy_tensors(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], source: str, cure: str) -> None:
+    """Copies tensors of the same names and shapes, all or nothing.
+
+    Args:
+        own: a network's, changed in place.
+        given: those of a file.
+        source: names the file in messages.
+        cure: what to do where they do not fit.
+
+    Raises:
+        UserError: lists the missing, surplus and differently shaped ones in one sentence.
+    """
     problems = {
         "missing": [name for name in own if name not in given],
         "surplus": [name for name in given if name not in own],
@@ -134,8 +150,7 @@ def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool 
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {shortened(names)}" for what, names in problems.items() if names)
-        raise UserError(f"{path} does not fit the network ({listed}). Cure: choose the preset it was trained with, or --trunk-only")
+        raise UserError(f"{source} does not fit the network ({listed}). Cure: {cure}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(given[name])
-    return left_out

@@ -5,12 +5,14 @@ Parameters carry torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `la
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
 from simplepose.errors import UserError
 
-STRIDE_STYLES = ("3x3", "1x1")
+StrideStyle = Literal["3x3", "1x1"]
 """Which convolution of a bottleneck halves the map: `3x3` in torchvision, Microsoft and the seed, `1x1` in caffe and the paper."""
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -103,8 +105,8 @@ class ResNet(nn.Module):
         """
         super().__init__()
         counts = blocks_of_depth(depth)
-        if stride_style not in STRIDE_STYLES:
-            raise UserError(f"stride style {stride_style!r} is unknown. Cure: choose one of {', '.join(STRIDE_STYLES)}")
+        if stride_style not in get_args(StrideStyle):
+            raise UserError(f"stride style {stride_style!r} is unknown. Cure: choose one of {', '.join(get_args(StrideStyle))}")
         if stride_style == "1x1" and depth < 50:
             raise UserError(
                 f"ResNet-{depth} has no 1x1 convolution to put the stride on. Cure: use stride style 3x3, or depth 50, 101 or 152"

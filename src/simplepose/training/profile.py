@@ -92,7 +92,7 @@ def profile(config: Config) -> Profile:
                     seconds.update(dict.fromkeys(PARTS, 0.0))
                     seen = 0
                 mark("wait for data")
-                on_device = batch.to(device)
+                on_device = batch.to(device, parts.step.cut)
                 mark("copy and cut")
                 parts.step(on_device, config.train.learning_rate, done)
                 done += 1

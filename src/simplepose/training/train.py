@@ -183,7 +183,7 @@ def train(config: Config) -> Path:
                 rate = factor * rate_at(config.train, position.step, per_epoch)  # of the first step; there may be none
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
-                    unread.append(parts.step(batch.to(device), rate, position.step) * batch.share)
+                    unread.append(parts.step(batch.to(device, parts.step.cut), rate, position.step) * batch.share)
                     if parts.ema:
                         parts.ema.update(network)
                     position.step = epoch * per_epoch + batch.index + 1
