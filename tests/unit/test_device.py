@@ -87,7 +87,8 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(torch, "xpu", fake)
     monkeypatch.setattr(device_module, "page_locked", lambda device: False)
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
-    monkeypatch.setattr("simplepose.data.dataset.page_locked", lambda device: False)
+    for name in ("simplepose.data.dataset", "simplepose.data.device_batch"):
+        monkeypatch.setattr(f"{name}.page_locked", lambda device: False)
     monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
     monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
     data = write_people(tmp_path / "people", 9)

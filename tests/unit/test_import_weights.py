@@ -107,7 +107,7 @@ def test_weights_get_mistakes(capsys) -> None:
     for arguments, words in (
         (["get"], "no weights are named"),
         (["get", "x"], "no public weights 'x'"),
-        (["get", "microsoft-r50-256x192"], "by"),
+        (["get", "microsoft-r50-256x192"], "cannot be fetched directly"),
     ):
         assert main(["weights", *arguments]) == 2
         assert words in capsys.readouterr().err

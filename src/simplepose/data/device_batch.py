@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from simplepose.device import page_lock
+from simplepose.device import page_lock, page_locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class Batch:
 
     def pinned(self, device: torch.device) -> Batch:
         """The batch in page-locked memory where that lets copies run beside the device's work."""
+        if not page_locked(device):
+            return self
         pixels = self.pixels.pinned(device) if isinstance(self.pixels, Regions) else page_lock(self.pixels, device)
         return replace(self, pixels=pixels, keypoints=page_lock(self.keypoints, device), visible=page_lock(self.visible, device))
 
