@@ -131,6 +131,12 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def own_cores() -> int:
+    """Processor cores for each process of this training on this machine, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // local_processes())
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done its work (for timing)."""
     module = getattr(torch, device.type, None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from simplepose import UserError
 from simplepose.config import Config, dump_config, load_preset, preset_names
+from simplepose.data.source import DataConfig
+from simplepose.training.options import TrainConfig
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -47,6 +50,23 @@ def test_mistakes_are_named(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UserError, match=words):
         load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_device_graphs_and_accumulated_gradients_exclude_each_other() -> None:
+    TrainConfig(compile="on", accumulate=2), TrainConfig(compile="graphs")
+    with pytest.raises(UserError, match="train.accumulate 2 would overwrite them. Cure:"):
+        TrainConfig(compile="graphs", accumulate=2)
+
+
+def test_threads_are_the_cores_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
+    assert (DataConfig().threads, DataConfig(workers=5).threads) == (12, 5)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert DataConfig().threads == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
+    assert DataConfig().threads == 1
+    with pytest.raises(UserError, match="data.workers is -1. Cure: 0 or more"):
+        DataConfig(workers=-1)
 
 
 def test_a_preset_of_ones_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from simplepose.data.annotations import Annotations, read_coco
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import Files
 from simplepose.data.dataset import TrainLoader
+from simplepose.data.regions import View
 from simplepose.data.shares import Share, deal, owners
 from simplepose.errors import UserError
 
@@ -110,3 +112,19 @@ def test_threads_do_not_change_samples(people: Annotations) -> None:
     one, three = (list(loader_of(people, workers=workers).epoch(0)) for workers in (1, 3))
     for left, right in zip(one, three, strict=True):
         assert (left.pixels == right.pixels).all() and (left.keypoints == right.keypoints).all()
+
+
+def test_all_threads_read_where_the_device_cuts(people: Annotations) -> None:
+    """One batch is then the work of one thread, so more batches than usual are under way."""
+    together, files = threading.Barrier(6), Files(people)
+
+    class Meeting:
+        def view(self, row: int) -> View:
+            if not together.broken and len(met) < 6:
+                met.append(row)
+                together.wait(20)
+            return files.view(row)
+
+    met: list[int] = []
+    loader = loader_of(people, batch_size=1, workers=6, warp_on_device=True, source=Meeting())
+    assert len(list(loader.epoch(0))) == len(people) and not together.broken

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     detections = boxes_to_test(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(
-            estimator, annotations, detections, workers=options.data.workers, skip_broken=options.data.skip_broken, progress=progress
+            estimator, annotations, detections, workers=options.data.threads, skip_broken=options.data.skip_broken, progress=progress
         )
     if estimates.broken:
         reason = next(iter(estimates.broken.values()))

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
     free = shutil.disk_usage(parent).free
     print(
         f"{len(people):,} people: about {estimate.bytes / 1e6:,.1f} MB, {format_seconds(estimate.core_seconds)} of processor time on "
-        f"{options.data.workers} threads; {free / 1e9:,.1f} GB free" + (f"; {there / 1e6:,.1f} MB are packed already" if there else "")
+        f"{options.data.threads} threads; {free / 1e9:,.1f} GB free" + (f"; {there / 1e6:,.1f} MB are packed already" if there else "")
     )
     if options.estimate_only:
         return
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     notes: list[str] = []
     with Progress("packing", "people") as progress:
         write_pack(
-            target, plan, workers=options.data.workers, overwrite=options.overwrite, skip_broken=options.data.skip_broken,
+            target, plan, workers=options.data.threads, overwrite=options.overwrite, skip_broken=options.data.skip_broken,
             say=notes.append, progress=progress,
         )  # fmt: skip
     for note in notes:

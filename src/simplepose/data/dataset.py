@@ -27,7 +27,7 @@ from simplepose.errors import UserError
 __all__ = ["Batch", "Share", "TrainLoader"]
 
 AHEAD = 4
-"""Batches that are prepared while one is used."""
+"""Batches that are prepared while one is used, or more where each is the work of one thread."""
 CHUNK = 4
 """Samples a thread takes at a time."""
 BLOCK = 2048
@@ -132,12 +132,14 @@ class TrainLoader:
         """
         rows, draws, batches, weights = self.samples(number)
         views = self._views(rows, draws, batches[start:])
+        # A batch that the host cuts is work for all threads; one of which it only copies parts is work for one.
+        waiting = max(AHEAD, self.workers + 1) if self.warp_on_device else AHEAD
         with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
             ahead: deque[Callable[[], Batch | None]] = deque()
             try:
                 for index, view in enumerate(views, start):
                     ahead.append(self._prepare(*view, index, float(weights[index]), pool))
-                    if len(ahead) >= AHEAD and (batch := ahead.popleft()()) is not None:
+                    if len(ahead) >= waiting and (batch := ahead.popleft()()) is not None:
                         yield batch
                 while ahead:
                     if (batch := ahead.popleft()()) is not None:

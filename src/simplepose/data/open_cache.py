@@ -74,11 +74,11 @@ def open_pixels(
     parts = None if whole else regions
     if kind == "ram":
         return (
-            fill_ram(people, parts, rows=rows, workers=config.workers, skip_broken=config.skip_broken, progress=progress),
+            fill_ram(people, parts, rows=rows, workers=config.threads, skip_broken=config.skip_broken, progress=progress),
             warp_on_device,
             reason,
         )
-    filled = fill_device(people, parts, device, rows=rows, workers=config.workers, skip_broken=config.skip_broken, progress=progress)
+    filled = fill_device(people, parts, device, rows=rows, workers=config.threads, skip_broken=config.skip_broken, progress=progress)
     return filled, True, reason
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,9 @@ from simplepose.data.annotations import Annotations, Detections, ground_truth_bo
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.picture_sizes import with_picture_sizes
+from simplepose.device import own_cores
 from simplepose.errors import UserError
+from simplepose.settings import require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,8 @@ class DataConfig:
     """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
     skip_broken: bool = False
     """Leave unreadable pictures out and count them, instead of stopping at the first; also in `simplepose pack`."""
-    workers: int = 2
-    """Threads that read and cut pictures."""
+    workers: int = 0
+    """Threads that read and cut pictures; 0: one for each core, shared among the processes of this machine."""
     cache: Literal["auto", "files", "pack", "ram", "device"] = "auto"
     """Where pixels are while training: decoded again from the files each time, in a pack, or decoded once into the host's or the device's
     memory. auto takes the fastest that fits and says why."""
@@ -48,6 +51,14 @@ class DataConfig:
     """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at once. auto: an accelerator does."""
     shard: bool = False
     """Several processes: each caches only its own part of the people and shuffles inside it."""
+
+    def __post_init__(self) -> None:
+        require_ranges("data", self, {"workers": (0, math.inf)})
+
+    @property
+    def threads(self) -> int:
+        """How many `workers` are."""
+        return self.workers or own_cores()
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:

@@ -19,6 +19,7 @@ from simplepose.checkpoints import ModelSpec
 from simplepose.data.annotations import Annotations, Detections, coco_content
 from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.read_ahead import in_order
+from simplepose.device import own_cores
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco
@@ -49,8 +50,8 @@ class EvaluateConfig:
     """Decimals of the scores in the results: 4 in tf, unrounded in ms."""
     coordinate_decimals: int | None = None
     """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
-    workers: int = 2
-    """Threads that read and cut pictures."""
+    workers: int = 0
+    """Threads that read and cut pictures; 0: one for each core."""
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
@@ -242,7 +243,7 @@ def evaluate_network(
     """The whole COCO keypoint test of one network; arguments as `estimate_boxes`, which `estimate` may replace (several processes)."""
     began = time.monotonic()
     estimates = estimate(
-        estimator, annotations, detections, workers=config.workers, skip_broken=skip_broken, progress=progress
+        estimator, annotations, detections, workers=config.workers or own_cores(), skip_broken=skip_broken, progress=progress
     )  # fmt: skip
     calibration = estimator.spec.calibration
     results = suppress_and_write(estimates, annotations, config)

@@ -91,7 +91,7 @@ def assemble(
     say(f"pixels: {sentence}")
     loader = TrainLoader(
         people, config.augment, input_size_wh=config.input_size_wh, batch_size=config.train.batch_size, seed=config.train.seed,
-        workers=config.data.workers, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
+        workers=config.data.threads, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
         source=source, device=device, warp_on_device=warp_on_device, share=share,
     )  # fmt: skip
     ema = Ema(network, config.train.ema) if config.train.ema else None

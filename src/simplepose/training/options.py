@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from simplepose.errors import UserError
 from simplepose.settings import require_ranges
 
 
@@ -92,3 +93,8 @@ class TrainConfig:
             "warmup_epochs": (0, inf),
         }  # fmt: skip
         require_ranges("train", self, ranges)
+        if self.compile == "graphs" and self.accumulate > 1:
+            raise UserError(
+                f"train.compile graphs records a step whose gradients lie in its own memory, so train.accumulate {self.accumulate} would "
+                "overwrite them. Cure: --train.compile on, or --train.accumulate 1"
+            )

@@ -36,8 +36,8 @@ class Profile:
         network = share["forward"] + share["backward"]
         if share["wait for data"] > 0.1:
             return (
-                f"The wall is the loader: the device stands idle {share['wait for data']:.0%} of the time; raise --data.workers to the number of "
-                "cores, or keep decoded pixels with --data.cache ram or device, or run simplepose pack."
+                f"The wall is the loader: the device stands idle {share['wait for data']:.0%} of the time; let --data.workers be "
+                "the number of cores, or keep decoded pixels with --data.cache ram or device, or run simplepose pack."
             )
         if share["copy and cut"] > 0.1:
             return (

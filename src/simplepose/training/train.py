@@ -69,6 +69,7 @@ def train(config: Config) -> Path:
         boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
         # With: network, optimiser, loader, pixels.
+        anyone(False, who, device)  # until here others may still look whether the folder is new
         if who.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
         journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first)
