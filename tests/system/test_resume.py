@@ -79,6 +79,11 @@ def test_two_processes_train_as_one_with_twice_the_batch(data: Path, tmp_path: P
     assert max(abs(ours / loss - 1) for (_, loss), (_, ours) in zip(wanted, unsynchronised, strict=True)) > 1e-4  # the test can fail
 
 
+def test_the_first_process_writes_when_all_have_looked(data: Path, tmp_path: Path) -> None:
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    assert run_training(config, count=2, late=1.5) == [0, 0], [path.read_text() for path in tmp_path.glob("*.error*")]
+
+
 def test_each_process_draws_its_own_colours(data: Path, tmp_path: Path) -> None:
     config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], augment={"colour": 0.2})
     assert run_training(config, count=2) == [0, 0]

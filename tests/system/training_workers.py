@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,9 @@ def tiny_network(*_: Any) -> Any:
 
 
 def train_here(
-    config: Config, *, kill_at: int = -1, kill_with: int = signal.SIGKILL, look_every: int = 2, environment: dict[str, str]
+    config: Config, *, kill_at: int = -1, kill_with: int = signal.SIGKILL, look_every: int = 2, late: float = 0, environment: dict[str, str]
 ) -> None:
-    """Runs in the child: trains, and kills itself before update `kill_at`."""
+    """Runs in the child: trains, and kills itself before update `kill_at`; all but the first process look at the folder `late` seconds late."""
     os.environ.update(environment)
     import torch
 
@@ -81,6 +82,9 @@ def train_here(
     torch.set_num_threads(1)
     assemble.PoseResNet = tiny_network
     train.LOOK_EVERY = look_every
+    if late and environment["RANK"] != "0":
+        check_folder = train.check_folder
+        train.check_folder = lambda config: (time.sleep(late), check_folder(config))
     plain = step.TrainStep.__call__
 
     def deadly(self: Any, batch: Any, rate: float, updates_done: int) -> Any:
