@@ -50,6 +50,8 @@ class Frame:
     """Place in the stream, from 0."""
     seconds: float = 0.0
     """Time in the stream."""
+    orientation: int = 1
+    """How the picture was turned from the raster as stored, by its EXIF orientation; 1: not at all."""
 
     def __post_init__(self) -> None:
         require_rgb(self.image)
