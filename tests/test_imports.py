@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "simplepose"
 
 ROOMS = [  # from the floor to the roof; a module may import from its own room and from those below it
     {"errors", "atomic", "settings"},
-    {"schema", "structures", "boxes", "oks", "pixels", "progress"},
+    {"schema", "structures", "boxes", "oks", "orientation", "pixels", "progress"},
     {
         "geometry",
         "heatmaps",

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from simplepose.data.categories import plain_name
 from simplepose.data.coco_columns import loads, number_column
 from simplepose.errors import UserError
 from simplepose.images import PICTURE_ENDINGS
+from simplepose.orientation import SWAPS, turn_boxes
 from simplepose.structures import Frame, People
 
 T = TypeVar("T")
@@ -31,15 +32,24 @@ class BoxFile:
     """People of each image id."""
     listed: dict[str, list[tuple[PurePath, int]]] = field(default_factory=dict, repr=False)
     """File name without folders -> the pictures listed under that name, each with its whole `file_name` and its image id."""
+    sizes_wh: dict[int, tuple[float, float]] = field(default_factory=dict, repr=False)
+    """Image id -> width and height that the file tells; 0 where it does not."""
 
     def people(self, frame: Frame) -> People:
         """By path where the file lists pictures, else by the number in a picture's name (COCO's rule), else by the frame's index.
 
-        A picture that the file does not mention has nobody.
+        A picture that the file does not mention has nobody. Boxes belong to the raster as stored and turn with the frame's picture, unless the
+        file tells the size of the upright one.
         """
         path = Path(frame.source)
         image_id = self.image_id(path) if path.suffix.lower() in PICTURE_ENDINGS else None
-        return self.by_id.get(frame.index if image_id is None else image_id, People.empty())
+        image_id = frame.index if image_id is None else image_id
+        found = self.by_id.get(image_id, People.empty())
+        height, width = frame.image.shape[:2]
+        told_upright = frame.orientation in SWAPS and width != height and self.sizes_wh.get(image_id) == (width, height)
+        if frame.orientation == 1 or told_upright:
+            return found
+        return replace(found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, (width, height)))
 
     def image_id(self, path: Path) -> int | None:
         """The id of a picture: by its path where pictures are listed (-1 if it is not among them), else the number in its name, else None.
@@ -91,13 +101,16 @@ def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score
     images = _objects(listing.get("images") or [], f"{listing_source}, images")
     categories = _objects(listing.get("categories") or [], f"{listing_source}, categories")
     listed: dict[str, list[tuple[PurePath, int]]] = {}
+    sizes_wh: dict[int, tuple[float, float]] = {}
+    widths, heights = (number_column(images, name, 0).tolist() for name in ("width", "height"))
     for index, image in enumerate(images):
         if image.get("file_name"):
             name = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
             image_id = _read(image, "id", _whole, f"{listing_source}, images", index, "give each picture a whole number")
             listed.setdefault(name.name, []).append((name, image_id))
+            sizes_wh[image_id] = (widths[index], heights[index])
     kept = _are_people(rows, categories, annotated, source)
-    return BoxFile(path=source, by_id=_people(rows, kept, score_threshold, source), listed=listed)
+    return BoxFile(path=source, by_id=_people(rows, kept, score_threshold, source), listed=listed, sizes_wh=sizes_wh)
 
 
 def _people(rows: list[dict[str, Any]], kept: list[bool], score_threshold: float, source: str) -> dict[int, People]:

@@ -119,6 +119,9 @@ class PoseEstimator:
             image: (H, W, 3) uint8 RGB.
             boxes_xyxy: (N, 4) boxes in its pixels; none gives empty Poses.
             scores: (N,) scores of the boxes, 1 by default.
+
+        Raises:
+            UserError: see `estimate_batch`.
         """
         boxes = validate_xyxy(np.asarray(boxes_xyxy), "boxes_xyxy")
         people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
@@ -134,7 +137,15 @@ class PoseEstimator:
 
         Returns:
             Poses for each picture; `scores` are box score x mean keypoint score above the threshold. Calibrated: see `calibrated`.
+
+        Raises:
+            UserError: a picture without pixels, a box or score that is not finite, a box without width and height.
         """
+        for index, one in enumerate(people):
+            validate_xyxy(one.boxes_xyxy, f"people of picture {index}")
+            if not np.isfinite(one.scores).all():
+                person = int(np.argmin(np.isfinite(one.scores)))
+                raise UserError(f"people of picture {index}: score {person} is {one.scores[person]}. Cure: give a finite number, 0 to 1")
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
         to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))

@@ -10,6 +10,7 @@ import numpy as np
 
 from simplepose.atomic import atomic_path
 from simplepose.errors import UserError
+from simplepose.orientation import is_tiff, orientation_of, turn_picture, without_orientation
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".jp2")
 
@@ -28,11 +29,19 @@ def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     Raises:
         UserError: the file is missing, is no picture, or was cut short.
     """
+    return decode_image(picture_bytes(path), str(path), upright=upright)
+
+
+def picture_bytes(path: str | Path) -> bytes:
+    """The bytes of a picture file, not decoded.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read picture {path}: {error.strerror}. Cure: check the path") from error
-    return decode_image(content, str(path), upright=upright)
 
 
 def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.ndarray:
@@ -43,14 +52,17 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
         raise UserError(f"picture {source} is cut short ({len(content)} bytes, no end marker). Cure: copy the file again")
     rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11; before, the channels are swapped afterwards
     flags = cv2.IMREAD_COLOR if rgb is None else rgb
-    flags = flags if upright else flags | cv2.IMREAD_IGNORE_ORIENTATION
+    orientation = orientation_of(content) if upright else 1
+    if not upright or orientation > 1:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+        content = without_orientation(content) if is_tiff(content) else content  # OpenCV turns a TIFF, asked or not
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise UserError(f"picture {source} cannot be decoded: {error.err}. Cure: save it again as JPEG or PNG") from error
     if image is None:
         raise UserError(f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG")
-    return image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return turn_picture(image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation)
 
 
 def is_cut_short(content: bytes) -> bool:

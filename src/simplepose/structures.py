@@ -30,11 +30,15 @@ def require_rgb(image: np.ndarray) -> None:
     """Refuses what is no picture.
 
     Raises:
-        UserError: the array is not (H, W, 3) uint8.
+        UserError: the array is not (H, W, 3) uint8, or has no pixels.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(
             f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: convert it, or read it with simplepose.read_image"
+        )
+    if not image.size:
+        raise UserError(
+            f"the picture is {image.shape[1]} x {image.shape[0]} and has no pixels. Cure: leave it out, or check how it was cut"
         )
 
 
@@ -50,6 +54,8 @@ class Frame:
     """Place in the stream, from 0."""
     seconds: float = 0.0
     """Time in the stream."""
+    orientation: int = 1
+    """How the picture was turned from the raster as stored, by its EXIF orientation; 1: not at all."""
 
     def __post_init__(self) -> None:
         require_rgb(self.image)

@@ -15,7 +15,8 @@ import numpy as np
 
 from simplepose.atomic import partial_name
 from simplepose.errors import UserError
-from simplepose.images import PICTURE_ENDINGS, list_pictures, read_image
+from simplepose.images import PICTURE_ENDINGS, decode_image, list_pictures, picture_bytes
+from simplepose.orientation import orientation_of
 from simplepose.structures import Frame
 
 CODECS = {"vp9": ("VP90", ".webm"), "vp8": ("VP80", ".webm"), "mp4": ("mp4v", ".mp4")}
@@ -83,7 +84,7 @@ class VideoStream:
 
 
 class PictureStream:
-    """Picture files as Frames, in their order; a picture that does not decode is counted and named, and left out.
+    """Picture files as Frames, upright and in their order; a picture that does not decode is counted and named, and left out.
 
     Attributes:
         fps: 0, pictures have no time.
@@ -105,12 +106,13 @@ class PictureStream:
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
             try:
-                image = read_image(path, upright=True)
+                content = picture_bytes(path)
+                image = decode_image(content, str(path), upright=True)
             except UserError as error:
                 self.skipped += 1
                 self.broken.append(str(error))
                 continue
-            yield Frame(image, str(path), index)
+            yield Frame(image, str(path), index, orientation=orientation_of(content))
 
 
 def open_stream(source: str | Path | int) -> VideoStream | PictureStream:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.commands import predict
-from simplepose.images import write_image
+from simplepose.images import read_image, write_image
 
 pytest.importorskip("onnxruntime")
 
@@ -110,3 +112,57 @@ def test_two_pictures_with_the_boxes_of_one_are_refused(folder: Path, capsys: py
     assert run(folder, folder / "a" / "7.jpg", folder / "b" / "7.jpg", boxes=str(folder / "boxes.json")) == 2
     assert "would both get the boxes of image id 7" in capsys.readouterr().err
     assert run(folder, folder / "a" / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+
+
+def turned_photo(path: Path, orientation: int) -> None:
+    """Stored 120 wide and 60 high, black but for the person in the box 80, 10, 110, 50, with an EXIF orientation."""
+    image = np.zeros((60, 120, 3), np.uint8)
+    image[10:50, 80:110] = 255
+    write_image(path, image)
+    content = path.read_bytes()
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+
+
+def only_row(folder: Path) -> dict[str, Any]:
+    """The one picture of poses.json."""
+    (row,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
+    return row
+
+
+def test_photos_are_read_upright(folder: Path) -> None:
+    turned_photo(folder / "7.jpg", 6)
+    assert run(folder, folder / "7.jpg") == 0
+    row = only_row(folder)
+    assert (row["width"], row["height"], row["people"][0]["box_xyxy"]) == (60, 120, [0, 0, 60, 120])
+    assert read_image(folder / "out" / "7.jpg").shape == (120, 60, 3)
+
+
+STORED, UPRIGHT = [80, 10, 30, 40], [10, 80, 40, 30]  # x, y, width, height of the person, with orientation 6
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "bbox", "expected"),
+    [
+        (1, None, STORED, [80, 10, 110, 50]),
+        (3, (120, 60), STORED, [10, 10, 40, 50]),
+        (6, None, STORED, [10, 80, 50, 110]),
+        (6, (120, 60), STORED, [10, 80, 50, 110]),
+        (6, (60, 120), UPRIGHT, [10, 80, 50, 110]),  # made by a tool that shows photos upright, and the file says so
+        (8, (120, 60), STORED, [10, 10, 50, 40]),
+    ],
+)
+def test_boxes_of_a_file_turn_with_the_photo(
+    folder: Path, orientation: int, size: tuple[int, int] | None, bbox: list[int], expected: list[int]
+) -> None:
+    turned_photo(folder / "7.jpg", orientation)
+    listed = {"id": 7, "file_name": "7.jpg", **({"width": size[0], "height": size[1]} if size else {})}
+    rows = [{"id": 1, "image_id": 7, "category_id": 1, "bbox": bbox, "score": 0.9}]
+    (folder / "boxes.json").write_text(json.dumps({"images": [listed], "annotations": rows} if size else rows))
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+    row = only_row(folder)
+    assert row["people"][0]["box_xyxy"] == expected
+    left, top, right, bottom = expected
+    image = read_image(folder / "7.jpg", upright=True)
+    assert image.shape[:2] == (row["height"], row["width"]) and image[top:bottom, left:right].mean() > 240
+    assert read_image(folder / "out" / "7.jpg").shape == image.shape

@@ -104,6 +104,19 @@ def test_pictures_and_detections_that_count() -> None:
     assert evaluate_coco(truth, results, sigmas=SIGMAS, max_dets=1)["AR50"] <= 0.5
 
 
+@pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
+def test_the_20_best_poses_of_a_picture_count(evaluator: Evaluator) -> None:
+    """24 people, each with an exact result: 4 are not found, and would be with the 100 that boxes are measured with."""
+    truth, _ = made()
+    rows = [{**truth["annotations"][0], "id": i + 1, "image_id": 0} for i in range(24)]
+    for i, row in enumerate(rows):
+        row["keypoints"] = [value for x, y in [(0, 0), (90, 10), (50, 90), (5, 80)] for value in (x + 200 * i, y, 2)]
+        row["bbox"] = [200 * i, 0, 100, 100]
+    results = [{"image_id": 0, "category_id": 1, "keypoints": row["keypoints"], "score": 1 - i / 100} for i, row in enumerate(rows)]
+    numbers = evaluate_coco({**truth, "annotations": rows}, results, sigmas=SIGMAS, evaluator=evaluator)
+    assert numbers["AR"] == pytest.approx(20 / 24)
+
+
 def test_files(tmp_path: Path) -> None:
     truth, results = made()
     (tmp_path / "gt.json").write_text(json.dumps(truth))

@@ -30,6 +30,14 @@ def test_coco_sigmas_are_the_published_ones() -> None:
     assert [round(sigma * 10, 4) for sigma in COCO_17.sigmas] == published
 
 
+def test_crowdpose_sigmas_are_the_published_ones() -> None:
+    published = {
+        "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089, "head": 0.079, "neck": 0.079,
+    }  # fmt: skip
+    found = dict(zip(CROWDPOSE_14.keypoints, CROWDPOSE_14.sigmas, strict=True))
+    assert len(found) == 14 and found == {name: published[name.removeprefix("left_").removeprefix("right_")] for name in found}
+
+
 @pytest.mark.parametrize(
     ("names", "pairs"),
     [

@@ -33,7 +33,8 @@ class PredictOptions:
     weights: str
     """Run folder, .safetensors file or .onnx file."""
     boxes: str = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), gt (of --annotations) or whole."""
+    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), gt (of --annotations) or whole.
+    Boxes of a file belong to the picture as stored, without its EXIF orientation, and are turned upright with it."""
     annotations: str = ""
     """COCO JSON whose `images` tell which picture has which image_id; by default the number in the file name."""
     output: str = "predictions"

@@ -12,8 +12,8 @@ from simplepose.data.columns import Annotations
 from simplepose.errors import UserError
 from simplepose.images import read_image
 
-HEADERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-"""Endings of files whose header tells the size that decoding gives; OpenCV turns a TIFF by its orientation, asked or not."""
+HEADERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Endings of files whose header tells the size that decoding gives."""
 THREADS = 8
 """Files that are asked at once: most of the time is waiting for the disk."""
 
