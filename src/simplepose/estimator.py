@@ -121,7 +121,7 @@ class PoseEstimator:
             scores: (N,) scores of the boxes, 1 by default.
 
         Raises:
-            UserError: see `estimate_batch`.
+            UserError: see `estimate_batch`; also a box without width and height.
         """
         boxes = validate_xyxy(np.asarray(boxes_xyxy), "boxes_xyxy")
         people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
@@ -139,13 +139,17 @@ class PoseEstimator:
             Poses for each picture; `scores` are box score x mean keypoint score above the threshold. Calibrated: see `calibrated`.
 
         Raises:
-            UserError: a picture without pixels, a box or score that is not finite, a box without width and height.
+            UserError: a picture without pixels, or a box or score that is not finite. A box without area, which a detector may leave at
+                the border of a frame, ends no video: it has a crop of next to nothing.
         """
         for index, one in enumerate(people):
-            validate_xyxy(one.boxes_xyxy, f"people of picture {index}")
-            if not np.isfinite(one.scores).all():
-                person = int(np.argmin(np.isfinite(one.scores)))
-                raise UserError(f"people of picture {index}: score {person} is {one.scores[person]}. Cure: give a finite number, 0 to 1")
+            finite = np.isfinite(one.boxes_xyxy).all(1) & np.isfinite(one.scores)
+            if not finite.all():
+                person = int(np.argmin(finite))
+                raise UserError(
+                    f"picture {index}, person {person}: box {one.boxes_xyxy[person].tolist()} (xyxy), score {one.scores[person]}, which is not "
+                    "finite. Cure: leave such boxes out"
+                )
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
         to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))

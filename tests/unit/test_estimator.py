@@ -36,14 +36,18 @@ def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None
     with pytest.raises(UserError, match=rf"boxes_xyxy: box 1 {problem}.*Cure"):
         estimator()(IMAGE, boxes)
     good = People([[1, 1, 20, 20]], [1])
-    with pytest.raises(UserError, match=rf"people of picture 1: box 1 {problem}.*Cure"):
-        estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])
+    if "finite" in problem:
+        with pytest.raises(UserError, match="picture 1, person 1: box .* not finite. Cure"):
+            estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])
+    else:  # a detector's box may lose its area at the border of a frame
+        poses = estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])[1]
+        assert len(poses) == 2 and np.isfinite(poses.keypoints).all()
 
 
 @pytest.mark.parametrize("score", [NAN, INF])
 def test_scores_that_are_not_finite_are_refused(score: float) -> None:
     boxes, scores = [[1, 1, 20, 20], [1, 1, 30, 30]], [0.5, score]
-    message = rf"people of picture 0: score 1 is {score}\. Cure"
+    message = rf"picture 0, person 1: box .*, score {score}, which is not finite\. Cure"
     with pytest.raises(UserError, match=message):
         estimator()(IMAGE, boxes, scores)
     with pytest.raises(UserError, match=message):
