@@ -110,7 +110,8 @@ def with_keypoints(frame: PoseTrackFrame) -> PoseTrackFrame:
     return _people(frame, frame.labelled.any(1), frame.predicted.any(1))
 
 
-def _people(frame: PoseTrackFrame, true: np.ndarray, found: np.ndarray) -> PoseTrackFrame:
+def _people(frame: PoseTrackFrame, true: Any, found: Any) -> PoseTrackFrame:
+    """Only the people of two boolean masks, (N,) annotated and (M,) predicted."""
     return replace(
         frame,
         keypoints=frame.keypoints[true], labelled=frame.labelled[true], head_boxes_xyxy=frame.head_boxes_xyxy[true],
