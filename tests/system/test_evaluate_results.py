@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simplepose.cli import main
+from simplepose.schema import COCO_17
 
 Find = Callable[[str], Path]
 
@@ -17,6 +18,15 @@ Find = Callable[[str], Path]
 def numbers(text: str) -> dict[str, float]:
     """The table that the command prints."""
     return {line[:-8].strip(): float(line[-8:]) for line in text.splitlines() if line.startswith("  ")}
+
+
+def test_no_score_stands_without_its_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A result file does not say on which boxes it was made; -1 is no score."""
+    truth, results = animals()
+    assert score(tmp_path, truth, results)["APL"] == -1
+    lines = capsys.readouterr().out.splitlines()
+    assert "preset and boxes unknown, from" in lines[0] and "results.json" in lines[0]
+    assert [line.split()[1] for line in lines if line.strip().startswith(("AP ", "APL", "ARL"))] == ["1.0000", "-", "-"]
 
 
 def test_coco_published_numbers(real_data: Find, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -61,12 +71,17 @@ def test_missing_files_are_named(argv: list[str], words: str, tmp_path: Path, mo
     assert words in capsys.readouterr().err
 
 
-def score(folder: Path, truth: dict, results: list[dict], *more: str) -> dict:
-    """The record of `simplepose evaluate results.json`."""
+def evaluate(folder: Path, truth: dict, results: list[dict], *more: str) -> int:
+    """The exit status of `simplepose evaluate results.json`."""
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
     argv = ["evaluate", str(folder / "results.json"), "--annotations", str(folder / "truth.json"), "--output", str(folder / "out")]
-    assert main([*argv, "--overwrite", *more]) == 0
+    return main([*argv, "--overwrite", *more])
+
+
+def score(folder: Path, truth: dict, results: list[dict], *more: str) -> dict:
+    """The record that it writes."""
+    assert evaluate(folder, truth, results, *more) == 0
     return json.loads((folder / "out" / "metrics.json").read_text())
 
 
@@ -81,6 +96,18 @@ def animals() -> tuple[dict, list[dict]]:
     categories = [{"id": i, "name": name, "keypoints": ["nose", "left_paw", "right_paw"]} for i, name in ((1, "cat"), (2, "dog"))]
     truth = {"images": [{"id": n, "file_name": f"{n}.png"} for n in range(1, 7)], "annotations": rows, "categories": categories}
     return truth, [{"image_id": row["image_id"], "category_id": 1, "keypoints": row["keypoints"], "score": 0.9} for row in rows]
+
+
+def people_of_coco() -> tuple[dict, list[dict]]:
+    """Three of COCO's people, and perfect answers."""
+    flat = [value for k in range(17) for value in (50 + 5 * k, 60 + 9 * k, 2)]
+    rows = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 60, 50], "area": 2000.0, "keypoints": flat, "iscrowd": 0}
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}]
+    truth = {"images": [{"id": n, "file_name": f"{n}.png"} for n in (1, 2, 3)], "annotations": rows, "categories": categories}
+    return truth, [{"image_id": n, "category_id": 1, "keypoints": flat, "score": 0.9} for n in (1, 2, 3)]
 
 
 def test_what_can_be_trained_on_can_be_scored(tmp_path: Path) -> None:
@@ -105,3 +132,73 @@ def test_one_of_several_skeletons(tmp_path: Path) -> None:
     truth["categories"][1]["keypoints"] = ["nose", "tail"]
     cats = [row for row, animal in zip(results, truth["annotations"], strict=True) if animal["category_id"] == 1]
     assert score(tmp_path, truth, cats, "--data.category", "cat")["AP"] == pytest.approx(1)
+    # rows of the others, also of another length, are left out
+    tails = [{**row, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1]} for row in results if row not in cats]
+    assert score(tmp_path, truth, [*tails, *cats], "--data.category", "cat")["AP"] == pytest.approx(1)
+    assert evaluate(tmp_path, truth, cats) == 2
+
+
+@pytest.mark.parametrize("named", ["as text", "by words", "by our numbers"])
+def test_results_may_name_pictures_and_categories_as_the_ground_truth_does(tmp_path: Path, named: str) -> None:
+    truth, results = animals()
+    for row in truth["images"]:
+        row["id"] = f"im{row['id']}" if named != "as text" else row["id"]
+    for row in [*truth["annotations"], *(results if named != "by our numbers" else [])]:
+        row["image_id"] = f"im{row['image_id']}" if named != "as text" else str(row["image_id"])
+    assert score(tmp_path, truth, results)["AP"] == pytest.approx(1)
+    for row in truth["categories"]:
+        row["id"] = str(row["id"]) if named == "as text" else row["name"]
+    names = {1: "1", 2: "2"} if named == "as text" else {1: "cat", 2: "dog"}
+    for row in [*truth["annotations"], *(results if named != "by our numbers" else [])]:
+        row["category_id"] = names[row["category_id"]]
+    assert score(tmp_path, truth, results)["AP"] == pytest.approx(1)
+    apart = [{**row, "category_id": animal["category_id"]} for row, animal in zip(results, truth["annotations"], strict=True)]
+    assert score(tmp_path, truth, apart)["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("task", ["coco", "ochuman"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iscrowd": None}, {"bbox": []}, {"bbox": ["10", "10", "60", "50"]}, {"area": "2000"}, {"area": "x"}, {"category_id": "1"},
+        {"keypoints": None}, {"num_keypoints": None},
+    ],
+)  # fmt: skip
+def test_ground_truth_that_reading_repairs_is_scored_by_each_task(tmp_path: Path, task: str, change: dict) -> None:
+    truth, results = people_of_coco()
+    truth["annotations"][1] |= change
+    if change == {"keypoints": None}:
+        results.pop(1)
+    assert score(tmp_path, truth, results, "--task", task)["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("task", ["coco", "ochuman"])
+@pytest.mark.parametrize(
+    "change", [{"bbox": "x"}, {"bbox": ["x", 1, 2, 3]}, {"bbox": [1, 2, 3]}, {"keypoints": 5}, {"keypoints": ["x", 5, 2] * 17}]
+)
+def test_ground_truth_that_nobody_can_read(tmp_path: Path, task: str, change: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, results = people_of_coco()
+    truth["annotations"][1] |= change
+    assert evaluate(tmp_path, truth, results, "--task", task) == 2
+    error = capsys.readouterr().err
+    assert "truth.json: " in error and "annotation 2" in error and next(iter(change))[:8] in error and "Cure:" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"keypoints": None}, "row 1 has null for its 'keypoints'"),
+        ({"keypoints": "x"}, "row 1 has the keypoints 'x'"),
+        ({"keypoints": [None] * 51}, "row 1 has None among its keypoints"),
+        ({"score": None}, "row 1 has null for its 'score'"),
+        ({"score": "0.9"}, "row 1 has the score '0.9'"),
+        ({"image_id": []}, "1 picture id(s) that the ground truth does not have, e.g. []"),
+        ({"category_id": "x"}, "1 category id(s) that the ground truth does not have, e.g. x"),
+    ],
+)
+def test_results_that_nobody_can_score(tmp_path: Path, change: dict, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, results = people_of_coco()
+    results[1] |= change
+    assert evaluate(tmp_path, truth, results) == 2
+    error = capsys.readouterr().err
+    assert f"results.json: {words}" in error and "Cure:" in error

@@ -86,6 +86,26 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table["rungs"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["rungs"][0]["seconds_an_epoch"] == 3.0
     text = (folder / "ladder.md").read_text()
     assert "| reference | 0.1" in text and " +- 0.001 |  | 2 | 3.0 |" in text and text in capsys.readouterr().out
+    assert table["boxes"] == "ground truth" and "; boxes: ground truth." in text
+
+
+def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "1.png", "width": 50, "height": 50}
+    crowd = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 1, "keypoints": [5, 5, 2], "area": 81}
+    truth = {"images": [image], "annotations": [crowd], "categories": [{"id": 1, "name": "thing", "keypoints": ["tip"]}]}
+    (tmp_path / "val.json").write_bytes(orjson.dumps(truth))
+    (tmp_path / "dets.json").write_bytes(orjson.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
+    data = DataConfig(val_annotations=str(tmp_path / "val.json"), val_images=str(tmp_path), boxes=str(tmp_path / "dets.json"))
+
+    def train(config: Config) -> Path:
+        config.run_folder.mkdir(parents=True, exist_ok=True)
+        (config.run_folder / "metrics.jsonl").write_bytes(b'{"seconds": 1.0}\n{"AP": -1, "AP50": -1, "AP75": -1, "AR": -1}\n')
+        return config.run_folder
+
+    folder = climb(options(tmp_path, data=data), train)
+    text, table = (folder / "ladder.md").read_text(), orjson.loads((folder / "ladder.json").read_bytes())
+    assert table["boxes"] == "dets.json (box AP -)" and "boxes: dets.json (box AP -)." in text
+    assert "| reference | - |  | 2 | 1.0 |" in text and "-1" not in text and all(row["delta"] is None for row in table["rungs"])
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:

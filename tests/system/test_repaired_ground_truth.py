@@ -83,6 +83,8 @@ def test_boxes_are_named_with_their_ap(tmp_path: Path) -> None:
     name, quality = name_boxes(animals, replace(boxes, source="some/dets.json").select(np.arange(3)))
     assert name.startswith("dets.json (box AP 5") and quality == pytest.approx(0.5, abs=0.02)
     assert name_boxes(animals, replace(boxes, source="dets.json").select(np.zeros(0, int))) == ("dets.json (box AP 0.0)", 0.0)
+    crowd = replace(animals, is_crowd=np.ones(len(animals), bool))  # nobody to find
+    assert name_boxes(crowd, replace(boxes, source="dets.json")) == ("dets.json (box AP -)", -1)
 
 
 def test_a_test_split_gives_a_submission_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -279,6 +279,22 @@ def test_detections(tmp_path: Path) -> None:
     assert len(read_detections(save(tmp_path, [box(category_id=1)]), replace(annotations, category_id=0))) == 1
 
 
+def test_detections_name_pictures_as_the_annotations_do(tmp_path: Path) -> None:
+    """Ids that are words, also after the annotations were written and read again."""
+    value = content(row(image_id="im7"))
+    for image in value["images"]:
+        image["id"] = f"im{image['id']}"
+    boxes = [box(image_id="im8"), box(image_id="im7"), box(image_id=1), box(image_id="elsewhere")]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    annotations = load(tmp_path, value)
+    write_coco(tmp_path / "again.json", annotations, tmp_path)
+    for one in (annotations, read_coco(tmp_path / "again.json", tmp_path)):
+        found = read_detections(tmp_path / "boxes.json", one)
+        assert found.image_index.tolist() == [1, 0, 0] and "1 boxes are on pictures" in found.warnings[0]
+    with pytest.raises(UserError, match="its image ids start .'elsewhere'., the annotations' .'im7', 'im8'."):
+        read_detections(save(tmp_path, [box(image_id="elsewhere")]), annotations)
+
+
 def test_detections_of_other_categories_than_one(tmp_path: Path) -> None:
     """Animals of category 7, of two categories that are read as one, and of a test split that holds only its one category."""
     cat, dog = ({"id": i, "name": name, "keypoints": NAMES} for i, name in ((7, "cat"), (9, "dog")))

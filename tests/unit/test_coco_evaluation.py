@@ -11,7 +11,8 @@ import pytest
 
 from simplepose.data.annotations import ground_truth_boxes, read_coco
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import METRICS, Evaluator, coco_results, evaluate_boxes, evaluate_coco, prepare_ground_truth, result_table
+from simplepose.evaluation.coco import METRICS, Evaluator, coco_results, evaluate_boxes, evaluate_coco, result_table
+from simplepose.evaluation.coco_files import prepare_ground_truth
 
 RNG = np.random.default_rng(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ def through_coco(folder: Path, annotations: Any) -> Any:
         (sequence(categories=[{"keypoints": ["nose", "tail"]}]), r"unknown keypoints \['tail'\], missing keypoints \['head_bottom'"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": "A"}]), "annotation 1 has the track id 'A'"),
         (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 0.5}]), "track id 0.5"),
+        (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": math.nan}]), "track id nan"),
+        (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 10**30}]), r"track id 1e\+30"),
+        (sequence(annotations=[{"id": 1, "image_id": 10, "track_id": 1, "bbox_head": "x"}]), "annotation 1 has the bbox_head 'x'"),
+        (sequence(annotations="x"), "`annotations` is not a list"),
+        (sequence(images=[1]), "entry 0 of `images` is no object"),
+        (sequence(images=[{"id": 10}], annotations=[]), "picture 10 has no file_name"),
+        ({"annolist": [{"annorect": []}]}, "frame 0 has no image name"),
         (sequence(annotations=[{"id": 1, "image_id": 10}]), "track id None"),
         (
             sequence(annotations=[{"id": 1, "image_id": 12, "track_id": 1}]),

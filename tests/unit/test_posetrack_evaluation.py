@@ -169,6 +169,20 @@ def test_bad_input(sequences: dict, message: str) -> None:
     assert "Cure" in str(caught.value)
 
 
+def test_people_without_keypoints() -> None:
+    """poseval drops them only where the frame has an ignore region; elsewhere nobody is missed and each prediction is wrong."""
+    one = frame({1: A}, {5: A})
+    bare = replace(frame({1: A}, {5: 500.0, 6: 800.0, 7: 1100.0}), labelled=np.zeros((1, 15), bool), head_boxes_xyxy=np.zeros((1, 4)))
+    frames = [one] * 4 + [bare] + [one] * 5
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 3 / 8))
+    frames[4] = replace(bare, ignore_regions=[BESIDE + 5000])
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 2 / 9))  # the stand-in
+    for number in (4, 5):
+        assert evaluate_posetrack({"a": [*frames[:4], replace(bare, ignore_regions=()), *[one] * number]})["MOTA"] == pytest.approx(
+            100 * (1 - 3 / (4 + number))
+        )
+
+
 def test_exact_mode_takes_ids_below_thousand() -> None:
     frames = [replace(BOTH, predicted_track_ids=np.array([5, 1000]))] * 3
     assert evaluate_posetrack({"a": frames})["MOTA"] == 100

@@ -104,9 +104,10 @@ def examine(
         found, numbers, boxes = check_detections(detections, annotations)
         findings += found
         if boxes is not None:
+            quality = evaluate_boxes(annotations, boxes)["AP"]
             facts.append(
                 f"{detections}: {numbers['boxes']:.0f} boxes on {numbers['pictures']:.0f} pictures; {numbers['coverage']:.1%} of the "
-                f"people with keypoints have a box of IoU 0.5; box AP {evaluate_boxes(annotations, boxes)['AP']:.3f}"
+                f"people with keypoints have a box of IoU 0.5; box AP {f'{quality:.3f}' if quality >= 0 else '-'}"
             )
     return facts, findings, histograms(annotations), annotations
 

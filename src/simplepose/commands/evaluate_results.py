@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from simplepose.atomic import read_json
 from simplepose.data.annotations import coco_annotations, coco_content
+from simplepose.data.categories import category_numbers, keypoint_categories
 from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
 from simplepose.evaluation.coco import Evaluator, evaluate_coco
@@ -79,21 +80,44 @@ def _score_coco(results: str, annotations: str, evaluator: Evaluator, category: 
     """The COCO numbers against the people as they are read for training, repairs included.
 
     Categories that share their keypoints are read as one, whose id our results carry; results that tell them apart are scored as the COCO
-    code does, each category by itself.
+    code does, each category by itself. Where one is chosen, rows of the file's others are left out.
     """
-    content = loads(annotations)
+    content, given = loads(annotations), read_json(results)
     people = coco_annotations(content, annotations, "", category=category)
     truth: dict[str, Any] = coco_content(people)
-    if category is None and len({row.get("category_id") for row in content["annotations"]}) > 1:
-        rows = read_json(results)
-        if any(row.get("category_id") != people.category_id for row in rows if isinstance(row, dict)):
-            truth = content
-    return evaluate_coco(truth, results, sigmas=people.schema.sigmas, evaluator=evaluator)
+    used = [1 if row.get("category_id") is None else row["category_id"] for row in content["annotations"]]
+    listed = content.get("categories") or [{"id": name} for name in dict.fromkeys(map(str, used))]
+    numbers = category_numbers(listed)
+    apart = False
+    if isinstance(given, list) and any(_category(row, numbers) != people.category_id for row in given):
+        others = {*numbers.values()} - {people.category_id}
+        if category is not None:
+            given = [row for row in given if _category(row, numbers) not in others] or given
+        apart = category is None and len(set(map(str, used))) > 1
+    if apart:
+        read = {str(entry.get("id")) for entry in keypoint_categories(content.get("categories") or [], annotations)}
+        names = [str(name) for name in used if not read or str(name) in read]
+        for person, name in zip(truth["annotations"], names, strict=True):
+            person["category_id"] = numbers.get(name, people.category_id)
+    truth["categories"] = [
+        {"id": number, "name": name, "spelled_id": name} for name, number in numbers.items() if apart or number == people.category_id
+    ]
+    return evaluate_coco(truth, given, sigmas=people.schema.sigmas, evaluator=evaluator, source=results)
+
+
+def _category(row: Any, numbers: dict[str, int]) -> Any:
+    """The number of a result row's category, of which the row may give the word."""
+    found = row.get("category_id") if isinstance(row, dict) else None
+    return numbers.get(str(found), found)
 
 
 def number_table(task: Task, numbers: dict[str, float], source: str) -> str:
-    """Names and numbers as an aligned table of two columns, with what they are."""
+    """Names and numbers as an aligned table of two columns, with what they are; `-` where there is nothing of that kind to find.
+
+    A result file does not say which network made it, nor on which boxes: the table says so.
+    """
     width = max(len(name) for name in numbers)
-    scale = 4 if task in ("coco", "crowdpose", "ochuman") else 2
-    lines = [f"{task}: {source} ({UNITS[task]})"]
-    return "\n".join([*lines, *(f"  {name:<{width}}  {value:8.{scale}f}" for name, value in numbers.items())])
+    oks = task in ("coco", "crowdpose", "ochuman")
+    lines = [f"{task}: preset and boxes unknown, from {source} ({UNITS[task]})"]
+    cells = {name: f"{'-':>8}" if oks and value < 0 else f"{value:8.{4 if oks else 2}f}" for name, value in numbers.items()}
+    return "\n".join([*lines, *(f"  {name:<{width}}  {cell}" for name, cell in cells.items())])

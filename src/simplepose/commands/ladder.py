@@ -17,8 +17,10 @@ import tyro
 
 from simplepose.atomic import read_json, write_bytes, write_json
 from simplepose.config import Config, load_preset, preset_names
-from simplepose.data.source import DataConfig, has_split
+from simplepose.data.columns import GROUND_TRUTH
+from simplepose.data.source import DataConfig, boxes_to_test, has_split, read_split
 from simplepose.errors import UserError
+from simplepose.evaluation.top_down import name_boxes
 from simplepose.settings import to_plain
 from simplepose.training.rungs import Rung, make_rungs, shorten
 
@@ -71,6 +73,7 @@ def climb(options: LadderOptions, train: Callable[[Config], Path]) -> Path:
     base = load_preset(options.base or base_of(options.preset))
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     folder = Path(options.output or f"runs/ladder_{options.preset}")
+    boxes = box_name(options.data)
     outcomes: dict[tuple[int, int], dict[str, Any]] = {}
     for seed in range(options.seeds):  # seeds outside: the whole ladder is there once before any rung repeats
         for index, rung in enumerate(rungs):
@@ -78,7 +81,7 @@ def climb(options: LadderOptions, train: Callable[[Config], Path]) -> Path:
                 rung.config, output=str(folder / f"rung{index:02}_seed{seed}"), train=replace(rung.config.train, seed=seed)
             )  # fmt: skip
             outcomes[index, seed] = outcome_of(config, train)
-            write_table(folder, options.preset, rungs, outcomes, epochs)
+            write_table(folder, options.preset, rungs, outcomes, epochs, boxes)
     return folder
 
 
@@ -131,8 +134,18 @@ def outcome_of(config: Config, train: Callable[[Config], Path]) -> dict[str, Any
     return outcome
 
 
-def write_table(folder: Path, preset: str, rungs: list[Rung], outcomes: dict[tuple[int, int], dict[str, Any]], epochs: int) -> None:
-    """ladder.md and ladder.json of the trainings so far; also printed."""
+def box_name(data: DataConfig) -> str:
+    """The boxes on which every training is scored, and their AP."""
+    if data.boxes == "gt":
+        return GROUND_TRUTH
+    held_out = read_split(data, "val")
+    return name_boxes(held_out, boxes_to_test(data.boxes, held_out, data.root))[0]
+
+
+def write_table(
+    folder: Path, preset: str, rungs: list[Rung], outcomes: dict[tuple[int, int], dict[str, Any]], epochs: int, boxes: str
+) -> None:
+    """ladder.md and ladder.json of the trainings so far; also printed. `-` where there was nobody to find."""
     rows, before = [], None
     for index, rung in enumerate(rungs):
         done = [outcome for (place, _), outcome in sorted(outcomes.items()) if place == index]
@@ -144,17 +157,18 @@ def write_table(folder: Path, preset: str, rungs: list[Rung], outcomes: dict[tup
             {
                 "rung": rung.name, "changes": rung.changes, "AP": mean, "AP_all": scores,
                 "AP_spread": statistics.stdev(scores) if len(done) > 1 else None,
-                "delta": None if before is None else mean - before,
+                "delta": None if before is None or mean < 0 else mean - before,
                 "seconds_an_epoch": statistics.median(outcome["seconds_an_epoch"] for outcome in done),
             }
         )  # fmt: skip
         before = mean
-    write_json(folder / "ladder.json", {"preset": preset, "epochs": epochs, "rungs": rows}, indent=True)
-    lines = [f"{preset}, {epochs} epochs a training; AP +- standard deviation over seeds.", ""]
+    write_json(folder / "ladder.json", {"preset": preset, "boxes": boxes, "epochs": epochs, "rungs": rows}, indent=True)
+    lines = [f"{preset}, {epochs} epochs a training; AP +- standard deviation over seeds; boxes: {boxes}.", ""]
     lines += ["| rung | AP | delta | seeds | seconds an epoch |", "|---|---|---|---|---|"]
     for row in rows:
         spread = "" if row["AP_spread"] is None else f" +- {row['AP_spread']:.3f}"
+        score = f"{row['AP']:.3f}{spread}" if row["AP"] >= 0 else "-"
         delta = "" if row["delta"] is None else f"{row['delta']:+.3f}"
-        lines.append(f"| {row['rung']} | {row['AP']:.3f}{spread} | {delta} | {len(row['AP_all'])} | {row['seconds_an_epoch']:.1f} |")
+        lines.append(f"| {row['rung']} | {score} | {delta} | {len(row['AP_all'])} | {row['seconds_an_epoch']:.1f} |")
     write_bytes(folder / "ladder.md", ("\n".join(lines) + "\n").encode())
     print("\n" + "\n".join(lines), flush=True)

@@ -24,7 +24,7 @@ from simplepose.data.categories import (
     schema_from_category,
     schema_from_count,
 )
-from simplepose.data.coco_columns import bbox_column, id_column, keypoint_columns, loads, number_column
+from simplepose.data.coco_columns import bbox_column, dictionaries, id_column, keypoint_columns, loads, number_column
 from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
 from simplepose.data.detections import read_detections
 from simplepose.errors import UserError
@@ -34,7 +34,7 @@ __all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read
 
 AREA_FRACTION = 0.53
 """Share of a person's box that stands for its area where nobody drew one: the constant of the CrowdPose evaluation."""
-IMAGE_EXTRAS = ("crowdIndex", "vid_id", "frame_id", "nframes", "is_labeled", "ignore_regions_x", "ignore_regions_y")
+IMAGE_EXTRAS = ("spelled_id", "crowdIndex", "vid_id", "frame_id", "nframes", "is_labeled", "ignore_regions_x", "ignore_regions_y")
 
 
 def read_coco(
@@ -128,9 +128,8 @@ def coco_annotations(
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise UserError(f"{source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints")
     warnings: list[str] = []
-    images = content["images"]
-    rows = content.get("annotations") or []
-    kept = keypoint_categories(content.get("categories") or [], source, category)
+    images, rows, listed = (dictionaries(content.get(name), name, source) for name in ("images", "annotations", "categories"))
+    kept = keypoint_categories(listed, source, category)
     if kept:
         wanted = {str(entry.get("id")) for entry in kept}
         mine = [row for row in rows if str(row.get("category_id")) in wanted]
@@ -162,7 +161,7 @@ def coco_annotations(
     area[unknown] = AREA_FRACTION * np.maximum(bbox[unknown, 2], 0) * np.maximum(bbox[unknown, 3], 0)
     if unknown.any() and not box_areas:
         warnings.append(f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)")
-    ids = people_categories(kept, rows, content.get("categories") or [])
+    ids = people_categories(kept, rows, listed)
     sizes = np.stack([number_column(images, "width", 0), number_column(images, "height", 0)], axis=1) if images else np.zeros((0, 2))
     return Annotations(
         schema=schema,
@@ -182,7 +181,7 @@ def coco_annotations(
         more_categories=ids[1:],
         warnings=tuple(warnings),
         head_boxes_xyxy=_head_boxes(rows),
-        image_extras=_extras(images),
+        image_extras=_extras(images, image_ids),
         clip_boxes=bool((content.get("info") or {}).get("clip_boxes", True)) if isinstance(content.get("info") or {}, dict) else True,
     )
 
@@ -219,7 +218,10 @@ def _schema(
 def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
     """(N,) int64 picture of each person, -1 where it is not there; 7 and "7" are one id."""
     places = {image["id"]: index for index, image in enumerate(images)}
-    found = np.fromiter((places.get(row.get("image_id"), -1) for row in rows), np.int64, len(rows))
+    try:
+        found = np.fromiter((places.get(row.get("image_id"), -1) for row in rows), np.int64, len(rows))
+    except TypeError:  # a list or an object
+        found = np.full(len(rows), -1)
     if (found < 0).any():
         spelled = {str(name): index for name, index in places.items()}
         found = np.fromiter((spelled.get(str(row.get("image_id")), -1) for row in rows), np.int64, len(rows))
@@ -266,8 +268,12 @@ def _head_boxes(rows: list[dict[str, Any]]) -> np.ndarray | None:
     return np.array([row.get("head_box_xyxy") or [None] * 4 for row in rows], np.float32)
 
 
-def _extras(images: list[dict[str, Any]]) -> tuple[dict[str, Any], ...] | None:
+def _extras(images: list[dict[str, Any]], image_ids: np.ndarray) -> tuple[dict[str, Any], ...] | None:
+    """What `IMAGE_EXTRAS` names, and ids that are words, by which results and detections of the same data name the pictures."""
     extras = tuple({name: image[name] for name in IMAGE_EXTRAS if name in image} for image in images)
+    for extra, image, number in zip(extras, images, image_ids.tolist(), strict=True):
+        if isinstance(image["id"], str) and image["id"] != str(number):
+            extra["spelled_id"] = image["id"]
     return extras if any(extras) else None
 
 

@@ -60,12 +60,22 @@ def keypoint_categories(categories: list[dict[str, Any]], source: str, chosen: i
 
 def people_categories(kept: list[dict[str, Any]], rows: list[dict[str, Any]], listed: list[dict[str, Any]]) -> tuple[int, ...]:
     """Ids of the people's categories: those with keypoints, else the one of the people, else the only one there is, else COCO's 1."""
+    numbers = category_numbers(listed)
     if kept:
-        return tuple(int(category["id"]) for category in kept)
+        return tuple(numbers[str(category.get("id"))] for category in kept)
     found = next((row["category_id"] for row in rows if row.get("category_id") is not None), None)
     if found is None and not rows and len(listed) == 1:
         found = listed[0].get("id")
-    return (1 if found is None else int(found),)
+    return (1 if found is None else (category_numbers([{"id": found}]) | numbers)[str(found)],)
+
+
+def category_numbers(listed: list[dict[str, Any]]) -> dict[str, int]:
+    """The number of each category by its id as the file spells it: the id itself, or its place from 1 where an id is a word."""
+    ids: list[Any] = [category.get("id") for category in listed]
+    try:
+        return {str(name): int(name) for name in ids}
+    except (TypeError, ValueError, OverflowError):
+        return {str(name): place for place, name in enumerate(ids, 1)}
 
 
 def schema_from_category(
@@ -132,7 +142,7 @@ def _skeleton(pairs: list[Any], count: int, source: str, warnings: list[str]) ->
     """COCO counts from 1; some tools from 0, which shows where an index 0 stands."""
     try:
         numbers = [(int(pair[0]), int(pair[1])) for pair in pairs]
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         warnings.append(f"{source}: the skeleton is not a list of pairs of numbers and is left out: {str(pairs)[:80]}")
         return ()
     first = 0 if any(0 in pair for pair in numbers) else 1

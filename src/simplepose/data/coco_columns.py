@@ -56,13 +56,16 @@ def id_column(
     values: list[Any] = [row.get(name) for row in rows]
     if all(type(value) is int for value in values):
         return np.array(values, np.int64)
+    odd = next((value for value in values if isinstance(value, (list, dict))), None)
+    if odd is not None:
+        raise UserError(f"{where}: {name!r} {odd} is neither number nor word. Cure: give each one a unique number")
     absent = sum(value is None for value in values)
     if absent and (missing == "error" or absent < len(values)):
         raise UserError(f"{where}: {absent} of {len(values)} entries have no {name!r}. Cure: give each one a unique number")
     if not absent:
         try:
             return np.array([int(value) for value in values], np.int64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if absent:
         warnings.append(f"{where}: no entry has an {name!r}; they are numbered 1 to {len(values)}")
@@ -70,6 +73,21 @@ def id_column(
     number = {value: index + 1 for index, value in enumerate(dict.fromkeys(map(str, values)))}
     warnings.append(f"{where}: ids are words such as {values[0]!r}; they are numbered 1 to {len(number)}")
     return np.array([number[str(value)] for value in values], np.int64)
+
+
+def dictionaries(rows: Any, what: str, source: str) -> list[dict[str, Any]]:
+    """The rows of a list in a file; none where it is null or not there.
+
+    Raises:
+        UserError: not a list of JSON objects.
+    """
+    rows = [] if rows is None else rows
+    if not isinstance(rows, list):
+        raise UserError(f"{source}: `{what}` is not a list: {str(rows)[:60]!r}. Cure: export as COCO keypoints")
+    index = next((index for index, row in enumerate(rows) if not isinstance(row, dict)), None)
+    if index is not None:
+        raise UserError(f"{source}: entry {index} of `{what}` is no object: {str(rows[index])[:60]!r}. Cure: correct or remove it")
+    return rows
 
 
 def keypoint_columns(
@@ -85,6 +103,8 @@ def keypoint_columns(
     empty = [0.0] * (3 * count)
     lists = [row.get("keypoints") or empty for row in rows]
     for index, values in enumerate(lists):
+        if not isinstance(values, list):
+            raise UserError(f"{source}: the keypoints of annotation {ids[index]} are no list: {values!r}. Cure: correct or remove them")
         if len(values) != 3 * count:
             have = (
                 f"{len(values) // 3} keypoints ({len(values)} values)"

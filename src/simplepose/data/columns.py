@@ -56,8 +56,8 @@ class Annotations:
     head_boxes_xyxy: np.ndarray | None = None
     """(N, 4) float32 boxes of the heads (MPII, PoseTrack), NaN where one is missing, or None."""
     image_extras: tuple[dict[str, Any], ...] | None = None
-    """What a data set says beside a picture, M dictionaries or None: `crowdIndex` (CrowdPose); `vid_id`, `frame_id`, `is_labeled`,
-    `ignore_regions_x`, `ignore_regions_y` (PoseTrack)."""
+    """What a data set says beside a picture, M dictionaries or None: `spelled_id` (an id that is a word); `crowdIndex` (CrowdPose); `vid_id`, `frame_id`,
+    `is_labeled`, `ignore_regions_x`, `ignore_regions_y` (PoseTrack)."""
     clip_boxes: bool = True
     """False where a box is the crop itself (MPII: from centre and scale) and must not be cut at the picture's border."""
     joined_files: tuple[str, ...] = ()

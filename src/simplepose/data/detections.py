@@ -58,7 +58,7 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
         ids = [row["image_id"] for row in rows[:3]]
         raise UserError(
             f"{source}: none of its {len(rows)} boxes can be used on the pictures of {annotations.source} "
-            f"({elsewhere} are on other pictures; its image ids start {ids}, the annotations' {annotations.image_ids[:3].tolist()}). "
+            f"({elsewhere} are on other pictures; its image ids start {ids}, the annotations' {_spelled_ids(annotations)[:3]}). "
             "Cure: give the detections of this split"
         )
     if elsewhere:
@@ -74,14 +74,27 @@ def read_detections(path: str | Path, annotations: Annotations) -> Detections:
 
 
 def _image_index(rows: list[dict], annotations: Annotations) -> np.ndarray:
-    """(D,) int64 place of each box's picture, -1 where the annotations do not have it."""
+    """(D,) int64 place of each box's picture, by its number or its word, -1 where the annotations do not have it."""
     if not len(annotations.image_ids):
         return np.full(len(rows), -1)
     ids = number_column(rows, "image_id", -1).astype(np.int64)
     order = np.argsort(annotations.image_ids)
     place = np.searchsorted(annotations.image_ids, ids, sorter=order).clip(max=len(order) - 1)
     index = order[place]
-    return np.where(annotations.image_ids[index] == ids, index, -1)
+    index = np.where(annotations.image_ids[index] == ids, index, -1)
+    if (index < 0).any() and annotations.image_extras is not None:
+        spelled = {str(name): picture for picture, name in enumerate(_spelled_ids(annotations))}
+        for box in np.flatnonzero(index < 0).tolist():
+            index[box] = spelled.get(str(rows[box].get("image_id")), -1)
+    return index
+
+
+def _spelled_ids(annotations: Annotations) -> list[int | str]:
+    """The ids of the pictures as their file spells them."""
+    numbers = annotations.image_ids.tolist()
+    return [
+        extra.get("spelled_id", number) for extra, number in zip(annotations.image_extras or ({},) * len(numbers), numbers, strict=True)
+    ]
 
 
 def _person_rows(rows: list[dict], annotations: Annotations, notes: list[tuple[int, str]], source: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from simplepose.atomic import write_json
 from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.data.annotations import coco_annotations
-from simplepose.data.coco_columns import loads
+from simplepose.data.coco_columns import dictionaries, loads
 from simplepose.data.columns import Annotations
 from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
 from simplepose.errors import UserError
@@ -100,7 +100,8 @@ def _sequence(content: Any, source: str) -> tuple[list[dict[str, Any]], list[dic
         raise UserError(f"{source} is not a PoseTrack18 file (no `images` list). Cure: give a file of annotations/val")
     if not content["images"]:
         raise UserError(f"{source} is an empty sequence (no frames). Cure: remove the file, or copy it again")
-    categories = content.get("categories") or [{}]
+    images, people, categories = (dictionaries(content.get(name), name, source) for name in ("images", "annotations", "categories"))
+    categories = categories or [{}]
     names = list(categories[0].get("keypoints") or FILE_KEYPOINTS)
     absent = [name for name in POSETRACK_15.keypoints if name not in names]
     unknown = [name for name in names if name not in FILE_KEYPOINTS]
@@ -108,22 +109,30 @@ def _sequence(content: Any, source: str) -> tuple[list[dict[str, Any]], list[dic
         raise UserError(f"{source}: unknown keypoints {unknown}, missing keypoints {absent}. Cure: give PoseTrack18's 17 names")
     columns = np.array([names.index(name) for name in POSETRACK_15.keypoints])
     rows = []
-    for row in content.get("annotations") or []:
+    for row in people:
         values = row.get("keypoints") or [0] * (3 * len(names))
-        if len(values) != 3 * len(names):
+        if not isinstance(values, list) or len(values) != 3 * len(names):
+            have = len(values) if isinstance(values, list) else values
             raise UserError(
-                f"{source}: annotation {row.get('id')} has {len(values)} values for {len(names)} keypoints ({3 * len(names)} expected). "
+                f"{source}: annotation {row.get('id')} has {have} values for {len(names)} keypoints ({3 * len(names)} expected). "
                 "Cure: correct that annotation"
             )
         rows.append({**row, "keypoints": [value for column in columns for value in values[3 * column : 3 * column + 3]]})
-    return content["images"], rows
+    return images, rows
 
 
 def _annotations(
     images: list[dict[str, Any]], rows: list[dict[str, Any]], source: str, images_dir: Path, warnings: list[str]
 ) -> Annotations:
     track_ids = _track_ids(rows, source)
-    heads = np.array([row.get("bbox_head") or [np.nan] * 4 for row in rows], np.float32).reshape(-1, 4)
+    heads = np.full((len(rows), 4), np.nan, np.float32)
+    for head, row in zip(heads, rows, strict=True):
+        try:
+            head[:] = np.array(row.get("bbox_head") or [np.nan] * 4, np.float32).reshape(4)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{source}: annotation {row.get('id')} has the bbox_head {row['bbox_head']!r}. Cure: x, y, width, height, or leave it out"
+            ) from error
     content = {"images": images, "annotations": rows}
     people = coco_annotations(content, source, images_dir, POSETRACK_15, allow_empty=True, box_areas=True)
     return replace(people, track_ids=track_ids, head_boxes_xyxy=xywh_to_xyxy(heads), warnings=(*warnings, *people.warnings))
@@ -133,7 +142,7 @@ def _track_ids(rows: list[dict[str, Any]], source: str) -> np.ndarray:
     """(N,) int64; here, unlike in COCO files, everybody has one."""
     ids = [row.get("track_id") for row in rows]
     for row, value in zip(rows, ids, strict=True):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer() or abs(value) >= 2**53:
             raise UserError(f"{source}: annotation {row.get('id')} has the track id {value!r}, not a whole number. Cure: number the tracks")
     return np.array(ids, np.int64)
 

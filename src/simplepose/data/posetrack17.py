@@ -34,7 +34,10 @@ def posetrack17_rows(
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for number, frame in enumerate(content["annolist"]):
-        name = frame["image"][0]["name"] if isinstance(frame["image"], list) else frame["image"]["name"]
+        image = _one(frame.get("image"), {}) if isinstance(frame, dict) else {}
+        name = image.get("name") if isinstance(image, dict) else None
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{source}: frame {number} has no image name. Cure: add the name of the picture file")
         image_id = first_image + number + 1
         regions = [region.get("point") or [] for region in frame.get("ignore_regions") or []]
         images.append(

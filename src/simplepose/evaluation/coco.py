@@ -17,10 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from simplepose.atomic import read_json
-from simplepose.data.annotations import AREA_FRACTION, Annotations, Detections
-from simplepose.data.coco_columns import loads
+from simplepose.data.columns import Annotations, Detections
 from simplepose.errors import UserError, need
-from simplepose.oks import check_sigmas
+from simplepose.evaluation.coco_files import check_known, prepare_ground_truth, prepare_results
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The ten numbers, in the order in which the COCO code prints them."""
@@ -72,39 +71,6 @@ def coco_results(
     ]
 
 
-def prepare_ground_truth(ground_truth: Path | str | dict[str, Any]) -> dict[str, Any]:
-    """The annotations with everything the COCO code insists on: `area`, `bbox`, `iscrowd`, `num_keypoints`.
-
-    A missing area is box area x 0.53; a missing box is the extent of the labelled keypoints.
-    Annotations get new ids from 1: the COCO code takes id 0 for "not matched". The input is left as it is.
-
-    Raises:
-        UserError: not a COCO annotation file.
-    """
-    source = "ground truth" if isinstance(ground_truth, dict) else str(ground_truth)
-    value = ground_truth if isinstance(ground_truth, dict) else loads(ground_truth)
-    if not isinstance(value, dict) or not {"images", "annotations"} <= value.keys():
-        raise UserError(f"{source} is not a COCO annotation file: it needs `images` and `annotations`. Cure: check which file it is")
-    annotations = []
-    for index, original in enumerate(value["annotations"]):
-        annotation = {**original, "id": index + 1}
-        annotation.pop("segmentation", None)  # not needed, and long
-        annotation.setdefault("iscrowd", 0)
-        annotation.setdefault("category_id", 1)
-        flat = annotation.setdefault("keypoints", [])
-        if annotation.get("num_keypoints") is None:
-            annotation["num_keypoints"] = sum(v > 0 for v in flat[2::3])
-        if annotation.get("bbox") is None:
-            x, y = ([c for c, v in zip(flat[axis::3], flat[2::3], strict=True) if v > 0] or [0] for axis in (0, 1))
-            annotation["bbox"] = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-        area = annotation.get("area")
-        if area is None or area != area:  # NaN
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3] * AREA_FRACTION
-        annotations.append(annotation)
-    categories = value.get("categories") or [{"id": i, "name": str(i)} for i in sorted({a["category_id"] for a in annotations} or {1})]
-    return {"info": {}, "images": value["images"], "annotations": annotations, "categories": categories}
-
-
 def evaluate_coco(
     ground_truth: Path | str | dict[str, Any],
     results: list[dict[str, Any]] | Path | str,
@@ -113,6 +79,7 @@ def evaluate_coco(
     evaluator: Evaluator = "hotcoco",
     image_ids: Sequence[int] | None = None,
     max_dets: int = 20,
+    source: str = "the results",
 ) -> dict[str, float]:
     """The ten COCO numbers of a result list.
 
@@ -123,6 +90,7 @@ def evaluate_coco(
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
         image_ids: score these pictures only.
         max_dets: best poses of a picture that count.
+        source: what messages call a list of results.
 
     Returns:
         `METRICS` -> 0..1. -1 where there is no ground truth of that size, as the COCO code says it; all 0 where there are no results.
@@ -131,15 +99,10 @@ def evaluate_coco(
         UserError: a file is not what it should be, rows for unknown pictures or categories, keypoints that do not fit the sigmas.
     """
     truth = prepare_ground_truth(ground_truth)
-    rows, source = (results, "the results") if isinstance(results, list) else (read_json(results), str(results))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{source} is not a list of COCO result rows. Cure: pass the result file, not the annotations")
-    for flat in (next((a["keypoints"] for a in truth["annotations"] if a["keypoints"]), None), rows[0].get("keypoints") if rows else None):
-        if flat is not None:
-            check_sigmas(sigmas, len(flat) // 3)
-    _check_rows(rows, truth, 3 * len(sigmas), source)
+    given, source = (results, source) if isinstance(results, list) else (read_json(results), str(results))
+    rows = prepare_results(given, truth, sigmas, source)
     if image_ids is not None:
-        _check_known(set(image_ids), {image["id"] for image in truth["images"]}, "image_ids", "picture")
+        check_known(set(image_ids), {image["id"] for image in truth["images"]}, "image_ids", "picture")
     if not rows:
         return dict.fromkeys(METRICS, 0.0)
     if any("bbox" in row for row in rows):
@@ -196,32 +159,6 @@ def result_table(metrics: dict[str, float], preset: str, box_source: str, pictur
 
     rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"
     return "\n".join((line(heads), rule, line(cells)))
-
-
-def _check_rows(rows: list[dict[str, Any]], truth: dict[str, Any], length: int, source: str) -> None:
-    """Raises where a result row cannot be scored against this ground truth."""
-    for key in ("image_id", "category_id", "keypoints", "score"):
-        index = next((i for i, row in enumerate(rows) if key not in row), None)
-        if index is not None:
-            raise UserError(f"{source}: row {index} has no {key!r}. Cure: write image_id, category_id, keypoints and score in every row")
-    index = next((i for i, row in enumerate(rows) if len(row["keypoints"]) != length), None)
-    if index is not None:
-        raise UserError(
-            f"{source}: row {index} has {len(rows[index]['keypoints'])} keypoint numbers, expected {length}. "
-            "Cure: x, y, score for each keypoint of the schema"
-        )
-    _check_known({row["image_id"] for row in rows}, {image["id"] for image in truth["images"]}, source, "picture")
-    _check_known({row["category_id"] for row in rows}, {category["id"] for category in truth["categories"]}, source, "category")
-
-
-def _check_known(used: set[int], known: set[int], source: str, what: str) -> None:
-    """Raises where `used` ids are not in the ground truth."""
-    unknown = used - known
-    if unknown:
-        raise UserError(
-            f"{source}: {len(unknown)} {what} id(s) that the ground truth does not have, e.g. {min(unknown, key=str)}. "
-            "Cure: use results and annotations of the same data set"
-        )
 
 
 def _run(

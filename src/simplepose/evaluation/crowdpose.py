@@ -13,7 +13,8 @@ from typing import Any
 from simplepose.atomic import read_json
 from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import Evaluator, evaluate_coco, prepare_ground_truth
+from simplepose.evaluation.coco import Evaluator, evaluate_coco
+from simplepose.evaluation.coco_files import prepare_ground_truth
 from simplepose.schema import COCO_17, CROWDPOSE_14
 
 LEVELS = ("APeasy", "APmedium", "APhard")
@@ -54,8 +55,8 @@ def evaluate_crowdpose(
     lacking = [image["id"] for image in truth["images"] if "crowdIndex" not in image]
     if lacking:
         raise UserError(f"{source}: {len(lacking)} pictures have no crowdIndex, e.g. {lacking[0]}. Cure: use the official CrowdPose files")
-    rows = results if isinstance(results, list) else read_json(results)
-    whole = evaluate_coco(truth, rows, sigmas=sigmas, evaluator=evaluator)
+    rows, source_of_rows = (results, "the results") if isinstance(results, list) else (read_json(results), str(results))
+    whole = evaluate_coco(truth, rows, sigmas=sigmas, evaluator=evaluator, source=source_of_rows)
     numbers = {name: whole[name] for name in CROWDPOSE_METRICS if name in whole}
     for level, name in enumerate(LEVELS):
         ids = [image["id"] for image in truth["images"] if sum(image["crowdIndex"] >= border for border in borders) == level]

@@ -4,8 +4,8 @@ A predicted keypoint is right when it is no farther from the annotated one than 
 diagonal of the head box. Two modes:
 
 * `exact=True` repeats the original tool: it drops frames without annotated people and then, for tracking, the last frame of each sequence;
-  and it counts a frame in which nobody is annotated or nobody predicted as one miss and one false positive of every keypoint, however many
-  people there are.
+  it counts a frame in which nobody is annotated or nobody predicted as one miss and one false positive of every keypoint, however many
+  people there are; and people without keypoints, who are left out otherwise, stand for somebody there in frames without ignore regions.
 * `exact=False` (default) scores every annotated frame and counts what is there.
 """
 
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from simplepose.errors import UserError
-from simplepose.evaluation.posetrack_frames import PoseTrackFrame, above, cleaned, without_regions
+from simplepose.evaluation.posetrack_frames import PoseTrackFrame, above, cleaned, with_keypoints, without_regions
 from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, check_track_ids, clear_mot, hota, identity
 from simplepose.oks import oks
 from simplepose.schema import POSETRACK_15
@@ -68,7 +68,7 @@ def evaluate_posetrack(
         if not frames:
             raise UserError(f"sequence {name} has no frames. Cure: check that its file was copied completely")
     kept = {name: [f for f in frames if (len(f.track_ids) if exact else f.annotated)] for name, frames in prepared.items()}
-    kept = {name: [without_regions(f) for f in frames] for name, frames in kept.items()}
+    kept = {name: [without_regions(f, exact) for f in frames] for name, frames in kept.items()}
     precision = _average_precision([above(f, ap_threshold) for frames in kept.values() for f in frames], len(NAMES), exact)
     columns = {"AP": precision}
     result = {"AP": _mean(precision)}
@@ -86,7 +86,7 @@ def evaluate_posetrack(
             "Prec": _mean([joint.precision for joint in joints]),
             "Rec": _mean([joint.recall for joint in joints]),
         }
-        people = [[_person_frame(f, similarity) for f in frames] for frames in tracked.values()]
+        people = [[_person_frame(with_keypoints(f), similarity) for f in frames] for frames in tracked.values()]
         identities: Identity = sum((identity(frames) for frames in people), Identity())
         higher: Hota = sum((hota(frames) for frames in people), Hota())
         result |= {"IDF1": identities.idf1, "HOTA": higher.hota, "DetA": higher.deta, "AssA": higher.assa}
@@ -120,7 +120,7 @@ def _distances(frame: PoseTrackFrame) -> np.ndarray:
     heads = 0.6 * np.linalg.norm(frame.head_boxes_xyxy[:, 2:] - frame.head_boxes_xyxy[:, :2], axis=1)  # (N,)
     pixels = np.linalg.norm(frame.predicted_keypoints[:, None].astype(np.float64) - frame.keypoints[None], axis=-1)
     both = frame.predicted[:, None] & frame.labelled[None]
-    return np.where(both, pixels / heads[None, :, None], np.inf)
+    return np.divide(pixels, heads[None, :, None], out=np.full(pixels.shape, np.inf), where=both)  # nobody needs a head without keypoints
 
 
 def _shares(frame: PoseTrackFrame) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simplepose.data.annotations import AREA_FRACTION
-from simplepose.data.coco_columns import loads
+from simplepose.data.coco_columns import dictionaries, loads
 from simplepose.data.posetrack import FILE_KEYPOINTS
 from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
 from simplepose.errors import UserError
@@ -106,29 +106,35 @@ def _frames(file: Path, tracking: bool) -> dict[str, dict[str, Any]]:
     frames: dict[Any, dict[str, Any]] = {}
     keys = {}
     for image in images:
-        keys[image["id"]] = _key(str(image.get("file_name", image["id"])))
-        regions = zip(image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or [], strict=True)
-        polygons = [np.stack([np.atleast_1d(x), np.atleast_1d(y)], 1) for x, y in regions]
+        if not isinstance(image.get("id"), (int, float, str)):
+            raise UserError(f"{file}: a frame has the id {image.get('id')!r}. Cure: give each frame a unique number")
+        keys[image["id"]] = _key(str(image.get("file_name") or image["id"]))
+        polygons = _polygons(image, f"{file}: frame {image['id']}")
         frames[keys[image["id"]]] = {"people": [], "regions": polygons, "annotated": bool(image.get("is_labeled", True))}
     for row in rows:
-        if row.get("image_id") not in keys:
+        if not isinstance(row.get("image_id"), (int, float, str)) or row["image_id"] not in keys:
             raise UserError(f"{file}: a person is on frame {row.get('image_id')}, which `images` does not list. Cure: list every frame")
-        triples = np.array(row.get("keypoints") or np.zeros(3 * len(names)), np.float64)
-        scores = np.array(row.get("scores") or np.full(len(names), np.nan), np.float64)
+        where = f"{file}: a person of frame {keys[row['image_id']]}"
+        triples = _floats(row.get("keypoints") or np.zeros(3 * len(names)), "keypoints", where)
+        scores = _floats(row.get("scores") or np.full(len(names), np.nan), "scores", where)
         if triples.size != 3 * len(names) or scores.size != len(names):
             raise UserError(
                 f"{file}: {triples.size} keypoint numbers and {scores.size} scores for {len(names)} keypoints. Cure: correct it"
             )
-        head, box, people = row.get("bbox_head"), row.get("bbox"), frames[keys[row["image_id"]]]["people"]
+        head, box = (_floats(row.get(name) or [np.nan] * 4, name, where, 4) for name in ("bbox_head", "bbox"))
+        people = frames[keys[row["image_id"]]]["people"]
         if row.get("track_id") is None and tracking:
-            raise UserError(f"{file}: a person of frame {keys[row['image_id']]} has no track id. Cure: track the people, or score AP only")
+            raise UserError(f"{where} has no track id. Cure: track the people, or score AP only")
+        track = len(people) if row.get("track_id") is None else row["track_id"]
+        if isinstance(track, bool) or not isinstance(track, (int, float)) or not float(track).is_integer() or abs(track) >= 2**53:
+            raise UserError(f"{where} has the track id {track!r}, not a whole number. Cure: number the tracks")
         people.append(
             {
                 "triples": triples.reshape(-1, 3)[order],
                 "scores": scores[order],
-                "head": [head[0], head[1], head[0] + head[2], head[1] + head[3]] if head else [np.nan] * 4,
-                "track": len(people) if row.get("track_id") is None else row["track_id"],
-                "area": AREA_FRACTION * box[2] * box[3] if box else np.nan,
+                "head": [head[0], head[1], head[0] + head[2], head[1] + head[3]],
+                "track": int(track),
+                "area": AREA_FRACTION * box[2] * box[3],
             }
         )
     return frames
@@ -141,11 +147,36 @@ def _rows(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[
         return *posetrack17_rows(content, str(file)), list(NAMES)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise UserError(f"{file} is not a PoseTrack file (no `images` list). Cure: write the official form, one file a sequence")
-    names = list((content.get("categories") or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
+    images, rows, categories = (dictionaries(content.get(name), name, str(file)) for name in ("images", "annotations", "categories"))
+    names = list((categories or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
     absent = [name for name in NAMES if name not in names]
     if absent:
         raise UserError(f"{file} lacks the keypoints {absent}. Cure: write PoseTrack's 17 (or 15) keypoint names")
-    return content["images"], content.get("annotations") or [], names
+    return images, rows, names
+
+
+def _polygons(image: dict[str, Any], where: str) -> list[np.ndarray]:
+    """The ignore regions of a frame, (V, 2) each."""
+    xs, ys = (image.get(f"ignore_regions_{axis}") or [] for axis in "xy")
+    try:
+        return [
+            np.stack([np.atleast_1d(np.array(x, np.float64)), np.array(y, np.float64, ndmin=1)], 1) for x, y in zip(xs, ys, strict=True)
+        ]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where} has ignore_regions_x {str(xs)[:60]} and ignore_regions_y {str(ys)[:60]}, which do not fit. Cure: as many x as y in both"
+        ) from error
+
+
+def _floats(values: Any, name: str, where: str, count: int = 0) -> np.ndarray:
+    """The numbers of a person, `count` of them where that is given."""
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        numbers = np.zeros((0, 0))
+    if numbers.ndim != 1 or (count and len(numbers) != count):
+        raise UserError(f"{where} has the {name} {str(values)[:60]}, no list of {count or ''} numbers. Cure: correct it".replace("  ", " "))
+    return numbers
 
 
 def _key(name: str) -> str:

@@ -89,21 +89,29 @@ def cleaned(frame: PoseTrackFrame, keypoint_count: int, source: str) -> PoseTrac
     return replace(frame, **{**arrays, **tracks, "predicted_scores": scores})
 
 
-def without_regions(frame: PoseTrackFrame) -> PoseTrackFrame:
-    """Removes keypoints in ignore regions, then people without keypoints."""
+def without_regions(frame: PoseTrackFrame, exact: bool = False) -> PoseTrackFrame:
+    """Removes keypoints in ignore regions, then people without keypoints; `exact`: those only in frames with regions, as poseval does."""
+    if exact and not len(frame.ignore_regions):
+        return frame
     labelled = frame.labelled & ~inside_regions(frame.keypoints, frame.ignore_regions)
     predicted = frame.predicted & ~inside_regions(frame.predicted_keypoints, frame.ignore_regions)
-    return _people(replace(frame, labelled=labelled, predicted=predicted))
+    return with_keypoints(replace(frame, labelled=labelled, predicted=predicted))
 
 
 def above(frame: PoseTrackFrame, threshold: float) -> PoseTrackFrame:
-    """Removes predicted keypoints with a lower score (a missing score is the lowest), then people without keypoints."""
-    return _people(replace(frame, predicted=frame.predicted & (frame.predicted_scores >= threshold)))
+    """Removes predicted keypoints with a lower score (a missing score is the lowest), then predictions that have lost all of theirs."""
+    predicted = frame.predicted & (frame.predicted_scores >= threshold)
+    kept = predicted.any(1) | ~frame.predicted.any(1)
+    return _people(replace(frame, predicted=predicted), np.ones(len(frame.keypoints), bool), kept)
 
 
-def _people(frame: PoseTrackFrame) -> PoseTrackFrame:
+def with_keypoints(frame: PoseTrackFrame) -> PoseTrackFrame:
     """Only people with keypoints."""
-    true, found = frame.labelled.any(1), frame.predicted.any(1)
+    return _people(frame, frame.labelled.any(1), frame.predicted.any(1))
+
+
+def _people(frame: PoseTrackFrame, true: Any, found: Any) -> PoseTrackFrame:
+    """Only the people of two boolean masks, (N,) annotated and (M,) predicted."""
     return replace(
         frame,
         keypoints=frame.keypoints[true], labelled=frame.labelled[true], head_boxes_xyxy=frame.head_boxes_xyxy[true],

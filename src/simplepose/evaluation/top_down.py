@@ -167,11 +167,11 @@ def match_estimates(estimates: Estimates, annotations: Annotations, config: Eval
 
 
 def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
-    """What stands beside an AP: `ground truth` and None, or the detection file's name with its box AP, and that AP (0..1)."""
+    """What stands beside an AP: `ground truth` and None, or the detection file's name with its box AP, and that AP (0..1; -1 and `-`: nobody to find)."""
     if detections.source == GROUND_TRUTH or not len(annotations):
         return Path(detections.source).name, None
     quality = evaluate_boxes(annotations, detections)["AP"]
-    return f"{Path(detections.source).name} (box AP {100 * quality:.1f})", quality
+    return f"{Path(detections.source).name} (box AP {f'{100 * quality:.1f}' if quality >= 0 else '-'})", quality
 
 
 def suppress_and_write(
