@@ -19,6 +19,9 @@ from simplepose.data.coco_columns import dictionaries, id_column, loads
 from simplepose.errors import UserError
 from simplepose.oks import check_sigmas
 
+PLAIN = {int, float}
+"""What JSON's numbers become."""
+
 
 def prepare_ground_truth(ground_truth: Path | str | dict[str, Any]) -> dict[str, Any]:
     """The annotations with everything the COCO code insists on: `area`, `bbox`, `iscrowd`, `num_keypoints`, numbers for ids.
@@ -82,7 +85,7 @@ def prepare_results(given: Any, truth: dict[str, Any], sigmas: Sequence[float], 
         if index is not None:
             what = "has no" if key not in rows[index] else "has null for its"
             raise UserError(f"{source}: row {index} {what} {key!r}. Cure: write image_id, category_id, keypoints and score in every row")
-    index = next((i for i, row in enumerate(rows) if not isinstance(row["score"], Real)), None)
+    index = next((i for i, row in enumerate(rows) if type(row["score"]) is not float and not isinstance(row["score"], Real)), None)
     if index is not None:
         raise UserError(
             f"{source}: row {index} has the score {rows[index]['score']!r}, not a number. Cure: write the confidence of the pose"
@@ -157,6 +160,8 @@ def _numbers(values: Any, name: str, where: str) -> list[Any]:
     values = [] if values is None else values
     if not isinstance(values, (list, tuple, np.ndarray)):
         raise UserError(f"{where} has the {name} {values!r}, no list of numbers. Cure: correct or remove it")
+    if set(map(type, values)) <= PLAIN:  # nearly always; asking for `Real` one by one would cost more than the scoring
+        return list(values)
     numbers = [value if isinstance(value, Real) else _number(value) for value in values]
     if None in numbers:
         raise UserError(f"{where} has {values[numbers.index(None)]!r} in its {name}, not a number. Cure: correct or remove it")
@@ -165,9 +170,11 @@ def _numbers(values: Any, name: str, where: str) -> list[Any]:
 
 def _number(value: Any) -> Any:
     """The number, as it is or from text; None where it is missing, NaN or no number."""
+    if type(value) is int:
+        return value
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return None
-    return None if not isinstance(value, Real) or math.isnan(value) else value
+    return None if (type(value) is not float and not isinstance(value, Real)) or math.isnan(value) else value
