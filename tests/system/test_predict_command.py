@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,13 @@ def test_every_picture_has_its_own_overlay(folder: Path) -> None:
     draw(*pictures)
     assert run(folder, *pictures) == 0
     assert sorted(path.name for path in (folder / "out").glob("*.jpg")) == ["a.jpg", "a_2.jpg", "a_2_2.jpg"]
+
+
+def test_a_name_that_is_not_utf8_loses_nothing(folder: Path) -> None:
+    draw(folder / "ph" / "a.jpg")
+    shutil.copy(folder / "ph" / "a.jpg", os.fsencode(folder / "ph") + b"/caf\xe9.jpg")
+    assert run(folder, folder / "ph") == 0
+    assert done(folder) == ["a.jpg", "caf\\xe9.jpg"] and os.path.exists(os.fsencode(folder / "out") + b"/caf\xe9.jpg")
 
 
 def test_a_broken_picture_leaves_the_poses_before_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,15 @@ def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
     assert len(rows) == 12 and not any("track_id" in row for row in rows)
 
 
+def test_a_name_that_is_not_utf8_loses_nothing(film: Path) -> None:
+    folder = os.fsdecode(os.fsencode(film) + b"/caf\xe9")
+    write_image(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"), np.zeros((90, 60, 3), np.uint8))
+    assert track(film, "--video-codec", "none", "--posetrack", "--boxes", "whole", boxes="", video=folder) == 0
+    assert [Path(line.source).name for line in read_lines(film / "out" / "poses.jsonl")] == ["caf\\xe9.png"]
+    (posetrack,) = (film / "out" / "posetrack").iterdir()
+    assert json.loads(posetrack.read_bytes())["images"][0]["file_name"] == "images/caf\\xe9/000000.jpg"
+
+
 @pytest.mark.parametrize("codec", ["vp8", "mp4"])
 def test_the_video_is_never_written_over(film: Path, capsys, codec: str) -> None:
     name = "film.webm" if codec == "vp8" else "film.mp4"

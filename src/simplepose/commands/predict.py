@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from simplepose.atomic import write_json
+from simplepose.atomic import readable, write_json
 from simplepose.detect import people_source
 from simplepose.detect_file import BoxFile
 from simplepose.engine import PoseTracker
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
 
     stream = PictureStream(pictures)
     rows: list[dict[str, Any]] = []
-    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
+    record = {"weights": readable(options.weights), "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
     try:
         with Progress("predicting", "pictures") as progress:
             for frame, poses in PoseTracker(estimator, people, track=False)(stream):
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
         print(f"skipped: {reason}", file=sys.stderr)
     write_json(folder / "poses.json", record)
     count = sum(len(row["people"]) for row in rows)
-    print(f"{count:,} people in {len(rows):,} pictures -> {folder}/ ({len(rows):,} overlays, poses.json)")
+    print(f"{count:,} people in {len(rows):,} pictures -> {readable(str(folder))}/ ({len(rows):,} overlays, poses.json)")
 
 
 def _require_match(people: BoxFile, pictures: list[Path]) -> None:
@@ -140,4 +140,9 @@ def _row(frame: Frame, poses: Poses) -> dict[str, Any]:
     columns = zip(poses.boxes_xyxy.tolist(), poses.scores.tolist(), poses.keypoints.tolist(), poses.keypoint_scores.tolist(), strict=True)
     names = ("box_xyxy", "score", "keypoints", "keypoint_scores")
     height, width = frame.image.shape[:2]
-    return {"file_name": frame.source, "width": width, "height": height, "people": [dict(zip(names, row, strict=True)) for row in columns]}
+    return {
+        "file_name": readable(frame.source),
+        "width": width,
+        "height": height,
+        "people": [dict(zip(names, row, strict=True)) for row in columns],
+    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from simplepose.atomic import write_bytes
+from simplepose.atomic import readable, write_bytes
 from simplepose.errors import UserError, need
 from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
 from simplepose.outputs_lines import LinesWriter, read_lines, to_line
@@ -128,7 +128,8 @@ def main(argv: list[str]) -> None:
     _finish(options, folder, name, schema)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     followed = f", {len(ids):,} identities" if stream.is_video else ""
-    print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {folder}/ ({', '.join(sorted(p.name for p in folder.iterdir()))})")
+    written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
+    print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {written}")
     print(f"frames/s of each stage alone: {runner.speed}; device {device_name(estimator)}")
 
 
