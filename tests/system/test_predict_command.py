@@ -15,6 +15,7 @@ from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.commands import predict
+from simplepose.estimator import PoseEstimator
 from simplepose.images import read_image, write_image
 
 pytest.importorskip("onnxruntime")
@@ -121,6 +122,32 @@ def test_two_pictures_with_the_boxes_of_one_are_refused(folder: Path, capsys: py
     assert run(folder, folder / "a" / "7.jpg", folder / "b" / "7.jpg", boxes=str(folder / "boxes.json")) == 2
     assert "would both get the boxes of image id 7" in capsys.readouterr().err
     assert run(folder, folder / "a" / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+
+
+def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(folder / "7.jpg")
+    rows = [{"image_id": number, "bbox": [5, 5, 30, 40], "score": score} for number, score in ((7, 0.9), (7, 0.1), (8, 0.9))]
+    for name, content in (("boxes", rows), ("low", rows[1:2]), ("none", [])):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+    assert "boxes left out: 1 have no score above the threshold 0.3, 1 are of other pictures\n" in capsys.readouterr().err
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "low.json"), output="low") == 2
+    error = capsys.readouterr().err
+    assert "no score above the threshold 0.3; none is used" in error and "Cure: lower --box-threshold" in error
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "none.json"), output="low") == 2
+    assert "none.json holds no box" in capsys.readouterr().err
+
+
+def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
+    draw(folder / "7.jpg")
+    names = PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints
+    listed = [{"id": 1, "name": "person", "keypoints": ["tip"]}, {"id": 2, "name": "dog", "keypoints": list(names)}]
+    rows = [{"image_id": 7, "category_id": number, "bbox": [number, 5, 30, 40]} for number in (1, 2, 2)]
+    content = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": rows, "categories": listed}
+    (folder / "two.json").write_text(json.dumps(content))
+    assert run(folder, folder / "7.jpg", boxes="gt", more=("--annotations", str(folder / "two.json"))) == 0
+    (picture,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
+    assert [one["box_xyxy"][0] for one in picture["people"]] == [2, 2]
 
 
 def turned_photo(path: Path, orientation: int) -> None:

@@ -97,6 +97,17 @@ def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
     assert len(rows) == 12 and not any("track_id" in row for row in rows)
 
 
+def test_boxes_that_are_on_no_frame_are_said(film: Path, capsys) -> None:
+    (film / "far.json").write_text(json.dumps([{"image_id": 900, "bbox": [1, 2, 30, 40], "score": 0.9}]))
+    save_pictures(film)
+    for video in ("film.mp4", "pictures"):
+        assert track(film, "--video-codec", "none", "--overwrite", boxes="far.json", video=video) == 0
+        error = capsys.readouterr().err
+        assert "none of its boxes is used on" in error and "boxes left out: 1 are of other pictures" in error
+    assert track(film, "--video-codec", "none", "--overwrite") == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_a_name_that_is_not_utf8_loses_nothing(film: Path) -> None:
     folder = os.fsdecode(os.fsencode(film) + b"/caf\xe9")
     write_image(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"), np.zeros((90, 60, 3), np.uint8))

@@ -66,15 +66,16 @@ def main(argv: list[str]) -> None:
     folder, names = Path(options.output), _overlay_names(pictures)
     outputs = [folder / name for name in ("poses.json", *names.values())]
     keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
-    people = people_source(
-        options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold, device=options.device
-    )  # fmt: skip
-    if isinstance(people, BoxFile):
-        _require_match(people, pictures)
     taken = [path.name for path in outputs if path.exists()]
     if taken and not options.overwrite:
         raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
+    people = people_source(
+        options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold,
+        keypoints=estimator.schema.keypoints, device=options.device,
+    )  # fmt: skip
+    if isinstance(people, BoxFile):
+        _require_match(people, pictures)
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
     stream = PictureStream(pictures)
@@ -103,7 +104,10 @@ def main(argv: list[str]) -> None:
 
 
 def _require_match(people: BoxFile, pictures: list[Path]) -> None:
-    """Refuses a box file that knows none of the pictures, or cannot tell two of them apart: both would be wrong answers."""
+    """Says which boxes of a file nobody gets.
+
+    Refuses a file that knows none of the pictures, or cannot tell two of them apart: both would be wrong answers.
+    """
     ids = [people.image_id(path) for path in pictures]
     first: dict[int, Path] = {}
     for path, image_id in zip(pictures, ids, strict=True):
@@ -112,11 +116,19 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
                 f"{people.path}: {other} and {path} would both get the boxes of image id {image_id}. Cure: --annotations FILE whose `images` "
                 "name both with their folders"
             )
-    if not any((place if image_id is None else image_id) in people.by_id for place, image_id in enumerate(ids)):
+    places = set(people.image_ids(pictures))
+    note = people.left_out(places)
+    if not people.by_id:
+        raise UserError(
+            f"{f'{note}; none is used' if note else f'{people.path} holds no box'}. Cure: lower --box-threshold, or give a file with boxes"
+        )
+    if not places & people.by_id.keys():
         raise UserError(
             f"{people.path}: none of its boxes is on {pictures[0].name} or the other {len(pictures) - 1} pictures (its image ids start "
             f"{sorted(people.by_id)[:3]}). Cure: --annotations FILE tells which picture has which image_id"
         )
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _stop_at_broken(stream: PictureStream, skip: bool) -> None:

@@ -20,7 +20,7 @@ from simplepose.outputs import keep_sources, new_folder, write_coco_results, wri
 from simplepose.outputs_lines import LinesWriter, read_lines, to_line
 from simplepose.schema import KeypointSchema
 from simplepose.settings import require_options
-from simplepose.video import CODECS, VideoWriter, open_stream
+from simplepose.video import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
 if TYPE_CHECKING:
     from simplepose.engine import PoseTracker
@@ -96,6 +96,7 @@ def main(argv: list[str]) -> None:
     if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
         raise UserError(f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out")
     new_folder(folder, overwrite=options.overwrite)
+    _note_boxes(runner.detector, stream)
     schema = estimator.schema
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(stream.frame_count)
@@ -153,8 +154,11 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     from simplepose.track import TrackConfig
 
     threads = share_processor()
-    detector = people_source(options.boxes, score_threshold=options.box_threshold, device=options.device, threads=threads, cut_border=True)
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
+    detector = people_source(
+        options.boxes, score_threshold=options.box_threshold, keypoints=estimator.schema.keypoints, device=options.device, threads=threads,
+        cut_border=True,
+    )  # fmt: skip
     return estimator, PoseTracker(
         estimator,
         detector,
@@ -164,6 +168,20 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
         smoothing=OneEuroConfig() if options.smooth else None,
         flow=farneback_flow() if options.flow == "farneback" else dis_flow(),
     )
+
+
+def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
+    """Says which boxes of a file nobody gets, and where that is all of them."""
+    from simplepose.detect_file import BoxFile
+
+    if not isinstance(detector, BoxFile):
+        return
+    ids = detector.image_ids(stream.paths) if isinstance(stream, PictureStream) else range(stream.frame_count)
+    if ids and not detector.by_id.keys() & set(ids):
+        print(f"note: {detector.path}: none of its boxes is used on {stream.source}, nobody will be found there", file=sys.stderr)
+    note = detector.left_out(set(ids) if ids else None)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def device_name(estimator: PoseEstimator) -> str:
