@@ -73,14 +73,31 @@ def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) ->
         ({"boxes": "none.onnx"}, "no such file"),
         ({"boxes": "net.onnx"}, "another layout"),
         ({"video": "none.mp4"}, "no such video"),
-        ({"video": "boxes.json"}, "cannot open"),
+        ({"video": "boxes.json"}, "it is no video"),
+        ({"video": "empty.mp4"}, "the file is empty (0 bytes)"),
+        ({"video": "half.mp4"}, "cut short"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(film: Path, capsys, change, message: str) -> None:
+    (film / "empty.mp4").write_bytes(b"")
+    (film / "half.mp4").write_bytes((film / "film.mp4").read_bytes()[:2000])
     assert track(film, **change) == 2
     error = capsys.readouterr().err
     assert message in error and "Cure:" in error and "Traceback" not in error
     assert not (film / "out").exists()
+
+
+def test_ground_truth_has_its_own_words(film: Path, capsys) -> None:
+    assert track(film, "--boxes", "gt", boxes="") == 2
+    error = capsys.readouterr().err
+    assert "--boxes FILE.json" in error and "--annotations" not in error
+
+
+def test_a_posetrack_file_that_cannot_be_scored_is_said(film: Path, capsys) -> None:
+    assert track(film, "--video-codec", "none", "--posetrack") == 0
+    assert "lacks PoseTrack's keypoints head_bottom, head_top: simplepose evaluate" in capsys.readouterr().err
+    assert track(film, "--video-codec", "none", "--overwrite") == 0
+    assert "PoseTrack" not in capsys.readouterr().err
 
 
 def save_pictures(film: Path) -> None:

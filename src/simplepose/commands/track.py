@@ -18,7 +18,7 @@ from simplepose.atomic import readable, write_bytes
 from simplepose.errors import UserError, need
 from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
 from simplepose.outputs_lines import LinesWriter, read_lines, to_line
-from simplepose.schema import KeypointSchema
+from simplepose.schema import POSETRACK_15, KeypointSchema
 from simplepose.settings import require_options
 from simplepose.video import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
@@ -71,7 +71,8 @@ class TrackOptions:
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     posetrack: bool = False
-    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking)."""
+    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking), which needs a network with
+    PoseTrack's 15 keypoints."""
     frames: int = 0
     """Stop after so many frames; 0 is all."""
     flip_test: bool = False
@@ -98,6 +99,12 @@ def main(argv: list[str]) -> None:
     new_folder(folder, overwrite=options.overwrite)
     _note_boxes(runner.detector, stream)
     schema = estimator.schema
+    absent = [name for name in POSETRACK_15.keypoints if name not in schema.keypoints]
+    if options.posetrack and absent:
+        print(
+            f"note: the network lacks PoseTrack's keypoints {', '.join(absent)}: simplepose evaluate --task posetrack refuses the PoseTrack file",
+            file=sys.stderr,
+        )
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(stream.frame_count)
     ids: set[int] = set()
@@ -137,6 +144,8 @@ def main(argv: list[str]) -> None:
 def _check(options: TrackOptions) -> None:
     """Refuses numbers that make no sense, and what would fail only when the last frame is done."""
     require_options(options, RANGES)
+    if options.boxes == "gt":
+        raise UserError("--boxes gt belongs to simplepose predict. Cure: give track the annotation file itself, --boxes FILE.json")
     for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
         try:
             import_module(package)
