@@ -95,6 +95,21 @@ def test_a_broken_picture_leaves_the_poses_before_it(folder: Path, capsys: pytes
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.jpg", "b.jpg", "poses.json"]
 
 
+def test_dead_links_and_folders_named_as_pictures_are_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(folder / "in" / "a.jpg", folder / "in" / "sub.jpg" / "b.jpg")
+    (folder / "in" / "dead.jpg").symlink_to(folder / "gone.jpg")
+    assert run(folder, folder / "in") == 2
+    assert "dead.jpg: No such file" in capsys.readouterr().err
+    assert run(folder, folder / "in", more=("--skip-broken", "--overwrite")) == 0
+    error = capsys.readouterr().err
+    assert done(folder) == ["a.jpg"] and error.count("skipped: ") == 2 and "sub.jpg: Is a directory" in error
+
+
+def test_without_pictures_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder) == 2
+    assert "no picture is named" in capsys.readouterr().err and not (folder / "out").exists()
+
+
 def test_a_failure_before_the_first_picture_leaves_the_old_poses(folder: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "poses.json").write_text("old")

@@ -59,6 +59,8 @@ def main(argv: list[str]) -> None:
     """Predicts and writes the overlays and poses.json."""
     options = tyro.cli(PredictOptions, args=argv, prog="simplepose predict", description=PredictOptions.__doc__)
     require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
+    if not options.pictures:
+        raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:
@@ -78,7 +80,7 @@ def main(argv: list[str]) -> None:
         _require_match(people, pictures)
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
-    stream = PictureStream(pictures)
+    stream = PictureStream(pictures, listed=True)
     rows: list[dict[str, Any]] = []
     record = {"weights": readable(options.weights), "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
     try:
