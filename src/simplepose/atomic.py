@@ -18,6 +18,11 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
+def readable(name: str) -> str:
+    """A file name as text that every file and terminal takes: bytes of it that are not UTF-8 become `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder; renames it to `path` if the block succeeds, removes it otherwise.

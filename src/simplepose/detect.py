@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +53,7 @@ def people_source(
     *,
     annotations: str | Path | None = None,
     score_threshold: float | None = None,
+    keypoints: Sequence[str] = (),
     device: str = "auto",
     threads: int | None = None,
     cut_border: bool = False,
@@ -63,6 +64,7 @@ def people_source(
         boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
         annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
+        keypoints: names of the network's keypoints, which choose among the categories of a file.
         device: of the transformers detector.
         threads: processor threads of an ONNX detector's call.
         cut_border: see `PersonDetector`.
@@ -79,7 +81,7 @@ def people_source(
     if text == "gt":
         if annotations is None:
             raise UserError("--boxes gt needs the annotations. Cure: add --annotations FILE.json")
-        return read_boxes(annotations)
+        return read_boxes(annotations, keypoints=keypoints)
     threshold = 0.3 if score_threshold is None else score_threshold
     if text.startswith("hf:"):
         return TransformersDetector(text[3:], score_threshold=threshold, device=device)
@@ -91,5 +93,5 @@ def people_source(
     if path.suffix.lower() == ".onnx":
         return PersonDetector(path, score_threshold=threshold, threads=threads, cut_border=cut_border)
     if path.suffix.lower() == ".json":
-        return read_boxes(path, annotations=annotations, score_threshold=score_threshold or 0.0)
+        return read_boxes(path, annotations=annotations, score_threshold=score_threshold or 0.0, keypoints=keypoints)
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")

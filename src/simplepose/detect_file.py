@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeVar
@@ -34,6 +35,8 @@ class BoxFile:
     """File name without folders -> the pictures listed under that name, each with its whole `file_name` and its image id."""
     sizes_wh: dict[int, tuple[float, float]] = field(default_factory=dict, repr=False)
     """Image id -> width and height that the file tells; 0 where it does not."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """How many boxes of the file are left out, and why."""
 
     def people(self, frame: Frame) -> People:
         """By path where the file lists pictures, else by the number in a picture's name (COCO's rule), else by the frame's index.
@@ -50,6 +53,17 @@ class BoxFile:
         if frame.orientation == 1 or told_upright:
             return found
         return replace(found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, (width, height)))
+
+    def left_out(self, image_ids: Collection[int] | None = None) -> str:
+        """One sentence on the boxes that nobody gets, those of other pictures than `image_ids` included; empty where all are used."""
+        elsewhere = sum(len(people) for image_id, people in self.by_id.items() if image_ids is not None and image_id not in image_ids)
+        notes = [*self.notes, *([(elsewhere, "are of other pictures")] if elsewhere else [])]
+        return f"{self.path}: boxes left out: {', '.join(f'{count:,} {why}' for count, why in notes)}" if notes else ""
+
+    def image_ids(self, paths: Sequence[Path]) -> list[int]:
+        """The ids under which `people` looks up pictures in this order."""
+        ids = [self.image_id(path) for path in paths]
+        return [place if image_id is None else image_id for place, image_id in enumerate(ids)]
 
     def image_id(self, path: Path) -> int | None:
         """The id of a picture: by its path where pictures are listed (-1 if it is not among them), else the number in its name, else None.
@@ -75,15 +89,18 @@ class BoxFile:
         return next(iter(found), -1)
 
 
-def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score_threshold: float = 0.0) -> BoxFile:
+def read_boxes(
+    path: str | Path, *, annotations: str | Path | None = None, score_threshold: float = 0.0, keypoints: Sequence[str] = ()
+) -> BoxFile:
     """Boxes of a COCO detection file (a list of boxes with scores) or of an annotation file (ground truth, score 1).
 
-    Boxes of other categories, crowds, and boxes without a positive width and height are left out.
+    Boxes of other categories, crowds, and boxes without a positive width and height are left out and counted.
 
     Args:
         path: the JSON file.
         annotations: a COCO file whose `images` and `categories` name those of a detection file.
         score_threshold: detections must be above it; every score counts at 0.
+        keypoints: names of the network's keypoints, which choose among categories with different ones.
 
     Raises:
         UserError: neither kind of file, a row that cannot be read, or no box of people.
@@ -109,32 +126,49 @@ def read_boxes(path: str | Path, *, annotations: str | Path | None = None, score
             image_id = _read(image, "id", _whole, f"{listing_source}, images", index, "give each picture a whole number")
             listed.setdefault(name.name, []).append((name, image_id))
             sizes_wh[image_id] = (widths[index], heights[index])
-    kept = _are_people(rows, categories, annotated, source)
-    return BoxFile(path=source, by_id=_people(rows, kept, score_threshold, source), listed=listed, sizes_wh=sizes_wh)
+    kept = _are_people(rows, categories, annotated, source, keypoints)
+    by_id, notes = _people(rows, kept, score_threshold, source)
+    others = kept.count(False)
+    if others:
+        theirs = {row["category_id"] for row, mine in zip(rows, kept, strict=True) if mine and row.get("category_id") is not None}
+        names = [str(category.get("name", category["id"])) for category in categories if category.get("id") in theirs]
+        notes.insert(0, (others, f"of other categories than {' and '.join(names or map(str, sorted(theirs, key=str)))}"))
+    return BoxFile(path=source, by_id=by_id, listed=listed, sizes_wh=sizes_wh, notes=tuple(notes))
 
 
-def _people(rows: list[dict[str, Any]], kept: list[bool], score_threshold: float, source: str) -> dict[int, People]:
-    """Image id -> the people among its rows."""
+def _people(
+    rows: list[dict[str, Any]], kept: list[bool], score_threshold: float, source: str
+) -> tuple[dict[int, People], list[tuple[int, str]]]:
+    """Image id -> the people among its rows; and how many rows are left out for which reason."""
     is_crowd = number_column(rows, "iscrowd", 0) > 0
     found: dict[int, list[tuple[list[float], float]]] = {}
+    crowds, low, empty = "are crowds", f"have no score above the threshold {score_threshold:g}", "have no positive width and height"
+    reasons: Counter[str] = Counter()
     for index, row in enumerate(rows):
         if not kept[index] or is_crowd[index]:
+            reasons[crowds] += kept[index]
             continue
         image_id = _read(row, "image_id", _whole, source, index, "give the whole number of its picture")
         box = _read(row, "bbox", _box, source, index, "give x, y, width, height as finite numbers, or remove that row")
         score = _read(row, "score", _number, source, index, "give a finite number; without any, it is 1", missing=1.0)
         if score > score_threshold and box[2] > 0 and box[3] > 0:
             found.setdefault(image_id, []).append((box, score))
-    return {
+        else:
+            reasons[empty if score > score_threshold else low] += 1
+    people = {
         image_id: People(xywh_to_xyxy(np.array([box for box, _ in entries])), np.array([score for _, score in entries]))
         for image_id, entries in found.items()
     }
+    return people, [(reasons[reason], reason) for reason in (crowds, low, empty) if reasons[reason]]
 
 
-def _are_people(rows: list[dict[str, Any]], categories: list[dict[str, Any]], annotated: bool, source: str) -> list[bool]:
+def _are_people(
+    rows: list[dict[str, Any]], categories: list[dict[str, Any]], annotated: bool, source: str, keypoints: Sequence[str]
+) -> list[bool]:
     """Whether each row is of the category of people: the one with keypoints, or named person, else 1, else the only one there is.
 
-    A row without a category is one of people. An annotation file that says which category has the people is taken at its word.
+    Of several with different keypoints it is the one with those of the network, by their names, else by their number. A row without a
+    category is one of people. An annotation file that says which category has the people is taken at its word.
 
     Raises:
         UserError: no row is one of people; names the categories found.
@@ -145,10 +179,17 @@ def _are_people(rows: list[dict[str, Any]], categories: list[dict[str, Any]], an
     ]
     present = {category for category in theirs if category is not None}
     ids = number_column(categories, "id", -1).astype(int).tolist()
-    skeletons = [str(category["keypoints"]) if category.get("keypoints") else "" for category in categories]
+    skeletons = [[plain_name(name) for name in category.get("keypoints") or ()] for category in categories]
     with_keypoints = {category_id for category_id, skeleton in zip(ids, skeletons, strict=True) if skeleton}
+    if len({tuple(skeleton) for skeleton in skeletons if skeleton}) > 1:
+        wanted_names = [plain_name(name) for name in keypoints]
+        by_name, by_count = (
+            {category_id for category_id, skeleton in zip(ids, skeletons, strict=True) if skeleton and fits(skeleton)}
+            for fits in (wanted_names.__eq__, lambda skeleton: len(skeleton) == len(wanted_names))
+        )
+        with_keypoints = by_name or by_count
     named = {category_id for category_id, category in zip(ids, categories, strict=True) if plain_name(category.get("name", "")) == "person"}
-    choices = [with_keypoints if len(set(skeletons) - {""}) == 1 else set(), named]
+    choices = [with_keypoints, named]
     if not (annotated and any(choices)):
         choices += [{1}, present if len(present) == 1 else set()]
     chosen = next((choice for choice in choices if choice & present), set())

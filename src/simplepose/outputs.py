@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from simplepose.atomic import atomic_path, write_json
+from simplepose.atomic import atomic_path, readable, write_json
 from simplepose.boxes import xyxy_to_xywh
 from simplepose.errors import UserError, need
 from simplepose.outputs_lines import DIGITS, Line, triples
@@ -83,7 +83,9 @@ def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line]
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for line in lines:
-        images.append({"id": line.frame, "frame_id": line.frame, "file_name": f"images/{name}/{line.frame:06d}.jpg", "is_labeled": True})
+        images.append(
+            {"id": line.frame, "frame_id": line.frame, "file_name": f"images/{readable(name)}/{line.frame:06d}.jpg", "is_labeled": True}
+        )
         for row in range(len(line.poses)):
             scores = line.poses.keypoint_scores[row].astype(np.float64)
             entry = {

@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 import orjson
 
-from simplepose.atomic import partial_name
+from simplepose.atomic import partial_name, readable
 from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.errors import UserError
 from simplepose.structures import Frame, Poses
@@ -92,6 +92,7 @@ def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.nd
     """One frame as a line: `{"frame", "seconds", "source", "people": [{"track_id", "score", "bbox", "keypoints": [[x, y, score], ...]}]}`.
 
     `bbox` is x, y, width, height; people that gap filling put in carry `"filled": true`; NaN becomes null.
+    Bytes of `source` that are not UTF-8 become `\\xNN`.
     """
     boxes = np.round(xyxy_to_xywh(poses.boxes_xyxy).astype(np.float64), DIGITS).tolist()
     rows = triples(poses.keypoints, poses.keypoint_scores).tolist()
@@ -102,7 +103,7 @@ def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.nd
     ]
     for index in np.flatnonzero(filled) if filled is not None else ():
         people[index]["filled"] = True
-    return orjson.dumps({"frame": frame, "seconds": round(seconds, 4), "source": source, "people": people}) + b"\n"
+    return orjson.dumps({"frame": frame, "seconds": round(seconds, 4), "source": readable(source), "people": people}) + b"\n"
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:

@@ -48,9 +48,7 @@ class VideoStream:
             raise UserError(f"no such video: {source}. Cure: check the path")
         self._capture = cv2.VideoCapture(int(str(source))) if camera else cv2.VideoCapture(self.source)
         if not self._capture.isOpened():
-            cure = "check that it is connected and not in use" if camera else "convert it, for example to H.264 in MP4"
-            codec = None if camera else codec_in_file(self.source)
-            raise UserError(f"cannot open {self.source}{f' (codec {codec!r})' if codec else ''}: no decoder for it here. Cure: {cure}")
+            raise UserError(f"cannot open {self.source}{_why_closed(None if camera else self.source)}")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = float(fps) if np.isfinite(fps) and 0.1 <= fps <= 1000 else 25.0
@@ -86,6 +84,10 @@ class VideoStream:
 class PictureStream:
     """Picture files as Frames, upright and in their order; a picture that does not decode is counted and named, and left out.
 
+    Args:
+        paths: files, folders and glob patterns.
+        listed: they are what `list_pictures` gave: a folder or a dead link among them is a picture that does not decode.
+
     Attributes:
         fps: 0, pictures have no time.
         frame_count: number of files.
@@ -96,8 +98,8 @@ class PictureStream:
     is_video = False
     fps = 0.0
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.paths = list_pictures(paths)
+    def __init__(self, paths: Sequence[str | Path], *, listed: bool = False) -> None:
+        self.paths = [Path(path) for path in paths] if listed else list_pictures(paths)
         self.source = str(self.paths[0]) if len(self.paths) == 1 else f"{len(self.paths)} pictures"
         self.frame_count = len(self.paths)
         self.skipped = 0
@@ -126,6 +128,21 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
     if path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS or (pattern and "://" not in str(source)):
         return PictureStream([path])
     return VideoStream(source)
+
+
+def _why_closed(path: str | None) -> str:
+    """The rest of the sentence on a camera (None), an address or a file that did not open, with its cure."""
+    if path is None or "://" in path:
+        return f": nothing answers. Cure: check that it is connected and {'not in use' if path is None else 'that the address is right'}"
+    size, codec = os.path.getsize(path), codec_in_file(path)
+    if not size:
+        return ": the file is empty (0 bytes). Cure: copy it again"
+    if codec is None:
+        return f" ({size:,} bytes): it is no video or is cut short, no codec is named in it. Cure: copy it again, or choose another file"
+    return (
+        f" (codec {codec!r}, {size:,} bytes): it is cut short, or there is no decoder for it here. Cure: copy it again, or convert it, for "
+        "example to H.264 in MP4"
+    )
 
 
 def codec_in_file(path: str) -> str | None:

@@ -70,6 +70,37 @@ def test_a_healthy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "data:image/jpeg;base64," in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["vict.json", "photo.jpg", "letter.html", "link.html", "folder.html"])
+def test_only_a_page_of_the_doctor_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "vict.json").write_text("{}")
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    (tmp_path / "letter.html").write_text("<!doctype html><title>a letter</title>")
+    (tmp_path / "link.html").symlink_to(tmp_path / "vict.json")
+    (tmp_path / "folder.html").mkdir()
+    before = (tmp_path / name).read_bytes() if (tmp_path / name).is_file() else None
+    assert run("--annotations", str(tmp_path / "vict.json"), "--html", str(tmp_path / name)) == 2
+    error = capsys.readouterr().err
+    assert name in error and "Cure:" in error
+    assert (tmp_path / name).is_dir() or (tmp_path / name).read_bytes() == before
+
+
+def test_a_page_of_the_doctor_is_written_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("--html", str(tmp_path / "page.htm")) == 0
+
+
+def test_long_keypoint_names_are_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = dataset(tmp_path / "data")
+    path = root / "annotations" / "person_keypoints_val2017.json"
+    path.write_text(path.read_text().replace("left_shoulder", "front_left_paw_of_it"))
+    run("--annotations", str(path), "--images", str(root / "images" / "val2017"))
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.endswith("#" * 30)]
+    assert (
+        "front_left_paw_of_it        1  ###" in out and len({line.index("#") for line in lines if "right_" in line or "paw" in line}) == 1
+    )
+
+
 def test_an_empty_folder_names_the_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--data.root", str(tmp_path)) == 1
     assert f"expected at {tmp_path / 'annotations' / 'person_keypoints_val2017.json'}" in capsys.readouterr().out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.commands import predict
+from simplepose.estimator import PoseEstimator
 from simplepose.images import read_image, write_image
 
 pytest.importorskip("onnxruntime")
@@ -75,6 +78,13 @@ def test_every_picture_has_its_own_overlay(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "out").glob("*.jpg")) == ["a.jpg", "a_2.jpg", "a_2_2.jpg"]
 
 
+def test_a_name_that_is_not_utf8_loses_nothing(folder: Path) -> None:
+    draw(folder / "ph" / "a.jpg")
+    shutil.copy(folder / "ph" / "a.jpg", os.fsencode(folder / "ph") + b"/caf\xe9.jpg")
+    assert run(folder, folder / "ph") == 0
+    assert done(folder) == ["a.jpg", "caf\\xe9.jpg"] and os.path.exists(os.fsencode(folder / "out") + b"/caf\xe9.jpg")
+
+
 def test_a_broken_picture_leaves_the_poses_before_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(folder / "in" / "a.jpg", folder / "in" / "b.jpg", folder / "in" / "d.jpg")
     (folder / "in" / "c.jpg").write_bytes(b"\xff\xd8nothing")
@@ -83,6 +93,21 @@ def test_a_broken_picture_leaves_the_poses_before_it(folder: Path, capsys: pytes
     assert "c.jpg" in error and "--skip-broken" in error and "2 pictures" in error
     assert done(folder) == ["a.jpg", "b.jpg"]
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.jpg", "b.jpg", "poses.json"]
+
+
+def test_dead_links_and_folders_named_as_pictures_are_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(folder / "in" / "a.jpg", folder / "in" / "sub.jpg" / "b.jpg")
+    (folder / "in" / "dead.jpg").symlink_to(folder / "gone.jpg")
+    assert run(folder, folder / "in") == 2
+    assert "dead.jpg: No such file" in capsys.readouterr().err
+    assert run(folder, folder / "in", more=("--skip-broken", "--overwrite")) == 0
+    error = capsys.readouterr().err
+    assert done(folder) == ["a.jpg"] and error.count("skipped: ") == 2 and "sub.jpg: Is a directory" in error
+
+
+def test_without_pictures_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder) == 2
+    assert "no picture is named" in capsys.readouterr().err and not (folder / "out").exists()
 
 
 def test_a_failure_before_the_first_picture_leaves_the_old_poses(folder: Path) -> None:
@@ -112,6 +137,32 @@ def test_two_pictures_with_the_boxes_of_one_are_refused(folder: Path, capsys: py
     assert run(folder, folder / "a" / "7.jpg", folder / "b" / "7.jpg", boxes=str(folder / "boxes.json")) == 2
     assert "would both get the boxes of image id 7" in capsys.readouterr().err
     assert run(folder, folder / "a" / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+
+
+def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(folder / "7.jpg")
+    rows = [{"image_id": number, "bbox": [5, 5, 30, 40], "score": score} for number, score in ((7, 0.9), (7, 0.1), (8, 0.9))]
+    for name, content in (("boxes", rows), ("low", rows[1:2]), ("none", [])):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
+    assert "boxes left out: 1 have no score above the threshold 0.3, 1 are of other pictures\n" in capsys.readouterr().err
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "low.json"), output="low") == 2
+    error = capsys.readouterr().err
+    assert "no score above the threshold 0.3; none is used" in error and "Cure: lower --box-threshold" in error
+    assert run(folder, folder / "7.jpg", boxes=str(folder / "none.json"), output="low") == 2
+    assert "none.json holds no box" in capsys.readouterr().err
+
+
+def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
+    draw(folder / "7.jpg")
+    names = PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints
+    listed = [{"id": 1, "name": "person", "keypoints": ["tip"]}, {"id": 2, "name": "dog", "keypoints": list(names)}]
+    rows = [{"image_id": 7, "category_id": number, "bbox": [number, 5, 30, 40]} for number in (1, 2, 2)]
+    content = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": rows, "categories": listed}
+    (folder / "two.json").write_text(json.dumps(content))
+    assert run(folder, folder / "7.jpg", boxes="gt", more=("--annotations", str(folder / "two.json"))) == 0
+    (picture,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
+    assert [one["box_xyxy"][0] for one in picture["people"]] == [2, 2]
 
 
 def turned_photo(path: Path, orientation: int) -> None:

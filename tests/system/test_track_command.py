@@ -73,14 +73,31 @@ def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) ->
         ({"boxes": "none.onnx"}, "no such file"),
         ({"boxes": "net.onnx"}, "another layout"),
         ({"video": "none.mp4"}, "no such video"),
-        ({"video": "boxes.json"}, "cannot open"),
+        ({"video": "boxes.json"}, "it is no video"),
+        ({"video": "empty.mp4"}, "the file is empty (0 bytes)"),
+        ({"video": "half.mp4"}, "cut short"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(film: Path, capsys, change, message: str) -> None:
+    (film / "empty.mp4").write_bytes(b"")
+    (film / "half.mp4").write_bytes((film / "film.mp4").read_bytes()[:2000])
     assert track(film, **change) == 2
     error = capsys.readouterr().err
     assert message in error and "Cure:" in error and "Traceback" not in error
     assert not (film / "out").exists()
+
+
+def test_ground_truth_has_its_own_words(film: Path, capsys) -> None:
+    assert track(film, "--boxes", "gt", boxes="") == 2
+    error = capsys.readouterr().err
+    assert "--boxes FILE.json" in error and "--annotations" not in error
+
+
+def test_a_posetrack_file_that_cannot_be_scored_is_said(film: Path, capsys) -> None:
+    assert track(film, "--video-codec", "none", "--posetrack") == 0
+    assert "lacks PoseTrack's keypoints head_bottom, head_top: simplepose evaluate" in capsys.readouterr().err
+    assert track(film, "--video-codec", "none", "--overwrite") == 0
+    assert "PoseTrack" not in capsys.readouterr().err
 
 
 def save_pictures(film: Path) -> None:
@@ -95,6 +112,26 @@ def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
     assert len(lines) == 12 and all(len(line.poses) == 1 and line.poses.track_ids is None for line in lines)
     rows = json.loads((film / "out" / "posetrack" / "pictures.json").read_text())["annotations"]
     assert len(rows) == 12 and not any("track_id" in row for row in rows)
+
+
+def test_boxes_that_are_on_no_frame_are_said(film: Path, capsys) -> None:
+    (film / "far.json").write_text(json.dumps([{"image_id": 900, "bbox": [1, 2, 30, 40], "score": 0.9}]))
+    save_pictures(film)
+    for video in ("film.mp4", "pictures"):
+        assert track(film, "--video-codec", "none", "--overwrite", boxes="far.json", video=video) == 0
+        error = capsys.readouterr().err
+        assert "none of its boxes is used on" in error and "boxes left out: 1 are of other pictures" in error
+    assert track(film, "--video-codec", "none", "--overwrite") == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8_loses_nothing(film: Path) -> None:
+    folder = os.fsdecode(os.fsencode(film) + b"/caf\xe9")
+    write_image(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"), np.zeros((90, 60, 3), np.uint8))
+    assert track(film, "--video-codec", "none", "--posetrack", "--boxes", "whole", boxes="", video=folder) == 0
+    assert [Path(line.source).name for line in read_lines(film / "out" / "poses.jsonl")] == ["caf\\xe9.png"]
+    (posetrack,) = (film / "out" / "posetrack").iterdir()
+    assert json.loads(posetrack.read_bytes())["images"][0]["file_name"] == "images/caf\\xe9/000000.jpg"
 
 
 @pytest.mark.parametrize("codec", ["vp8", "mp4"])

@@ -276,7 +276,7 @@ def test_hub_detector_without_package_or_network(monkeypatch) -> None:
     import types
 
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"simplepose\[transformers\]"):
+    with pytest.raises(UserError, match=r"pip install '\.\[transformers\]' in the clone"):
         people_source("hf:PekingU/rtdetr_r18vd")
 
     def offline(name: str, local_files_only: bool) -> None:

@@ -95,6 +95,26 @@ def test_the_category_of_people(tmp_path: Path, listed, kept: list[int]) -> None
     assert left_of(read_boxes(save(tmp_path / "x.json", {"annotations": rows, "categories": listed})), "1.jpg") == kept
 
 
+@pytest.mark.parametrize(
+    ("network", "kept", "named"), [(["Nose", "tail"], [7], "dog"), (["a", "b", "c"], [1], "person"), (["a", "b"], [7], "dog")]
+)
+def test_the_category_with_the_keypoints_of_the_network(tmp_path: Path, network: list[str], kept: list[int], named: str) -> None:
+    listed = categories((1, "person", ["x", "y", "z"]), (7, "dog", SKELETON))
+    content = {"annotations": [row(category_id=number, bbox=[number, 0, 5, 5]) for number in (1, 7)], "categories": listed}
+    boxes = read_boxes(save(tmp_path / "x.json", content), keypoints=network)
+    assert left_of(boxes, "1.jpg") == kept and boxes.notes == ((1, f"of other categories than {named}"),)
+
+
+def test_boxes_that_nobody_gets_are_counted(tmp_path: Path) -> None:
+    rows = [row(score=0.2), row(score=0.9), row(score=0.9, bbox=[1, 2, 0, 4]), row(2, score=0.9), row(score=0.9, iscrowd=1)]
+    boxes = read_boxes(save(tmp_path / "x.json", rows), score_threshold=0.3)
+    assert boxes.left_out({1}).endswith(
+        "x.json: boxes left out: 1 are crowds, 1 have no score above the threshold 0.3, 1 have no positive width and height, "
+        "1 are of other pictures"
+    )
+    assert read_boxes(save(tmp_path / "x.json", rows[1:2])).left_out({1}) == ""
+
+
 def test_the_categories_of_the_annotations_serve_a_detection_file(tmp_path: Path) -> None:
     truth = save(tmp_path / "truth.json", {"images": [], "categories": categories((7, "animal", SKELETON))})
     for numbers, kept in (((1, 7), [7]), ((1, 2), [1]), ((5,), [5])):

@@ -159,9 +159,9 @@ def test_missing_extras_are_named(monkeypatch, lines: Path, tmp_path: Path) -> N
 
     monkeypatch.setitem(sys.modules, "supervision", None)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match=r"simplepose\[supervision\]"):
+    with pytest.raises(UserError, match=r"pip install '\.\[supervision\]' in the clone"):
         to_supervision(some(1))
-    with pytest.raises(UserError, match=r"simplepose\[tables\]"):
+    with pytest.raises(UserError, match=r"pip install '\.\[tables\]' in the clone"):
         write_table(tmp_path / "p.parquet", read_lines(lines), COCO_17)
 
 

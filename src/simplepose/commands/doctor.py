@@ -15,7 +15,7 @@ from simplepose import __version__
 from simplepose.data.annotations import read_coco
 from simplepose.data.checks import Finding, check_annotations
 from simplepose.data.checks_inputs import check_detections, check_images
-from simplepose.data.checks_page import write_page
+from simplepose.data.checks_page import check_page, write_page
 from simplepose.data.columns import Annotations
 from simplepose.data.layout import find_layout
 from simplepose.data.statistics import Histogram, histograms, overview
@@ -45,7 +45,7 @@ class DoctorOptions:
     all_images: bool = False
     """Decode every picture instead of 200 spread over the set."""
     html: Path | None = None
-    """Write the findings with pictures to this one self-contained page."""
+    """Write the findings with pictures to this one self-contained page (.html); only an older page of the doctor is replaced."""
 
 
 def versions() -> list[str]:
@@ -117,6 +117,8 @@ def main(argv: list[str]) -> None:
     options = tyro.cli(DoctorOptions, args=argv, prog="simplepose doctor", description=__doc__)
     if (options.detections or options.images) and not (options.annotations or options.root):
         raise UserError("--images and --detections are checked against annotations. Cure: add --annotations FILE")
+    if options.html is not None:
+        check_page(options.html)
     device_lines, findings = devices()
     facts = [*versions(), "devices", *device_lines]
     print("\n".join(facts))
@@ -139,7 +141,7 @@ def main(argv: list[str]) -> None:
         if finding.cure:
             print(f"      Cure: {finding.cure}")
     if options.html is not None:
-        write_page(options.html, "simplepose doctor", facts, findings, charts, shown)
+        write_page(options.html, facts, findings, charts, shown)
         print(f"wrote {options.html}")
     if any(finding.level == "broken" for finding in findings):
         raise SystemExit(1)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from simplepose.atomic import write_json
+from simplepose.atomic import readable, write_json
 from simplepose.detect import people_source
 from simplepose.detect_file import BoxFile
 from simplepose.engine import PoseTracker
@@ -59,6 +59,8 @@ def main(argv: list[str]) -> None:
     """Predicts and writes the overlays and poses.json."""
     options = tyro.cli(PredictOptions, args=argv, prog="simplepose predict", description=PredictOptions.__doc__)
     require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
+    if not options.pictures:
+        raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:
@@ -66,20 +68,21 @@ def main(argv: list[str]) -> None:
     folder, names = Path(options.output), _overlay_names(pictures)
     outputs = [folder / name for name in ("poses.json", *names.values())]
     keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
-    people = people_source(
-        options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold, device=options.device
-    )  # fmt: skip
-    if isinstance(people, BoxFile):
-        _require_match(people, pictures)
     taken = [path.name for path in outputs if path.exists()]
     if taken and not options.overwrite:
         raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
+    people = people_source(
+        options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold,
+        keypoints=estimator.schema.keypoints, device=options.device,
+    )  # fmt: skip
+    if isinstance(people, BoxFile):
+        _require_match(people, pictures)
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
 
-    stream = PictureStream(pictures)
+    stream = PictureStream(pictures, listed=True)
     rows: list[dict[str, Any]] = []
-    record = {"weights": options.weights, "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
+    record = {"weights": readable(options.weights), "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
     try:
         with Progress("predicting", "pictures") as progress:
             for frame, poses in PoseTracker(estimator, people, track=False)(stream):
@@ -99,11 +102,14 @@ def main(argv: list[str]) -> None:
         print(f"skipped: {reason}", file=sys.stderr)
     write_json(folder / "poses.json", record)
     count = sum(len(row["people"]) for row in rows)
-    print(f"{count:,} people in {len(rows):,} pictures -> {folder}/ ({len(rows):,} overlays, poses.json)")
+    print(f"{count:,} people in {len(rows):,} pictures -> {readable(str(folder))}/ ({len(rows):,} overlays, poses.json)")
 
 
 def _require_match(people: BoxFile, pictures: list[Path]) -> None:
-    """Refuses a box file that knows none of the pictures, or cannot tell two of them apart: both would be wrong answers."""
+    """Says which boxes of a file nobody gets.
+
+    Refuses a file that knows none of the pictures, or cannot tell two of them apart: both would be wrong answers.
+    """
     ids = [people.image_id(path) for path in pictures]
     first: dict[int, Path] = {}
     for path, image_id in zip(pictures, ids, strict=True):
@@ -112,11 +118,19 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
                 f"{people.path}: {other} and {path} would both get the boxes of image id {image_id}. Cure: --annotations FILE whose `images` "
                 "name both with their folders"
             )
-    if not any((place if image_id is None else image_id) in people.by_id for place, image_id in enumerate(ids)):
+    places = set(people.image_ids(pictures))
+    note = people.left_out(places)
+    if not people.by_id:
+        raise UserError(
+            f"{f'{note}; none is used' if note else f'{people.path} holds no box'}. Cure: lower --box-threshold, or give a file with boxes"
+        )
+    if not places & people.by_id.keys():
         raise UserError(
             f"{people.path}: none of its boxes is on {pictures[0].name} or the other {len(pictures) - 1} pictures (its image ids start "
             f"{sorted(people.by_id)[:3]}). Cure: --annotations FILE tells which picture has which image_id"
         )
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _stop_at_broken(stream: PictureStream, skip: bool) -> None:
@@ -140,4 +154,9 @@ def _row(frame: Frame, poses: Poses) -> dict[str, Any]:
     columns = zip(poses.boxes_xyxy.tolist(), poses.scores.tolist(), poses.keypoints.tolist(), poses.keypoint_scores.tolist(), strict=True)
     names = ("box_xyxy", "score", "keypoints", "keypoint_scores")
     height, width = frame.image.shape[:2]
-    return {"file_name": frame.source, "width": width, "height": height, "people": [dict(zip(names, row, strict=True)) for row in columns]}
+    return {
+        "file_name": readable(frame.source),
+        "width": width,
+        "height": height,
+        "people": [dict(zip(names, row, strict=True)) for row in columns],
+    }

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from simplepose.atomic import write_bytes
+from simplepose.atomic import readable, write_bytes
 from simplepose.errors import UserError, need
 from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
 from simplepose.outputs_lines import LinesWriter, read_lines, to_line
-from simplepose.schema import KeypointSchema
+from simplepose.schema import POSETRACK_15, KeypointSchema
 from simplepose.settings import require_options
-from simplepose.video import CODECS, VideoWriter, open_stream
+from simplepose.video import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
 if TYPE_CHECKING:
     from simplepose.engine import PoseTracker
@@ -71,7 +71,8 @@ class TrackOptions:
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     posetrack: bool = False
-    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking)."""
+    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking), which needs a network with
+    PoseTrack's 15 keypoints."""
     frames: int = 0
     """Stop after so many frames; 0 is all."""
     flip_test: bool = False
@@ -96,7 +97,14 @@ def main(argv: list[str]) -> None:
     if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
         raise UserError(f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out")
     new_folder(folder, overwrite=options.overwrite)
+    _note_boxes(runner.detector, stream)
     schema = estimator.schema
+    absent = [name for name in POSETRACK_15.keypoints if name not in schema.keypoints]
+    if options.posetrack and absent:
+        print(
+            f"note: the network lacks PoseTrack's keypoints {', '.join(absent)}: simplepose evaluate --task posetrack refuses the PoseTrack file",
+            file=sys.stderr,
+        )
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
     status = Status(stream.frame_count)
     ids: set[int] = set()
@@ -128,13 +136,16 @@ def main(argv: list[str]) -> None:
     _finish(options, folder, name, schema)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     followed = f", {len(ids):,} identities" if stream.is_video else ""
-    print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {folder}/ ({', '.join(sorted(p.name for p in folder.iterdir()))})")
+    written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
+    print(f"{done:,} frames{broken}: {people:,} poses{followed} -> {written}")
     print(f"frames/s of each stage alone: {runner.speed}; device {device_name(estimator)}")
 
 
 def _check(options: TrackOptions) -> None:
     """Refuses numbers that make no sense, and what would fail only when the last frame is done."""
     require_options(options, RANGES)
+    if options.boxes == "gt":
+        raise UserError("--boxes gt belongs to simplepose predict. Cure: give track the annotation file itself, --boxes FILE.json")
     for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
         try:
             import_module(package)
@@ -152,8 +163,11 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     from simplepose.track import TrackConfig
 
     threads = share_processor()
-    detector = people_source(options.boxes, score_threshold=options.box_threshold, device=options.device, threads=threads, cut_border=True)
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
+    detector = people_source(
+        options.boxes, score_threshold=options.box_threshold, keypoints=estimator.schema.keypoints, device=options.device, threads=threads,
+        cut_border=True,
+    )  # fmt: skip
     return estimator, PoseTracker(
         estimator,
         detector,
@@ -163,6 +177,20 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
         smoothing=OneEuroConfig() if options.smooth else None,
         flow=farneback_flow() if options.flow == "farneback" else dis_flow(),
     )
+
+
+def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
+    """Says which boxes of a file nobody gets, and where that is all of them."""
+    from simplepose.detect_file import BoxFile
+
+    if not isinstance(detector, BoxFile):
+        return
+    ids = detector.image_ids(stream.paths) if isinstance(stream, PictureStream) else range(stream.frame_count)
+    if ids and not detector.by_id.keys() & set(ids):
+        print(f"note: {detector.path}: none of its boxes is used on {stream.source}, nobody will be found there", file=sys.stderr)
+    note = detector.left_out(set(ids) if ids else None)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def device_name(estimator: PoseEstimator) -> str:

@@ -17,6 +17,9 @@ from simplepose.data.statistics import Histogram
 from simplepose.errors import UserError
 from simplepose.images import read_image
 
+ENDINGS = (".html", ".htm")
+OPENING = "<!doctype html><html lang=en><meta charset=utf-8><title>simplepose doctor</title>"
+"""What every page of the doctor starts with, and how a page that may be written again is known."""
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222;background:#fafafa}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}pre{background:#fff;border:1px solid #ddd;padding:.8em;overflow:auto;font-size:12px}
@@ -28,17 +31,29 @@ table{border-collapse:collapse;font-size:13px}td{padding:1px 8px}td.n{text-align
 """
 
 
+def check_page(path: str | Path) -> None:
+    """Refuses to write over anything but a page of the doctor.
+
+    Raises:
+        UserError: another ending than .html or .htm, or what is there is no page that the doctor wrote.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"--html {path}: the page ends in {' or '.join(ENDINGS)}. Cure: --html {path.stem or 'doctor'}.html")
+    if path.exists() and not (path.is_file() and _starts_as_page(path)):
+        raise UserError(f"--html {path}: what is there was not written by simplepose doctor. Cure: give --html another name")
+
+
 def write_page(
     path: str | Path,
-    title: str,
     facts: Sequence[str],
     findings: Sequence[Finding],
     charts: Sequence[Histogram],
     annotations: Annotations | None,
 ) -> None:
     """Writes the page atomically; pictures are inside it as JPEG, at most three a finding and six drawn from the whole set."""
-    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
-    parts.append(f"<h1>{html.escape(title)}</h1><pre>{html.escape(chr(10).join(facts))}</pre><h2>Findings</h2>")
+    parts = [f"{OPENING}<style>{STYLE}</style>"]
+    parts.append(f"<h1>simplepose doctor</h1><pre>{html.escape(chr(10).join(facts))}</pre><h2>Findings</h2>")
     if not findings:
         parts.append("<div class='finding fine'>Nothing to report.</div>")
     for finding in findings:
@@ -60,7 +75,7 @@ def write_page(
             for label, count in zip(chart.labels, chart.counts, strict=True)
         )
         parts.append(f"<h2>{html.escape(chart.title)}</h2><table>{rows}</table>")
-    write_bytes(path, "".join(parts).encode())
+    write_bytes(path, "".join(parts).encode(errors="backslashreplace"))
 
 
 def thumbnail(image: np.ndarray, annotations: Annotations, row: int, height: int = 260) -> np.ndarray:
@@ -106,3 +121,11 @@ def _figure(annotations: Annotations, row: int) -> str:
     content = cv2.imencode(".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     data = base64.b64encode(content.tobytes()).decode()
     return f"<figure><img alt='' src='data:image/jpeg;base64,{data}'><figcaption>{caption}</figcaption></figure>"
+
+
+def _starts_as_page(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(OPENING)) == OPENING.encode()
+    except OSError:
+        return False

@@ -29,8 +29,9 @@ class Histogram:
     def lines(self, width: int = 30) -> list[str]:
         """The histogram as text, one line a bin, the largest `width` marks long."""
         largest = max(self.counts, default=0) or 1
+        column = max([12, *map(len, self.labels)])
         return [
-            f"  {label:>12} {count:>8}  {'#' * round(width * count / largest)}"
+            f"  {label:>{column}} {count:>8}  {'#' * round(width * count / largest)}"
             for label, count in zip(self.labels, self.counts, strict=True)
         ]
 
@@ -66,7 +67,7 @@ def histograms(annotations: Annotations) -> list[Histogram]:
         _binned("width / height of the box", aspect, ASPECT_EDGES),
         Histogram(
             title="people on whom a keypoint is labelled",
-            labels=tuple(name[:12] for name in annotations.schema.keypoints),
+            labels=annotations.schema.keypoints,
             counts=tuple((people.visibility > 0).sum(0).tolist()),
         ),
     ]
