@@ -160,6 +160,32 @@ def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Pa
     assert (config.run_folder / "checkpoints" / "best.safetensors").exists()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_that_failed_before_its_first_checkpoint_is_begun_anew(data: Path, tmp_path: Path, count: int) -> None:
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    missing = replace(config, train=replace(config.train, weights=str(tmp_path / "nosuch.pth")))
+    assert run_training(missing, count=count)[0] == 2 and (config.run_folder / "config.yaml").exists()
+    error = Path(f"{config.run_folder}.error0")
+    assert run_training(resumed(config)) == [2] and "holds no run to go on with" in error.read_text()
+    (config.run_folder / "metrics.jsonl").write_text('{"step": 3, "loss": 7.0}\n')
+    assert run_training(config, count=count) == [0] * count, error.read_text()
+    assert [step for step, _ in losses_of(config)] == [6 // count]
+    assert "nosuch" not in (config.run_folder / "config.yaml").read_text()
+
+
+def test_weights_alone_are_neither_overwritten_nor_resumed(data: Path, tmp_path: Path) -> None:
+    """As where the disk was full when `last.train.pt` was to follow; what a crash left of a file is no weights."""
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    weights = config.run_folder / "checkpoints" / "last.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"")
+    error = Path(f"{config.run_folder}.error0")
+    assert run_training(config) == [2] and "already holds a run. Cure: --output with another folder" in error.read_text()
+    assert run_training(resumed(config)) == [2] and f"--train.weights {weights} and another --output" in error.read_text()
+    weights.rename(weights.with_name(".last.123.partial.safetensors"))
+    assert run_training(config) == [0]
+
+
 def test_more_processes_than_people(tmp_path: Path) -> None:
     config = small_config(write_people(tmp_path / "one", 1), tmp_path / "run")
     assert run_training(config, count=2) == [2, 2]

@@ -72,7 +72,7 @@ def train(config: Config) -> Path:
         anyone(False, who, device)  # until here others may still look whether the folder is new
         if who.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
-        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first)
+        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first, anew=not config.resume)
         for warning in everybody.warnings:
             journal.say(f"note: {warning}")
         parts = assemble(
@@ -207,12 +207,17 @@ def train(config: Config) -> Path:
 def check_folder(config: Config) -> None:
     """Refuses a folder with another run; nothing is written yet.
 
+    A folder holds a run from its first checkpoint on: one that failed before it left nothing to go on with, and is begun anew.
+
     Raises:
-        UserError: the folder holds a run and `resume` is off, or holds none and `resume` is on.
+        UserError: the folder holds a run and `resume` is off, or holds none that can go on and `resume` is on.
     """
-    folder = config.run_folder
-    exists = (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
-    if exists and not config.resume:
-        raise UserError(f"{folder} already holds a run. Cure: --resume to go on with it, or --output with another folder")
-    if config.resume and not (folder / "checkpoints" / "last.train.pt").exists():
-        raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: leave --resume away")
+    folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
+    weights = [path for path in sorted(checkpoints.glob("*.safetensors")) if not path.name.startswith(".")]  # no remains of a crash
+    can_go_on = (checkpoints / "last.train.pt").exists()
+    if not config.resume and (weights or can_go_on):
+        how = "--resume to go on with it, or " if can_go_on else ""
+        raise UserError(f"{folder} already holds a run. Cure: {how}--output with another folder")
+    if config.resume and not can_go_on:
+        cure = f"a new run with --train.weights {weights[0]} and another --output" if weights else "leave --resume away"
+        raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}")
