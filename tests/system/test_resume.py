@@ -139,9 +139,31 @@ def test_other_people_are_refused(finished: Config, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
     config = small_config(data, tmp_path / "run", learning_rate=1e30, epochs=3)
     assert run_training(config) == [2]
-    assert "the loss became" in Path(f"{config.run_folder}.error0").read_text()
+    sentence = Path(f"{config.run_folder}.error0").read_text()
     path = config.run_folder / "checkpoints" / "last.train.pt"
-    assert not path.exists() or all(torch.isfinite(value).all() for value in state_of(config)["network"].values())
+    assert not path.exists() and "the loss became" in sentence and "no checkpoint had been written yet" in sentence
+    config = small_config(data, tmp_path / "saved", learning_rate=1e30, epochs=3, save_every_minutes=1e-9)
+    assert run_training(config) == [2]
+    assert f"{config.run_folder / 'checkpoints'} keeps the last good checkpoint" in Path(f"{config.run_folder}.error0").read_text()
+
+
+def test_validation_data_with_other_keypoints_is_refused(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "people.json").read_text())
+    names = content["categories"][0]["keypoints"]
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], evaluate_every=1)
+    for keypoints, sentence in (
+        ([names[1], names[0], *names[2:]], "'k1' as keypoint 1, the training data"),
+        (names[:8], "8 keypoints, the training data"),
+    ):
+        content["categories"][0]["keypoints"] = keypoints
+        for person in content["annotations"]:
+            person["keypoints"] = person["keypoints"][: 3 * len(keypoints)]
+        (tmp_path / "val.json").write_text(json.dumps(content))
+        held_out = replace(config.data, val_annotations=str(tmp_path / "val.json"), val_images=str(data))
+        assert run_training(replace(config, data=held_out)) == [2]
+        error = Path(f"{config.run_folder}.error0").read_text()
+        assert f"{tmp_path / 'val.json'} has {sentence} {data / 'people.json'}" in error and not config.run_folder.exists()
+    assert run_training(replace(config, data=held_out, train=replace(config.train, evaluate_every=0))) == [0]
 
 
 def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from simplepose.atomic import write_bytes, write_json
 from simplepose.checkpoints import save_checkpoint
 from simplepose.config import Config, dump_config
+from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import boxes_to_test, has_split, read_split
 from simplepose.device import choose_device, is_accelerator
@@ -66,6 +67,7 @@ def train(config: Config) -> Path:
         everybody = read_split(config.data, "train")
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
+        require_same_keypoints(everybody, held_out)
         boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
         # With: network, optimiser, loader, pixels.
@@ -221,3 +223,22 @@ def check_folder(config: Config) -> None:
     if config.resume and not can_go_on:
         cure = f"a new run with --train.weights {weights[0]} and another --output" if weights else "leave --resume away"
         raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}")
+
+
+def require_same_keypoints(people: Annotations, held_out: Annotations | None) -> None:
+    """Refuses validation data whose keypoints are others, or stand in another order: its AP would mean nothing, and choose `best`.
+
+    Raises:
+        UserError: names both files and the first keypoint that differs.
+    """
+    if held_out is None or held_out.schema.keypoints == people.schema.keypoints:
+        return
+    ours, theirs = people.schema.keypoints, held_out.schema.keypoints
+    if len(ours) != len(theirs):
+        what = f"{len(theirs)} keypoints, the training data {people.source} has {len(ours)}"
+    else:
+        place = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        what = f"{theirs[place]!r} as keypoint {place + 1}, the training data {people.source} has {ours[place]!r} there"
+    raise UserError(
+        f"{held_out.source} has {what}. Cure: --data.val-annotations with the same keypoints in the same order, or --train.evaluate-every 0"
+    )
