@@ -96,10 +96,25 @@ def test_own_checkpoints_of_another_width(option: str, tmp_path: Path, monkeypat
         assert main(["import", str(file), "--as", "synthetic_demo", "--output", str(tmp_path / "run")]) == 0
         return
     network = PoseResNet(config.model, 17, config.input_size_wh)
-    changes = {"train": replace(config.train, weights=str(file))} if option == "weights" else {"model": replace(config.model, init=str(file))}
+    changes = (
+        {"train": replace(config.train, weights=str(file))} if option == "weights" else {"model": replace(config.model, init=str(file))}
+    )
     load_first_weights(network, COCO_17, replace(config, **changes))
     assert config.model.width != 64 and same(values(network, "layer"), values(teacher, "layer"))
     assert same(values(network, "head.output"), values(teacher, "head.output")) == (option == "weights")
+
+
+def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None:
+    """`--trunk-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
+    network, config = make("coco_r50_256x192_tf", COCO_17, 0)
+    file = tmp_path / "wide.pth"
+    torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
+    with pytest.raises(UserError, match=r"does not fit.*trained with, or --model\.init .*wide\.pth in place of --train\.weights$"):
+        load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(file))))
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "bn1.bias"}
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"does not fit.*Cure: choose the preset it was trained with$"):
+        load_first_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
 
 
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:
