@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
 
-from simplepose.config import Config
+from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
 
 
@@ -96,8 +98,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(data: Path, tmp_path: Pat
     config = small_config(data, tmp_path / "run")
     assert run_training(config, kill_at=7, kill_with=number) == [code]
     assert state_of(config)["position"]["step"] == 8  # the step it was in is finished
-    assert f"stopped at step 8 of 18. Go on with: --resume --output {config.run_folder}" in (config.run_folder / "console.log").read_text()
-    assert run_training(resumed(config)) == [0]
+    said = (config.run_folder / "console.log").read_text()
+    assert "note: train.evaluate_every is 0: nothing is evaluated, `best` is the last" in said
+    _, command = said.rstrip().split("stopped at step 8 of 18. Go on with: ")
+    words = shlex.split(command)
+    assert words[:2] == ["simplepose", "train"]
+    again = tyro.cli(Config, args=words[3:], default=load_preset(words[2]))
+    assert again == replace(config, resume=True)
+    assert run_training(again) == [0]
     assert [step for step, _ in losses_of(config)] == [6, 12, 18]
 
 
@@ -126,7 +134,13 @@ def test_settings_that_cannot_change_within_a_run(finished: Config, changes: dic
 
 
 def test_settings_that_may_change(finished: Config) -> None:
-    assert run_training(resumed(finished, learning_rate=5e-4, epochs=2)) == [0]
+    assert run_training(resumed(finished)) == [0]
+    said = (finished.run_folder / "console.log").read_text()
+    assert "no validation data" not in said and "other settings" not in said
+    assert run_training(resumed(finished, learning_rate=5e-4, epochs=2, evaluate_every=1)) == [0]
+    said = (finished.run_folder / "console.log").read_text()
+    assert "note: no validation data: nothing is evaluated, `best` is the last" in said
+    assert "so far: train.epochs 1 -> 2, train.evaluate_every 0 -> 1, train.learning_rate 0.001 -> 0.0005\n" in said
     assert state_of(finished)["position"]["step"] == 12
 
 

@@ -11,6 +11,7 @@ with last.train.pt beside them.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from functools import cache, partial
@@ -77,6 +78,9 @@ def train(config: Config) -> Path:
         journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first, anew=not config.resume)
         for warning in everybody.warnings:
             journal.say(f"note: {warning}")
+        if held_out is None:
+            why = "no validation data" if config.train.evaluate_every else "train.evaluate_every is 0"
+            journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
         parts = assemble(
             config, people, device, who, say=journal.say,
             progress=lambda done, count: journal.progress(f"reading {done}/{count} pictures"),
@@ -86,8 +90,9 @@ def train(config: Config) -> Path:
         # From: the beginning, or the step where the run stopped.
         if config.resume:
             position = restore_state(
-                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
-            )
+                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people),
+                say=journal.say,
+            )  # fmt: skip
             if who.first:
                 write_bytes(folder / "config.yaml", dump_config(config).encode())
                 forget_later_records(folder / "metrics.jsonl", position.step)
@@ -120,7 +125,7 @@ def train(config: Config) -> Path:
             if anyone(bool(stop.signal), who, device):
                 if not saved:
                     save("last")
-                journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
+                journal.say(f"stopped at step {position.step} of {total}. Go on with: {resume_command(folder, who.count)}")
                 stop.end()
 
         @cache
@@ -223,6 +228,12 @@ def check_folder(config: Config) -> None:
     if config.resume and not can_go_on:
         cure = f"a new run with --train.weights {weights[0]} and another --output" if weights else "leave --resume away"
         raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}")
+
+
+def resume_command(folder: Path, count: int) -> str:
+    """What to type to go on with a run: its own config.yaml names the preset's values, the data and all options as they were given."""
+    command = f"simplepose train {shlex.join([str(folder / 'config.yaml'), '--resume', '--output', str(folder)])}"
+    return command + (f" (in {count} processes, as before)" if count > 1 else "")
 
 
 def require_same_keypoints(people: Annotations, held_out: Annotations | None) -> None:
