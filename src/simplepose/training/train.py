@@ -21,11 +21,9 @@ from typing import Any
 from simplepose.atomic import write_bytes, write_json
 from simplepose.checkpoints import save_checkpoint
 from simplepose.config import Config, dump_config
-from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import boxes_to_test, has_split, read_split
 from simplepose.device import choose_device, is_accelerator
-from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
@@ -34,6 +32,7 @@ from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, broadcast_buffers, processes
 from simplepose.training.journal import Journal, forget_later_records
 from simplepose.training.losses import Losses
+from simplepose.training.preconditions import check_folder, require_same_keypoints
 from simplepose.training.schedule import check_schedule, rate_at
 from simplepose.training.state import Position, restore_state, save_state
 from simplepose.training.stopping import Clock, stop_signals
@@ -211,45 +210,7 @@ def train(config: Config) -> Path:
         return folder
 
 
-def check_folder(config: Config) -> None:
-    """Refuses a folder with another run; nothing is written yet.
-
-    A folder holds a run from its first checkpoint on: one that failed before it left nothing to go on with, and is begun anew.
-
-    Raises:
-        UserError: the folder holds a run and `resume` is off, or holds none that can go on and `resume` is on.
-    """
-    folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
-    weights = [path for path in sorted(checkpoints.glob("*.safetensors")) if not path.name.startswith(".")]  # no remains of a crash
-    can_go_on = (checkpoints / "last.train.pt").exists()
-    if not config.resume and (weights or can_go_on):
-        how = "--resume to go on with it, or " if can_go_on else ""
-        raise UserError(f"{folder} already holds a run. Cure: {how}--output with another folder")
-    if config.resume and not can_go_on:
-        cure = f"a new run with --train.weights {weights[0]} and another --output" if weights else "leave --resume away"
-        raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}")
-
-
 def resume_command(folder: Path, count: int) -> str:
     """What to type to go on with a run: its own config.yaml names the preset's values, the data and all options as they were given."""
     command = f"simplepose train {shlex.join([str(folder / 'config.yaml'), '--resume', '--output', str(folder)])}"
     return command + (f" (in {count} processes, as before)" if count > 1 else "")
-
-
-def require_same_keypoints(people: Annotations, held_out: Annotations | None) -> None:
-    """Refuses validation data whose keypoints are others, or stand in another order: its AP would mean nothing, and choose `best`.
-
-    Raises:
-        UserError: names both files and the first keypoint that differs.
-    """
-    if held_out is None or held_out.schema.keypoints == people.schema.keypoints:
-        return
-    ours, theirs = people.schema.keypoints, held_out.schema.keypoints
-    if len(ours) != len(theirs):
-        what = f"{len(theirs)} keypoints, the training data {people.source} has {len(ours)}"
-    else:
-        place = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        what = f"{theirs[place]!r} as keypoint {place + 1}, the training data {people.source} has {ours[place]!r} there"
-    raise UserError(
-        f"{held_out.source} has {what}. Cure: --data.val-annotations with the same keypoints in the same order, or --train.evaluate-every 0"
-    )
