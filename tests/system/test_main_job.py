@@ -211,3 +211,11 @@ def test_weights_of_another_schema_are_refused(run: Path, tmp_path: Path, capsys
     (tmp_path / "two.json").write_text(json.dumps(content))
     assert main(["evaluate", str(run), "--annotations", str(tmp_path / "two.json"), "--images", str(tmp_path)]) == 2
     assert "estimates 17 keypoints" in capsys.readouterr().err
+
+
+def test_a_demo_that_was_stopped_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("preset: synthetic_demo\n")
+    options = ["--people", "16", "--val-people", "4", "--epochs", "1", "--pictures", "1", "--device", "cpu"]
+    assert main(["demo", *options, "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "overlays" / "contact_sheet.jpg").exists()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
 
-from simplepose.config import Config
+from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
 
 
@@ -96,8 +98,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(data: Path, tmp_path: Pat
     config = small_config(data, tmp_path / "run")
     assert run_training(config, kill_at=7, kill_with=number) == [code]
     assert state_of(config)["position"]["step"] == 8  # the step it was in is finished
-    assert f"stopped at step 8 of 18. Go on with: --resume --output {config.run_folder}" in (config.run_folder / "console.log").read_text()
-    assert run_training(resumed(config)) == [0]
+    said = (config.run_folder / "console.log").read_text()
+    assert "note: train.evaluate_every is 0: nothing is evaluated, `best` is the last" in said
+    _, command = said.rstrip().split("stopped at step 8 of 18. Go on with: ")
+    words = shlex.split(command)
+    assert words[:2] == ["simplepose", "train"]
+    again = tyro.cli(Config, args=words[3:], default=load_preset(words[2]))
+    assert again == replace(config, resume=True)
+    assert run_training(again) == [0]
     assert [step for step, _ in losses_of(config)] == [6, 12, 18]
 
 
@@ -126,7 +134,13 @@ def test_settings_that_cannot_change_within_a_run(finished: Config, changes: dic
 
 
 def test_settings_that_may_change(finished: Config) -> None:
-    assert run_training(resumed(finished, learning_rate=5e-4, epochs=2)) == [0]
+    assert run_training(resumed(finished)) == [0]
+    said = (finished.run_folder / "console.log").read_text()
+    assert "no validation data" not in said and "other settings" not in said
+    assert run_training(resumed(finished, learning_rate=5e-4, epochs=2, evaluate_every=1)) == [0]
+    said = (finished.run_folder / "console.log").read_text()
+    assert "note: no validation data: nothing is evaluated, `best` is the last" in said
+    assert "so far: train.epochs 1 -> 2, train.evaluate_every 0 -> 1, train.learning_rate 0.001 -> 0.0005\n" in said
     assert state_of(finished)["position"]["step"] == 12
 
 
@@ -139,9 +153,31 @@ def test_other_people_are_refused(finished: Config, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
     config = small_config(data, tmp_path / "run", learning_rate=1e30, epochs=3)
     assert run_training(config) == [2]
-    assert "the loss became" in Path(f"{config.run_folder}.error0").read_text()
+    sentence = Path(f"{config.run_folder}.error0").read_text()
     path = config.run_folder / "checkpoints" / "last.train.pt"
-    assert not path.exists() or all(torch.isfinite(value).all() for value in state_of(config)["network"].values())
+    assert not path.exists() and "the loss became" in sentence and "no checkpoint had been written yet" in sentence
+    config = small_config(data, tmp_path / "saved", learning_rate=1e30, epochs=3, save_every_minutes=1e-9)
+    assert run_training(config) == [2]
+    assert f"{config.run_folder / 'checkpoints'} keeps the last good checkpoint" in Path(f"{config.run_folder}.error0").read_text()
+
+
+def test_validation_data_with_other_keypoints_is_refused(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "people.json").read_text())
+    names = content["categories"][0]["keypoints"]
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], evaluate_every=1)
+    for keypoints, sentence in (
+        ([names[1], names[0], *names[2:]], "'k1' as keypoint 1, the training data"),
+        (names[:8], "8 keypoints, the training data"),
+    ):
+        content["categories"][0]["keypoints"] = keypoints
+        for person in content["annotations"]:
+            person["keypoints"] = person["keypoints"][: 3 * len(keypoints)]
+        (tmp_path / "val.json").write_text(json.dumps(content))
+        held_out = replace(config.data, val_annotations=str(tmp_path / "val.json"), val_images=str(data))
+        assert run_training(replace(config, data=held_out)) == [2]
+        error = Path(f"{config.run_folder}.error0").read_text()
+        assert f"{tmp_path / 'val.json'} has {sentence} {data / 'people.json'}" in error and not config.run_folder.exists()
+    assert run_training(replace(config, data=held_out, train=replace(config.train, evaluate_every=0))) == [0]
 
 
 def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Path, tmp_path: Path) -> None:
@@ -158,6 +194,32 @@ def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Pa
     records = [json.loads(line) for line in (config.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["AP"] == -1, "the test tests nothing"
     assert (config.run_folder / "checkpoints" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_that_failed_before_its_first_checkpoint_is_begun_anew(data: Path, tmp_path: Path, count: int) -> None:
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    missing = replace(config, train=replace(config.train, weights=str(tmp_path / "nosuch.pth")))
+    assert run_training(missing, count=count)[0] == 2 and (config.run_folder / "config.yaml").exists()
+    error = Path(f"{config.run_folder}.error0")
+    assert run_training(resumed(config)) == [2] and "holds no run to go on with" in error.read_text()
+    (config.run_folder / "metrics.jsonl").write_text('{"step": 3, "loss": 7.0}\n')
+    assert run_training(config, count=count) == [0] * count, error.read_text()
+    assert [step for step, _ in losses_of(config)] == [6 // count]
+    assert "nosuch" not in (config.run_folder / "config.yaml").read_text()
+
+
+def test_weights_alone_are_neither_overwritten_nor_resumed(data: Path, tmp_path: Path) -> None:
+    """As where the disk was full when `last.train.pt` was to follow; what a crash left of a file is no weights."""
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    weights = config.run_folder / "checkpoints" / "last.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"")
+    error = Path(f"{config.run_folder}.error0")
+    assert run_training(config) == [2] and "already holds a run. Cure: --output with another folder" in error.read_text()
+    assert run_training(resumed(config)) == [2] and f"--train.weights {weights} and another --output" in error.read_text()
+    weights.rename(weights.with_name(".last.123.partial.safetensors"))
+    assert run_training(config) == [0]
 
 
 def test_more_processes_than_people(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simplepose import UserError
+from simplepose.cli import main
 from simplepose.config import Config, dump_config, load_preset, preset_names
 from simplepose.data.source import DataConfig
 from simplepose.training.options import TrainConfig
@@ -56,6 +57,14 @@ def test_device_graphs_and_accumulated_gradients_exclude_each_other() -> None:
     TrainConfig(compile="on", accumulate=2), TrainConfig(compile="graphs")
     with pytest.raises(UserError, match="train.accumulate 2 would overwrite them. Cure:"):
         TrainConfig(compile="graphs", accumulate=2)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
+def test_seeds_that_no_generator_takes(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=rf"train.seed is {seed}. Cure: a number from 0 to 1e\+18"):
+        TrainConfig(seed=seed)
+    assert main(["demo", "--seed", str(seed), "--output", str(tmp_path / "demo")]) == 2
+    assert f"--seed is {seed}. Cure: a number from 0 to 1e+18" in capsys.readouterr().err and not (tmp_path / "demo").exists()
 
 
 def test_threads_are_the_cores_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:

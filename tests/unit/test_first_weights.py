@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from simplepose.checkpoints import ModelSpec, save_checkpoint
+from simplepose.cli import main
 from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
 from simplepose.models.pose_resnet import PoseResNet
@@ -79,6 +80,41 @@ def test_fine_tuning(schema: KeypointSchema, same_output: bool, tmp_path: Path) 
     assert same(values(network, "layer"), values(teacher, "layer")) and same(values(network, "deconv"), values(teacher, "deconv"))
     assert same(values(network, "final_layer"), values(teacher, "final_layer") if same_output else output)
     assert ("final_layer.bias, final_layer.weight" in sentence) != same_output
+
+
+@pytest.mark.parametrize("option", ["weights", "init", "import"])
+def test_own_checkpoints_of_another_width(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks of synthetic_demo are narrower than any published ResNet."""
+    monkeypatch.undo()
+    config = load_preset("synthetic_demo")
+    torch.manual_seed(1)
+    teacher, file = PoseResNet(config.model, 17, config.input_size_wh), tmp_path / "w.safetensors"
+    save_checkpoint(
+        file, teacher, ModelSpec(preset="synthetic_demo", schema=COCO_17, input_size_wh=config.input_size_wh, model=config.model)
+    )
+    if option == "import":
+        assert main(["import", str(file), "--as", "synthetic_demo", "--output", str(tmp_path / "run")]) == 0
+        return
+    network = PoseResNet(config.model, 17, config.input_size_wh)
+    changes = (
+        {"train": replace(config.train, weights=str(file))} if option == "weights" else {"model": replace(config.model, init=str(file))}
+    )
+    load_first_weights(network, COCO_17, replace(config, **changes))
+    assert config.model.width != 64 and same(values(network, "layer"), values(teacher, "layer"))
+    assert same(values(network, "head.output"), values(teacher, "head.output")) == (option == "weights")
+
+
+def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None:
+    """`--trunk-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
+    network, config = make("coco_r50_256x192_tf", COCO_17, 0)
+    file = tmp_path / "wide.pth"
+    torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
+    with pytest.raises(UserError, match=r"does not fit.*trained with, or --model\.init .*wide\.pth in place of --train\.weights$"):
+        load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(file))))
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "bn1.bias"}
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"does not fit.*Cure: choose the preset it was trained with$"):
+        load_first_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
 
 
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:

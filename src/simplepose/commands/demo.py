@@ -10,9 +10,10 @@ from pathlib import Path
 from simplepose.data.layout import find_layout
 from simplepose.data.synthetic import write_synthetic_dataset
 from simplepose.settings import require_options
+from simplepose.training.options import MAX_SEED
 
 PRESET = "synthetic_demo"
-RANGES = {"people": (1, inf), "val_people": (1, inf), "pictures": (1, inf), "epochs": (0, inf), "seed": (0, inf)}
+RANGES = {"people": (1, inf), "val_people": (1, inf), "pictures": (1, inf), "epochs": (0, inf), "seed": (0, MAX_SEED)}
 """Lowest and highest value of the options that are numbers."""
 
 

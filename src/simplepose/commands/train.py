@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simplepose.errors import UserError
+
+if TYPE_CHECKING:
+    from simplepose.config import Config
 
 
 def main(argv: list[str]) -> None:
@@ -40,4 +46,20 @@ def main(argv: list[str]) -> None:
     folder = train(config)
     if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
         return
-    print(f"done: {folder}\nnext: simplepose evaluate {folder} --data.root {config.data.root or 'DIR'} --boxes detections")
+    print(f"done: {folder}\nnext: {evaluate_command(config)}")
+
+
+def evaluate_command(config: Config) -> str:
+    """What to type to test the run, with the validation data as the training was given it; capitals where it was given none."""
+    from simplepose.data.layout import find_layout
+    from simplepose.data.source import has_split
+
+    data = config.data
+    layout = find_layout(data.root) if data.root and Path(data.root).is_dir() else None
+    words = ["simplepose", "evaluate", str(config.run_folder)]
+    if data.val_annotations or layout is None or not has_split(data, "val"):
+        images = data.val_images or (str(layout.val_images) if layout and data.val_annotations else "DIR")
+        words += ["--annotations", data.val_annotations or "FILE", "--images", images, "--boxes", "gt"]
+    else:
+        words += ["--data.root", data.root, "--boxes", "gt" if "detections" in layout.missing else "detections"]
+    return shlex.join([*words, *(["--data.category", data.category] if data.category else [])])

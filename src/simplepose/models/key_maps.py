@@ -106,7 +106,7 @@ def from_state_dict(
     keypoint_count = _keypoint_count(renamed)
     common: dict[str, Any] = {"path": path, "ignored": tuple(ignored), "keypoint_count": keypoint_count}
     common["tensors"] = _checked(renamed, path)
-    common["depth"] = depth = _depth(renamed, path)
+    common["depth"] = depth = _depth(renamed, path, any_width=bool(own))
     if own:
         spec = orjson.loads(own)
         return WeightFile(
@@ -192,8 +192,8 @@ def _keypoint_count(tensors: Mapping[str, torch.Tensor]) -> int | None:
     return int(output[0].shape[0]) if output else None
 
 
-def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
-    """Depth from the number of blocks; refuses wide, grouped and deep-stem relatives by their shapes."""
+def _depth(tensors: Mapping[str, torch.Tensor], path: str, *, any_width: bool = False) -> int:
+    """Depth from the number of blocks; refuses wide (unless `any_width`), grouped and deep-stem relatives by their shapes."""
     strangers = [name for name in tensors if not name.startswith(TRUNK_NAMES + HEAD_NAMES)]
     blocks = tuple(len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in tensors
@@ -202,11 +202,11 @@ def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
         raise UserError(
             f"{path} holds no ResNet-18, 34, 50, 101 or 152; its variables are {shortened(sorted(tensors))}. Cure: use such a file"
         )
-    width = tensors.get("layer1.0.conv2.weight")
-    if strangers or width is None or width.shape != (64, 64, 3, 3):
-        what = (
-            f"surplus {shortened(strangers)}" if strangers else f"layer1.0.conv2.weight of {None if width is None else tuple(width.shape)}"
-        )
+    kernel = tensors.get("layer1.0.conv2.weight")
+    shape = None if kernel is None else tuple(kernel.shape)
+    width = shape[0] if shape and any_width else 64
+    if strangers or shape != (width, width, 3, 3):
+        what = f"surplus {shortened(strangers)}" if strangers else f"layer1.0.conv2.weight of {shape}"
         raise UserError(f"{path} is not a plain ResNet-{found[0]} (wide, grouped or other variant): {what}. Cure: use a plain ResNet")
     return found[0]
 

@@ -89,13 +89,14 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     return {str(name): value for name, value in tensors.items()}
 
 
-def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool = False) -> list[str]:
+def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool = False, trunk_option: str = "--trunk-only") -> list[str]:
     """Copies weights into a network, all or nothing.
 
     Args:
         network: changed in place.
         weight_file: from `load_weight_file`.
         trunk_only: copy the ResNet alone and leave the head as it is: for ImageNet trunks and for files of another skeleton.
+        trunk_option: what the caller's user types to have the trunk alone, for messages.
 
     Returns:
         Names of the file's tensors that were left out because only the trunk was wanted.
@@ -117,13 +118,13 @@ def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool 
         if weight_file.keypoint_count != network.keypoint_count:
             raise UserError(
                 f"{path} estimates {weight_file.keypoint_count} keypoints, the network {network.keypoint_count}. "
-                "Cure: choose a preset of that skeleton, or take the trunk alone with --trunk-only"
+                f"Cure: choose a preset of that skeleton, or take the trunk alone with {trunk_option}"
             )
     left_out = [name for name in weight_file.tensors if trunk_only and not name.startswith(TRUNK_NAMES)]
     given = {name: tensor for name, tensor in weight_file.tensors.items() if name not in left_out}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     own = {name: tensor for name, tensor in own.items() if not trunk_only or name.startswith(TRUNK_NAMES)}
-    copy_tensors(own, given, path, "choose the preset it was trained with, or --trunk-only")
+    copy_tensors(own, given, path, "choose the preset it was trained with" + ("" if trunk_only else f", or {trunk_option}"))
     return left_out
 
 

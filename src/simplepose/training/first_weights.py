@@ -71,7 +71,7 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
         left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
         kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
         file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
-    load_into(network, file)
+    load_into(network, file, trunk_option=f"--model.init {file.path} in place of --train.weights")
     return f"weights from {path}" + (f", left out (other keypoints): {', '.join(left_out)}" if left_out else "")
 
 

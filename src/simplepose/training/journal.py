@@ -16,16 +16,16 @@ from simplepose.progress import StatusLine
 class Journal:
     """Writes the records of one run. Lines are whole: each is written and flushed at once."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False, quiet: bool = False) -> None:
-        """Opens the files of a run folder for appending; `quiet` (other ranks) writes nothing."""
+    def __init__(self, folder: Path, *, tensorboard: bool = False, quiet: bool = False, anew: bool = False) -> None:
+        """Opens the files of a run folder for appending, or empties them (`anew`); `quiet` (other ranks) writes nothing."""
         self.quiet = quiet
         self._line = StatusLine()
         self._writer: Any = None
         if quiet:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self._metrics = (folder / "metrics.jsonl").open("ab")
-        self._console = (folder / "console.log").open("a", encoding="utf-8")
+        self._metrics = (folder / "metrics.jsonl").open("wb" if anew else "ab")
+        self._console = (folder / "console.log").open("w" if anew else "a", encoding="utf-8")
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter

@@ -9,6 +9,9 @@ from typing import Literal
 from simplepose.errors import UserError
 from simplepose.settings import require_ranges
 
+MAX_SEED = 10**18
+"""What every generator of random numbers takes, also with the number of a process added."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -90,7 +93,7 @@ class TrainConfig:
             "epochs": (1, inf), "batch_size": (1, inf), "learning_rate": (0, inf), "weight_decay": (0, inf), "drop_factor": (0, inf),
             "loss_factor": (0, inf), "hard_keypoints": (0, inf), "clip_gradient": (0, inf), "trunk_rate_factor": (0, inf),
             "teacher_share": (0, 1), "evaluate_every": (0, inf), "accumulate": (1, inf), "ema": (0, 0.999999), "flat_share": (0, 1),
-            "warmup_epochs": (0, inf),
+            "warmup_epochs": (0, inf), "seed": (0, MAX_SEED),
         }  # fmt: skip
         require_ranges("train", self, ranges)
         if self.compile == "graphs" and self.accumulate > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,11 @@ def save_state(
 
 def restore_state(
     path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec, device: torch.device,
-    who: Processes, *, people: int,
+    who: Processes, *, people: int, say: Callable[[str], None],
 ) -> Position:  # fmt: skip
     """Loads what `save_state` wrote into the network, the optimiser, the average and the random generators.
+
+    `say` takes a sentence about the settings that are no longer those of the run so far.
 
     Raises:
         UserError: the file is damaged, of another network, of another number of processes or training people (`people`), or of settings that
@@ -82,7 +85,10 @@ def restore_state(
             f"{path} belongs to a run of {len(state['random'])} processes, here are {who.count}. Cure: go on with the same number, with which "
             f"the run is repeated exactly, or start a new run with --train.weights {path.with_name('last.safetensors')}"
         )
-    require_same_run(ModelSpec.from_json(state["spec"], str(path)).config, spec.config, path)
+    stored = ModelSpec.from_json(state["spec"], str(path)).config
+    require_same_run(stored, spec.config, path)
+    if changes := changed_settings(stored, spec.config):
+        say(f"note: other settings than so far: {', '.join(changes)}")
     if state.get("people", people) != people:
         raise UserError(f"{path} belongs to a run on {state['people']} people, here are {people}. Cure: name the same training data")
     load_tensors(network, state["network"], str(path))
@@ -92,6 +98,13 @@ def restore_state(
         ema.updates = state["ema"]["updates"]
     restore_random_state(state["random"][who.rank], device)
     return Position(**state["position"])
+
+
+def changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`field old -> new` for each setting that differs; where the run is written and how it was called are none."""
+    before, after = flatten(stored), flatten(now)
+    names = sorted((before.keys() & after.keys()) - {"output", "preset", "resume", "profile"})
+    return [f"{name} {before[name]} -> {after[name]}" for name in names if before[name] != after[name]]
 
 
 def require_same_run(stored: dict[str, Any], now: dict[str, Any], path: Path) -> None:

@@ -11,6 +11,7 @@ with last.train.pt beside them.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import replace
 from functools import cache, partial
@@ -23,7 +24,6 @@ from simplepose.config import Config, dump_config
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import boxes_to_test, has_split, read_split
 from simplepose.device import choose_device, is_accelerator
-from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
@@ -32,6 +32,7 @@ from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, broadcast_buffers, processes
 from simplepose.training.journal import Journal, forget_later_records
 from simplepose.training.losses import Losses
+from simplepose.training.preconditions import check_folder, require_same_keypoints
 from simplepose.training.schedule import check_schedule, rate_at
 from simplepose.training.state import Position, restore_state, save_state
 from simplepose.training.stopping import Clock, stop_signals
@@ -66,15 +67,19 @@ def train(config: Config) -> Path:
         everybody = read_split(config.data, "train")
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
+        require_same_keypoints(everybody, held_out)
         boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
 
         # With: network, optimiser, loader, pixels.
         anyone(False, who, device)  # until here others may still look whether the folder is new
         if who.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
-        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first)
+        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first, anew=not config.resume)
         for warning in everybody.warnings:
             journal.say(f"note: {warning}")
+        if held_out is None:
+            why = "no validation data" if config.train.evaluate_every else "train.evaluate_every is 0"
+            journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
         parts = assemble(
             config, people, device, who, say=journal.say,
             progress=lambda done, count: journal.progress(f"reading {done}/{count} pictures"),
@@ -84,8 +89,9 @@ def train(config: Config) -> Path:
         # From: the beginning, or the step where the run stopped.
         if config.resume:
             position = restore_state(
-                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
-            )
+                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people),
+                say=journal.say,
+            )  # fmt: skip
             if who.first:
                 write_bytes(folder / "config.yaml", dump_config(config).encode())
                 forget_later_records(folder / "metrics.jsonl", position.step)
@@ -118,7 +124,7 @@ def train(config: Config) -> Path:
             if anyone(bool(stop.signal), who, device):
                 if not saved:
                     save("last")
-                journal.say(f"stopped at step {position.step} of {total}. Go on with: --resume --output {folder}")
+                journal.say(f"stopped at step {position.step} of {total}. Go on with: {resume_command(folder, who.count)}")
                 stop.end()
 
         @cache
@@ -204,15 +210,7 @@ def train(config: Config) -> Path:
         return folder
 
 
-def check_folder(config: Config) -> None:
-    """Refuses a folder with another run; nothing is written yet.
-
-    Raises:
-        UserError: the folder holds a run and `resume` is off, or holds none and `resume` is on.
-    """
-    folder = config.run_folder
-    exists = (folder / "config.yaml").exists() or (folder / "checkpoints").exists()
-    if exists and not config.resume:
-        raise UserError(f"{folder} already holds a run. Cure: --resume to go on with it, or --output with another folder")
-    if config.resume and not (folder / "checkpoints" / "last.train.pt").exists():
-        raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: leave --resume away")
+def resume_command(folder: Path, count: int) -> str:
+    """What to type to go on with a run: its own config.yaml names the preset's values, the data and all options as they were given."""
+    command = f"simplepose train {shlex.join([str(folder / 'config.yaml'), '--resume', '--output', str(folder)])}"
+    return command + (f" (in {count} processes, as before)" if count > 1 else "")
