@@ -205,3 +205,14 @@ def test_statistics() -> None:
     pictures, sides, aspect, labelled = histograms(annotations)
     assert pictures.counts[2] == 10 and sum(sides.counts) == 20 and sides.counts[5] == 20 and aspect.counts[2] == 20
     assert labelled.counts == (20,) * 17 and labelled.lines()[0].endswith("#" * 30)
+
+
+def test_boxes_that_are_corners() -> None:
+    """Where every box is x1, y1, x2, y2 the keypoints lie inside all the same: sizes of pictures give it away."""
+    people = crowd()
+    corners = people.bbox_xywh.copy()
+    corners[:, 2:] += corners[:, :2]
+    (finding,) = [finding for finding in check_annotations(replace(people, bbox_xywh=corners, area=corners[:, 2:].prod(1) * 0.5))]
+    assert finding.level == "broken" and "x1, y1, x2, y2" in finding.problem and finding.count == len(people)
+    beyond = replace(people, bbox_xywh=people.bbox_xywh + np.array([0, 0, 200, 200]))  # large boxes over the border are no corners
+    assert not any("x1, y1, x2, y2: many" in finding.problem for finding in check_annotations(beyond))
