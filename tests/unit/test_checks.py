@@ -215,4 +215,14 @@ def test_boxes_that_are_corners() -> None:
     (finding,) = [finding for finding in check_annotations(replace(people, bbox_xywh=corners, area=corners[:, 2:].prod(1) * 0.5))]
     assert finding.level == "broken" and "x1, y1, x2, y2" in finding.problem and finding.count == len(people)
     beyond = replace(people, bbox_xywh=people.bbox_xywh + np.array([0, 0, 200, 200]))  # large boxes over the border are no corners
-    assert not any("x1, y1, x2, y2: many" in finding.problem for finding in check_annotations(beyond))
+    assert not any("look like x1, y1, x2, y2" in finding.problem for finding in check_annotations(beyond))
+
+
+def test_real_boxes_written_as_corners(real_data: Any) -> None:
+    path = real_data("coco_val2017_visible150") / "person_keypoints_val2017_visible150.json"
+    people = read_coco(path, "pictures")
+    corners = people.bbox_xywh.copy()
+    corners[:, 2:] += corners[:, :2]
+    for boxes, found in ((people.bbox_xywh, False), (corners, True)):
+        findings = check_annotations(replace(people, bbox_xywh=boxes))
+        assert any("boxes look like x1, y1, x2, y2" in finding.problem for finding in findings) == found
