@@ -90,13 +90,17 @@ def load_preset(name: str) -> Config:
     return replace(build(Config, values, name), preset=values.get("preset") or Path(name).stem)
 
 
-def _read(name: str) -> dict[str, Any]:
-    """The values of a preset laid over those of its bases."""
+def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a preset laid over those of its bases; `above` are the files that name it as theirs."""
+    if name in above:
+        raise UserError(f"{above[-1]}: `base` {name} leads back to itself. Cure: name another preset as base, or leave it out")
     if name.endswith((".yaml", ".yml")):
         try:
             text = Path(name).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read preset {name}: {error.strerror}. Cure: check the path") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8") from error
     elif name in preset_names():
         text = (resources.files("simplepose") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
@@ -108,7 +112,9 @@ def _read(name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{name} holds {type(values).__name__}, expected names and values. Cure: see the built-in presets")
     base = values.pop("base", None)
-    return _merge(_read(base), values) if base else values
+    if base is not None and not isinstance(base, str):
+        raise UserError(f"{name}: `base` is {base!r}. Cure: the name of one preset, or the path of one .yaml file")
+    return _merge(_read(base, (*above, name)), values) if base else values
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

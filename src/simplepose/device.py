@@ -45,10 +45,11 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
+        if name.partition(":")[0] == "npu":  # torch knows the name only with the plug-in
+            raise _not_here(name, available) from error
         raise UserError(f"device {name!r} is not known. Cure: one of auto, cpu, {', '.join(PREFERENCE)}") from error
     if device.type != "cpu" and device.type not in available:
-        hint = " (install torch-npu and CANN, see docs/ascend.md)" if device.type == "npu" else ""
-        raise UserError(f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}")
+        raise _not_here(name, available)
     if device.type not in ("cpu", "mps"):
         module = getattr(torch, device.type)
         index = int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index
@@ -60,6 +61,12 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(device.type, index)
         module.set_device(device)
     return device
+
+
+def _not_here(name: str, available: list[str]) -> UserError:
+    """The sentence for a known device that this machine lacks."""
+    hint = " (install torch-npu and CANN, see docs/ascend.md)" if name.startswith("npu") else ""
+    return UserError(f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}")
 
 
 def describe_devices() -> list[str]:

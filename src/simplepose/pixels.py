@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+from simplepose.errors import UserError
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -21,6 +24,14 @@ class PixelConfig:
     """Subtracted, in units of 0..255, one for each channel in `channel_order`."""
     std: tuple[float, float, float] = IMAGENET_STD
     """Divided by, in units of 0..255."""
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.mean)):
+            raise UserError(f"the mean of the pixels is {self.mean}. Cure: three finite numbers in units of 0..255")
+        if not all(0 < value < math.inf for value in self.std):
+            raise UserError(
+                f"the std of the pixels is {self.std}, by which they are divided. Cure: three numbers above 0, in units of 0..255"
+            )
 
 
 _made: dict[tuple[tuple[float, ...], torch.device, torch.dtype], torch.Tensor] = {}

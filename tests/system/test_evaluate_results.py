@@ -202,3 +202,20 @@ def test_results_that_nobody_can_score(tmp_path: Path, change: dict, words: str,
     assert evaluate(tmp_path, truth, results) == 2
     error = capsys.readouterr().err
     assert f"results.json: {words}" in error and "Cure:" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--data.boxes", "found.json"], "Cure: --boxes found.json"),
+        (["--ap-threshold", "nan"], "--ap-threshold is nan"),
+        (["--std", "0", "0", "0"], "the std of the pixels is (0.0, 0.0, 0.0)"),
+        (["--mean", "nan", "0", "0"], "the mean of the pixels is (nan, 0.0, 0.0)"),
+    ],
+)
+def test_options_that_would_be_ignored_or_make_no_sense(
+    more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results.json").write_text("[]")
+    assert main(["evaluate", str(tmp_path / "results.json"), *more]) == 2
+    assert words in capsys.readouterr().err

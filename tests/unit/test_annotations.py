@@ -347,3 +347,19 @@ def test_real_coco(real_data: Any) -> None:
 
 def test_schema_of_other_data_sets_is_recognised() -> None:
     assert schema_from_category({"id": 1, "keypoints": list(MPII_16.keypoints)}) == (MPII_16, [])
+
+
+def test_categories_that_are_not_listed_are_counted(tmp_path: Path) -> None:
+    found = load(tmp_path, content(row(), row(id=2, category_id=9), row(id=3, category_id=9), row(id=4, category_id=None)))
+    (warning,) = [warning for warning in found.warnings if "category_id" in warning]
+    assert len(found) == 1 and "3 of 4 annotations are left out: their `category_id` (9, None) is not in `categories`" in warning
+    listed = [*content()["categories"], {"id": 9, "name": "thing"}]  # listed without keypoints: left out on purpose
+    assert not any(
+        "category_id" in warning for warning in load(tmp_path, content(row(), row(id=2, category_id=9), categories=listed)).warnings
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_beyond_any_picture(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the bbox of annotation 1 is too large for any picture: .*Cure"):
+        load(tmp_path, content(row(bbox=[1e300, 0, 1e300, 1e300])))

@@ -205,3 +205,24 @@ def test_statistics() -> None:
     pictures, sides, aspect, labelled = histograms(annotations)
     assert pictures.counts[2] == 10 and sum(sides.counts) == 20 and sides.counts[5] == 20 and aspect.counts[2] == 20
     assert labelled.counts == (20,) * 17 and labelled.lines()[0].endswith("#" * 30)
+
+
+def test_boxes_that_are_corners() -> None:
+    """Where every box is x1, y1, x2, y2 the keypoints lie inside all the same: sizes of pictures give it away."""
+    people = crowd()
+    corners = people.bbox_xywh.copy()
+    corners[:, 2:] += corners[:, :2]
+    (finding,) = [finding for finding in check_annotations(replace(people, bbox_xywh=corners, area=corners[:, 2:].prod(1) * 0.5))]
+    assert finding.level == "broken" and "x1, y1, x2, y2" in finding.problem and finding.count == len(people)
+    beyond = replace(people, bbox_xywh=people.bbox_xywh + np.array([0, 0, 200, 200]))  # large boxes over the border are no corners
+    assert not any("look like x1, y1, x2, y2" in finding.problem for finding in check_annotations(beyond))
+
+
+def test_real_boxes_written_as_corners(real_data: Any) -> None:
+    path = real_data("coco_val2017_visible150") / "person_keypoints_val2017_visible150.json"
+    people = read_coco(path, "pictures")
+    corners = people.bbox_xywh.copy()
+    corners[:, 2:] += corners[:, :2]
+    for boxes, found in ((people.bbox_xywh, False), (corners, True)):
+        findings = check_annotations(replace(people, bbox_xywh=boxes))
+        assert any("boxes look like x1, y1, x2, y2" in finding.problem for finding in findings) == found

@@ -11,6 +11,8 @@ from simplepose import UserError
 from simplepose.cli import main
 from simplepose.config import Config, dump_config, load_preset, preset_names
 from simplepose.data.source import DataConfig
+from simplepose.evaluation.top_down import EvaluateConfig
+from simplepose.pixels import PixelConfig
 from simplepose.training.options import TrainConfig
 
 
@@ -83,3 +85,36 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
     config = load_preset(str(tmp_path / "mine.yaml"))
     assert config.preset == "mine" and config.train.epochs == 3 and config.train.learning_rate == 1e-3
     assert config.run_folder == Path("runs/mine") and Config(output="x").run_folder == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"preset: caf\xe9\n", "own.yaml is not UTF-8 text.*Cure: save it as UTF-8"),
+        (b"base: own.yaml\n", "own.yaml: `base` own.yaml leads back to itself.*Cure"),
+        (b"base: [1, 2]\n", r"own.yaml: `base` is \[1, 2\].*Cure"),
+    ],
+)
+def test_files_and_bases_that_cannot_be_read(content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        load_preset("own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0), ("best_per_picture", -1), ("keypoint_threshold", float("nan")), ("oks_nms_threshold", float("nan")),
+        ("workers", -1), ("score_decimals", -1), ("coordinate_decimals", -1),
+    ],
+)  # fmt: skip
+def test_options_of_the_test_that_make_no_sense(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"evaluate\.{name} is .*Cure"):
+        EvaluateConfig(**{name: value})
+
+
+@pytest.mark.parametrize("changes", [{"std": (0.0, 0.0, 0.0)}, {"std": (1.0, -1.0, 1.0)}, {"mean": (float("nan"), 0.0, 0.0)}])
+def test_pixels_that_cannot_be_normalised(changes: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(UserError, match="of the pixels is .*Cure: three"):
+        PixelConfig(**changes)

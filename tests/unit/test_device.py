@@ -156,3 +156,12 @@ def test_random_states_come_back() -> None:
     first = torch.rand(3)
     device_module.restore_random_state(state, cpu)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_an_absent_npu_names_its_plugin() -> None:
+    """torch does not even know the name without it."""
+    for name in ("npu", "npu:1"):
+        with pytest.raises(UserError, match=r"not available here \(install torch-npu and CANN, see docs/ascend.md\). Cure: one of cpu"):
+            device_module.choose_device(name)
+    with pytest.raises(UserError, match="is not known"):
+        device_module.choose_device("tpu9")

@@ -22,7 +22,7 @@ class DemoOptions:
     """Draws people, trains a small network on them, evaluates it on others and draws what it finds."""
 
     output: str = "demo"
-    """Folder for everything. A demo that was stopped goes on; another demo's folder is never overwritten."""
+    """Folder for everything. A demo that was stopped goes on; drawings with other settings are never overwritten."""
     people: int = 1800
     """Drawn people to train on."""
     val_people: int = 200

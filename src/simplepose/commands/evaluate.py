@@ -22,7 +22,7 @@ from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
-from simplepose.pixels import PixelConfig
+from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
 from simplepose.progress import Progress
 
 
@@ -79,6 +79,7 @@ class EvaluateOptions:
 def main(argv: list[str]) -> None:
     """Runs the test and prints the table row."""
     options = parse_options(argv)
+    _check(options)
     folder = Path(options.output) if options.output else None
     if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
@@ -141,6 +142,16 @@ def main(argv: list[str]) -> None:
         if options.submission:
             print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission, split=split_of(options))}")
         print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def _check(options: EvaluateOptions) -> None:
+    """Refuses what would be left out or give a number that means nothing, before anything is read."""
+    for name in ("ap_threshold", "tracking_threshold"):
+        if math.isnan(getattr(options, name)):
+            raise UserError(f"--{name.replace('_', '-')} is nan. Cure: a number; -inf counts every keypoint")
+    PixelConfig(mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
+    if options.data.boxes != DataConfig().boxes:
+        raise UserError(f"--data.boxes {options.data.boxes} is of training. Cure: --boxes {options.data.boxes}")
 
 
 def split_of(options: EvaluateOptions) -> str:

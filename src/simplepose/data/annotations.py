@@ -21,6 +21,7 @@ from simplepose.data.categories import (
     category_of,
     keypoint_categories,
     people_categories,
+    rows_of_categories,
     schema_from_category,
     schema_from_count,
 )
@@ -131,12 +132,7 @@ def coco_annotations(
     images, rows, listed = (dictionaries(content.get(name), name, source) for name in ("images", "annotations", "categories"))
     kept = keypoint_categories(listed, source, category)
     if kept:
-        wanted = {str(entry.get("id")) for entry in kept}
-        mine = [row for row in rows if str(row.get("category_id")) in wanted]
-        if rows and not mine:
-            found = sorted({str(row.get("category_id")) for row in rows})[:5]
-            raise UserError(f"{source}: no annotation has category {sorted(wanted)}; theirs are {found}. Cure: correct `category_id`")
-        rows = mine
+        rows = rows_of_categories(rows, kept, listed, source, warnings)
         if len(kept) > 1:
             warnings.append(f"{source}: {len(kept)} categories share the same keypoints and are read as one")
     if not rows and not allow_empty:

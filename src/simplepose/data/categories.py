@@ -58,6 +58,30 @@ def keypoint_categories(categories: list[dict[str, Any]], source: str, chosen: i
     return found
 
 
+def rows_of_categories(
+    rows: list[dict[str, Any]], kept: list[dict[str, Any]], listed: list[dict[str, Any]], source: str, warnings: list[str]
+) -> list[dict[str, Any]]:
+    """The annotations of the `kept` categories; those of a category that is not `listed` are left out with a warning.
+
+    Raises:
+        UserError: there are annotations, and none of these categories.
+    """
+    wanted = {str(entry.get("id")) for entry in kept}
+    mine = [row for row in rows if str(row.get("category_id")) in wanted]
+    if rows and not mine:
+        found = sorted({str(row.get("category_id")) for row in rows})[:5]
+        raise UserError(f"{source}: no annotation has category {sorted(wanted)}; theirs are {found}. Cure: correct `category_id`")
+    if len(mine) < len(rows):
+        known = {str(entry.get("id")) for entry in listed}
+        lost = [name for name in (str(row.get("category_id")) for row in rows) if name not in known]
+        if lost:
+            names = ", ".join(list(dict.fromkeys(lost))[:5])
+            warnings.append(
+                f"{source}: {len(lost)} of {len(rows)} annotations are left out: their `category_id` ({names}) is not in `categories`"
+            )
+    return mine
+
+
 def people_categories(kept: list[dict[str, Any]], rows: list[dict[str, Any]], listed: list[dict[str, Any]]) -> tuple[int, ...]:
     """Ids of the people's categories: those with keypoints, else the one of the people, else the only one there is, else COCO's 1."""
     numbers = category_numbers(listed)

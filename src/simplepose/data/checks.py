@@ -83,7 +83,11 @@ def check_boxes(annotations: Annotations) -> list[Finding]:
     found += _some(
         annotations, outside, "warning", "boxes lie wholly outside their picture", "correct bbox, or the width and height of the picture"
     )
-    if annotations.clip_boxes:
+    corners = _corner_boxes(annotations, matters & ~empty & known)
+    if corners.any():
+        problem = "boxes look like x1, y1, x2, y2: many reach outside their picture as x, y, width, height, and nearly all fit as corners"
+        found += _some(annotations, corners, "broken", problem, "write bbox as x, y, width, height: x1, y1, x2 - x1, y2 - y1")
+    if annotations.clip_boxes and not corners.any():
         over = matters & ~empty & ~outside & known & ((boxes[:, :2] < -1).any(1) | (boxes[:, 2:] > sizes + 1).any(1))
         found += _some(
             annotations, over, "warning", "boxes reach outside their picture; training clips them", "none needed if that is meant"
@@ -98,6 +102,21 @@ def check_boxes(annotations: Annotations) -> list[Finding]:
     problem = f"people have half or more of their keypoints far outside their box ({share:.0%} of all)"
     cure = "check that bbox is x, y, width, height (not x1, y1, x2, y2) in the same pixels as the keypoints"
     return found + _some(annotations, lost, "broken" if share > 0.2 else "warning", problem, cure)
+
+
+def _corner_boxes(annotations: Annotations, known: np.ndarray) -> np.ndarray:
+    """(N,) bool: the `known` people if their boxes are corners, x1, y1, x2, y2, by all signs; else nobody.
+
+    Nine of ten, read as corners, lie inside their picture and hold their keypoints, and at least a fifth reach well beyond the
+    picture when read as x, y, width, height: no true width and height do both.
+    """
+    low, high = annotations.bbox_xywh[:, None, :2].astype(np.float64), annotations.bbox_xywh[:, None, 2:].astype(np.float64)
+    sizes, margin = annotations.person_sizes_wh[:, None], 0.25 * (high - low).clip(min=0)
+    held = ((annotations.keypoints >= low - margin) & (annotations.keypoints <= high + margin)).all(2) | (annotations.visibility == 0)
+    fits = np.all((high > low) & (high <= sizes + 1), axis=(1, 2)) & np.all(held, axis=1)
+    beyond = np.any(low + high > 1.05 * sizes, axis=(1, 2))
+    yes = known.any() and fits[known].mean() >= 0.9 and beyond[known].mean() >= 0.2
+    return known if yes else np.zeros_like(known)
 
 
 def check_keypoints(annotations: Annotations) -> list[Finding]:

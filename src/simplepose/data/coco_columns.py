@@ -18,6 +18,9 @@ OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[][0-9eE+.,\s-]*(?=\])')
 """The polygons of a person, which nobody here reads: emptied before parsing, they save two thirds of the time and half the memory. The
 bare quotes cannot stand inside a JSON string, and a list with anything but numbers fails to parse and is read again as it is."""
 
+BEYOND = 1e9
+"""No box in pixels has a number as large; the area of one that has does not fit float32."""
+
 
 def loads(path: str | Path) -> Any:
     """Reads JSON fast; NaN and Infinity, which some tools write although JSON has none, are read too.
@@ -144,7 +147,7 @@ def bbox_column(
     """(N, 4) float32 boxes; a missing one is the tight box of the labelled keypoints.
 
     Raises:
-        UserError: names the annotation whose box has not four finite numbers.
+        UserError: names the annotation whose box has not four finite numbers, or numbers beyond any picture.
     """
     boxes = [row.get("bbox") for row in rows]
     absent = np.array([not box for box in boxes], bool)
@@ -159,11 +162,12 @@ def bbox_column(
             raise UserError(
                 f"{source}: the bbox of annotation {ids[index]} is not x, y, width, height: {values[index]}. Cure: correct it"
             ) from None
-    finite = np.isfinite(bbox).all(1)
-    if not finite.all():
-        index = int(np.argmin(finite))
+    sane = (np.abs(bbox) < BEYOND).all(1)
+    if not sane.all():
+        index = int(np.argmin(sane))
+        what = "too large for any picture" if np.isfinite(bbox[index]).all() else "not finite"
         raise UserError(
-            f"{source}: the bbox of annotation {ids[index]} is not finite: {values[index]}. Cure: correct or remove that annotation"
+            f"{source}: the bbox of annotation {ids[index]} is {what}: {values[index]}. Cure: correct or remove that annotation"
         )
     if absent.any():
         labelled = visibility[absent][..., None] > 0

@@ -5,6 +5,7 @@ Each picture is decoded once, its crops wait in bounded queues, and suppression 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
-from simplepose.settings import build
+from simplepose.settings import build, require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,13 @@ class EvaluateConfig:
     """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
     workers: int = 0
     """Threads that read and cut pictures; 0: one for each core."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "batch_size": (1, math.inf), "keypoint_threshold": (-1, 1), "oks_nms_threshold": (0, 1), "best_per_picture": (0, math.inf),
+            "workers": (0, math.inf), "score_decimals": (0, math.inf), "coordinate_decimals": (0, math.inf),
+        }  # fmt: skip
+        require_ranges("evaluate", self, {name: limits for name, limits in ranges.items() if getattr(self, name) is not None})
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
