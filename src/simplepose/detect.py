@@ -48,6 +48,12 @@ def whole(image: np.ndarray) -> People:
     return People(np.array([[0, 0, width, height]]), np.ones(1))
 
 
+def require_choice(boxes: str | Path | None) -> None:
+    """Raises where nobody chose: asked before networks are loaded."""
+    if not boxes:
+        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+
+
 def people_source(
     boxes: str | Path | None,
     *,
@@ -72,8 +78,7 @@ def people_source(
     Raises:
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
     """
-    if not boxes:
-        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+    require_choice(boxes)
     text = str(boxes)
     words: dict[str, Callable[[], Detector | PeopleSource]] = {"whole": lambda: whole, "motion": MotionDetector}
     if text in words:

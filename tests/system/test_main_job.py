@@ -119,11 +119,12 @@ def test_predict_takes_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out" / "poses.json").read_text())["pictures"]) == 3
 
 
-def test_predict_asks_where_the_people_are(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_asks_where_the_people_are(dataset: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = str(dataset / "images" / "val2017")
     assert main(["predict", pictures, "--weights", "w"]) == 2
     assert "nobody said where the people are" in capsys.readouterr().err
-    assert main(["predict", pictures, "--weights", "w", "--boxes", str(dataset / "annotations" / "person_keypoints_train2017.json")]) == 2
+    boxes = str(dataset / "annotations" / "person_keypoints_train2017.json")
+    assert main(["predict", pictures, "--weights", str(run), "--boxes", boxes]) == 2
     assert "none of its boxes is on" in capsys.readouterr().err
 
 

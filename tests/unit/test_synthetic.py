@@ -217,7 +217,7 @@ def test_quadrupeds_bring_their_own_skeleton(tmp_path: Path):
     ("option", "value"), [("--people", "0"), ("--val-people", "-1"), ("--pictures", "0"), ("--epochs", "-1"), ("--seed", "-1")]
 )
 def test_the_demo_refuses_numbers_that_make_no_sense(option: str, value: str, tmp_path: Path):
-    with pytest.raises(UserError, match=f"{option} is {value}. Cure: . or more"):
+    with pytest.raises(UserError, match=f"{option} is {value}. Cure: "):
         demo.main(["--output", str(tmp_path / "demo"), option, value])
     assert not (tmp_path / "demo").exists()
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from simplepose.atomic import readable, write_json
-from simplepose.detect import people_source
+from simplepose.detect import people_source, require_choice
 from simplepose.detect_file import BoxFile
 from simplepose.engine import PoseTracker
 from simplepose.errors import UserError
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
     require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
     if not options.pictures:
         raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
+    require_choice(options.boxes)
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:

@@ -155,13 +155,14 @@ def _check(options: TrackOptions) -> None:
 
 def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     """The network and the engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
-    from simplepose.detect import people_source
+    from simplepose.detect import people_source, require_choice
     from simplepose.engine import PoseTracker, share_processor
     from simplepose.estimator import PoseEstimator
     from simplepose.flow import dis_flow, farneback_flow
     from simplepose.smooth import OneEuroConfig
     from simplepose.track import TrackConfig
 
+    require_choice(options.boxes)
     threads = share_processor()
     estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
     detector = people_source(
