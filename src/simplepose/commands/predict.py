@@ -61,11 +61,11 @@ def main(argv: list[str]) -> None:
     require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
     if not options.pictures:
         raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
-    require_choice(options.boxes)
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:
             raise UserError(f"{path} is no picture ({', '.join(PICTURE_ENDINGS)}). Cure: for a video, simplepose track {path}")
+    require_choice(options.boxes)
     folder, names = Path(options.output), _overlay_names(pictures)
     outputs = [folder / name for name in ("poses.json", *names.values())]
     keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
