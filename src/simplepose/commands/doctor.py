@@ -20,7 +20,7 @@ from simplepose.data.columns import Annotations
 from simplepose.data.layout import find_layout
 from simplepose.data.statistics import Histogram, histograms, overview
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import evaluate_boxes
+from simplepose.evaluation.coco import evaluate_boxes, spell
 
 PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "orjson", "safetensors", "tyro",
@@ -107,7 +107,7 @@ def examine(
             quality = evaluate_boxes(annotations, boxes)["AP"]
             facts.append(
                 f"{detections}: {numbers['boxes']:.0f} boxes on {numbers['pictures']:.0f} pictures; {numbers['coverage']:.1%} of the "
-                f"people with keypoints have a box of IoU 0.5; box AP {f'{quality:.3f}' if quality >= 0 else '-'}"
+                f"people with keypoints have a box of IoU 0.5; box AP {spell(quality, '.3f')}"
             )
     return facts, findings, histograms(annotations), annotations
 

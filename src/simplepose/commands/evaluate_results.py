@@ -11,7 +11,7 @@ from simplepose.data.annotations import coco_annotations, coco_content
 from simplepose.data.categories import category_numbers, keypoint_categories
 from simplepose.data.coco_columns import loads
 from simplepose.errors import UserError
-from simplepose.evaluation.coco import Evaluator, evaluate_coco
+from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
 from simplepose.evaluation.mpii import score_mpii
 from simplepose.evaluation.posetrack_files import score_posetrack
@@ -119,5 +119,5 @@ def number_table(task: Task, numbers: dict[str, float], source: str) -> str:
     width = max(len(name) for name in numbers)
     oks = task in ("coco", "crowdpose", "ochuman")
     lines = [f"{task}: preset and boxes unknown, from {source} ({UNITS[task]})"]
-    cells = {name: f"{'-':>8}" if oks and value < 0 else f"{value:8.{4 if oks else 2}f}" for name, value in numbers.items()}
+    cells = {name: f"{spell(value, '.4f'):>8}" if oks else f"{value:8.2f}" for name, value in numbers.items()}
     return "\n".join([*lines, *(f"  {name:<{width}}  {cell}" for name, cell in cells.items())])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +17,7 @@ from simplepose.atomic import readable, write_bytes
 from simplepose.errors import UserError, need
 from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
 from simplepose.outputs_lines import LinesWriter, read_lines, to_line
+from simplepose.progress import StatusLine
 from simplepose.schema import POSETRACK_15, KeypointSchema
 from simplepose.settings import require_options
 from simplepose.video import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
@@ -201,23 +201,19 @@ def device_name(estimator: PoseEstimator) -> str:
 
 
 class Status:
-    """One line on the terminal that is rewritten; silent where nobody looks."""
+    """Frames done and the speed of each stage, on the terminal alone; silent where nobody looks."""
 
     def __init__(self, total: int) -> None:
-        self.total, self._shown, self._terminal = total, 0.0, sys.stderr.isatty()
+        self.total, self._line = total, StatusLine(elsewhere=math.inf)
 
     def __call__(self, done: int, speed: Speed) -> None:
-        """Shows progress twice a second."""
-        if self._terminal and time.monotonic() - self._shown > 0.5:
-            self._shown = time.monotonic()
-            of = f" of {self.total:,}" if self.total else ""
-            sys.stderr.write(f"\r\x1b[Kframe {done:,}{of}; frames/s: {speed}")
-            sys.stderr.flush()
+        """Shows progress."""
+        of = f" of {self.total:,}" if self.total else ""
+        self._line.show(f"frame {done:,}{of}; frames/s: {speed}")
 
     def end(self) -> None:
         """Clears the line."""
-        if self._terminal:
-            sys.stderr.write("\r\x1b[K")
+        self._line.clear()
 
 
 def _outputs(options: TrackOptions, folder: Path, name: str) -> list[Path]:

@@ -146,10 +146,15 @@ def evaluate_boxes(
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
 
 
+def spell(value: float, form: str) -> str:
+    """A measure as text, `-` where it is below 0: there was nothing to find."""
+    return format(value, form) if value >= 0 else "-"
+
+
 def result_table(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
     """One aligned table as the papers print it, in percent, with preset, source of the boxes and number of pictures beside it."""
     heads = ("preset", "boxes", "pictures", "AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
-    values = [f"{100 * metrics[name]:.1f}" if metrics[name] >= 0 else "-" for name in METRICS]
+    values = [spell(100 * metrics[name], ".1f") for name in METRICS]
     cells = (preset, box_source, f"{pictures:,}", *values)
     widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
 

@@ -23,7 +23,7 @@ from simplepose.data.read_ahead import in_order
 from simplepose.device import own_cores
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco
+from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, spell
 from simplepose.images import read_image
 from simplepose.oks import oks_nms_batch, rescore
 from simplepose.settings import build, require_ranges
@@ -179,7 +179,7 @@ def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, f
     if detections.source == GROUND_TRUTH or not len(annotations):
         return Path(detections.source).name, None
     quality = evaluate_boxes(annotations, detections)["AP"]
-    return f"{Path(detections.source).name} (box AP {f'{100 * quality:.1f}' if quality >= 0 else '-'})", quality
+    return f"{Path(detections.source).name} (box AP {spell(100 * quality, '.1f')})", quality
 
 
 def suppress_and_write(
