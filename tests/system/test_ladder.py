@@ -1,4 +1,4 @@
-"""The ladder: its rungs, what it writes, going on after a stop. Training itself is replaced by a stand-in."""
+"""The ladder: its rungs, what it writes, going on after a stop. Training is replaced by a stand-in but for the last tests."""
 
 from __future__ import annotations
 
@@ -9,33 +9,44 @@ from typing import Any
 
 import orjson
 import pytest
+import torch
 
+from simplepose.atomic import write_bytes
+from simplepose.checkpoints import read_checkpoint
+from simplepose.cli import main
 from simplepose.commands.ladder import LadderOptions, base_of, climb
+from simplepose.commands.ladder_table import make_rows
 from simplepose.config import Config, load_preset
 from simplepose.data.source import DataConfig
+from simplepose.data.synthetic import write_synthetic_dataset
 from simplepose.errors import UserError
 from simplepose.settings import flatten, to_plain, unflatten
-from simplepose.training.rungs import NOT_RUNGS, make_rungs, shorten
+from simplepose.training.rungs import NOT_RUNGS, make_rungs, shorten, training_rungs
 
 GOAL = "coco_r18_128x96_mini_modern"
 
 
 def stand_in(trained: list[Config], stop_after: int = 1000) -> Any:
-    """Writes what a training would: AP .1 + .01 x (fields that differ from the reference) + .001 x seed."""
-    base = flatten(to_plain(load_preset("coco_r18_128x96_mini")))
+    """Writes what a training would."""
 
     def train(config: Config) -> Path:
         if len(trained) == stop_after:
             raise KeyboardInterrupt
         trained.append(config)
-        changed = sum(base[name] != value for name, value in flatten(to_plain(config)).items() if not name.startswith(NOT_RUNGS))
-        config.run_folder.mkdir(parents=True, exist_ok=True)
         lines = [{"step": 1, "epoch": e + 1, "seconds": 2.0 + e} for e in range(config.train.epochs)]
-        scores = dict.fromkeys(("AP50", "AP75", "AR"), 0.5) | {"AP": 0.1 + 0.01 * changed + 0.001 * config.train.seed}
-        (config.run_folder / "metrics.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in [*lines, {"step": 2, **scores}]))
+        write_bytes(config.run_folder / "metrics.jsonl", b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        write_bytes(config.run_folder / "checkpoints" / "best.safetensors", b"")
         return config.run_folder
 
     return train
+
+
+def score(run: Path, config: Config) -> dict[str, float]:
+    """AP .1 + .01 x (fields that differ from the reference) + .001 x seed."""
+    assert (run / "checkpoints" / "best.safetensors").exists()
+    base = flatten(to_plain(load_preset("coco_r18_128x96_mini")))
+    changed = sum(base[name] != value for name, value in flatten(to_plain(config)).items() if not name.startswith(NOT_RUNGS))
+    return dict.fromkeys(("AP50", "AP75", "AR"), 0.5) | {"AP": 0.1 + 0.01 * changed + 0.001 * config.train.seed}
 
 
 def options(tmp_path: Path, **values: Any) -> LadderOptions:
@@ -75,15 +86,16 @@ def test_another_budget_keeps_the_shape_of_the_schedule(epochs: int, drops: tupl
 
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained: list[Config] = []
-    folder = climb(options(tmp_path), stand_in(trained))
+    folder = climb(options(tmp_path), stand_in(trained), score)
     table = orjson.loads((folder / "ladder.json").read_bytes())
     rungs = len(table["rungs"])
     assert rungs == len(make_rungs(*(shorten(load_preset(name), 3) for name in (base_of(GOAL), GOAL))))
-    assert len(trained) == 2 * rungs and {config.train.seed for config in trained} == {0, 1}
-    assert all(config.train.epochs == config.train.evaluate_every == 3 for config in trained)
+    assert len(trained) == 2 * (rungs - 3) and {config.train.seed for config in trained} == {0, 1}  # decoding, flip, average: no training
+    assert all((config.train.epochs, config.train.evaluate_every) == (3, 0) for config in trained)
     assert [row["AP_all"][1] - row["AP_all"][0] for row in table["rungs"]] == pytest.approx([0.001] * rungs)
     assert table["rungs"][0]["delta"] is None and all(row["delta"] > 0 for row in table["rungs"][1:])
-    assert table["rungs"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["rungs"][0]["seconds_an_epoch"] == 3.0
+    assert table["rungs"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["rungs"][3]["delta_spread"] == pytest.approx(0)
+    assert table["rungs"][0]["seconds_an_epoch"] == 3.0
     text = (folder / "ladder.md").read_text()
     assert "| reference | 0.1" in text and " +- 0.001 |  | 2 | 3.0 |" in text and text in capsys.readouterr().out
     assert table["boxes"] == "ground truth" and "; boxes: ground truth." in text
@@ -97,38 +109,116 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
     (tmp_path / "dets.json").write_bytes(orjson.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
     data = DataConfig(val_annotations=str(tmp_path / "val.json"), val_images=str(tmp_path), boxes=str(tmp_path / "dets.json"))
 
-    def train(config: Config) -> Path:
-        config.run_folder.mkdir(parents=True, exist_ok=True)
-        (config.run_folder / "metrics.jsonl").write_bytes(b'{"seconds": 1.0}\n{"AP": -1, "AP50": -1, "AP75": -1, "AR": -1}\n')
-        return config.run_folder
-
-    folder = climb(options(tmp_path, data=data), train)
+    folder = climb(options(tmp_path, data=data), stand_in([]), lambda run, config: dict.fromkeys(("AP", "AP50", "AP75", "AR"), -1.0))
     text, table = (folder / "ladder.md").read_text(), orjson.loads((folder / "ladder.json").read_bytes())
     assert table["boxes"] == "dets.json (box AP -)" and "boxes: dets.json (box AP -)." in text
-    assert "| reference | - |  | 2 | 1.0 |" in text and "-1" not in text and all(row["delta"] is None for row in table["rungs"])
+    assert "| reference | - |  | 2 | 3.0 |" in text and "-1" not in text and all(row["delta"] is None for row in table["rungs"])
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     trained: list[Config] = []
     with pytest.raises(KeyboardInterrupt):
-        climb(options(tmp_path), stand_in(trained, stop_after=3))
+        climb(options(tmp_path), stand_in(trained, stop_after=3), score)
     assert (tmp_path / "ladder" / "ladder.md").exists()
     done = {config.output for config in trained}
     later: list[Config] = []
-    climb(options(tmp_path), stand_in(later))
+    climb(options(tmp_path), stand_in(later), score)
     assert not done & {config.output for config in later}
     again: list[Config] = []
-    climb(options(tmp_path), stand_in(again))
+    climb(options(tmp_path), stand_in(again), score)
     assert not again
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no ladder"):
-        climb(options(tmp_path, seeds=0), stand_in([]))
+    with pytest.raises(UserError, match="--seeds is 0"):
+        climb(options(tmp_path, seeds=0), stand_in([]), score)
     with pytest.raises(UserError, match="no validation data"):
-        climb(options(tmp_path, data=DataConfig()), stand_in([]))
+        climb(options(tmp_path, data=DataConfig()), stand_in([]), score)
     with pytest.raises(UserError, match="--base"):
-        climb(options(tmp_path, preset="coco_r50_256x192_ms"), stand_in([]))
-    climb(options(tmp_path, seeds=1), stand_in([]))
+        climb(options(tmp_path, preset="coco_r50_256x192_ms"), stand_in([]), score)
+    climb(options(tmp_path, seeds=1), stand_in([]), score)
     with pytest.raises(UserError, match="other settings"):
-        climb(options(tmp_path, seeds=1, epochs=4), stand_in([]))
+        climb(options(tmp_path, seeds=1, epochs=4), stand_in([]), score)
+
+
+def test_the_last_rung_that_trains_the_same_way_serves_all_of_them() -> None:
+    rungs = make_rungs(load_preset(base_of(GOAL)), load_preset(GOAL))
+    names, serving = [rung.name for rung in rungs], training_rungs(rungs)
+    shared = {names[index]: names[place] for index, place in enumerate(serving) if index != place}
+    assert shared == {
+        "sub-pixel targets": "exact flip", "DARK decoding": "exact flip", "AdamW, warm-up, cosine": "averaged weights"
+    }  # fmt: skip
+    goal = load_preset(GOAL)
+    other = replace(goal, train=replace(goal.train, ema=0.99))
+    assert training_rungs(make_rungs(other, goal)) == [0, 1]  # two averages: neither training holds the other's
+
+
+def test_two_commands_share_the_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here: list[Config] = []
+    there: list[Config] = []
+
+    def train(config: Config) -> Path:
+        if not here:  # while this command is at its first training, another begins and does all the others
+            here.append(config)
+            climb(options(tmp_path, seeds=1), stand_in(there), score)
+            assert "left to other commands" in capsys.readouterr().out
+        return stand_in(here)(config)
+
+    folder = climb(options(tmp_path, seeds=1), train, score)
+    rungs = make_rungs(*(shorten(load_preset(name), 3) for name in (base_of(GOAL), GOAL)))
+    assert {config.output for config in here} == {str(folder / "rung00_seed0")}
+    assert len(there) == len(set(training_rungs(rungs))) - 1 and len({config.output for config in there}) == len(there)
+    rows = orjson.loads((folder / "ladder.json").read_bytes())["rungs"]
+    assert [row["rung"] for row in rows] == [rung.name for rung in rungs] and all(row["delta"] is not None for row in rows[1:])
+
+
+def test_gains_are_over_the_seeds_that_both_rungs_have() -> None:
+    rungs = make_rungs(load_preset(base_of(GOAL)), load_preset(GOAL))[:4]
+    aps = {(0, 0): 0.1, (0, 1): 0.3, (1, 0): 0.2, (3, 0): 0.4, (3, 1): -1.0}
+    rows = make_rows(rungs, {place: {"AP": value, "seconds_an_epoch": 1.0} for place, value in aps.items()})
+    assert [row["rung"] for row in rows] == [rungs[index].name for index in (0, 1, 3)]
+    assert rows[1]["delta"] == pytest.approx(0.1) and rows[1]["delta_spread"] is None  # not .2 - mean(.1, .3)
+    assert rows[2]["delta"] is None  # the rung before is not there yet
+
+
+@pytest.fixture(scope="module")
+def drawn_ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ladder of one epoch, from a reference without to a goal with another decoder and averaged weights."""
+    root = tmp_path_factory.mktemp("ladder")
+    write_synthetic_dataset(root / "dataset", train_people=32, val_people=8, seed=3)
+    small = "input_size_wh: [64, 96]\nmodel: {width: 8, deconv_filters: 16}\n"
+    (root / "base.yaml").write_text(f"base: synthetic_demo\n{small}codec: {{decoder: quarter}}\ntrain: {{ema: 0}}\n")
+    (root / "goal.yaml").write_text(f"base: synthetic_demo\n{small}codec: {{decoder: dark}}\ntrain: {{ema: 0.9}}\n")
+    command = ["ladder", str(root / "goal.yaml"), "--base", str(root / "base.yaml"), "--seeds", "1", "--epochs", "1", "--device", "cpu"]
+    assert main([*command, "--data.root", str(root / "dataset"), "--output", str(root / "out")]) == 0
+    return root
+
+
+def test_a_rung_without_training_is_what_its_own_training_would_be(drawn_ladder: Path) -> None:
+    out = drawn_ladder / "out"
+    assert [(out / f"rung0{index}_seed0" / "metrics.jsonl").exists() for index in range(3)] == [False, False, True]
+    command = ["train", str(drawn_ladder / "base.yaml"), "--train.epochs", "1", "--train.evaluate-every", "0", "--train.device", "cpu"]
+    assert main([*command, "--data.root", str(drawn_ladder / "dataset"), "--output", str(drawn_ladder / "alone")]) == 0
+    alone, spec = read_checkpoint(drawn_ladder / "alone")
+    shared, shared_spec = read_checkpoint(out / "rung00_seed0")
+    averaged, averaged_spec = read_checkpoint(out / "rung02_seed0")
+    assert all(torch.equal(alone[name], shared[name]) for name in alone) and spec.codec == shared_spec.codec
+    assert not all(torch.equal(averaged[name], shared[name]) for name in averaged) and averaged_spec.codec.decoder == "dark"
+
+
+def test_every_rung_can_be_evaluated(drawn_ladder: Path) -> None:
+    rows = orjson.loads((drawn_ladder / "out" / "ladder.json").read_bytes())["rungs"]
+    for index, row in enumerate(rows):
+        folder = drawn_ladder / f"evaluated{index}"
+        weights = str(drawn_ladder / "out" / f"rung{index:02}_seed0")
+        assert main(["evaluate", weights, "--data.root", str(drawn_ladder / "dataset"), "--boxes", "gt", "--output", str(folder)]) == 0
+        assert orjson.loads((folder / "metrics.json").read_bytes())["AP"] == pytest.approx(row["AP"], abs=1e-6)
+
+
+def test_a_begun_training_of_other_settings_is_refused(drawn_ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = drawn_ladder / "out"
+    for outcome in out.glob("*/outcome.json"):
+        outcome.unlink()
+    command = ["ladder", str(drawn_ladder / "goal.yaml"), "--base", str(drawn_ladder / "base.yaml"), "--seeds", "1", "--device", "cpu"]
+    assert main([*command, "--epochs", "2", "--data.root", str(drawn_ladder / "dataset"), "--output", str(out)]) == 2
+    assert "train.epochs 1 -> 2" in capsys.readouterr().err

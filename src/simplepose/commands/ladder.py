@@ -1,7 +1,8 @@
 """`simplepose ladder PRESET --data.root DIR --seeds 3`: what each part of a recipe is worth on your own data.
 
 Trains the reference, then the reference plus the first group of fields, and so on up to PRESET, every rung with every seed under the same
-budget. Finished trainings are kept: the same command goes on where it stopped.
+budget. Rungs that differ only in how a trained network is used share one training. Finished trainings are kept: the same command goes on
+where it stopped, and the same command given several times, one for each device, shares the trainings out.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from typing import Annotated, Any
 
 import orjson
 import tyro
+from filelock import FileLock, Timeout
 
-from simplepose.atomic import read_json, write_bytes, write_json
+from simplepose.atomic import read_json, write_json
+from simplepose.commands.ladder_table import write_table
 from simplepose.config import Config, load_preset, preset_names
 from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.source import DataConfig, boxes_to_test, has_split, read_split
 from simplepose.errors import UserError
 from simplepose.evaluation.top_down import name_boxes
-from simplepose.settings import to_plain
-from simplepose.training.rungs import Rung, make_rungs, shorten
+from simplepose.settings import require_options, to_plain
+from simplepose.training.rungs import make_rungs, shorten, training_rungs
+from simplepose.training.state import changed_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class LadderOptions:
     output: str = ""
     """Folder of the trainings and the table; runs/ladder_PRESET by default."""
     device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
+    """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
 
@@ -55,15 +59,24 @@ def main(argv: list[str]) -> None:
         LadderOptions, args=argv, prog="simplepose ladder",
         description="Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta, seconds an epoch.",
     )  # fmt: skip
+    from simplepose.commands.ladder_rung import Tester
     from simplepose.training.train import train
 
-    climb(options, train)
+    climb(options, train, Tester(options.data, options.device))
 
 
-def climb(options: LadderOptions, train: Callable[[Config], Path]) -> Path:
-    """Does the work; `train` is what trains one configuration. Returns the folder of the table."""
-    if options.seeds < 1 or options.epochs < 0:
-        raise UserError(f"--seeds {options.seeds} --epochs {options.epochs} make no ladder. Cure: at least one seed, and epochs or 0")
+def climb(options: LadderOptions, train: Callable[[Config], Path], test: Callable[[Path, Config], dict[str, float]]) -> Path:
+    """Does the work. Returns the folder of the table.
+
+    Args:
+        options: the ladder.
+        train: trains one configuration.
+        test: (folder of a training, configuration of a rung that it serves) -> AP, AP50, AP75, AR.
+
+    Raises:
+        UserError: see `main`.
+    """
+    require_options(options, {"seeds": (1, 1000), "epochs": (0, 1_000_000)})
     if not has_split(options.data, "val"):
         raise UserError(
             "the ladder scores every training, and no validation data is named. Cure: --data.root DIR, or --data.val-annotations"
@@ -73,15 +86,34 @@ def climb(options: LadderOptions, train: Callable[[Config], Path]) -> Path:
     base = load_preset(options.base or base_of(options.preset))
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     folder = Path(options.output or f"runs/ladder_{options.preset}")
-    boxes = box_name(options.data)
-    outcomes: dict[tuple[int, int], dict[str, Any]] = {}
+    heading = {"preset": options.preset, "boxes": box_name(options.data), "epochs": epochs}
+    serving, elsewhere = training_rungs(rungs), []
+
+    def of_seed(index: int, seed: int) -> Config:
+        config = rungs[index].config
+        return replace(config, output=str(folder / f"rung{index:02}_seed{seed}"), train=replace(config.train, seed=seed))
+
+    def write() -> None:
+        """The table of all that is known, whichever command found it."""
+        places = [(index, seed) for index in range(len(rungs)) for seed in range(options.seeds)]
+        found = {place: read_outcome(of_seed(*place)) for place in places}
+        write_table(folder, heading, rungs, {place: outcome for place, outcome in found.items() if outcome is not None})
+
+    write()
     for seed in range(options.seeds):  # seeds outside: the whole ladder is there once before any rung repeats
-        for index, rung in enumerate(rungs):
-            config = replace(
-                rung.config, output=str(folder / f"rung{index:02}_seed{seed}"), train=replace(rung.config.train, seed=seed)
-            )  # fmt: skip
-            outcomes[index, seed] = outcome_of(config, train)
-            write_table(folder, options.preset, rungs, outcomes, epochs, boxes)
+        for place in sorted(set(serving)):
+            trained = of_seed(place, seed)
+            served = [of_seed(index, seed) for index in range(len(rungs)) if serving[index] == place]
+            try:
+                with FileLock(f"{trained.run_folder}.lock").acquire(blocking=False):  # freed by the system if this process dies
+                    new = [find_outcome(config, trained, train, test) for config in served]
+            except Timeout:
+                elsewhere.append(str(trained.run_folder))
+                continue
+            if any(new):
+                write()
+    if elsewhere:
+        print(f"left to other commands: {', '.join(elsewhere)}. The last of them to end writes the whole table", flush=True)
     return folder
 
 
@@ -94,44 +126,65 @@ def base_of(preset: str) -> str:
 
 
 def settle(config: Config, options: LadderOptions, epochs: int) -> Config:
-    """A preset with the ladder's data, budget and device; evaluated once, at the end."""
+    """A preset with the ladder's data, budget and device; the ladder itself tests it, at the end."""
     config = shorten(config, epochs)
-    return replace(
-        config, data=options.data, train=replace(config.train, device=options.device, evaluate_every=epochs), resume=False
-    )  # fmt: skip
+    return replace(config, data=options.data, train=replace(config.train, device=options.device, evaluate_every=0), resume=False)
 
 
-def outcome_of(config: Config, train: Callable[[Config], Path]) -> dict[str, Any]:
-    """AP and seconds of one training, which is done now if it is not yet, or gone on with.
+def read_outcome(config: Config) -> dict[str, Any] | None:
+    """AP and seconds of one rung, or None where they are not known yet.
+
+    Raises:
+        UserError: they are there, but of other settings.
+    """
+    path = config.run_folder / "outcome.json"
+    if not path.exists():
+        return None
+    stored: dict[str, Any] = read_json(path)
+    require_same(stored["settings"], config, "was trained")
+    return stored
+
+
+def find_outcome(
+    config: Config, trained: Config, train: Callable[[Config], Path], test: Callable[[Path, Config], dict[str, float]]
+) -> bool:
+    """Writes the outcome of one rung if it is not there yet, and says whether it did; its training is done or gone on with if need be.
+
+    Args:
+        config: the rung.
+        trained: the rung whose training serves it, often itself.
+        train: see `climb`.
+        test: see `climb`.
 
     Raises:
         UserError: the folder holds a training with other settings.
     """
-    run, settings = config.run_folder, orjson.loads(orjson.dumps(to_plain(config)))
-    result = run / "outcome.json"
-    if result.exists():
-        stored = read_json(result)
-        if stored["settings"] != settings:
-            raise UserError(f"{run} was trained with other settings. Cure: the same command as before, or another --output")
-        return stored
-    begun = run / "settings.json"
-    if begun.exists() and read_json(begun) != settings:
-        raise UserError(f"{run} was begun with other settings. Cure: the same command as before, or another --output")
-    write_json(begun, settings)
+    if read_outcome(config) is not None:
+        return False
+    run = trained.run_folder
     started = (run / "checkpoints" / "last.train.pt").exists()
-    if not started and (run / "config.yaml").exists():
-        (run / "config.yaml").unlink()  # stopped before its first checkpoint: nothing is lost
-    train(replace(config, resume=started))
+    if started:
+        require_same(to_plain(load_preset(str(run / "config.yaml"))), trained, "was begun")
+    if not (run / "checkpoints" / "best.safetensors").exists():  # nothing is evaluated on the way, so it is the end that writes it
+        train(replace(trained, resume=started))
     lines = [orjson.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
-    scored = [line for line in lines if "AP" in line]
-    if not scored:
-        raise UserError(f"{run} was not scored. Cure: check the validation data")
-    outcome = {
-        "AP": scored[-1]["AP"], "AP50": scored[-1]["AP50"], "AP75": scored[-1]["AP75"], "AR": scored[-1]["AR"],
-        "seconds_an_epoch": statistics.median(line["seconds"] for line in lines if "seconds" in line), "settings": settings,
-    }  # fmt: skip
-    write_json(result, outcome)
-    return outcome
+    seconds = statistics.median(line["seconds"] for line in lines if "seconds" in line)
+    scores = test(run, config)
+    outcome = {name: scores[name] for name in ("AP", "AP50", "AP75", "AR")}
+    write_json(config.run_folder / "outcome.json", {**outcome, "seconds_an_epoch": seconds, "settings": to_plain(config)})
+    return True
+
+
+def require_same(stored: dict[str, Any], config: Config, what: str) -> None:
+    """Refuses a folder of another ladder; where it lies does not matter.
+
+    Raises:
+        UserError: names the settings that differ.
+    """
+    if changes := changed_settings(stored, orjson.loads(orjson.dumps(to_plain(config)))):
+        raise UserError(
+            f"{config.run_folder} {what} with other settings ({', '.join(changes)}). Cure: the same command as before, or another --output"
+        )
 
 
 def box_name(data: DataConfig) -> str:
@@ -140,35 +193,3 @@ def box_name(data: DataConfig) -> str:
         return GROUND_TRUTH
     held_out = read_split(data, "val")
     return name_boxes(held_out, boxes_to_test(data.boxes, held_out, data.root))[0]
-
-
-def write_table(
-    folder: Path, preset: str, rungs: list[Rung], outcomes: dict[tuple[int, int], dict[str, Any]], epochs: int, boxes: str
-) -> None:
-    """ladder.md and ladder.json of the trainings so far; also printed. `-` where there was nobody to find."""
-    rows, before = [], None
-    for index, rung in enumerate(rungs):
-        done = [outcome for (place, _), outcome in sorted(outcomes.items()) if place == index]
-        if not done:
-            continue
-        scores = [outcome["AP"] for outcome in done]
-        mean = statistics.fmean(scores)
-        rows.append(
-            {
-                "rung": rung.name, "changes": rung.changes, "AP": mean, "AP_all": scores,
-                "AP_spread": statistics.stdev(scores) if len(done) > 1 else None,
-                "delta": None if before is None or mean < 0 else mean - before,
-                "seconds_an_epoch": statistics.median(outcome["seconds_an_epoch"] for outcome in done),
-            }
-        )  # fmt: skip
-        before = mean
-    write_json(folder / "ladder.json", {"preset": preset, "boxes": boxes, "epochs": epochs, "rungs": rows}, indent=True)
-    lines = [f"{preset}, {epochs} epochs a training; AP +- standard deviation over seeds; boxes: {boxes}.", ""]
-    lines += ["| rung | AP | delta | seeds | seconds an epoch |", "|---|---|---|---|---|"]
-    for row in rows:
-        spread = "" if row["AP_spread"] is None else f" +- {row['AP_spread']:.3f}"
-        score = f"{row['AP']:.3f}{spread}" if row["AP"] >= 0 else "-"
-        delta = "" if row["delta"] is None else f"{row['delta']:+.3f}"
-        lines.append(f"| {row['rung']} | {score} | {delta} | {len(row['AP_all'])} | {row['seconds_an_epoch']:.1f} |")
-    write_bytes(folder / "ladder.md", ("\n".join(lines) + "\n").encode())
-    print("\n" + "\n".join(lines), flush=True)

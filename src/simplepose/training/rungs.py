@@ -9,13 +9,9 @@ from simplepose.config import Config
 from simplepose.settings import build, flatten, to_plain, unflatten
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        "sub-pixel targets, DARK, exact flip",
-        (
-            "codec.center", "codec.truncate", "codec.trained_when", "codec.decoder", "codec.flip_shift", "codec.zero_without_peak",
-            "codec.udp",
-        ),
-    ),
+    ("sub-pixel targets", ("codec.center", "codec.truncate", "codec.trained_when", "codec.udp")),
+    ("DARK decoding", ("codec.decoder", "codec.zero_without_peak")),
+    ("exact flip", ("codec.flip_shift",)),
     ("target width", ("codec.sigma", "codec.adaptive_sigma")),
     ("order of colours", ("pixels.channel_order",)),
     ("loss and scores", ("codec.kind", "train.hard_keypoints", "train.loss_factor", "evaluate.keypoint_threshold")),
@@ -40,6 +36,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("teacher", ("train.teacher", "train.teacher_share")),
 )  # fmt: skip
 """What is switched together, in the order of the ladder. Fields that stand nowhere here are the last rung."""
+USED_ONLY = ("codec.decoder", "codec.zero_without_peak", "codec.flip_shift", "evaluate.")
+"""Fields that say how a trained network is used: rungs that differ in nothing else share one training."""
 NOT_RUNGS = ("preset", "output", "resume", "data.", "train.seed", "train.device", "train.epochs", "train.evaluate_every", "train.precision")
 """Fields that say where and how long, not which recipe."""
 
@@ -78,6 +76,20 @@ def make_rungs(base: Config, goal: Config) -> list[Rung]:
         values |= changes
         rungs.append(Rung(name, changes, build(Config, unflatten(values), f"rung {name!r}")))
     return rungs
+
+
+def training_rungs(rungs: list[Rung]) -> list[int]:
+    """For each rung the place of the one whose training serves it: the last that differs from it only in how a network is used.
+
+    A training with averaged weights serves those without as well, because the average changes nothing in the training; both are kept.
+    """
+    fields = [flatten(to_plain(rung.config)) for rung in rungs]
+
+    def serves(mine: dict[str, Any], other: dict[str, Any]) -> bool:
+        differing = {name for name in mine if mine[name] != other[name] and not name.startswith(USED_ONLY)}
+        return not differing or (differing == {"train.ema"} and not mine["train.ema"])
+
+    return [max(place for place in range(len(rungs)) if serves(mine, fields[place])) for mine in fields]
 
 
 def with_head(groups: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str, tuple[str, ...]]]:

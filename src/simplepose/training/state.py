@@ -71,14 +71,7 @@ def restore_state(
         UserError: the file is damaged, of another network, of another number of processes or training people (`people`), or of settings that
             cannot change within a run.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a damaged file
-        raise UserError(
-            f"{path} cannot be read: {error}. Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
-        ) from error
-    if "position" not in state:
-        raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
+    state = read_state(path)
     require_schema(ModelSpec.from_json(state["spec"], str(path)), spec.schema, str(path))
     if len(state["random"]) != who.count:
         raise UserError(
@@ -98,6 +91,23 @@ def restore_state(
         ema.updates = state["ema"]["updates"]
     restore_random_state(state["random"][who.rank], device)
     return Position(**state["position"])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `save_state` wrote; `network` holds the weights themselves, `ema` their average or None.
+
+    Raises:
+        UserError: the file is damaged, or of an older version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many classes for a damaged file
+        raise UserError(
+            f"{path} cannot be read: {error}. Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
+        ) from error
+    if "position" not in state:
+        raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
+    return state
 
 
 def changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
