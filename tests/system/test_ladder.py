@@ -97,7 +97,9 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table["rungs"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["rungs"][3]["delta_spread"] == pytest.approx(0)
     assert table["rungs"][0]["seconds_an_epoch"] == 3.0
     text = (folder / "ladder.md").read_text()
-    assert "| reference | 0.1" in text and " +- 0.001 |  | 2 | 3.0 |" in text and text in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| reference | 0.1" in text and " +- 0.001 |  | 2 | 3.0 |" in text and text in printed
+    assert f"{2 * (rungs - 3)} of {2 * (rungs - 3)} trainings of 3 epochs done -> {folder}; left 0:00" in printed
     assert table["boxes"] == "ground truth" and "; boxes: ground truth." in text
 
 
@@ -125,11 +127,11 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     climb(options(tmp_path), stand_in(later), score)
     assert not done & {config.output for config in later}
     again: list[Config] = []
-    climb(options(tmp_path), stand_in(again), score)
+    climb(options(tmp_path, device="cpu"), stand_in(again), score)
     assert not again
 
 
-def test_bad_input(tmp_path: Path) -> None:
+def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--seeds is 0"):
         climb(options(tmp_path, seeds=0), stand_in([]), score)
     with pytest.raises(UserError, match="no validation data"):
@@ -139,6 +141,9 @@ def test_bad_input(tmp_path: Path) -> None:
     climb(options(tmp_path, seeds=1), stand_in([]), score)
     with pytest.raises(UserError, match="other settings"):
         climb(options(tmp_path, seeds=1, epochs=4), stand_in([]), score)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="without torchrun"):
+        climb(options(tmp_path, seeds=1), stand_in([]), score)
 
 
 def test_the_last_rung_that_trains_the_same_way_serves_all_of_them() -> None:

@@ -7,6 +7,8 @@ where it stopped, and the same command given several times, one for each device,
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.source import DataConfig, boxes_to_test, has_split, read_split
 from simplepose.errors import UserError
 from simplepose.evaluation.top_down import name_boxes
+from simplepose.progress import format_seconds
 from simplepose.settings import require_options, to_plain
 from simplepose.training.rungs import make_rungs, shorten, training_rungs
 from simplepose.training.state import changed_settings
@@ -74,9 +77,14 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], test: Callabl
         test: (folder of a training, configuration of a rung that it serves) -> AP, AP50, AP75, AR.
 
     Raises:
-        UserError: see `main`.
+        UserError: see `main`; also under torchrun.
     """
     require_options(options, {"seeds": (1, 1000), "epochs": (0, 1_000_000)})
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            "a ladder has many trainings, each on one device. Cure: start the same command once for each device (--device cuda:0, cuda:1, ...), "
+            "without torchrun; they share the trainings out"
+        )
     if not has_split(options.data, "val"):
         raise UserError(
             "the ladder scores every training, and no validation data is named. Cure: --data.root DIR, or --data.val-annotations"
@@ -88,16 +96,25 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], test: Callabl
     folder = Path(options.output or f"runs/ladder_{options.preset}")
     heading = {"preset": options.preset, "boxes": box_name(options.data), "epochs": epochs}
     serving, elsewhere = training_rungs(rungs), []
+    count = len(set(serving)) * options.seeds
 
     def of_seed(index: int, seed: int) -> Config:
-        config = rungs[index].config
-        return replace(config, output=str(folder / f"rung{index:02}_seed{seed}"), train=replace(config.train, seed=seed))
+        rung, output = rungs[index], str(folder / f"rung{index:02}_seed{seed}")
+        return replace(
+            rung.config, preset=f"{options.preset}: {rung.name}", output=output, train=replace(rung.config.train, seed=seed)
+        )  # fmt: skip
 
     def write() -> None:
         """The table of all that is known, whichever command found it."""
         places = [(index, seed) for index in range(len(rungs)) for seed in range(options.seeds)]
-        found = {place: read_outcome(of_seed(*place)) for place in places}
-        write_table(folder, heading, rungs, {place: outcome for place, outcome in found.items() if outcome is not None})
+        outcomes = {place: outcome for place in places if (outcome := read_outcome(of_seed(*place))) is not None}
+        write_table(folder, heading, rungs, outcomes)
+        seconds = [epochs * outcome["seconds_an_epoch"] for (index, _), outcome in outcomes.items() if serving[index] == index]
+        left = (count - len(seconds)) * statistics.fmean(seconds or [math.nan])
+        print(
+            f"{len(seconds)} of {count} trainings of {epochs} epochs done -> {folder}; left {format_seconds(left)} for one command",
+            flush=True,
+        )
 
     write()
     for seed in range(options.seeds):  # seeds outside: the whole ladder is there once before any rung repeats
@@ -176,12 +193,13 @@ def find_outcome(
 
 
 def require_same(stored: dict[str, Any], config: Config, what: str) -> None:
-    """Refuses a folder of another ladder; where it lies does not matter.
+    """Refuses a folder of another ladder; where it lies, and on which device it was trained, does not matter.
 
     Raises:
         UserError: names the settings that differ.
     """
-    if changes := changed_settings(stored, orjson.loads(orjson.dumps(to_plain(config)))):
+    stored = {**stored, "train": {**stored["train"], "device": config.train.device}}
+    if changes := changed_settings(stored, to_plain(config)):
         raise UserError(
             f"{config.run_folder} {what} with other settings ({', '.join(changes)}). Cure: the same command as before, or another --output"
         )
