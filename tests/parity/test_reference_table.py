@@ -118,3 +118,5 @@ def test_preset_is_the_reference(name: str) -> None:
 def test_the_mini_preset_is_microsofts_recipe_made_small() -> None:
     small = {"model.depth": 18, "input_size_wh": [96, 128], "codec.sigma": 1, "train.epochs": 30, "train.drop_epochs": [19, 26]}
     assert wrong_fields("coco_r18_128x96_mini", {**expected("coco_r50_256x192_ms"), **small}) == {}
+    narrow = {"model.width": 16, "model.deconv_filters": 64}
+    assert wrong_fields("coco_r18_128x96_narrow_mini", {**expected("coco_r50_256x192_ms"), **small, **narrow}) == {}
