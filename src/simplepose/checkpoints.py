@@ -105,7 +105,7 @@ def find_weights(path: str | Path) -> Path:
 def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:
     """Writes weights and spec atomically as safetensors."""
     tensors = {name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         try:
             save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
         except SafetensorError as error:  # the library's wrapper of an I/O error

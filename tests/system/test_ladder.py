@@ -10,13 +10,15 @@ from typing import Any
 import orjson
 import pytest
 import torch
+from filelock import FileLock
 
 from simplepose.atomic import write_bytes
 from simplepose.checkpoints import read_checkpoint
 from simplepose.cli import main
 from simplepose.commands.ladder import LadderOptions, base_of, climb
+from simplepose.commands.ladder_rung import Scorer
 from simplepose.commands.ladder_table import make_rows
-from simplepose.config import Config, load_preset
+from simplepose.config import Config, dump_config, load_preset
 from simplepose.data.source import DataConfig
 from simplepose.data.synthetic import write_synthetic_dataset
 from simplepose.errors import UserError
@@ -35,18 +37,25 @@ def stand_in(trained: list[Config], stop_after: int = 1000) -> Any:
         trained.append(config)
         lines = [{"step": 1, "epoch": e + 1, "seconds": 2.0 + e} for e in range(config.train.epochs)]
         write_bytes(config.run_folder / "metrics.jsonl", b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        write_bytes(config.run_folder / "config.yaml", dump_config(config).encode())
         write_bytes(config.run_folder / "checkpoints" / "best.safetensors", b"")
         return config.run_folder
 
     return train
 
 
-def score(run: Path, config: Config) -> dict[str, float]:
+class Scores:
     """AP .1 + .01 x (fields that differ from the reference) + .001 x seed."""
-    assert (run / "checkpoints" / "best.safetensors").exists()
-    base = flatten(to_plain(load_preset("coco_r18_128x96_mini")))
-    changed = sum(base[name] != value for name, value in flatten(to_plain(config)).items() if not name.startswith(NOT_RUNGS))
-    return dict.fromkeys(("AP50", "AP75", "AR"), 0.5) | {"AP": 0.1 + 0.01 * changed + 0.001 * config.train.seed}
+
+    box_name = "ground truth"
+
+    def __init__(self, data: DataConfig, device: str) -> None: ...
+
+    def __call__(self, run: Path, config: Config) -> dict[str, float]:
+        assert (run / "checkpoints" / "best.safetensors").exists()
+        base = flatten(to_plain(load_preset("coco_r18_128x96_mini")))
+        changed = sum(base[name] != value for name, value in flatten(to_plain(config)).items() if not name.startswith(NOT_RUNGS))
+        return dict.fromkeys(("AP50", "AP75", "AR"), 0.5) | {"AP": 0.1 + 0.01 * changed + 0.001 * config.train.seed}
 
 
 def options(tmp_path: Path, **values: Any) -> LadderOptions:
@@ -86,7 +95,7 @@ def test_another_budget_keeps_the_shape_of_the_schedule(epochs: int, drops: tupl
 
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained: list[Config] = []
-    folder = climb(options(tmp_path), stand_in(trained), score)
+    folder = climb(options(tmp_path), stand_in(trained), Scores)
     table = orjson.loads((folder / "ladder.json").read_bytes())
     rungs = len(table["rungs"])
     assert rungs == len(make_rungs(*(shorten(load_preset(name), 3) for name in (base_of(GOAL), GOAL))))
@@ -109,9 +118,14 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
     truth = {"images": [image], "annotations": [crowd], "categories": [{"id": 1, "name": "thing", "keypoints": ["tip"]}]}
     (tmp_path / "val.json").write_bytes(orjson.dumps(truth))
     (tmp_path / "dets.json").write_bytes(orjson.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
-    data = DataConfig(val_annotations=str(tmp_path / "val.json"), val_images=str(tmp_path), boxes=str(tmp_path / "dets.json"))
+    names = {"train_annotations": str(tmp_path / "val.json"), "train_images": str(tmp_path)}
+    data = DataConfig(val_annotations=str(tmp_path / "val.json"), val_images=str(tmp_path), boxes=str(tmp_path / "dets.json"), **names)
 
-    folder = climb(options(tmp_path, data=data), stand_in([]), lambda run, config: dict.fromkeys(("AP", "AP50", "AP75", "AR"), -1.0))
+    class Nobody(Scorer):
+        def __call__(self, run: Path, config: Config) -> dict[str, float]:
+            return dict.fromkeys(("AP", "AP50", "AP75", "AR"), -1.0)
+
+    folder = climb(options(tmp_path, data=data), stand_in([]), Nobody)
     text, table = (folder / "ladder.md").read_text(), orjson.loads((folder / "ladder.json").read_bytes())
     assert table["boxes"] == "dets.json (box AP -)" and "boxes: dets.json (box AP -)." in text
     assert "| reference | - |  | 2 | 3.0 |" in text and "-1" not in text and all(row["delta"] is None for row in table["rungs"])
@@ -120,30 +134,30 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     trained: list[Config] = []
     with pytest.raises(KeyboardInterrupt):
-        climb(options(tmp_path), stand_in(trained, stop_after=3), score)
+        climb(options(tmp_path), stand_in(trained, stop_after=3), Scores)
     assert (tmp_path / "ladder" / "ladder.md").exists()
     done = {config.output for config in trained}
     later: list[Config] = []
-    climb(options(tmp_path), stand_in(later), score)
+    climb(options(tmp_path), stand_in(later), Scores)
     assert not done & {config.output for config in later}
     again: list[Config] = []
-    climb(options(tmp_path, device="cpu"), stand_in(again), score)
+    climb(options(tmp_path, device="cpu"), stand_in(again), Scores)
     assert not again
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--seeds is 0"):
-        climb(options(tmp_path, seeds=0), stand_in([]), score)
+        climb(options(tmp_path, seeds=0), stand_in([]), Scores)
     with pytest.raises(UserError, match="no validation data"):
-        climb(options(tmp_path, data=DataConfig()), stand_in([]), score)
+        climb(options(tmp_path, data=DataConfig()), stand_in([]), Scores)
     with pytest.raises(UserError, match="--base"):
-        climb(options(tmp_path, preset="coco_r50_256x192_ms"), stand_in([]), score)
-    climb(options(tmp_path, seeds=1), stand_in([]), score)
-    with pytest.raises(UserError, match="other settings"):
-        climb(options(tmp_path, seeds=1, epochs=4), stand_in([]), score)
+        climb(options(tmp_path, preset="coco_r50_256x192_ms"), stand_in([]), Scores)
+    climb(options(tmp_path, seeds=1), stand_in([]), Scores)
+    with pytest.raises(UserError, match="epochs 3, here 4"):
+        climb(options(tmp_path, seeds=1, epochs=4), stand_in([]), Scores)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="without torchrun"):
-        climb(options(tmp_path, seeds=1), stand_in([]), score)
+        climb(options(tmp_path, seeds=1), stand_in([]), Scores)
 
 
 def test_the_last_rung_that_trains_the_same_way_serves_all_of_them() -> None:
@@ -165,16 +179,42 @@ def test_two_commands_share_the_trainings(tmp_path: Path, capsys: pytest.Capture
     def train(config: Config) -> Path:
         if not here:  # while this command is at its first training, another begins and does all the others
             here.append(config)
-            climb(options(tmp_path, seeds=1), stand_in(there), score)
-            assert "left to other commands" in capsys.readouterr().out
+            climb(options(tmp_path, seeds=1), stand_in(there), Scores)
+            assert "still with other commands: rung00_seed0. If" in capsys.readouterr().out
         return stand_in(here)(config)
 
-    folder = climb(options(tmp_path, seeds=1), train, score)
+    folder = climb(options(tmp_path, seeds=1), train, Scores)
     rungs = make_rungs(*(shorten(load_preset(name), 3) for name in (base_of(GOAL), GOAL)))
     assert {config.output for config in here} == {str(folder / "rung00_seed0")}
     assert len(there) == len(set(training_rungs(rungs))) - 1 and len({config.output for config in there}) == len(there)
     rows = orjson.loads((folder / "ladder.json").read_bytes())["rungs"]
     assert [row["rung"] for row in rows] == [rung.name for rung in rungs] and all(row["delta"] is not None for row in rows[1:])
+
+
+def test_what_a_stopped_command_left_is_done_by_the_other(tmp_path: Path) -> None:
+    first: list[Config] = []
+    second: list[Config] = []
+    lock = FileLock(str(tmp_path / "ladder" / "rung00_seed0.lock"))
+    lock.acquire()
+
+    def train(config: Config) -> Path:
+        lock.release()  # the command that held it is gone by the time the others are done
+        return stand_in(second)(config)
+
+    climb(options(tmp_path, seeds=1), train, Scores)
+    assert Path(second[-1].output).name == "rung00_seed0"
+    climb(options(tmp_path, seeds=1), stand_in(first), Scores)
+    assert not first
+
+
+def test_a_training_stopped_at_its_last_step_has_no_seconds(tmp_path: Path) -> None:
+    def train(config: Config) -> Path:
+        stand_in([])(config)
+        write_bytes(config.run_folder / "metrics.jsonl", b'{"step": 1, "sec')  # what a crash may leave
+        return config.run_folder
+
+    folder = climb(options(tmp_path, seeds=1), train, Scores)
+    assert "| reference | 0.110 |  | 1 | - |" in (folder / "ladder.md").read_text()
 
 
 def test_gains_are_over_the_seeds_that_both_rungs_have() -> None:
@@ -208,6 +248,7 @@ def test_a_rung_without_training_is_what_its_own_training_would_be(drawn_ladder:
     shared, shared_spec = read_checkpoint(out / "rung00_seed0")
     averaged, averaged_spec = read_checkpoint(out / "rung02_seed0")
     assert all(torch.equal(alone[name], shared[name]) for name in alone) and spec.codec == shared_spec.codec
+    assert (shared_spec.preset, averaged_spec.preset) == ("goal: reference", "goal: averaged weights")
     assert not all(torch.equal(averaged[name], shared[name]) for name in averaged) and averaged_spec.codec.decoder == "dark"
 
 
@@ -220,10 +261,25 @@ def test_every_rung_can_be_evaluated(drawn_ladder: Path) -> None:
         assert orjson.loads((folder / "metrics.json").read_bytes())["AP"] == pytest.approx(row["AP"], abs=1e-6)
 
 
+def test_validation_data_with_other_keypoints_is_refused_before_training(drawn_ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = next((drawn_ladder / "dataset" / "annotations").glob("*val*.json"))
+    truth = orjson.loads(source.read_bytes())
+    names = truth["categories"][0]["keypoints"]
+    names[0], names[1] = names[1], names[0]
+    write_bytes(drawn_ladder / "swapped.json", orjson.dumps(truth))
+    command = ["ladder", str(drawn_ladder / "goal.yaml"), "--base", str(drawn_ladder / "base.yaml"), "--output", str(drawn_ladder / "none")]
+    data = ["--data.root", str(drawn_ladder / "dataset"), "--data.val-annotations", str(drawn_ladder / "swapped.json")]
+    assert main([*command, *data]) == 2
+    assert "as keypoint 1, the training data" in capsys.readouterr().err and not (drawn_ladder / "none").exists()
+
+
 def test_a_begun_training_of_other_settings_is_refused(drawn_ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = drawn_ladder / "out"
     for outcome in out.glob("*/outcome.json"):
         outcome.unlink()
     command = ["ladder", str(drawn_ladder / "goal.yaml"), "--base", str(drawn_ladder / "base.yaml"), "--seeds", "1", "--device", "cpu"]
+    assert main([*command, "--epochs", "2", "--data.root", str(drawn_ladder / "dataset"), "--output", str(out)]) == 2
+    assert "epochs 1, here 2" in capsys.readouterr().err
+    (out / "ladder.json").unlink()
     assert main([*command, "--epochs", "2", "--data.root", str(drawn_ladder / "dataset"), "--output", str(out)]) == 2
     assert "train.epochs 1 -> 2" in capsys.readouterr().err

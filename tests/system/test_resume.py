@@ -15,6 +15,7 @@ from training_workers import losses_of, resumed, run_training, small_config, sta
 
 from simplepose.config import Config, load_preset
 from simplepose.errors import UserError
+from simplepose.training import train as train_module
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,19 @@ def test_what_cannot_be_resumed_is_refused(data: Path, tmp_path: Path) -> None:
     assert run_training(resumed(config)) == [2] and f"{path} cannot be read" in error.read_text()
     assert f"Cure: start a new run with --train.weights {path.with_name('last.safetensors')}" in error.read_text()
     assert UserError is not None
+
+
+def test_a_stop_between_the_two_files_of_a_checkpoint_can_go_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state comes first: weights without it would neither go on nor make room for a new run."""
+
+    def cut(path: Path, *_: object) -> None:
+        raise UserError(f"cannot write {path}: no space")
+
+    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "save_checkpoint", cut)
+        with pytest.raises(UserError, match="no space"):
+            train_module.train(config)
+    assert [path.name for path in (config.run_folder / "checkpoints").iterdir()] == ["last.train.pt"]
+    train_module.train(replace(config, resume=True))
+    assert {"best.safetensors", "last.safetensors"} <= {path.name for path in (config.run_folder / "checkpoints").iterdir()}

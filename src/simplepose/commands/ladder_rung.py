@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from simplepose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.config import Config
-from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.estimator import PoseEstimator
-from simplepose.evaluation.top_down import evaluate_network
+from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.progress import Progress
 from simplepose.settings import to_plain
+from simplepose.training.preconditions import require_same_keypoints
 from simplepose.training.state import read_state
 
 
-class Tester:
-    """Scores rungs on the validation data, which is read once."""
+class Scorer:
+    """Scores rungs on the validation data."""
 
     def __init__(self, data: DataConfig, device: str) -> None:
-        """Keeps where the data is; nothing is read yet."""
+        """Reads the validation data: what is wrong with it is told before hours of training.
+
+        Raises:
+            UserError: it is missing or damaged, or its keypoints are not those of the training data.
+        """
         self.data, self.device = data, device
-
-    @cached_property
-    def people(self) -> Annotations:
-        """The annotated people."""
-        return read_split(self.data, "val")
-
-    @cached_property
-    def boxes(self) -> Detections:
-        """Where the network looks."""
-        return boxes_to_test(self.data.boxes, self.people, self.data.root)
+        self.people = read_split(data, "val")
+        require_same_keypoints(read_split(data, "train"), self.people)
+        self.boxes = boxes_to_test(data.boxes, self.people, data.root)
+        self.box_name = name_boxes(self.people, self.boxes)[0]
+        """The boxes on which every training is scored, and their AP."""
 
     def __call__(self, run: Path, config: Config) -> dict[str, float]:
         """The ten numbers of a rung.
@@ -62,8 +60,8 @@ def write_weights(run: Path, config: Config) -> None:
         config: the rung; `checkpoints/best.safetensors` below its folder is written.
     """
     trained = load_model(run)
-    if not config.train.ema:
+    if trained.spec.config["train"]["ema"] and not config.train.ema:
         path = run / "checkpoints" / "last.train.pt"
         load_tensors(trained.network, read_state(path)["network"], str(path))
-    spec = replace(trained.spec, codec=config.codec, config=to_plain(config))
+    spec = replace(trained.spec, preset=config.preset, codec=config.codec, config=to_plain(config))
     save_checkpoint(config.run_folder / "checkpoints" / "best.safetensors", trained.network, spec)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplepose.atomic import write_bytes, write_json
+from simplepose.atomic import read_json, write_bytes, write_json
+from simplepose.errors import UserError
 from simplepose.training.rungs import Rung
 
 
@@ -16,7 +17,8 @@ def make_rows(rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[
 
     Args:
         rungs: the ladder.
-        outcomes: (place of the rung, seed) -> `AP` and `seconds_an_epoch`; -1 stands for an AP where there was nobody to find.
+        outcomes: (place of the rung, seed) -> `AP` and `seconds_an_epoch`; -1 stands for an AP where there was nobody to find,
+            None for the seconds of a training that was stopped before it had counted those of an epoch.
 
     Returns:
         `AP` is the mean over seeds and `AP_spread` their standard deviation; `delta` is the mean gain over the rung before, over the seeds
@@ -32,11 +34,12 @@ def make_rows(rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[
             for seed, score in scores.items()
             if (index - 1, seed) in outcomes and min(score, outcomes[index - 1, seed]["AP"]) >= 0
         ]
+        times = [seconds for seed in scores if (seconds := outcomes[index, seed]["seconds_an_epoch"]) is not None]
         rows.append(
             {
                 "rung": rung.name, "changes": rung.changes, "AP": statistics.fmean(scores.values()), "AP_all": list(scores.values()),
                 "AP_spread": _spread(list(scores.values())), "delta": statistics.fmean(gains) if gains else None, "delta_spread": _spread(gains),
-                "seconds_an_epoch": statistics.median(outcomes[index, seed]["seconds_an_epoch"] for seed in scores),
+                "seconds_an_epoch": statistics.median(times) if times else None,
             }
         )  # fmt: skip
     return rows
@@ -70,10 +73,27 @@ def write_table(
     for row in rows:
         score = f"{row['AP']:.3f}{_plus_minus(row['AP_spread'])}" if row["AP"] >= 0 else "-"
         delta = "" if row["delta"] is None else f"{row['delta']:+.3f}{_plus_minus(row['delta_spread'])}"
-        lines.append(f"| {row['rung']} | {score} | {delta} | {len(row['AP_all'])} | {row['seconds_an_epoch']:.1f} |")
+        seconds = "-" if row["seconds_an_epoch"] is None else f"{row['seconds_an_epoch']:.1f}"
+        lines.append(f"| {row['rung']} | {score} | {delta} | {len(row['AP_all'])} | {seconds} |")
     write_bytes(folder / "ladder.md", ("\n".join(lines) + "\n").encode())
     if rows:
         print("\n" + "\n".join(lines), flush=True)
+
+
+def require_same_ladder(folder: Path, heading: Mapping[str, Any]) -> None:
+    """Refuses a folder in which another ladder has begun, before any of its trainings has ended.
+
+    Raises:
+        UserError: names what differs.
+    """
+    path = folder / "ladder.json"
+    stored = read_json(path) if path.exists() else heading
+    for name, value in heading.items():
+        if stored.get(name) != value:
+            raise UserError(
+                f"{folder} is a ladder with other settings ({name} {stored.get(name)}, here {value}). Cure: the same command as before, or "
+                "another --output"
+            )
 
 
 def _plus_minus(spread: float | None) -> str:

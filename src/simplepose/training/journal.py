@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -67,6 +68,15 @@ class Journal:
         self._console.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; one that a crash cut short is left out."""
+    records = []
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(orjson.JSONDecodeError):
+            records.append(orjson.loads(line))
+    return records
 
 
 def forget_later_records(path: Path, step: int) -> None:

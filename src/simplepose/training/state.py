@@ -52,7 +52,7 @@ def save_state(
         "position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict(), "random": random_states, "people": people,
         "spec": spec.to_json(), "ema": None if ema is None else {"network": ema.network.state_dict(), "updates": ema.updates},
     }  # fmt: skip
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # how torch reports that the disk is full

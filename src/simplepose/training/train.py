@@ -106,24 +106,27 @@ def train(config: Config) -> Path:
         )
         clock, losses = Clock(config.train.save_every_minutes), Losses(who, per_epoch, checkpoints)
 
-        def save(name: str, score: dict[str, Any] | None = None) -> None:
-            """Weights for use, and for `last` all that a run needs to go on. All processes come here together."""
+        def save_weights(name: str, score: dict[str, Any] | None = None) -> None:
+            """Weights for use; the first process writes."""
             if who.first:
                 used = parts.ema.network if parts.ema else network
                 save_checkpoint(checkpoints / f"{name}.safetensors", used, replace(parts.spec, score=score or {}))
-            if name == "last":
-                save_state(
-                    checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
-                )  # fmt: skip
-                clock.reset()
+
+        def save_last() -> None:
+            """All that a run needs to go on, then its weights; all processes together."""
+            save_state(
+                checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
+            )  # fmt: skip
+            save_weights("last")
+            clock.reset()
 
         def rest(*, save_now: bool) -> None:
             """Between steps: writes `last` where that is due, and ends the run where somebody asked for it. All processes together."""
             if saved := save_now or anyone(clock.due(), who, device):
-                save("last")
+                save_last()
             if anyone(bool(stop.signal), who, device):
                 if not saved:
-                    save("last")
+                    save_last()
                 journal.say(f"stopped at step {position.step} of {total}. Go on with: {resume_command(folder, who.count)}")
                 stop.end()
 
@@ -151,10 +154,10 @@ def train(config: Config) -> Path:
             position.evaluated_step = position.step
             if outcome.metrics["AP"] > position.best_ap:
                 position.best_ap = outcome.metrics["AP"]
-                save("best", {**outcome.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch})
+                save_weights("best", {**outcome.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch})
                 if who.first:
                     write_json(folder / "predictions.json", outcome.results)
-            save("last")
+            save_last()
 
         # The loop.
         try:
@@ -205,8 +208,9 @@ def train(config: Config) -> Path:
                 stop.in_step = False
         finally:
             journal.close()
-        if not (checkpoints / "best.safetensors").exists():  # nothing was evaluated, or there was nobody to find
-            save("best")
+        for name in ("last", "best"):  # no best: nothing was evaluated, or there was nobody to find; no last: a stop before it was written
+            if not (checkpoints / f"{name}.safetensors").exists():
+                save_weights(name)
         return folder
 
 
