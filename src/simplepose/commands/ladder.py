@@ -78,8 +78,8 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: 
     require_options(options, {"seeds": (1, 1000), "epochs": (0, 1_000_000)})
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
-            "a ladder has many trainings, each on one device. Cure: start the same command once for each device (--device cuda:0, cuda:1, ...), "
-            "without torchrun; they share the trainings out"
+            "a ladder has many trainings, each on one device. Cure: start the same command once for each device, with its --device and without "
+            "torchrun; the commands share the trainings out"
         )
     if not has_split(options.data, "val"):
         raise UserError(
