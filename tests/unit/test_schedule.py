@@ -77,3 +77,13 @@ def test_the_trunk_may_learn_more_slowly() -> None:
     assert rates[id(network.final_layer.weight)] == (2.0, 0.01)
     assert rates[id(network.final_layer.bias)] == (2.0, 0.0)
     assert isinstance(optimizer, torch.optim.Adam)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7, 30, 90])
+def test_the_advised_drops_fit(epochs: int) -> None:
+    preset = load_preset("coco_r50_256x192_ms")
+    with pytest.raises(UserError, match="longer than the run") as error:
+        check_schedule(replace(preset, train=replace(preset.train, epochs=epochs)))
+    advised = str(error.value).split("--train.drop-epochs")[1].split("(")[0].split()
+    assert epochs == 1 or advised
+    check_schedule(replace(preset, train=replace(preset.train, epochs=epochs, drop_epochs=tuple(map(int, advised)))))

@@ -81,6 +81,7 @@ def assemble(
     wrapped = wrap(network, who, device, sync_batch_norm=config.train.sync_batch_norm)
     if who.rank:
         torch.manual_seed(config.train.seed + who.rank)  # all began with the same weights; colours and cut-outs are each process's own
+    teacher = load_teacher(config, people.schema, device)  # before minutes of reading pictures: it may not fit
     # The references' Adam keeps its plain form on the host, where the fused one would change last bits for a few percent of time.
     fused = has_fused_optimizer(device) or (config.train.optimizer == "adamw" and not is_accelerator(device))
     optimizer = make_optimizer(network, config.train, device_count=who.count, fused=fused or None)
@@ -95,5 +96,5 @@ def assemble(
         source=source, device=device, warp_on_device=warp_on_device, share=share,
     )  # fmt: skip
     ema = Ema(network, config.train.ema) if config.train.ema else None
-    step = TrainStep(wrapped, optimizer, config, device, precision, load_teacher(config, people.schema, device))
+    step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)

@@ -7,6 +7,7 @@ from typing import Any
 
 from simplepose.config import Config
 from simplepose.settings import build, flatten, to_plain, unflatten
+from simplepose.training.schedule import fitting_drops
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("sub-pixel targets", ("codec.center", "codec.truncate", "codec.trained_when", "codec.udp")),
@@ -103,7 +104,7 @@ def with_head(groups: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str
 def shorten(config: Config, epochs: int) -> Config:
     """The same recipe in another number of epochs: drops, warm-up and weak epochs keep their share of the run."""
     share = epochs / config.train.epochs
-    drops = tuple(sorted({min(max(1, round(drop * share)), epochs - 1) for drop in config.train.drop_epochs} - {0}))
+    drops = fitting_drops((drop * share for drop in config.train.drop_epochs), epochs)
     train = replace(config.train, epochs=epochs, drop_epochs=drops, warmup_epochs=config.train.warmup_epochs * share)
     weak = round(config.augment.weak_epochs * share)
     return replace(config, train=train, augment=replace(config.augment, weak_epochs=weak))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from simplepose.config import Config
 from simplepose.errors import UserError
@@ -59,6 +60,11 @@ def flat_cosine(iteration: int, total: int, flat_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (iteration - flat) / (total - flat)))
 
 
+def fitting_drops(wanted: Iterable[float], epochs: int) -> tuple[int, ...]:
+    """The whole epochs nearest to the wanted ones at which the rate can fall in a run of `epochs`; none in a run of one."""
+    return tuple(sorted({min(max(1, round(drop)), epochs - 1) for drop in wanted} - {0}))
+
+
 def check_schedule(run: Config) -> None:
     """Refuses a schedule that the run is too short for: its low rates would never come, and the result would be a surprise.
 
@@ -73,7 +79,7 @@ def check_schedule(run: Config) -> None:
         )
     late = [drop for drop in config.drop_epochs if drop >= config.epochs]
     if config.schedule == "steps" and late:
-        fitting = " ".join(str(max(1, round(share * config.epochs))) for share in (0.64, 0.86)) if config.epochs > 1 else ""
+        fitting = " ".join(map(str, fitting_drops((0.64 * config.epochs, 0.86 * config.epochs), config.epochs)))
         raise UserError(
             f"the rate should drop at epochs {', '.join(map(str, late))}, but the run has {config.epochs}: the schedule is longer than the run. "
             f"Cure: --train.drop-epochs {fitting}".rstrip()
