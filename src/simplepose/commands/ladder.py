@@ -130,8 +130,8 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: 
         elsewhere = [one for one in work if not attempt(*one)]
         if [one for one in elsewhere if not attempt(*one)]:  # a second look: those that did them may have been stopped
             done = write()
-            missing = ", ".join(f"rung{place:02}_seed{seed}" for place, seed in work if (place, seed) not in done)
-            print(f"still with other commands: {missing}. If one of them is stopped, give the same command again", flush=True)
+            if missing := ", ".join(f"rung{place:02}_seed{seed}" for place, seed in work if (place, seed) not in done):
+                print(f"still with other commands: {missing}. If one of them is stopped, give the same command again", flush=True)
         elif elsewhere:
             write()
     except (KeyboardInterrupt, SystemExit):

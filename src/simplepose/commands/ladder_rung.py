@@ -53,7 +53,7 @@ class Scorer:
 
 
 def write_weights(run: Path, config: Config) -> None:
-    """Writes the weights of a finished training as those of a rung that is used in another way: decoded otherwise, or not trained.
+    """Writes the weights of a finished training as those of a rung that is used in another way: decoded otherwise, or not averaged.
 
     Args:
         run: folder of the training.
