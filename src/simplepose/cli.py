@@ -13,7 +13,8 @@ from simplepose.core.errors import UserError
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",
-    "evaluate": "score weights or a result file on an annotated data set",
+    "evaluate": "test a network on an annotated data set by that data set's own measure",
+    "score": "score a finished result file: COCO, CrowdPose, OCHuman, MPII, PoseTrack",
     "predict": "estimate poses in pictures and draw them",
     "track": "estimate and follow people through a video",
     "pack": "cut every person's region into one file for fast training",

@@ -103,7 +103,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         ({"annotations": []}, "no `images` list"),
         (new_form([{1.5: 0.0}, {}, {}, {}]), "not a whole number"),
         (new_form([{"a": 0.0}, {}, {}, {}]), "not a whole number"),
-        (new_form([{None: 0.0}, {}, {}, {}]), "no track id"),
+        (new_form([{None: 0.0, 3: 1000.0}, {}, {}, {}]), "no track id"),
     ]
     for content, message in cases:
         if content is not None:
@@ -111,7 +111,11 @@ def test_bad_folders(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message) as caught:
             score_posetrack(truth, found)
         assert "Cure" in str(caught.value)
-    assert score_posetrack(truth, found, tracking=False)["AP"] == pytest.approx(100 / 8)
+    assert score_posetrack(truth, found, tracking=False)["AP"] == pytest.approx(100 / 4)
+    # Nobody has a track id: AP only.
+    (found / "000001.json").write_text(json.dumps(new_form([{None: 0.0}, {}, {}, {}])))
+    numbers = score_posetrack(truth, found)
+    assert numbers["AP"] == pytest.approx(100 / 8) and "MOTA" not in numbers
     (truth / "000001.json").write_text(json.dumps({**new_form(TRUTH), "images": [], "annotations": []}))
     with pytest.raises(UserError, match="empty sequence"):
         score_posetrack(truth, found, tracking=False)

@@ -95,7 +95,7 @@ def test_ground_truth_has_its_own_words(film: Path, capsys) -> None:
 
 def test_a_posetrack_file_that_cannot_be_scored_is_said(film: Path, capsys) -> None:
     assert track(film, "--video-codec", "none", "--posetrack") == 0
-    assert "lacks PoseTrack's keypoints head_bottom, head_top: simplepose evaluate" in capsys.readouterr().err
+    assert "lacks PoseTrack's keypoints head_bottom, head_top: simplepose score" in capsys.readouterr().err
     assert track(film, "--video-codec", "none", "--overwrite") == 0
     assert "PoseTrack" not in capsys.readouterr().err
 

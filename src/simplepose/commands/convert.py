@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -18,22 +18,15 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import SCHEMAS, schema_named
 from simplepose.data.annotations import read_coco, write_coco
 from simplepose.data.columns import Annotations
-from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
-from simplepose.data.mpii import read_mpii
-from simplepose.data.posetrack import read_posetrack
-
-Kind = Literal["mpii", "posetrack", "crowdpose", "ochuman", "coco"]
-READERS: dict[Kind, Callable[[Path, Path], Annotations]] = {
-    "mpii": read_mpii, "posetrack": read_posetrack, "crowdpose": read_crowdpose, "ochuman": read_ochuman, "coco": read_coco,
-}  # fmt: skip
+from simplepose.data.readers import READERS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """What to convert, and where to."""
 
-    kind: tyro.conf.Positional[Kind]
+    kind: tyro.conf.Positional[Task]
     """The data set's own format."""
     input: tyro.conf.Positional[Path]
     """The annotation file; for PoseTrack also a folder of sequences."""
@@ -41,7 +34,7 @@ class ConvertOptions:
     """The COCO-keypoints JSON file to write."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of INPUT)."""
-    also: tyro.conf.UseAppendAction[tuple[tuple[Kind, Path, Path], ...]] = ()
+    also: tyro.conf.UseAppendAction[tuple[tuple[Task, Path, Path], ...]] = ()
     """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become relative to the folder that holds all pictures."""
     category: str | None = None
     """Id or name of the category to take of COCO files that have several with different keypoints."""
@@ -69,7 +62,7 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     first = options.images or (options.input if options.input.is_dir() else options.input.parent)
     sources = [(options.kind, options.input, first), *options.also]
     folders = [Path(os.path.abspath(images)) for _, _, images in sources]
-    readers: dict[Kind, Callable[[Path, Path], Annotations]] = {**READERS, "coco": partial(read_coco, category=options.category)}
+    readers: dict[Task, Callable[[Path, Path], Annotations]] = {**READERS, "coco": partial(read_coco, category=options.category)}
     parts = [readers[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
     target = wanted or parts[0].schema
     annotations = concatenate([map_annotations(part, target) for part in parts])

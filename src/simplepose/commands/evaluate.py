@@ -1,4 +1,4 @@
-"""`simplepose evaluate WEIGHTS|RESULTS --boxes gt|FILE`: a network's test, or the score of a finished result file."""
+"""`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from simplepose.commands.evaluate_results import RESULT_ENDINGS, Task, is_result, number_table, score_results
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
-from simplepose.data.annotations import read_coco
-from simplepose.data.source import DataConfig, boxes_to_test, read_split
-from simplepose.evaluation.coco import result_table
+from simplepose.data.readers import read_annotated
+from simplepose.data.source import DataConfig, read_split
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
+from simplepose.evaluation.tasks import (
+    TASKS,
+    boxes_of_task,
+    require_keypoints,
+    require_truth,
+    task_table,
+    write_results,
+)
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
 from simplepose.pose.checkpoints import find_weights, read_spec, require_schema
 from simplepose.pose.codec import CodecConfig
@@ -31,27 +37,19 @@ class EvaluateOptions:
     """Scores a network on annotated pictures."""
 
     weights: Annotated[str, tyro.conf.Positional]
-    """Run folder, .safetensors or .onnx file; or results to score: a COCO result .json, MPII .mat or .h5, a PoseTrack folder."""
-    task: Task = "coco"
-    """Whose measure scores a result file; networks are tested by the COCO protocol."""
-    exact_poseval: bool = False
-    """PoseTrack: repeat the quirks of the original tool, which drops the last frame of each sequence."""
-    tracking: bool = True
-    """PoseTrack: score identities too; off for results without track ids."""
-    ap_threshold: float = -math.inf
-    """PoseTrack: keypoints with a lower score do not count in AP."""
-    tracking_threshold: float = -math.inf
-    """PoseTrack: keypoints with a lower score do not count in MOTA and the other tracking numbers."""
+    """Run folder, .safetensors or .onnx file."""
     submission: str = ""
     """Name of the method: also write the zip that the COCO server takes, into the output folder."""
     annotations: str = ""
-    """Annotations to score against (PoseTrack: their folder); by default the validation split below --data.root."""
+    """Annotations to score against, in the data set's own form (PoseTrack: their folder) or as simplepose
+    convert wrote them; by default the validation split below --data.root."""
     images: str = ""
     """Folder of its pictures."""
     boxes: str = "gt"
     """Where people are: gt, detections (the layout's file) or the path of a detection file."""
     output: str = ""
-    """Folder for predictions.json (COCO results) and metrics.json."""
+    """Folder for metrics.json and the results: predictions.json, for MPII predictions.mat, for PoseTrack
+    predictions/ with a file a sequence."""
     overwrite: bool = False
     """Replace results that are already in the output folder."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
@@ -81,19 +79,15 @@ def main(argv: list[str]) -> None:
     options = parse_options(argv)
     _check(options)
     folder = Path(options.output) if options.output else None
-    if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
+    task = options.evaluate.task
+    written = (TASKS[task].results, "metrics.json")
+    if folder is not None and not options.overwrite and any((folder / name).exists() for name in written):
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
-    if is_result(options.task, options.weights):
-        _score(options, folder)
-        return
-    if options.task != "coco":
-        raise UserError(
-            f"{options.weights} is no result file of task {options.task} ({', '.join(RESULT_ENDINGS[options.task])}). "
-            "Cure: give such a file; a network is tested without --task"
-        )
     if options.submission:
         if folder is None:
             raise UserError("--submission writes a file. Cure: name its folder with --output")
+        if task != "coco":
+            raise UserError(f"--submission is for the COCO server, the task is {task}. Cure: --task coco, or leave --submission out")
         check_submission(folder, options.submission, split_of(options))
     if bool(options.annotations) != bool(options.images):
         raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
@@ -101,15 +95,25 @@ def main(argv: list[str]) -> None:
         options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
         batch_size=options.evaluate.batch_size,
     )  # fmt: skip
-    schema = estimator.schema if options.submission else None  # the files of a test split have no people, and may not name keypoints
+    require_keypoints(task, estimator.schema, options.weights)
+    # The files of a test split have no people, and may not name keypoints.
+    schema = estimator.schema if options.submission else None
     annotations = (
-        read_coco(options.annotations, options.images, schema, category=options.data.category or None, allow_empty=bool(options.submission))
+        read_annotated(
+            task,
+            options.annotations,
+            options.images,
+            schema,
+            category=options.data.category or None,
+            allow_empty=bool(options.submission),
+        )
         if options.annotations
         else read_split(options.data, "val")
     )
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    detections = boxes_to_test(options.boxes, annotations, options.data.root)
+    require_truth(task, annotations)
+    detections = boxes_of_task(task, options.boxes, annotations, options.data.root)
     for warning in detections.warnings:
         print(f"note: {warning}", file=sys.stderr)
     spec = estimator.spec
@@ -123,32 +127,39 @@ def main(argv: list[str]) -> None:
     for path, reason in list(outcome.broken.items())[:3]:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     box_name, quality = name_boxes(annotations, detections)
-    print(result_table(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
+    print(task_table(task, outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
     if folder is not None:
-        write_json(folder / "predictions.json", outcome.results)
+        results = write_results(folder, task, annotations, outcome.results)
         record = {
-            **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "box_AP": quality, "pictures": outcome.pictures,
-            "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
-            "flip_test": options.evaluate.flip_test, "decoder": estimator.spec.codec.decoder,
-            "flip_shift": estimator.spec.codec.flip_shift, "broken_pictures": len(outcome.broken),
+            **outcome.metrics,
+            "task": task,
+            "preset": estimator.spec.preset,
+            "boxes": detections.source,
+            "box_AP": quality,
+            "pictures": outcome.pictures,
+            "people": outcome.people,
+            "seconds": round(outcome.seconds, 2),
+            "weights": options.weights,
+            "annotations": annotations.source,
+            "flip_test": options.evaluate.flip_test,
+            "decoder": estimator.spec.codec.decoder,
+            "flip_shift": estimator.spec.codec.flip_shift,
+            "broken_pictures": len(outcome.broken),
             "calibration_error": None if math.isnan(outcome.calibration_error) else outcome.calibration_error,
             "calibrated": bool(estimator.spec.calibration),
-        }  # fmt: skip
+        }
         write_json(folder / "metrics.json", record, indent=True)
         if options.submission:
             print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission, split=split_of(options))}")
-        print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+        print(f"written: {results}, {folder / 'metrics.json'}")
 
 
 def _check(options: EvaluateOptions) -> None:
     """Refuses what would be left out or give a number that means nothing, before anything is read."""
-    for name in ("ap_threshold", "tracking_threshold"):
-        if math.isnan(getattr(options, name)):
-            raise UserError(f"--{name.replace('_', '-')} is nan. Cure: a number; -inf counts every keypoint")
     PixelConfig(mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
     if options.data.boxes != DataConfig().boxes:
         raise UserError(f"--data.boxes {options.data.boxes} is of training. Cure: --boxes {options.data.boxes}")
@@ -160,34 +171,22 @@ def split_of(options: EvaluateOptions) -> str:
     return found[0] if found else "test-dev2017" if options.annotations else "val2017"
 
 
-def _score(options: EvaluateOptions, folder: Path | None) -> None:
-    """Scores a finished result file, prints the numbers and writes them as metrics.json."""
-    numbers = score_results(
-        options.task, options.weights, options.annotations, evaluator=options.evaluator, exact_poseval=options.exact_poseval,
-        tracking=options.tracking, ap_threshold=options.ap_threshold, tracking_threshold=options.tracking_threshold,
-        category=options.data.category or None,
-    )  # fmt: skip
-    print(number_table(options.task, numbers, options.weights))
-    if folder is not None:
-        write_json(
-            folder / "metrics.json",
-            {**numbers, "task": options.task, "results": options.weights, "annotations": options.annotations},
-            indent=True,
-        )
-        print(f"written: {folder / 'metrics.json'}")
-
-
 def parse_options(argv: list[str]) -> EvaluateOptions:
     """The options; the settings of the test that are not given are those the trained network carries."""
 
     def parse(settings: EvaluateConfig) -> EvaluateOptions:
         return tyro.cli(
             EvaluateOptions, args=argv, default=EvaluateOptions(weights=tyro.MISSING, evaluate=settings), prog="simplepose evaluate",
-            description="Scores a network on annotated pictures and prints the ten COCO numbers with preset and source of the boxes.",
+            description="Scores a network on annotated pictures by the measure of the data set (--task).",
         )  # fmt: skip
 
     options = parse(EvaluateConfig())
-    if is_result(options.task, options.weights) or (weights := find_weights(options.weights)).suffix != ".safetensors":
+    task = options.evaluate.task
+    path = Path(options.weights)
+    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
+    if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
+        raise UserError(f"{options.weights} is no network. Cure: for a result file simplepose score {options.weights} --task {task}")
+    if (weights := find_weights(options.weights)).suffix != ".safetensors":
         return options
     return parse(stored_settings(read_spec(weights), weights))
 

@@ -86,6 +86,11 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: 
             "the ladder scores every training, and no validation data is named. Cure: --data.root DIR, or --data.val-annotations"
         )
     goal = load_preset(options.preset)
+    if goal.evaluate.task != "coco":
+        raise UserError(
+            f"the ladder's table is of COCO's AP, {goal.preset} of the task {goal.evaluate.task}. "
+            "Cure: a preset of COCO, or one of your own with evaluate.task coco"
+        )
     epochs = options.epochs or goal.train.epochs
     base = load_preset(options.base or base_of(options.preset))
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))

@@ -71,8 +71,8 @@ class TrackOptions:
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     posetrack: bool = False
-    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with --no-tracking), which needs a network with
-    PoseTrack's 15 keypoints."""
+    """Also write a PoseTrack folder for simplepose score --task posetrack, which needs a network
+    with PoseTrack's 15 keypoints."""
     frames: int = 0
     """Stop after so many frames; 0 is all."""
     flip_test: bool = False
@@ -102,7 +102,8 @@ def main(argv: list[str]) -> None:
     absent = [name for name in POSETRACK_15.keypoints if name not in schema.keypoints]
     if options.posetrack and absent:
         print(
-            f"note: the network lacks PoseTrack's keypoints {', '.join(absent)}: simplepose evaluate --task posetrack refuses the PoseTrack file",
+            f"note: the network lacks PoseTrack's keypoints {', '.join(absent)}: "
+            "simplepose score --task posetrack refuses the PoseTrack file",
             file=sys.stderr,
         )
     threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold

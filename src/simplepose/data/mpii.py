@@ -31,6 +31,8 @@ def read_mpii(path: str | Path, images_dir: str | Path, *, all_people: bool = Fa
     """Reads `mpii_human_pose_v1_u12_1.mat` or train.json / valid.json.
 
     Row n has annotation id n + 1, in the order of the file (the order of the `.mat` files of predictions and ground truth for scoring).
+    The JSON form has no head boxes; those of valid.json are taken from a gt_valid.mat beside it, as the
+    references do.
 
     Args:
         path: the annotation file; the form follows from the ending `.mat`.
@@ -109,7 +111,34 @@ def _from_json(path: str | Path) -> list[dict[str, Any]]:
             )
         visibility = np.where(seen > 0, 2, 0).astype(np.uint8)
         people.append(_person(row["image"], row["center"], row["scale"], joints, visibility, None))
-    return people
+    heads_file = Path(path).with_name(f"gt_{Path(path).stem}.mat")
+    return _with_heads(people, heads_file, str(path)) if heads_file.exists() else people
+
+
+def _with_heads(people: list[dict[str, Any]], heads_file: Path, source: str) -> list[dict[str, Any]]:
+    """The people with the head boxes of gt_valid.mat, which has one column a person and counts from 1.
+
+    Raises:
+        UserError: the file cannot be read, or is of other people.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(heads_file)
+        heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1).reshape(-1, 4) - 1
+        joints = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
+        labelled = np.asarray(content["jnt_missing"]).T == 0
+    except Exception as error:  # scipy raises many kinds
+        raise UserError(
+            f"cannot read head boxes from {heads_file} ({error!r}). Cure: take it from the download of the references, or away"
+        ) from error
+    if len(heads) != len(people):
+        raise UserError(f"{heads_file} has {len(heads)} people, {source} has {len(people)}. Cure: take both from the same download")
+    for index, person in enumerate(people):
+        both = labelled[index] & (person["visibility"] > 0)
+        if (np.abs(joints[index] - person["joints"])[both] > 1).any():
+            raise UserError(f"{heads_file}: person {index} has other joints than in {source}. Cure: take both from the same download")
+    return [{**person, "head": head.tolist()} for person, head in zip(people, heads, strict=True)]
 
 
 def _from_mat(path: str | Path) -> list[dict[str, Any]]:

@@ -94,6 +94,16 @@ def write_posetrack_annotations(folder: str | Path, annotations: Annotations) ->
     return written
 
 
+def picture_name(path: str) -> str:
+    """A picture's name in PoseTrack's files: from the folder `images` on, or sequence and frame."""
+    parts = PurePosixPath(path).parts
+    parts = parts if len(parts) > 1 else Path(path).resolve().parts
+    start = max(len(parts) - 2, 0)
+    if "images" in parts:
+        start = len(parts) - 1 - parts[::-1].index("images")
+    return "/".join(parts[start:])
+
+
 def _sequence(content: Any, source: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Images and annotations of one PoseTrack18 file, with the keypoints reordered to the 15."""
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
@@ -148,11 +158,10 @@ def _track_ids(rows: list[dict[str, Any]], source: str) -> np.ndarray:
 
 
 def _image_entry(annotations: Annotations, index: int) -> dict[str, Any]:
-    parts = PurePosixPath(annotations.image_paths[index]).parts
-    start = len(parts) - 1 - parts[::-1].index("images") if "images" in parts else max(len(parts) - 2, 0)
     width, height = annotations.image_sizes_wh[index].tolist()
     size = {"width": width, "height": height} if width and height else {}
-    entry = {"id": int(annotations.image_ids[index]), "file_name": "/".join(parts[start:])} | size
+    name = picture_name(annotations.image_paths[index])
+    entry = {"id": int(annotations.image_ids[index]), "file_name": name} | size
     return entry | (annotations.image_extras[index] if annotations.image_extras else {})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,19 @@ from simplepose.evaluation.coco_files import check_known, prepare_ground_truth, 
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The ten numbers, in the order in which the COCO code prints them."""
+COLUMNS = {
+    "AP": "AP",
+    "AP50": "AP .5",
+    "AP75": "AP .75",
+    "APM": "AP (M)",
+    "APL": "AP (L)",
+    "AR": "AR",
+    "AR50": "AR .5",
+    "AR75": "AR .75",
+    "ARM": "AR (M)",
+    "ARL": "AR (L)",
+}
+"""The same -> as the papers' tables spell them."""
 
 Evaluator = Literal["hotcoco", "pycocotools"]
 
@@ -151,10 +164,27 @@ def spell(value: float, form: str) -> str:
     return format(value, form) if value >= 0 else "-"
 
 
-def result_table(metrics: dict[str, float], preset: str, box_source: str, pictures: int) -> str:
-    """One aligned table as the papers print it, in percent, with preset, source of the boxes and number of pictures beside it."""
-    heads = ("preset", "boxes", "pictures", "AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
-    values = [spell(100 * metrics[name], ".1f") for name in METRICS]
+def result_table(
+    metrics: Mapping[str, float],
+    preset: str,
+    box_source: str,
+    pictures: int,
+    *,
+    columns: Mapping[str, str] = COLUMNS,
+    factor: float = 100,
+) -> str:
+    """One aligned table as the papers print it, in percent, with preset, boxes and pictures beside it.
+
+    Args:
+        metrics: the numbers; below 0 or NaN: there was nothing to find.
+        preset: name of the network.
+        box_source: where the boxes are from.
+        pictures: how many.
+        columns: name of the number -> head of its column; COCO's ten by default.
+        factor: makes percent of the numbers.
+    """
+    heads = ("preset", "boxes", "pictures", *columns.values())
+    values = [spell(factor * metrics[name], ".1f") for name in columns]
     cells = (preset, box_source, f"{pictures:,}", *values)
     widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
 

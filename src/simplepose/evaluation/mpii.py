@@ -10,7 +10,7 @@ MPII counts pixels from 1; here as there, `keypoints` are 1-based. A network's 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path
 from simplepose.core.schema import MPII_16
+from simplepose.data.columns import Annotations
 
 HEAD_SHARE = 0.6
 """Of the head box's diagonal: brings the box's size to that of the head."""
@@ -51,10 +52,26 @@ class MpiiTruth:
         """
         if head_boxes_xyxy is None:
             raise UserError(
-                f"{source} has no head boxes, which PCKh needs. Cure: use MPII's .mat, or detections_our_format.mat / gt_valid.mat"
+                f"{source} has no head boxes, which PCKh needs. Cure: use MPII's .mat, or gt_valid.mat "
+                "beside valid.json (simplepose convert mpii takes the head boxes from it)"
             )
         boxes = np.asarray(head_boxes_xyxy, np.float64).reshape(-1, 4)
         return cls(np.asarray(keypoints, np.float64), np.asarray(labelled, bool), _sizes(boxes, source))
+
+    @classmethod
+    def from_annotations(cls, annotations: Annotations) -> MpiiTruth:
+        """From people as they are read for training and testing, 0-based.
+
+        Raises:
+            UserError: see `from_boxes`.
+        """
+        heads = annotations.head_boxes_xyxy
+        return cls.from_boxes(
+            annotations.keypoints.astype(np.float64) + 1,
+            annotations.visibility > 0,
+            None if heads is None else heads.astype(np.float64) + 1,
+            annotations.source,
+        )
 
 
 def pckh(keypoints: np.ndarray, truth: MpiiTruth, threshold: float = 0.5) -> dict[str, float]:
@@ -92,6 +109,40 @@ def evaluate_mpii(keypoints: np.ndarray, truth: MpiiTruth) -> dict[str, float]:
 def score_mpii(ground_truth: Path | str, predictions: Path | str) -> dict[str, float]:
     """`evaluate_mpii` of two files; see `read_mpii_truth` and `read_mpii_predictions`."""
     return evaluate_mpii(read_mpii_predictions(predictions), read_mpii_truth(ground_truth))
+
+
+def mpii_results(
+    annotations: Annotations,
+    image_index: np.ndarray,
+    keypoints: np.ndarray,
+    broken: Collection[str] = (),
+) -> np.ndarray:
+    """One pose for each annotated person, in their order and 1-based, as MPII's files have them.
+
+    Args:
+        annotations: the people, whose own boxes were estimated.
+        image_index: (D,) picture of each estimate, ascending; within a picture in the order of the
+            people.
+        keypoints: (D, 16, 2) 0-based.
+        broken: paths of pictures that could not be read.
+
+    Returns:
+        (N, 16, 2) float64; NaN, which no threshold accepts, for people of broken pictures.
+
+    Raises:
+        UserError: the estimates are not one for each person.
+    """
+    people = np.argsort(annotations.image_index, kind="stable")
+    paths = np.asarray(annotations.image_paths, object)[annotations.image_index[people]]
+    people = people[~np.isin(paths, list(broken))] if broken else people
+    if not np.array_equal(annotations.image_index[people], image_index):
+        raise UserError(
+            f"{annotations.source}: {len(image_index)} estimates for {len(people)} people. "
+            "Cure: MPII is tested on the annotated boxes, one for each person"
+        )
+    result = np.full((len(annotations), len(MPII_16), 2), np.nan)
+    result[people] = keypoints.astype(np.float64) + 1
+    return result
 
 
 def read_mpii_truth(path: Path | str) -> MpiiTruth:

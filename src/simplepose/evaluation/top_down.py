@@ -1,4 +1,5 @@
-"""The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> COCO results -> the ten numbers.
+"""The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> results
+-> the numbers of the data set.
 
 Each picture is decoded once, its crops wait in bounded queues, and suppression and result rows are computed for all people at once.
 """
@@ -19,10 +20,14 @@ from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build, require_ranges
-from simplepose.data.annotations import Annotations, Detections, coco_content
+from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.read_ahead import in_order
-from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, spell
+from simplepose.data.readers import Task
+from simplepose.evaluation.coco import coco_results, evaluate_boxes, spell
+from simplepose.evaluation.mpii import mpii_results
+from simplepose.evaluation.posetrack_files import posetrack_results
+from simplepose.evaluation.tasks import TASKS, require_truth, score_task
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration, Matches, match_people
 from simplepose.pose.checkpoints import ModelSpec
@@ -33,6 +38,9 @@ from simplepose.pose.estimator import PoseEstimator
 class EvaluateConfig:
     """How a network is tested."""
 
+    task: Task = "coco"
+    """Whose test: COCO's, also for everybody's own keypoints, CrowdPose's, OCHuman's, MPII's (PCKh) or
+    PoseTrack's (AP of poseval)."""
     flip_test: bool = True
     """Average with the mirrored crop."""
     batch_size: int = 64
@@ -182,6 +190,46 @@ def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, f
     return f"{Path(detections.source).name} (box AP {spell(100 * quality, '.1f')})", quality
 
 
+def best_rows(
+    estimates: Estimates,
+    scores: np.ndarray,
+    annotations: Annotations,
+    config: EvaluateConfig,
+) -> np.ndarray:
+    """(R,) estimates that OKS-NMS and the limit of poses a picture leave, by picture and best first."""
+    kept = np.ones(len(scores), bool)
+    if config.oks_nms_threshold < 1:
+        kept = oks_nms_batch(
+            estimates.image_index, estimates.keypoints, scores, estimates.areas, annotations.schema.sigmas, config.oks_nms_threshold
+        )
+    rows = np.flatnonzero(kept)
+    rows = rows[np.lexsort((-scores[rows], estimates.image_index[rows]))]  # stable
+    if config.best_per_picture:
+        image_index = estimates.image_index[rows]
+        rank = np.arange(len(rows)) - np.searchsorted(image_index, image_index, side="left")
+        rows = rows[rank < config.best_per_picture]
+    return rows
+
+
+def results_of(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Any:
+    """The estimates as results of `config.task`, with raw scores; see `tasks.score_task`."""
+    if config.task == "mpii":
+        return mpii_results(annotations, estimates.image_index, estimates.keypoints, estimates.broken)
+    if config.task != "posetrack":
+        return suppress_and_write(estimates, annotations, config)
+    scores = person_scores(estimates, config)
+    rows = best_rows(estimates, scores, annotations, config)
+    return posetrack_results(
+        annotations,
+        estimates.image_index[rows],
+        estimates.keypoints[rows],
+        estimates.keypoint_scores[rows],
+        scores[rows],
+        score_decimals=config.score_decimals,
+        coordinate_decimals=config.coordinate_decimals,
+    )
+
+
 def suppress_and_write(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
 ) -> list[dict[str, Any]]:
@@ -190,17 +238,7 @@ def suppress_and_write(
     A calibrated person score is what the estimator gives: the expected OKS, from box score x mean keypoint score.
     """
     scores = person_scores(estimates, config)
-    kept = np.ones(len(scores), bool)
-    if config.oks_nms_threshold < 1:
-        kept = oks_nms_batch(
-            estimates.image_index, estimates.keypoints, scores, estimates.areas, annotations.schema.sigmas, config.oks_nms_threshold
-        )
-    rows = np.flatnonzero(kept)
-    rows = rows[np.lexsort((-scores[rows], estimates.image_index[rows]))]  # by picture, best first; stable
-    if config.best_per_picture:
-        image_index = estimates.image_index[rows]
-        rank = np.arange(len(rows)) - np.searchsorted(image_index, image_index, side="left")
-        rows = rows[rank < config.best_per_picture]
+    rows = best_rows(estimates, scores, annotations, config)
     keypoint_scores = estimates.keypoint_scores
     if calibration is not None:
         scores = calibration.expected_oks(rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold))
@@ -222,9 +260,11 @@ class Evaluation:
     """The outcome of one test."""
 
     metrics: dict[str, float]
-    """AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL in 0..1; -1 where there is nothing to find."""
-    results: list[dict[str, Any]]
-    """COCO result rows."""
+    """The numbers of the task; -1 or NaN where there is nothing to find."""
+    score: float
+    """The one of them that chooses `best`."""
+    results: Any
+    """COCO result rows; for MPII and PoseTrack see `tasks.score_task`."""
     seconds: float
     """Wall-clock time, scoring included."""
     people: int
@@ -248,21 +288,34 @@ def evaluate_network(
     progress: Callable[[int, int], None] | None = None,
     estimate: Callable[..., Estimates] = estimate_boxes,
 ) -> Evaluation:
-    """The whole COCO keypoint test of one network; arguments as `estimate_boxes`, which `estimate` may replace (several processes)."""
+    """The whole test of one network.
+
+    Arguments as `estimate_boxes`, which `estimate` may replace (several processes).
+
+    Raises:
+        UserError: the task does not score these keypoints, or the annotations lack what it needs.
+    """
     began = time.monotonic()
+    require_truth(config.task, annotations)
     estimates = estimate(
         estimator, annotations, detections, workers=config.workers or own_cores(), skip_broken=skip_broken, progress=progress
     )  # fmt: skip
     calibration = estimator.spec.calibration
-    results = suppress_and_write(estimates, annotations, config)
-    metrics = dict.fromkeys(METRICS, -1.0)  # nothing to find: the pictures of a test split
-    if len(annotations):
-        metrics = evaluate_coco(coco_content(annotations), results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    results = results_of(estimates, annotations, config)
+    metrics = score_task(config.task, annotations, results, evaluator)
     matches = match_estimates(estimates, annotations, config)
-    if calibration is not None:  # ranks, and so AP, come from raw scores
-        results = suppress_and_write(estimates, annotations, config, calibration)
+    if calibration is not None:
         matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
+        # Ranks, and so AP, come from raw scores; PoseTrack's keypoint scores are ranks, and stay raw.
+        if isinstance(results, list):
+            results = suppress_and_write(estimates, annotations, config, calibration)
     return Evaluation(
-        metrics, results, time.monotonic() - began, len(estimates.box_scores), len(annotations.image_ids), estimates.broken,
+        metrics,
+        metrics[TASKS[config.task].score],
+        results,
+        time.monotonic() - began,
+        len(estimates.box_scores),
+        len(annotations.image_ids),
+        estimates.broken,
         matches.calibration_error,
-    )  # fmt: skip
+    )

@@ -19,7 +19,7 @@ from simplepose.training.ema import Ema
 
 FIXED = (
     "input_size_wh", "pixels.", "model.", "codec.", "train.batch_size", "train.last_batch", "train.optimizer", "train.weight_decay",
-    "train.divide_decay", "train.trunk_rate_factor", "train.seed", "train.ema",
+    "train.divide_decay", "train.trunk_rate_factor", "train.seed", "train.ema", "evaluate.task",
 )  # fmt: skip
 """Fields that cannot change within a run; of the average only whether there is one."""
 
@@ -30,8 +30,8 @@ class Position:
 
     step: int = 0
     """Updates done so far."""
-    best_ap: float = -1.0
-    """Best AP of its evaluations."""
+    best_score: float = -1.0
+    """Best score of its evaluations: AP, or what `evaluate.task` has in its place."""
     loss_sum: float = 0.0
     """Sum of the losses of this epoch so far."""
     loss_count: int = 0

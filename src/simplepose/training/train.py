@@ -5,7 +5,8 @@ Four:            torchrun --nproc-per-node 4 -m simplepose.cli train coco_r50_25
 Go on with it:   the same command with --resume
 Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --profile
 
-The run folder holds config.yaml, metrics.jsonl, console.log, predictions.json (the best evaluation's) and checkpoints/{best,last}.safetensors
+The run folder holds config.yaml, metrics.jsonl, console.log, the results of the best evaluation
+(predictions.json, .mat for MPII, a folder for PoseTrack) and checkpoints/{best,last}.safetensors
 with last.train.pt beside them.
 """
 
@@ -20,11 +21,11 @@ from typing import Any
 
 from simplepose.config import Config, dump_config
 from simplepose.core.device import choose_device, is_accelerator
-from simplepose.core.files import write_bytes, write_json
+from simplepose.core.files import write_bytes
 from simplepose.core.progress import format_seconds
 from simplepose.data.augment import augment_of_epoch
-from simplepose.data.source import boxes_to_test, has_split, read_split
-from simplepose.evaluation.coco import result_table
+from simplepose.data.source import has_split, read_split
+from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
@@ -55,7 +56,7 @@ def train(config: Config) -> Path:
         UserError: missing data, an output folder that holds another run, a loss that is not finite, another process lost, ...
         KeyboardInterrupt: after Ctrl-C, once the `last` checkpoint is written. SystemExit after SIGTERM, likewise.
     """
-    device = choose_device(config.train.device)
+    device, task = choose_device(config.train.device), config.evaluate.task
     with processes(device, timeout_minutes=config.train.timeout_minutes) as who, stop_signals() as stop:
         # Where: a new folder, or the folder of the run that goes on. Only the first process writes.
         folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
@@ -68,7 +69,10 @@ def train(config: Config) -> Path:
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
         require_same_keypoints(everybody, held_out)
-        boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
+        boxes = None
+        if held_out is not None:
+            require_truth(task, held_out)
+            boxes = boxes_of_task(task, config.data.boxes, held_out, config.data.root)
 
         # With: network, optimiser, loader, pixels.
         anyone(False, who, device)  # until here others may still look whether the folder is new
@@ -149,14 +153,14 @@ def train(config: Config) -> Path:
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
             )  # fmt: skip
-            journal.say(result_table(outcome.metrics, config.preset, box_name(), outcome.pictures))
+            journal.say(task_table(task, outcome.metrics, config.preset, box_name(), outcome.pictures))
             journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
             position.evaluated_step = position.step
-            if outcome.metrics["AP"] > position.best_ap:
-                position.best_ap = outcome.metrics["AP"]
+            if outcome.score > position.best_score:
+                position.best_score = outcome.score
                 save_weights("best", {**outcome.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch})
                 if who.first:
-                    write_json(folder / "predictions.json", outcome.results)
+                    write_results(folder, task, held_out, outcome.results)
             save_last()
 
         # The loop.

@@ -77,8 +77,8 @@ def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
 def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema) -> Path:
     """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with `track_id` and `scores`, categories.
 
-    The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who were not followed, those of pictures, have
-    none: `simplepose evaluate --no-tracking` scores them.
+    The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who
+    were not followed, those of pictures, have none: `simplepose score` then prints AP only.
     """
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []

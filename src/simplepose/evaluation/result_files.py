@@ -1,68 +1,82 @@
-"""Scores finished result files: COCO, CrowdPose, OCHuman, MPII and PoseTrack, each with the measure of its benchmark."""
+"""Scores result files of COCO, CrowdPose, OCHuman, MPII and PoseTrack by their measures."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import read_json
 from simplepose.data.annotations import coco_annotations, coco_content
 from simplepose.data.categories import category_numbers, keypoint_categories
 from simplepose.data.coco_columns import loads
+from simplepose.data.readers import Task, read_annotated
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
-from simplepose.evaluation.mpii import score_mpii
+from simplepose.evaluation.mpii import MpiiTruth, evaluate_mpii, read_mpii_predictions, score_mpii
 from simplepose.evaluation.posetrack_files import score_posetrack
+from simplepose.evaluation.tasks import TASKS, require_keypoints
 
-Task = Literal["coco", "crowdpose", "ochuman", "mpii", "posetrack"]
-
-RESULT_ENDINGS = {
+RESULT_ENDINGS: dict[Task, tuple[str, ...]] = {
     "coco": (".json",),
     "crowdpose": (".json",),
     "ochuman": (".json",),
     "mpii": (".mat", ".h5", ".hdf5"),
     "posetrack": (".json",),
 }
-UNITS = {
-    "coco": "OKS-AP, 0..1", "crowdpose": "OKS-AP, area = box area x 0.53, 0..1", "ochuman": "OKS-AP, 0..1",
-    "mpii": "PCKh, percent, distance <= threshold x head size, mean without pelvis and thorax", "posetrack": "percent",
-}  # fmt: skip
 
 
-def is_result(task: Task, path: str) -> bool:
-    """Whether the first argument of `evaluate` is a result file (or a PoseTrack folder of them) instead of weights."""
-    if Path(path).suffix.lower() in RESULT_ENDINGS[task]:
-        return True
-    return task == "posetrack" and Path(path).is_dir() and any(Path(path).glob("*.json"))
+def require_results(task: Task, path: str) -> None:
+    """Refuses what is no result file of the task.
+
+    Raises:
+        UserError: nothing is there, or a file of another kind.
+    """
+    if not Path(path).exists():
+        raise UserError(f"there is no {path}. Cure: check the path")
+    endings = RESULT_ENDINGS[task]
+    folder = task == "posetrack" and Path(path).is_dir()
+    if not folder and Path(path).suffix.lower() not in endings:
+        raise UserError(
+            f"{path} is no result file of task {task} ({', '.join(endings)}). "
+            f"Cure: such a file, or for a network simplepose evaluate {path} --task {task}"
+        )
 
 
 def score_results(
-    task: Task, results: str, annotations: str, *, evaluator: Evaluator = "hotcoco", exact_poseval: bool = False, tracking: bool = True,
-    ap_threshold: float = -math.inf, tracking_threshold: float = -math.inf, category: str | None = None,
-) -> dict[str, float]:  # fmt: skip
+    task: Task,
+    results: str,
+    annotations: str,
+    *,
+    evaluator: Evaluator = "hotcoco",
+    exact_poseval: bool = True,
+    ap_threshold: float = -math.inf,
+    tracking_threshold: float = -math.inf,
+    category: str | None = None,
+) -> dict[str, float]:
     """The numbers of a result file.
 
     Args:
         task: whose measure.
         results: result file; for PoseTrack the folder of result files.
-        annotations: ground truth; for PoseTrack the folder of annotation files.
+        annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
         evaluator: of the OKS-AP tasks.
-        exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among them.
-        tracking: PoseTrack: False scores AP only, for results without track ids.
+        exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
+            them.
         ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
-        tracking_threshold: PoseTrack: the same for the tracking numbers.
+        tracking_threshold: PoseTrack: the same for the tracking numbers, which are there where
+            people have track ids.
         category: COCO: id or name of the one to score, where several have different keypoints.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
+    require_results(task, results)
     if not annotations:
         raise UserError(f"{results} needs its ground truth. Cure: --annotations FILE (for --task posetrack the folder of annotation files)")
-    for path in (results, annotations):
-        if not Path(path).exists():
-            raise UserError(f"there is no {path}. Cure: check the path")
+    if not Path(annotations).exists():
+        raise UserError(f"there is no {annotations}. Cure: check the path")
     if task == "coco":
         return _score_coco(results, annotations, evaluator, category)
     if task == "crowdpose":
@@ -70,17 +84,31 @@ def score_results(
     if task == "ochuman":
         return evaluate_ochuman(annotations, results, evaluator=evaluator)
     if task == "mpii":
-        return score_mpii(annotations, results)
+        return _score_mpii(results, annotations)
     return score_posetrack(
-        annotations, results, exact=exact_poseval, tracking=tracking, ap_threshold=ap_threshold, tracking_threshold=tracking_threshold
+        annotations,
+        results,
+        exact=exact_poseval,
+        ap_threshold=ap_threshold,
+        tracking_threshold=tracking_threshold,
     )
+
+
+def _score_mpii(results: str, annotations: str) -> dict[str, float]:
+    """PCKh against gt_valid.mat or valid.h5, or against people as they are read for training."""
+    if Path(annotations).suffix.lower() != ".json":
+        return score_mpii(annotations, results)
+    people = read_annotated("mpii", annotations, "")
+    require_keypoints("mpii", people.schema, annotations)
+    return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
 
 
 def _score_coco(results: str, annotations: str, evaluator: Evaluator, category: str | None) -> dict[str, float]:
     """The COCO numbers against the people as they are read for training, repairs included.
 
-    Categories that share their keypoints are read as one, whose id our results carry; results that tell them apart are scored as the COCO
-    code does, each category by itself. Where one is chosen, rows of the file's others are left out.
+    Categories that share their keypoints are read as one, whose id our results carry; results that
+    tell them apart are scored as the COCO code does, each category by itself. Where one is chosen,
+    rows of the file's others are left out.
     """
     content, given = loads(annotations), read_json(results)
     people = coco_annotations(content, annotations, "", category=category)
@@ -112,12 +140,12 @@ def _category(row: Any, numbers: dict[str, int]) -> Any:
 
 
 def number_table(task: Task, numbers: dict[str, float], source: str) -> str:
-    """Names and numbers as an aligned table of two columns, with what they are; `-` where there is nothing of that kind to find.
+    """Names and numbers as an aligned table of two columns; `-` where there is nothing to find.
 
     A result file does not say which network made it, nor on which boxes: the table says so.
     """
     width = max(len(name) for name in numbers)
-    oks = task in ("coco", "crowdpose", "ochuman")
-    lines = [f"{task}: preset and boxes unknown, from {source} ({UNITS[task]})"]
+    oks = TASKS[task].factor == 100
+    lines = [f"{task}: preset and boxes unknown, from {source} ({TASKS[task].unit})"]
     cells = {name: f"{spell(value, '.4f'):>8}" if oks else f"{value:8.2f}" for name, value in numbers.items()}
     return "\n".join([*lines, *(f"  {name:<{width}}  {cell}" for name, cell in cells.items())])

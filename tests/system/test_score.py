@@ -1,4 +1,4 @@
-"""`simplepose evaluate --task ...` on finished result files, against published numbers."""
+"""`simplepose score` on finished result files, against published numbers."""
 
 from __future__ import annotations
 
@@ -35,17 +35,28 @@ def test_coco_published_numbers(real_data: Find, capsys: pytest.CaptureFixture[s
     published = [0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522]
     for evaluator in ("hotcoco", "pycocotools"):
         assert (
-            main(["evaluate", str(results), "--annotations", str(truth), "--evaluator", evaluator, "--output", str(tmp_path / evaluator)])
+            main(
+                [
+                    "score",
+                    str(results),
+                    "--annotations",
+                    str(truth),
+                    "--evaluator",
+                    evaluator,
+                    "--output",
+                    str(tmp_path / f"{evaluator}.json"),
+                ]
+            )
             == 0
         )
-        record = json.loads((tmp_path / evaluator / "metrics.json").read_text())
+        record = json.loads((tmp_path / f"{evaluator}.json").read_text())
         assert [round(record[name], 3) for name in numbers(capsys.readouterr().out)] == published
 
 
 @pytest.mark.parametrize(("name", "mean"), [("bearpaw-hg_s1_b1.mat", 85.09), ("bearpaw-hg_s2_b1.mat", 87.30)])
 def test_mpii_published_numbers(real_data: Find, name: str, mean: float, capsys: pytest.CaptureFixture[str]) -> None:
     folder = real_data("mpii_valid")
-    argv = ["evaluate", str(folder / "preds" / name), "--task", "mpii", "--annotations", str(folder / "detections_our_format.mat")]
+    argv = ["score", str(folder / "preds" / name), "--task", "mpii", "--annotations", str(folder / "detections_our_format.mat")]
     assert main(argv) == 0
     assert numbers(capsys.readouterr().out)["Mean"] == pytest.approx(mean, abs=0.011)
 
@@ -67,22 +78,22 @@ def test_missing_files_are_named(argv: list[str], words: str, tmp_path: Path, mo
     (tmp_path / "preds.npy").write_bytes(b"x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.json").write_text("{}")
-    assert main(["evaluate", *argv]) == 2
+    assert main(["score", *argv]) == 2
     assert words in capsys.readouterr().err
 
 
 def evaluate(folder: Path, truth: dict, results: list[dict], *more: str) -> int:
-    """The exit status of `simplepose evaluate results.json`."""
+    """The exit status of `simplepose score results.json`."""
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
-    argv = ["evaluate", str(folder / "results.json"), "--annotations", str(folder / "truth.json"), "--output", str(folder / "out")]
+    argv = ["score", str(folder / "results.json"), "--annotations", str(folder / "truth.json"), "--output", str(folder / "out.json")]
     return main([*argv, "--overwrite", *more])
 
 
 def score(folder: Path, truth: dict, results: list[dict], *more: str) -> dict:
     """The record that it writes."""
     assert evaluate(folder, truth, results, *more) == 0
-    return json.loads((folder / "out" / "metrics.json").read_text())
+    return json.loads((folder / "out.json").read_text())
 
 
 def animals() -> tuple[dict, list[dict]]:
@@ -131,10 +142,10 @@ def test_one_of_several_skeletons(tmp_path: Path) -> None:
     truth, results = animals()
     truth["categories"][1]["keypoints"] = ["nose", "tail"]
     cats = [row for row, animal in zip(results, truth["annotations"], strict=True) if animal["category_id"] == 1]
-    assert score(tmp_path, truth, cats, "--data.category", "cat")["AP"] == pytest.approx(1)
+    assert score(tmp_path, truth, cats, "--category", "cat")["AP"] == pytest.approx(1)
     # rows of the others, also of another length, are left out
     tails = [{**row, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1]} for row in results if row not in cats]
-    assert score(tmp_path, truth, [*tails, *cats], "--data.category", "cat")["AP"] == pytest.approx(1)
+    assert score(tmp_path, truth, [*tails, *cats], "--category", "cat")["AP"] == pytest.approx(1)
     assert evaluate(tmp_path, truth, cats) == 2
 
 
@@ -207,15 +218,21 @@ def test_results_that_nobody_can_score(tmp_path: Path, change: dict, words: str,
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--data.boxes", "found.json"], "Cure: --boxes found.json"),
         (["--ap-threshold", "nan"], "--ap-threshold is nan"),
-        (["--std", "0", "0", "0"], "the std of the pixels is (0.0, 0.0, 0.0)"),
-        (["--mean", "nan", "0", "0"], "the mean of the pixels is (nan, 0.0, 0.0)"),
+        (["--output", "folder"], "--output folder is no .json file"),
+        (["--output", "results.json"], "results.json exists. Cure: --overwrite"),
     ],
 )
-def test_options_that_would_be_ignored_or_make_no_sense(
-    more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_options_that_make_no_sense(
+    more: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "results.json").write_text("[]")
-    assert main(["evaluate", str(tmp_path / "results.json"), *more]) == 2
+    assert main(["score", "results.json", *more]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_result_file_is_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.json").write_text("[]")
+    assert main(["evaluate", str(tmp_path / "results.json")]) == 2
+    assert f"simplepose score {tmp_path / 'results.json'} --task coco" in capsys.readouterr().err
