@@ -1,4 +1,7 @@
-"""`simplepose evaluate WEIGHTS|RESULTS --boxes gt|FILE`: a network's test, or the score of a finished result file."""
+"""`simplepose evaluate WEIGHTS|RESULTS --boxes gt|FILE`: a network's test, or a result's score.
+
+With `--epochs` the networks that one run has kept, a row each.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,19 @@ import tyro
 
 from simplepose.atomic import write_json
 from simplepose.checkpoints import find_weights, read_spec, require_schema
+from simplepose.commands.evaluate_epochs import weights_of_epochs
 from simplepose.commands.evaluate_results import RESULT_ENDINGS, Task, is_result, number_table, score_results
-from simplepose.data.annotations import read_coco
+from simplepose.data.annotations import Annotations, Detections, read_coco
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.errors import UserError
 from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
-from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
+from simplepose.evaluation.top_down import EvaluateConfig, Evaluation, evaluate_network, name_boxes, stored_settings
 from simplepose.heatmaps import CodecConfig
 from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
 from simplepose.progress import Progress
+from simplepose.schema import KeypointSchema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,9 @@ class EvaluateOptions:
 
     weights: Annotated[str, tyro.conf.Positional]
     """Run folder, .safetensors or .onnx file; or results to score: a COCO result .json, MPII .mat or .h5, a PoseTrack folder."""
+    epochs: str = ""
+    """Epochs of a run with train.keep_every to test, a row each: FIRST:LAST:STEP (100:140:10, both
+    ends belong to it), FIRST:LAST, or one epoch."""
     task: Task = "coco"
     """Whose measure scores a result file; networks are tested by the COCO protocol."""
     exact_poseval: bool = False
@@ -49,9 +57,11 @@ class EvaluateOptions:
     images: str = ""
     """Folder of its pictures."""
     boxes: str = "gt"
-    """Where people are: gt, detections (the layout's file) or the path of a detection file."""
+    """Where people are: gt (by --ground-truth-boxes), detections (the layout's file) or the path of
+    a detection file."""
     output: str = ""
-    """Folder for predictions.json (COCO results) and metrics.json."""
+    """Folder for predictions.json (COCO results) and metrics.json; with --epochs for one of each
+    epoch."""
     overwrite: bool = False
     """Replace results that are already in the output folder."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
@@ -76,15 +86,19 @@ class EvaluateOptions:
     """The test; a trained run's own settings are the defaults."""
 
 
+Networks = dict[int, tuple[str, Path | None]]
+"""Epoch -> weights, and the folder for their results; epoch 0 is a network that is named itself."""
+
+
 def main(argv: list[str]) -> None:
-    """Runs the test and prints the table row."""
+    """Runs the test and prints the table row, or one row for each epoch."""
     options = parse_options(argv)
     _check(options)
-    folder = Path(options.output) if options.output else None
-    if folder is not None and not options.overwrite and any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
-        raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
+    networks = networks_of(options)
+    for _, folder in networks.values():
+        _require_free(folder, options)
     if is_result(options.task, options.weights):
-        _score(options, folder)
+        _score(options, Path(options.output) if options.output else None)
         return
     if options.task != "coco":
         raise UserError(
@@ -92,56 +106,163 @@ def main(argv: list[str]) -> None:
             "Cure: give such a file; a network is tested without --task"
         )
     if options.submission:
-        if folder is None:
+        if not options.output:
             raise UserError("--submission writes a file. Cure: name its folder with --output")
-        check_submission(folder, options.submission, split_of(options))
+        check_submission(Path(options.output), options.submission, split_of(options))
     if bool(options.annotations) != bool(options.images):
         raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
-    estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
-        batch_size=options.evaluate.batch_size,
-    )  # fmt: skip
-    schema = estimator.schema if options.submission else None  # the files of a test split have no people, and may not name keypoints
-    annotations = (
-        read_coco(options.annotations, options.images, schema, category=options.data.category or None, allow_empty=bool(options.submission))
-        if options.annotations
-        else read_split(options.data, "val")
-    )
+    score_networks(options, networks)
+
+
+def score_networks(options: EvaluateOptions, networks: Networks) -> None:
+    """Tests networks on the same boxes, prints a row of each and writes its results."""
+    data: EvaluationData | None = None
+    for epoch, (weights, folder) in networks.items():
+        estimator = open_estimator(options, weights)
+        table_begins = data is None
+        data = data or read_data(options, estimator.schema)
+        require_schema(estimator.spec, data.annotations.schema, str(weights))
+        with Progress("evaluating", "boxes") as progress:
+            outcome = evaluate_network(
+                estimator,
+                data.annotations,
+                data.detections,
+                options.evaluate,
+                evaluator=options.evaluator,
+                skip_broken=options.data.skip_broken,
+                progress=progress,
+            )
+        for path, reason in list(outcome.broken.items())[:3]:
+            print(f"skipped {path}: {reason}", file=sys.stderr)
+        name = estimator.spec.preset
+        name += f", epoch {epoch:>{len(str(max(networks)))}}" if epoch else ""
+        table = result_table(outcome.metrics, name, data.box_name, outcome.pictures)
+        print(table if table_begins else table.splitlines()[-1], flush=True)
+        if not epoch:
+            _say_more(estimator, outcome)
+        if folder is not None:
+            write_json(folder / "predictions.json", outcome.results)
+            record = _record(options, weights, data, estimator, outcome)
+            record |= {"epoch": epoch} if epoch else {}
+            write_json(folder / "metrics.json", record, indent=True)
+        if folder is not None and options.submission:
+            split = split_of(options)
+            path = write_coco_submission(folder, outcome.results, options.submission, split=split)
+            print(f"for the COCO server: {path}")
+    for _, folder in networks.values():
+        if folder is not None:
+            print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def networks_of(options: EvaluateOptions) -> Networks:
+    """What is tested.
+
+    Raises:
+        UserError: `--epochs` is malformed, or not of this run.
+    """
+    output = Path(options.output) if options.output else None
+    if not options.epochs:
+        return {0: (options.weights, output)}
+    kept = weights_of_epochs(options.weights, options.epochs)
+    return {epoch: (str(path), output and output / path.stem) for epoch, path in kept.items()}
+
+
+def _require_free(folder: Path | None, options: EvaluateOptions) -> None:
+    """Raises where results would be overwritten."""
+    if folder is None or options.overwrite:
+        return
+    if any((folder / name).exists() for name in ("predictions.json", "metrics.json")):
+        raise UserError(f"{folder} already holds results. Cure: --overwrite, or another --output")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """Pictures and boxes that networks are tested on."""
+
+    annotations: Annotations
+    detections: Detections
+    box_name: str
+    """The boxes as the table names them."""
+    box_quality: float | None
+    """Their AP, 0..1; None for those of the ground truth."""
+
+
+def read_data(options: EvaluateOptions, schema: KeypointSchema) -> EvaluationData:
+    """Reads the pictures and boxes; `schema` is the network's, for the files of a test split."""
+    submission = bool(options.submission)
+    if options.annotations:
+        # The files of a test split have no people, and may not name keypoints.
+        annotations = read_coco(
+            options.annotations,
+            options.images,
+            schema if submission else None,
+            category=options.data.category or None,
+            allow_empty=submission,
+        )
+    else:
+        annotations = read_split(options.data, "val")
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    detections = boxes_to_test(options.boxes, annotations, options.data.root)
+    detections = boxes_to_test(
+        options.boxes,
+        annotations,
+        options.data.root,
+        ground_truth=options.evaluate.ground_truth_boxes,
+        skip_broken=options.data.skip_broken,
+    )
     for warning in detections.warnings:
         print(f"note: {warning}", file=sys.stderr)
+    return EvaluationData(annotations, detections, *name_boxes(annotations, detections))
+
+
+def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
+    """The network, with what the options say about its preprocessing and decoding."""
+    estimator = PoseEstimator.from_checkpoint(
+        weights,
+        device=options.device,
+        flip_test=options.evaluate.flip_test,
+        precision=options.precision,
+        batch_size=options.evaluate.batch_size,
+    )
     spec = estimator.spec
     estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec))
-    require_schema(estimator.spec, annotations.schema, options.weights)
-    with Progress("evaluating", "boxes") as progress:
-        outcome = evaluate_network(
-            estimator, annotations, detections, options.evaluate, evaluator=options.evaluator, skip_broken=options.data.skip_broken,
-            progress=progress,
-        )  # fmt: skip
-    for path, reason in list(outcome.broken.items())[:3]:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    box_name, quality = name_boxes(annotations, detections)
-    print(result_table(outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
+    return estimator
+
+
+def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
+    """What stands below the table of one network."""
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
-    if folder is not None:
-        write_json(folder / "predictions.json", outcome.results)
-        record = {
-            **outcome.metrics, "preset": estimator.spec.preset, "boxes": detections.source, "box_AP": quality, "pictures": outcome.pictures,
-            "people": outcome.people, "seconds": round(outcome.seconds, 2), "weights": options.weights, "annotations": annotations.source,
-            "flip_test": options.evaluate.flip_test, "decoder": estimator.spec.codec.decoder,
-            "flip_shift": estimator.spec.codec.flip_shift, "broken_pictures": len(outcome.broken),
-            "calibration_error": None if math.isnan(outcome.calibration_error) else outcome.calibration_error,
-            "calibrated": bool(estimator.spec.calibration),
-        }  # fmt: skip
-        write_json(folder / "metrics.json", record, indent=True)
-        if options.submission:
-            print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission, split=split_of(options))}")
-        print(f"written: {folder / 'predictions.json'}, {folder / 'metrics.json'}")
+
+
+def _record(
+    options: EvaluateOptions,
+    weights: str,
+    data: EvaluationData,
+    estimator: PoseEstimator,
+    outcome: Evaluation,
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    error = outcome.calibration_error
+    return {
+        **outcome.metrics,
+        "preset": estimator.spec.preset,
+        "boxes": data.detections.source,
+        "box_AP": data.box_quality,
+        "pictures": outcome.pictures,
+        "people": outcome.people,
+        "seconds": round(outcome.seconds, 2),
+        "weights": weights,
+        "annotations": data.annotations.source,
+        "flip_test": options.evaluate.flip_test,
+        "decoder": estimator.spec.codec.decoder,
+        "flip_shift": estimator.spec.codec.flip_shift,
+        "broken_pictures": len(outcome.broken),
+        "calibration_error": None if math.isnan(error) else error,
+        "calibrated": bool(estimator.spec.calibration),
+    }
 
 
 def _check(options: EvaluateOptions) -> None:
@@ -149,6 +270,13 @@ def _check(options: EvaluateOptions) -> None:
     for name in ("ap_threshold", "tracking_threshold"):
         if math.isnan(getattr(options, name)):
             raise UserError(f"--{name.replace('_', '-')} is nan. Cure: a number; -inf counts every keypoint")
+    if options.epochs and is_result(options.task, options.weights):
+        raise UserError(
+            f"{options.weights} is a result, and --epochs tests the networks of a run. "
+            "Cure: leave --epochs out, or name the folder of a run"
+        )
+    if options.epochs and options.submission:
+        raise UserError("--submission is of one network. Cure: --epochs or --submission, not both")
     PixelConfig(mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
     if options.data.boxes != DataConfig().boxes:
         raise UserError(f"--data.boxes {options.data.boxes} is of training. Cure: --boxes {options.data.boxes}")
@@ -187,7 +315,11 @@ def parse_options(argv: list[str]) -> EvaluateOptions:
         )  # fmt: skip
 
     options = parse(EvaluateConfig())
-    if is_result(options.task, options.weights) or (weights := find_weights(options.weights)).suffix != ".safetensors":
+    if is_result(options.task, options.weights):
+        return options
+    if options.epochs:
+        weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
+    elif (weights := find_weights(options.weights)).suffix != ".safetensors":
         return options
     return parse(stored_settings(read_spec(weights), weights))
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from simplepose.commands.ladder_outcome import find_outcome, read_outcome
 from simplepose.commands.ladder_table import require_same_ladder, write_table
 from simplepose.config import Config, load_preset, preset_names
+from simplepose.data.columns import GroundTruthBoxes
 from simplepose.data.source import DataConfig, has_split
 from simplepose.errors import UserError
 from simplepose.progress import format_seconds
@@ -64,13 +65,18 @@ def main(argv: list[str]) -> None:
     climb(options, train, Scorer)
 
 
-def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: Callable[[DataConfig, str], Any]) -> Path:
+def climb(
+    options: LadderOptions,
+    train: Callable[[Config], Path],
+    open_scorer: Callable[[DataConfig, str, GroundTruthBoxes], Any],
+) -> Path:
     """Does the work. Returns the folder of the table.
 
     Args:
         options: the ladder.
         train: trains one configuration.
-        open_scorer: (data, device) -> what scores rungs, see `ladder_rung.Scorer`.
+        open_scorer: (data, device, `ground_truth_boxes` of the preset) -> what scores rungs, see
+            `ladder_rung.Scorer`.
 
     Raises:
         UserError: see `main`; also under torchrun.
@@ -91,7 +97,7 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: 
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     serving = training_rungs(rungs)
     folder = Path(options.output or f"runs/ladder_{goal.preset}")
-    score = open_scorer(options.data, options.device)
+    score = open_scorer(options.data, options.device, goal.evaluate.ground_truth_boxes)
     heading = {"preset": goal.preset, "boxes": score.box_name, "epochs": epochs}
     require_same_ladder(folder, heading)
     # Seeds outside: the whole ladder is there once before any rung repeats.

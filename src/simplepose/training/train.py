@@ -6,7 +6,7 @@ Go on with it:   the same command with --resume
 Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --profile
 
 The run folder holds config.yaml, metrics.jsonl, console.log, predictions.json (the best evaluation's) and checkpoints/{best,last}.safetensors
-with last.train.pt beside them.
+with last.train.pt beside them, and epoch_010.safetensors, ... where train.keep_every asks for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from simplepose.atomic import write_bytes, write_json
-from simplepose.checkpoints import save_checkpoint
+from simplepose.checkpoints import epoch_weights, save_checkpoint
 from simplepose.config import Config, dump_config
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import boxes_to_test, has_split, read_split
@@ -68,7 +68,15 @@ def train(config: Config) -> Path:
         people = everybody.trainable()
         held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
         require_same_keypoints(everybody, held_out)
-        boxes = boxes_to_test(config.data.boxes, held_out, config.data.root) if held_out is not None else None
+        boxes = None
+        if held_out is not None:
+            boxes = boxes_to_test(
+                config.data.boxes,
+                held_out,
+                config.data.root,
+                ground_truth=config.evaluate.ground_truth_boxes,
+                skip_broken=config.data.skip_broken,
+            )
 
         # With: network, optimiser, loader, pixels.
         anyone(False, who, device)  # until here others may still look whether the folder is new
@@ -118,7 +126,16 @@ def train(config: Config) -> Path:
                 checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
             )  # fmt: skip
             save_weights("last")
+            keep_epoch()
             clock.reset()
+
+        def keep_epoch() -> None:
+            """Keeps the weights of a finished epoch, where they are wanted and not there yet."""
+            every, (epoch, within) = config.train.keep_every, divmod(position.step, per_epoch)
+            if not every or not epoch or within or epoch % every:
+                return
+            if not (path := epoch_weights(folder, epoch)).exists():
+                save_weights(path.stem, {"epoch": epoch})
 
         def rest(*, save_now: bool) -> None:
             """Between steps: writes `last` where that is due, and ends the run where somebody asked for it. All processes together."""
@@ -161,6 +178,8 @@ def train(config: Config) -> Path:
 
         # The loop.
         try:
+            # A run may have been killed between the state of an epoch and its weights.
+            keep_epoch()
             while True:
                 # Evaluation: every n epochs and at the end.
                 epoch, every = position.step // per_epoch, config.train.evaluate_every
