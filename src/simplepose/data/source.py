@@ -38,7 +38,8 @@ class DataConfig:
     category: str = ""
     """Id or name of one category, where a file has several with different keypoints."""
     boxes: str = "gt"
-    """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
+    """Boxes of the evaluation during training: gt (by evaluate.ground-truth-boxes), detections (the
+    layout's file) or a detection file."""
     skip_broken: bool = False
     """Leave unreadable pictures out and count them, instead of stopping at the first; also in `simplepose pack`."""
     workers: int = 0
