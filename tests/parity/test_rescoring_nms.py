@@ -11,17 +11,17 @@ import references
 import torch
 from test_crops import people
 
-from simplepose import geometry
-from simplepose.calibration import Calibration
-from simplepose.checkpoints import ModelSpec
 from simplepose.config import load_preset
+from simplepose.core.errors import UserError
+from simplepose.core.images import write_image
+from simplepose.core.oks import oks_nms, oks_nms_batch, rescore
+from simplepose.core.schema import COCO_17
 from simplepose.data.columns import Detections
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, estimate_boxes, suppress_and_write
-from simplepose.images import write_image
-from simplepose.oks import oks_nms, oks_nms_batch, rescore
-from simplepose.schema import COCO_17
+from simplepose.pose import geometry
+from simplepose.pose.calibration import Calibration
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.estimator import PoseEstimator
 
 
 def crowd(seed: int, count: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

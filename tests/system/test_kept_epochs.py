@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from training_workers import changed, resumed, run_training, small_config, write_people
 
-from simplepose.checkpoints import epoch_weights, kept_epochs, read_spec
 from simplepose.cli import main
 from simplepose.commands.evaluate_epochs import parse_epochs
 from simplepose.config import Config
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.pose.checkpoints import epoch_weights, kept_epochs, read_spec
 from simplepose.training import train as train_module
 
 

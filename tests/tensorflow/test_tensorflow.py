@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet
-from simplepose.models.pretrained import load_into, load_weight_file
-from simplepose.models.tf_checkpoint import read_checkpoint
+from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.tensorflow import read_checkpoint
 
 pytestmark = pytest.mark.tensorflow
 PYTHON = os.environ.get("SIMPLEPOSE_TENSORFLOW_PYTHON", "")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from simplepose.checkpoints import epoch_weights, kept_epochs
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.pose.checkpoints import epoch_weights, kept_epochs
 
 
 def weights_of_epochs(run: str, epochs: str) -> dict[int, Path]:

@@ -1,0 +1,1 @@
+"""Weight files of other programs: key maps, TensorFlow checkpoints, known public files."""
