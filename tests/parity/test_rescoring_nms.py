@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import references
+import torch
 from test_crops import people
 
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
+from simplepose.core.images import write_image
 from simplepose.core.oks import oks_nms, oks_nms_batch, rescore
 from simplepose.core.schema import COCO_17
-from simplepose.evaluation.top_down import Estimates, EvaluateConfig, suppress_and_write
+from simplepose.data.columns import Detections
+from simplepose.evaluation.top_down import Estimates, EvaluateConfig, estimate_boxes, suppress_and_write
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.estimator import PoseEstimator
 
 
 def crowd(seed: int, count: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -75,6 +81,36 @@ def test_area_is_that_of_the_padded_crop() -> None:
     for (left, top, right, bottom), size in zip(boxes.tolist(), sizes, strict=True):
         _, (width, height) = references.region((left, top, right - left, bottom - top), (192, 256))
         assert size.prod() == pytest.approx(width * height, rel=1e-12)
+
+
+def test_the_test_of_a_network_suppresses_by_the_padded_crop(tmp_path: Path) -> None:
+    """A network that sees the same pose in two narrow crops, 4 pixels apart.
+
+    By the area of the padded, aspect-fixed crops the two are alike enough for one to go; by that of the bare
+    boxes, of the boxes only padded, or of those only brought to the aspect of the input, both would stay.
+    """
+    write_image(tmp_path / "0.png", np.zeros((200, 200, 3), np.uint8))
+    annotations = people(np.ones((1, 4)), np.zeros((1, 17, 2)), np.zeros((1, 17)), np.full((1, 2), 200), (str(tmp_path / "0.png"),))
+    width, height, apart = 20, 120, 4
+    left = np.array([60, 60 + apart])
+    boxes = np.stack([left, np.full(2, 30), left + width, np.full(2, 30 + height)], axis=1)
+    detections = Detections(image_index=np.zeros(2), boxes_xyxy=boxes, scores=np.array([0.9, 0.8]), source="test")
+    maps = torch.zeros(17, 16, 12)
+    maps[:, 8, 6] = 1.0
+    spec = ModelSpec(preset="", schema=COCO_17, input_size_wh=(48, 64))
+    estimator = PoseEstimator(lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False)
+    estimates = estimate_boxes(estimator, annotations, detections)
+    np.testing.assert_allclose(estimates.keypoints[1] - estimates.keypoints[0], np.tile([apart, 0.0], (17, 1)), atol=1e-9)
+
+    def alike(area: float) -> float:
+        return references.similarity(estimates.keypoints[0], estimates.keypoints[1], area, area)
+
+    fixed = height * 48 / 64 * height
+    padded, smaller = alike(fixed * 1.25**2), (width * height, width * height * 1.25**2, fixed)
+    assert padded > max(map(alike, smaller)) + 0.01
+    for threshold, kept in ((padded - 1e-6, 1), (padded + 1e-6, 2)):
+        rows = suppress_and_write(estimates, annotations, EvaluateConfig(oks_nms_threshold=threshold))
+        assert len(rows) == kept
 
 
 @pytest.mark.parametrize("preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf", "posetrack_r50_256x192_tf", "posetrack_r50_256x192_ms"])

@@ -49,7 +49,8 @@ class Scores:
 
     box_name = "ground truth"
 
-    def __init__(self, data: DataConfig, device: str) -> None: ...
+    def __init__(self, data: DataConfig, device: str, ground_truth: str) -> None:
+        assert ground_truth == load_preset(GOAL).evaluate.ground_truth_boxes
 
     def __call__(self, run: Path, config: Config) -> dict[str, float]:
         assert (run / "checkpoints" / "best.safetensors").exists()
@@ -101,6 +102,8 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rungs == len(make_rungs(*(shorten(load_preset(name), 3) for name in (base_of(GOAL), GOAL))))
     assert len(trained) == 2 * (rungs - 3) and {config.train.seed for config in trained} == {0, 1}  # decoding, flip, average: no training
     assert all((config.train.epochs, config.train.evaluate_every) == (3, 0) for config in trained)
+    # every rung is tested on the same boxes, whatever its family's are
+    assert {config.evaluate.ground_truth_boxes for config in trained} == {"annotated"}
     assert [row["AP_all"][1] - row["AP_all"][0] for row in table["rungs"]] == pytest.approx([0.001] * rungs)
     assert table["rungs"][0]["delta"] is None and all(row["delta"] > 0 for row in table["rungs"][1:])
     assert table["rungs"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["rungs"][3]["delta_spread"] == pytest.approx(0)

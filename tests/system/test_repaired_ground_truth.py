@@ -79,7 +79,7 @@ def test_boxes_are_named_with_their_ap(tmp_path: Path) -> None:
     (tmp_path / "animals.json").write_text(json.dumps(content()))
     animals = read_coco(tmp_path / "animals.json", tmp_path)
     boxes = ground_truth_boxes(animals)
-    assert name_boxes(animals, boxes) == ("ground truth", None)
+    assert name_boxes(animals, boxes) == ("ground truth, annotated", None)
     name, quality = name_boxes(animals, replace(boxes, source="some/dets.json").select(np.arange(3)))
     assert name.startswith("dets.json (box AP 5") and quality == pytest.approx(0.5, abs=0.02)
     assert name_boxes(animals, replace(boxes, source="dets.json").select(np.zeros(0, int))) == ("dets.json (box AP 0.0)", 0.0)

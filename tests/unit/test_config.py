@@ -38,9 +38,19 @@ def test_microsofts_recipe() -> None:
     assert load_preset("coco_r18_128x96_mini").codec.sigma == 1
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_ground_truth_boxes_of_each_family(name: str) -> None:
+    """Microsoft clips, the seed takes everybody; MPII's squares are the crops themselves."""
+    family = "ms" if name.endswith("_mini") else name.rsplit("_", 1)[-1]
+    wanted = {"ms": "annotated" if name.startswith("mpii") else "clipped", "tf": "everybody"}
+    assert load_preset(name).evaluate.ground_truth_boxes == wanted.get(family, "annotated")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("evaluate: {ground_truth_boxes: all}", "evaluate.ground_truth_boxes.*'all'.*clipped, annotated, everybody"),
+        ("train: {keep_every: -1}", "train.keep_every is -1"),
         ("train: {epoch: 3}", r"unknown key train\.epoch.*train\.epochs"),
         ("input_size_wh: [100, 100]", "multiples of 32"),
         ("train: [", "not valid YAML"),

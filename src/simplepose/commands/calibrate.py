@@ -35,7 +35,8 @@ class CalibrateOptions:
     images: str = ""
     """Folder of its pictures."""
     boxes: str = "gt"
-    """Where people are: gt, detections or the path of a detection file: the kind the network will be used with."""
+    """Where people are: gt (as annotated), detections or the path of a detection file: the kind the
+    network will be used with."""
     device: str = "auto"
     """auto, cpu, cuda, npu, mps, xpu."""
     data: DataConfig = field(default_factory=DataConfig)

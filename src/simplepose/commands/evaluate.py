@@ -1,4 +1,7 @@
-"""`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test."""
+"""`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test.
+
+With `--epochs` the networks that one run has kept, a row each.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from simplepose.commands.evaluate_epochs import weights_of_epochs
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
+from simplepose.core.schema import KeypointSchema
+from simplepose.data.columns import Annotations, Detections
 from simplepose.data.readers import read_annotated
 from simplepose.data.source import DataConfig, read_split
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
@@ -25,7 +31,13 @@ from simplepose.evaluation.tasks import (
     task_table,
     write_results,
 )
-from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
+from simplepose.evaluation.top_down import (
+    EvaluateConfig,
+    Evaluation,
+    evaluate_network,
+    name_boxes,
+    stored_settings,
+)
 from simplepose.pose.checkpoints import find_weights, read_spec, require_schema
 from simplepose.pose.codec import CodecConfig
 from simplepose.pose.estimator import PoseEstimator
@@ -38,6 +50,9 @@ class EvaluateOptions:
 
     weights: Annotated[str, tyro.conf.Positional]
     """Run folder, .safetensors or .onnx file."""
+    epochs: str = ""
+    """Epochs of a run with train.keep_every to test, a row each: FIRST:LAST:STEP (100:140:10, both
+    ends belong to it), FIRST:LAST, or one epoch."""
     submission: str = ""
     """Name of the method: also write the zip that the COCO server takes, into the output folder."""
     annotations: str = ""
@@ -46,10 +61,11 @@ class EvaluateOptions:
     images: str = ""
     """Folder of its pictures."""
     boxes: str = "gt"
-    """Where people are: gt, detections (the layout's file) or the path of a detection file."""
+    """Where people are: gt (by --ground-truth-boxes), detections (the layout's file) or the path of
+    a detection file."""
     output: str = ""
     """Folder for metrics.json and the results: predictions.json, for MPII predictions.mat, for PoseTrack
-    predictions/ with a file a sequence."""
+    predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
     overwrite: bool = False
     """Replace results that are already in the output folder."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
@@ -74,92 +90,191 @@ class EvaluateOptions:
     """The test; a trained run's own settings are the defaults."""
 
 
+Networks = dict[int, tuple[str, Path | None]]
+"""Epoch -> weights, and the folder for their results; epoch 0 is a network that is named itself."""
+
+
 def main(argv: list[str]) -> None:
-    """Runs the test and prints the table row."""
+    """Runs the test and prints the table row, or one row for each epoch."""
     options = parse_options(argv)
     _check(options)
-    folder = Path(options.output) if options.output else None
-    task = options.evaluate.task
-    written = (TASKS[task].results, "metrics.json")
-    if folder is not None and not options.overwrite and any((folder / name).exists() for name in written):
-        raise UserError(f"{folder} already holds results. Cure: --overwrite, or --output with another folder")
+    networks = networks_of(options)
+    for _, folder in networks.values():
+        _require_free(folder, options)
     if options.submission:
-        if folder is None:
+        if not options.output:
             raise UserError("--submission writes a file. Cure: name its folder with --output")
-        if task != "coco":
-            raise UserError(f"--submission is for the COCO server, the task is {task}. Cure: --task coco, or leave --submission out")
-        check_submission(folder, options.submission, split_of(options))
+        if options.evaluate.task != "coco":
+            raise UserError(
+                f"--submission is for the COCO server, the task is {options.evaluate.task}. Cure: --task coco, or leave --submission out"
+            )
+        check_submission(Path(options.output), options.submission, split_of(options))
     if bool(options.annotations) != bool(options.images):
         raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
-    estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.evaluate.flip_test, precision=options.precision,
-        batch_size=options.evaluate.batch_size,
-    )  # fmt: skip
-    require_keypoints(task, estimator.schema, options.weights)
-    # The files of a test split have no people, and may not name keypoints.
-    schema = estimator.schema if options.submission else None
-    annotations = (
-        read_annotated(
-            task,
+    score_networks(options, networks)
+
+
+def score_networks(options: EvaluateOptions, networks: Networks) -> None:
+    """Tests networks on the same boxes, prints a row of each and writes its results."""
+    data: EvaluationData | None = None
+    task = options.evaluate.task
+    written = []
+    for epoch, (weights, folder) in networks.items():
+        estimator = open_estimator(options, weights)
+        require_keypoints(task, estimator.schema, weights)
+        table_begins = data is None
+        data = data or read_data(options, estimator.schema)
+        require_schema(estimator.spec, data.annotations.schema, str(weights))
+        with Progress("evaluating", "boxes") as progress:
+            outcome = evaluate_network(
+                estimator,
+                data.annotations,
+                data.detections,
+                options.evaluate,
+                evaluator=options.evaluator,
+                skip_broken=options.data.skip_broken,
+                progress=progress,
+            )
+        for path, reason in list(outcome.broken.items())[:3]:
+            print(f"skipped {path}: {reason}", file=sys.stderr)
+        name = estimator.spec.preset
+        name += f", epoch {epoch:>{len(str(max(networks)))}}" if epoch else ""
+        table = task_table(task, outcome.metrics, name, data.box_name, outcome.pictures)
+        print(table if table_begins else table.splitlines()[-1], flush=True)
+        if not epoch:
+            _say_more(estimator, outcome)
+        if folder is not None:
+            written += [write_results(folder, task, data.annotations, outcome.results), folder / "metrics.json"]
+            record = _record(options, weights, data, estimator, outcome)
+            record |= {"epoch": epoch} if epoch else {}
+            write_json(folder / "metrics.json", record, indent=True)
+        if folder is not None and options.submission:
+            split = split_of(options)
+            path = write_coco_submission(folder, outcome.results, options.submission, split=split)
+            print(f"for the COCO server: {path}")
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
+
+
+def networks_of(options: EvaluateOptions) -> Networks:
+    """What is tested.
+
+    Raises:
+        UserError: `--epochs` is malformed, or not of this run.
+    """
+    output = Path(options.output) if options.output else None
+    if not options.epochs:
+        return {0: (options.weights, output)}
+    kept = weights_of_epochs(options.weights, options.epochs)
+    return {epoch: (str(path), output and output / path.stem) for epoch, path in kept.items()}
+
+
+def _require_free(folder: Path | None, options: EvaluateOptions) -> None:
+    """Raises where results would be overwritten."""
+    if folder is None or options.overwrite:
+        return
+    if any((folder / name).exists() for name in (TASKS[options.evaluate.task].results, "metrics.json")):
+        raise UserError(f"{folder} already holds results. Cure: --overwrite, or another --output")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """Pictures and boxes that networks are tested on."""
+
+    annotations: Annotations
+    detections: Detections
+    box_name: str
+    """The boxes as the table names them."""
+    box_quality: float | None
+    """Their AP, 0..1; None for those of the ground truth."""
+
+
+def read_data(options: EvaluateOptions, schema: KeypointSchema) -> EvaluationData:
+    """Reads the pictures and boxes; `schema` is the network's, for the files of a test split."""
+    submission = bool(options.submission)
+    if options.annotations:
+        # The files of a test split have no people, and may not name keypoints.
+        annotations = read_annotated(
+            options.evaluate.task,
             options.annotations,
             options.images,
-            schema,
+            schema if submission else None,
             category=options.data.category or None,
-            allow_empty=bool(options.submission),
+            allow_empty=submission,
         )
-        if options.annotations
-        else read_split(options.data, "val")
-    )
+    else:
+        annotations = read_split(options.data, "val")
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    require_truth(task, annotations)
-    detections = boxes_of_task(task, options.boxes, annotations, options.data.root)
+    require_truth(options.evaluate.task, annotations)
+    detections = boxes_of_task(
+        options.evaluate.task,
+        options.boxes,
+        annotations,
+        options.data.root,
+        ground_truth=options.evaluate.ground_truth_boxes,
+        skip_broken=options.data.skip_broken,
+    )
     for warning in detections.warnings:
         print(f"note: {warning}", file=sys.stderr)
+    return EvaluationData(annotations, detections, *name_boxes(annotations, detections))
+
+
+def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
+    """The network, with what the options say about its preprocessing and decoding."""
+    estimator = PoseEstimator.from_checkpoint(
+        weights,
+        device=options.device,
+        flip_test=options.evaluate.flip_test,
+        precision=options.precision,
+        batch_size=options.evaluate.batch_size,
+    )
     spec = estimator.spec
     estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec))
-    require_schema(estimator.spec, annotations.schema, options.weights)
-    with Progress("evaluating", "boxes") as progress:
-        outcome = evaluate_network(
-            estimator, annotations, detections, options.evaluate, evaluator=options.evaluator, skip_broken=options.data.skip_broken,
-            progress=progress,
-        )  # fmt: skip
-    for path, reason in list(outcome.broken.items())[:3]:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    box_name, quality = name_boxes(annotations, detections)
-    print(task_table(task, outcome.metrics, estimator.spec.preset, box_name, outcome.pictures))
+    return estimator
+
+
+def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
+    """What stands below the table of one network."""
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
-    if folder is not None:
-        results = write_results(folder, task, annotations, outcome.results)
-        record = {
-            **outcome.metrics,
-            "task": task,
-            "preset": estimator.spec.preset,
-            "boxes": detections.source,
-            "box_AP": quality,
-            "pictures": outcome.pictures,
-            "people": outcome.people,
-            "seconds": round(outcome.seconds, 2),
-            "weights": options.weights,
-            "annotations": annotations.source,
-            "flip_test": options.evaluate.flip_test,
-            "decoder": estimator.spec.codec.decoder,
-            "flip_shift": estimator.spec.codec.flip_shift,
-            "broken_pictures": len(outcome.broken),
-            "calibration_error": None if math.isnan(outcome.calibration_error) else outcome.calibration_error,
-            "calibrated": bool(estimator.spec.calibration),
-        }
-        write_json(folder / "metrics.json", record, indent=True)
-        if options.submission:
-            print(f"for the COCO server: {write_coco_submission(folder, outcome.results, options.submission, split=split_of(options))}")
-        print(f"written: {results}, {folder / 'metrics.json'}")
+
+
+def _record(
+    options: EvaluateOptions,
+    weights: str,
+    data: EvaluationData,
+    estimator: PoseEstimator,
+    outcome: Evaluation,
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    error = outcome.calibration_error
+    return {
+        **outcome.metrics,
+        "task": options.evaluate.task,
+        "preset": estimator.spec.preset,
+        "boxes": data.detections.source,
+        "box_AP": data.box_quality,
+        "pictures": outcome.pictures,
+        "people": outcome.people,
+        "seconds": round(outcome.seconds, 2),
+        "weights": weights,
+        "annotations": data.annotations.source,
+        "flip_test": options.evaluate.flip_test,
+        "decoder": estimator.spec.codec.decoder,
+        "flip_shift": estimator.spec.codec.flip_shift,
+        "broken_pictures": len(outcome.broken),
+        "calibration_error": None if math.isnan(error) else error,
+        "calibrated": bool(estimator.spec.calibration),
+    }
 
 
 def _check(options: EvaluateOptions) -> None:
     """Refuses what would be left out or give a number that means nothing, before anything is read."""
+    if options.epochs and options.submission:
+        raise UserError("--submission is of one network. Cure: --epochs or --submission, not both")
     PixelConfig(mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
     if options.data.boxes != DataConfig().boxes:
         raise UserError(f"--data.boxes {options.data.boxes} is of training. Cure: --boxes {options.data.boxes}")
@@ -186,7 +301,9 @@ def parse_options(argv: list[str]) -> EvaluateOptions:
     result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
     if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
         raise UserError(f"{options.weights} is no network. Cure: for a result file simplepose score {options.weights} --task {task}")
-    if (weights := find_weights(options.weights)).suffix != ".safetensors":
+    if options.epochs:
+        weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
+    elif (weights := find_weights(options.weights)).suffix != ".safetensors":
         return options
     return parse(stored_settings(read_spec(weights), weights))
 

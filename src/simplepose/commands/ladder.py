@@ -24,6 +24,7 @@ from simplepose.config import Config, load_preset, preset_names
 from simplepose.core.errors import UserError
 from simplepose.core.progress import format_seconds
 from simplepose.core.settings import require_options
+from simplepose.data.columns import GroundTruthBoxes
 from simplepose.data.source import DataConfig, has_split
 from simplepose.training.rungs import make_rungs, shorten, training_rungs
 
@@ -64,13 +65,18 @@ def main(argv: list[str]) -> None:
     climb(options, train, Scorer)
 
 
-def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: Callable[[DataConfig, str], Any]) -> Path:
+def climb(
+    options: LadderOptions,
+    train: Callable[[Config], Path],
+    open_scorer: Callable[[DataConfig, str, GroundTruthBoxes], Any],
+) -> Path:
     """Does the work. Returns the folder of the table.
 
     Args:
         options: the ladder.
         train: trains one configuration.
-        open_scorer: (data, device) -> what scores rungs, see `ladder_rung.Scorer`.
+        open_scorer: (data, device, `ground_truth_boxes` of the preset) -> what scores rungs, see
+            `ladder_rung.Scorer`.
 
     Raises:
         UserError: see `main`; also under torchrun.
@@ -96,7 +102,7 @@ def climb(options: LadderOptions, train: Callable[[Config], Path], open_scorer: 
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     serving = training_rungs(rungs)
     folder = Path(options.output or f"runs/ladder_{goal.preset}")
-    score = open_scorer(options.data, options.device)
+    score = open_scorer(options.data, options.device, goal.evaluate.ground_truth_boxes)
     heading = {"preset": goal.preset, "boxes": score.box_name, "epochs": epochs}
     require_same_ladder(folder, heading)
     # Seeds outside: the whole ladder is there once before any rung repeats.

@@ -8,6 +8,7 @@ from pathlib import Path
 from simplepose.config import Config
 from simplepose.core.progress import Progress
 from simplepose.core.settings import to_plain
+from simplepose.data.columns import GroundTruthBoxes
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
@@ -19,8 +20,13 @@ from simplepose.training.state import read_state
 class Scorer:
     """Scores rungs on the validation data."""
 
-    def __init__(self, data: DataConfig, device: str) -> None:
+    def __init__(self, data: DataConfig, device: str, ground_truth: GroundTruthBoxes) -> None:
         """Reads the validation data: what is wrong with it is told before hours of training.
+
+        Args:
+            data: where it is.
+            device: where networks are tested.
+            ground_truth: which boxes `data.boxes` gt means, the same for all rungs.
 
         Raises:
             UserError: it is missing or damaged, or its keypoints are not those of the training data.
@@ -28,7 +34,13 @@ class Scorer:
         self.data, self.device = data, device
         self.people = read_split(data, "val")
         require_same_keypoints(read_split(data, "train"), self.people)
-        self.boxes = boxes_to_test(data.boxes, self.people, data.root)
+        self.boxes = boxes_to_test(
+            data.boxes,
+            self.people,
+            data.root,
+            ground_truth=ground_truth,
+            skip_broken=data.skip_broken,
+        )
         self.box_name = name_boxes(self.people, self.boxes)[0]
         """The boxes on which every training is scored, and their AP."""
 

@@ -6,7 +6,7 @@ N people or boxes, M pictures, K keypoints. All coordinates are pixels of the fu
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -165,8 +165,10 @@ class Annotations:
         return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
 
 
-GROUND_TRUTH = "ground truth"
-"""Source of boxes that are the annotated ones."""
+GroundTruthBoxes = Literal["clipped", "annotated", "everybody"]
+"""Which boxes of the ground truth a test is given, see `ground_truth_boxes`."""
+GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(GroundTruthBoxes)}
+"""Protocol -> the source of its boxes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -180,7 +182,7 @@ class Detections:
     scores: np.ndarray
     """(D,) float32."""
     source: str
-    """The file, or `GROUND_TRUTH`: printed beside every AP."""
+    """The file, or one of `GROUND_TRUTH`: printed beside every AP."""
     notes: tuple[tuple[int, str], ...] = ()
     """How many boxes of the file, and what about them: `(3, "have no score above 0 and are left out")`."""
 
@@ -219,12 +221,39 @@ class Detections:
         return xyxy_to_xywh(self.boxes_xyxy)
 
 
-def ground_truth_boxes(annotations: Annotations) -> Detections:
-    """The annotated people as boxes with score 1, exactly as annotated (training clips its boxes, testing does not).
+def ground_truth_boxes(
+    annotations: Annotations,
+    protocol: GroundTruthBoxes = "annotated",
+) -> Detections:
+    """Annotated people as boxes with score 1, by one of three protocols: AP depends on which.
 
-    Left out: crowds, people without a labelled keypoint, boxes without positive width and height.
+    Args:
+        annotations: N people. `clipped` needs the sizes of their pictures: where one is unknown, or
+            `clip_boxes` is False, a box stays as annotated.
+        protocol: whose boxes, and how.
+            `annotated`: as annotated; without crowds, people without a labelled keypoint, and boxes
+            without positive sides.
+            `clipped`, Microsoft's test: the same people in the boxes both references train on
+            (`Annotations.clipped_bbox_xywh`); without people of no area, and boxes that clipping
+            turns inside out. A clipped side of 0 stays, as there.
+            `everybody`, the seed's `useGTbbox`: as annotated, also the boxes of crowds and of
+            people without keypoints; only those without positive sides are left out.
+
+    Raises:
+        UserError: there is no such protocol.
     """
-    kept = ~annotations.is_crowd & (annotations.keypoint_counts > 0) & (annotations.bbox_xywh[:, 2:] > 0).all(1)
-    people = annotations.select(kept)
-    boxes = xywh_to_xyxy(people.bbox_xywh.astype(np.float64))
-    return Detections(image_index=people.image_index, boxes_xyxy=boxes, scores=np.ones(len(people)), source=GROUND_TRUTH)
+    if protocol not in GROUND_TRUTH:
+        words = ", ".join(GROUND_TRUTH)
+        raise UserError(f"there are no ground-truth boxes {protocol!r}. Cure: one of {words}")
+    boxes, people = annotations.bbox_xywh, ~annotations.is_crowd & (annotations.keypoint_counts > 0)
+    if protocol == "clipped":
+        boxes = annotations.clipped_bbox_xywh()
+        kept = people & (annotations.area > 0) & (boxes[:, 2:] >= 0).all(1)
+    else:
+        kept = (people | (protocol == "everybody")) & (boxes[:, 2:] > 0).all(1)
+    return Detections(
+        image_index=annotations.image_index[kept],
+        boxes_xyxy=xywh_to_xyxy(boxes[kept].astype(np.float64)),
+        scores=np.ones(int(kept.sum())),
+        source=GROUND_TRUTH[protocol],
+    )

@@ -11,6 +11,7 @@ from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.settings import require_ranges
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
+from simplepose.data.columns import GroundTruthBoxes
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.picture_sizes import with_picture_sizes
@@ -37,7 +38,8 @@ class DataConfig:
     category: str = ""
     """Id or name of one category, where a file has several with different keypoints."""
     boxes: str = "gt"
-    """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection file."""
+    """Boxes of the evaluation during training: gt (by evaluate.ground-truth-boxes), detections (the
+    layout's file) or a detection file."""
     skip_broken: bool = False
     """Leave unreadable pictures out and count them, instead of stopping at the first; also in `simplepose pack`."""
     workers: int = 0
@@ -106,16 +108,31 @@ def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:
     return bool(annotations) or (bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing)
 
 
-def boxes_to_test(boxes: str, annotations: Annotations, root: str = "") -> Detections:
+def boxes_to_test(
+    boxes: str,
+    annotations: Annotations,
+    root: str = "",
+    *,
+    ground_truth: GroundTruthBoxes = "annotated",
+    skip_broken: bool = False,
+) -> Detections:
     """The boxes to test on.
 
     Args:
         boxes: `gt`, `detections` (the layout's file below `root`) or the path of a detection file.
         annotations: the pictures.
         root: the layout's root.
+        ground_truth: which boxes `gt` means. For `clipped` the sizes of pictures that the
+            annotations do not tell are read from the files.
+        skip_broken: go on where such a picture cannot be read.
+
+    Raises:
+        UserError: a file is missing or damaged.
     """
     if boxes == "gt":
-        return ground_truth_boxes(annotations)
+        if ground_truth == "clipped" and annotations.clip_boxes:
+            annotations = with_picture_sizes(annotations, skip_broken=skip_broken)
+        return ground_truth_boxes(annotations, ground_truth)
     if boxes == "detections":
         if not root:
             raise UserError(

@@ -18,7 +18,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import coco_content
-from simplepose.data.columns import GROUND_TRUTH, Annotations, Detections
+from simplepose.data.columns import GROUND_TRUTH, Annotations, Detections, GroundTruthBoxes
 from simplepose.data.readers import Task
 from simplepose.data.source import boxes_to_test
 from simplepose.evaluation import posetrack
@@ -115,14 +115,22 @@ def require_truth(task: Task, annotations: Annotations) -> None:
         raise UserError(f"{annotations.source}: pictures lack crowdIndex. Cure: give the official CrowdPose file, or the task coco")
 
 
-def boxes_of_task(task: Task, boxes: str, annotations: Annotations, root: str = "") -> Detections:
+def boxes_of_task(
+    task: Task,
+    boxes: str,
+    annotations: Annotations,
+    root: str = "",
+    *,
+    ground_truth: GroundTruthBoxes = "annotated",
+    skip_broken: bool = False,
+) -> Detections:
     """The boxes to test on: as `boxes_to_test`, for MPII everybody's annotated box, in their order.
 
     Raises:
         UserError: detected boxes for MPII, which knows whose a pose is by the annotated place.
     """
     if task != "mpii":
-        return boxes_to_test(boxes, annotations, root)
+        return boxes_to_test(boxes, annotations, root, ground_truth=ground_truth, skip_broken=skip_broken)
     if boxes != "gt":
         raise UserError(f"the task mpii is tested on the annotated places, not on the boxes {boxes}. Cure: the boxes gt")
     corners = xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64))
@@ -130,7 +138,7 @@ def boxes_of_task(task: Task, boxes: str, annotations: Annotations, root: str = 
         image_index=annotations.image_index,
         boxes_xyxy=corners,
         scores=np.ones(len(annotations)),
-        source=GROUND_TRUTH,
+        source=GROUND_TRUTH["annotated"],
     )
 
 

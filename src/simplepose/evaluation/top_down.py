@@ -21,7 +21,7 @@ from simplepose.core.images import read_image
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build, require_ranges
 from simplepose.data.annotations import Annotations, Detections
-from simplepose.data.columns import GROUND_TRUTH
+from simplepose.data.columns import GROUND_TRUTH, GroundTruthBoxes
 from simplepose.data.read_ahead import in_order
 from simplepose.data.readers import Task
 from simplepose.evaluation.coco import coco_results, evaluate_boxes, spell
@@ -41,6 +41,9 @@ class EvaluateConfig:
     task: Task = "coco"
     """Whose test: COCO's, also for everybody's own keypoints, CrowdPose's, OCHuman's, MPII's (PCKh) or
     PoseTrack's (AP of poseval)."""
+    ground_truth_boxes: GroundTruthBoxes = "annotated"
+    """Boxes that gt means: clipped to the picture (ms); annotated, as they are; or of everybody,
+    crowds and people without keypoints too (tf)."""
     flip_test: bool = True
     """Average with the mirrored crop."""
     batch_size: int = 64
@@ -183,8 +186,12 @@ def match_estimates(estimates: Estimates, annotations: Annotations, config: Eval
 
 
 def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
-    """What stands beside an AP: `ground truth` and None, or the detection file's name with its box AP, and that AP (0..1; -1 and `-`: nobody to find)."""
-    if detections.source == GROUND_TRUTH or not len(annotations):
+    """What stands beside an AP: the source of the boxes, and None for those of the ground truth.
+
+    The name of a detection file comes with its box AP, and that AP beside it (0..1; -1 and `-` where
+    there is nobody to find).
+    """
+    if detections.source in GROUND_TRUTH.values() or not len(annotations):
         return Path(detections.source).name, None
     quality = evaluate_boxes(annotations, detections)["AP"]
     return f"{Path(detections.source).name} (box AP {spell(100 * quality, '.1f')})", quality

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -99,6 +100,18 @@ def find_weights(path: str | Path) -> Path:
     if not path.exists():
         raise UserError(f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file")
     return path
+
+
+def epoch_weights(run: str | Path, epoch: int) -> Path:
+    """Where a run keeps the weights of one epoch, counted from 1 (`train.keep_every`)."""
+    return Path(run) / "checkpoints" / f"epoch_{epoch:03}.safetensors"
+
+
+def kept_epochs(run: str | Path) -> list[int]:
+    """Epochs whose weights a run has kept, in order."""
+    files = (Path(run) / "checkpoints").glob("epoch_*.safetensors")
+    names = (re.fullmatch(r"epoch_(\d+)\.safetensors", path.name) for path in files)
+    return sorted(int(name[1]) for name in names if name)
 
 
 def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:

@@ -71,6 +71,9 @@ class TrainConfig:
     """Keep activations channels-last, faster on most hardware."""
     evaluate_every: int = 10
     """Epochs between evaluations; the last epoch is always evaluated. 0: never."""
+    keep_every: int = 0
+    """Epochs between weights that are kept for good, `checkpoints/epoch_010.safetensors`, for
+    `simplepose evaluate RUN --epochs`. 0: only `best` and `last` are kept."""
     accumulate: int = 1
     """Parts a batch is cut into, one forward and backward each before the update: for batches that do not fit into memory."""
     ema: float = 0.0
@@ -93,7 +96,7 @@ class TrainConfig:
             "epochs": (1, inf), "batch_size": (1, inf), "learning_rate": (0, inf), "weight_decay": (0, inf), "drop_factor": (0, inf),
             "loss_factor": (0, inf), "hard_keypoints": (0, inf), "clip_gradient": (0, inf), "trunk_rate_factor": (0, inf),
             "teacher_share": (0, 1), "evaluate_every": (0, inf), "accumulate": (1, inf), "ema": (0, 0.999999), "flat_share": (0, 1),
-            "warmup_epochs": (0, inf), "seed": (0, MAX_SEED),
+            "warmup_epochs": (0, inf), "seed": (0, MAX_SEED), "keep_every": (0, inf),
         }  # fmt: skip
         require_ranges("train", self, ranges)
         if self.compile == "graphs" and self.accumulate > 1:

@@ -39,8 +39,11 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """What is switched together, in the order of the ladder. Fields that stand nowhere here are the last rung."""
 USED_ONLY = ("codec.decoder", "codec.zero_without_peak", "codec.flip_shift", "evaluate.")
 """Fields that say how a trained network is used: rungs that differ in nothing else share one training."""
-NOT_RUNGS = ("preset", "output", "resume", "data.", "train.seed", "train.device", "train.epochs", "train.evaluate_every", "train.precision")
-"""Fields that say where and how long, not which recipe."""
+NOT_RUNGS = (
+    *("preset", "output", "resume", "data.", "train.seed", "train.device", "train.precision"),
+    *("train.epochs", "train.evaluate_every", "train.keep_every", "evaluate.ground_truth_boxes"),
+)
+"""Fields that say where, how long and on which boxes, not which recipe."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --prof
 
 The run folder holds config.yaml, metrics.jsonl, console.log, the results of the best evaluation
 (predictions.json, .mat for MPII, a folder for PoseTrack) and checkpoints/{best,last}.safetensors
-with last.train.pt beside them.
+with last.train.pt beside them, and epoch_010.safetensors, ... where train.keep_every asks for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_split
 from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
-from simplepose.pose.checkpoints import save_checkpoint
+from simplepose.pose.checkpoints import epoch_weights, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, broadcast_buffers, processes
@@ -72,7 +72,14 @@ def train(config: Config) -> Path:
         boxes = None
         if held_out is not None:
             require_truth(task, held_out)
-            boxes = boxes_of_task(task, config.data.boxes, held_out, config.data.root)
+            boxes = boxes_of_task(
+                task,
+                config.data.boxes,
+                held_out,
+                config.data.root,
+                ground_truth=config.evaluate.ground_truth_boxes,
+                skip_broken=config.data.skip_broken,
+            )
 
         # With: network, optimiser, loader, pixels.
         anyone(False, who, device)  # until here others may still look whether the folder is new
@@ -122,7 +129,16 @@ def train(config: Config) -> Path:
                 checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
             )  # fmt: skip
             save_weights("last")
+            keep_epoch()
             clock.reset()
+
+        def keep_epoch() -> None:
+            """Keeps the weights of a finished epoch, where they are wanted and not there yet."""
+            every, (epoch, within) = config.train.keep_every, divmod(position.step, per_epoch)
+            if not every or not epoch or within or epoch % every:
+                return
+            if not (path := epoch_weights(folder, epoch)).exists():
+                save_weights(path.stem, {"epoch": epoch})
 
         def rest(*, save_now: bool) -> None:
             """Between steps: writes `last` where that is due, and ends the run where somebody asked for it. All processes together."""
@@ -165,6 +181,8 @@ def train(config: Config) -> Path:
 
         # The loop.
         try:
+            # A run may have been killed between the state of an epoch and its weights.
+            keep_epoch()
             while True:
                 # Evaluation: every n epochs and at the end.
                 epoch, every = position.step // per_epoch, config.train.evaluate_every

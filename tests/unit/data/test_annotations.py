@@ -233,12 +233,47 @@ def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: 
     assert dict(zip(kept.annotation_ids.tolist(), kept.bbox_xywh.tolist(), strict=True)) == wanted
     assert sorted(wanted) == [1, 2, 3]
     assert np.array_equal(kept.trainable().bbox_xywh, kept.bbox_xywh)
-    boxes = ground_truth_boxes(annotations)
-    # at test time the boxes are used as annotated
-    assert boxes.boxes_xyxy[:2].tolist() == [[10, 20, 40, 60], [-10, -5, 40, 45]] and boxes.scores.tolist() == [1] * len(boxes)
-    assert len(boxes) == sum(not one["iscrowd"] and any(one["keypoints"][2::3]) and min(one["bbox"][2:]) > 0 for one in rows)
     assert replace(annotations, clip_boxes=False).trainable().bbox_xywh[1].tolist() == [-10, -5, 50, 50]
     assert replace(annotations, image_sizes_wh=np.zeros((2, 2))).trainable().bbox_xywh[1].tolist() == [-10, -5, 50, 50]
+
+
+def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
+    """One person at a time, by the rules of Microsoft's test, of our own, and of the seed's."""
+    rows = [
+        row(id=1),
+        row(id=2, bbox=[-10, -5, 50, 50]),
+        row(id=3, bbox=[70, 60, 100, 100]),
+        row(id=4, iscrowd=1),
+        row(id=5, keypoints=[0] * 9),
+        row(id=6, area=0),
+        row(id=7, bbox=[10, 10, 0, 20]),
+        row(id=8, bbox=[99, 10, 20, 20]),
+        row(id=9, bbox=[5, 5, 1, 1]),
+        row(id=10, bbox=[150, 10, 20, 20]),
+        row(id=11, bbox=[10, 10, 20, -5], iscrowd=1),
+    ]
+    wanted: dict[str, list[list[float]]] = {"clipped": [], "annotated": [], "everybody": []}
+    for one in rows:
+        x, y, w, h = one["bbox"]
+        counts = not one["iscrowd"] and any(one["keypoints"][2::3])
+        x1, y1 = max(0, x), max(0, y)
+        x2, y2 = min(99, x1 + max(0, w - 1)), min(79, y1 + max(0, h - 1))
+        if counts and one["area"] > 0 and x2 >= x1 and y2 >= y1:
+            wanted["clipped"].append([x1, y1, x2, y2])
+        if w > 0 and h > 0:
+            wanted["everybody"].append([x, y, x + w, y + h])
+            wanted["annotated"] += [[x, y, x + w, y + h]] if counts else []
+    annotations = load(tmp_path, content(*rows))
+    for protocol, boxes in wanted.items():
+        found = ground_truth_boxes(annotations, protocol)
+        assert found.boxes_xyxy.tolist() == boxes and found.scores.tolist() == [1] * len(boxes), protocol
+        assert found.source == f"ground truth, {protocol}"
+    assert {name: len(boxes) for name, boxes in wanted.items()} == {"clipped": 6, "annotated": 7, "everybody": 9}
+    assert ground_truth_boxes(annotations).source == "ground truth, annotated"
+    squares = ground_truth_boxes(replace(annotations, clip_boxes=False), "clipped")
+    assert squares.boxes_xyxy[1].tolist() == [-10, -5, 40, 45]
+    with pytest.raises(UserError, match="'cliped'.*clipped, annotated, everybody"):
+        ground_truth_boxes(annotations, "cliped")  # type: ignore[arg-type]
 
 
 def test_select(tmp_path: Path) -> None:

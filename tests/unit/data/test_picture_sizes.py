@@ -27,7 +27,7 @@ from simplepose.data.pack import open_pack
 from simplepose.data.pack_writer import plan_pack, write_pack
 from simplepose.data.picture_sizes import picture_size, with_picture_sizes
 from simplepose.data.regions import person_regions
-from simplepose.data.source import DataConfig, read_split
+from simplepose.data.source import DataConfig, boxes_to_test, read_split
 
 AUGMENT, SIZE, CPU = AugmentConfig(), (32, 32), torch.device("cpu")
 
@@ -83,6 +83,19 @@ def test_headers_are_enough_and_only_of_pictures_to_train_on(folder: Path) -> No
         with_picture_sizes(people)
     lenient = with_picture_sizes(people, skip_broken=True)
     assert lenient.image_sizes_wh.tolist() == [[80, 64]] * 4 + [[0, 0]] and "1 of them cannot be read" in lenient.warnings[-1]
+
+
+def test_a_test_on_clipped_boxes_reads_them(folder: Path) -> None:
+    known, unknown = (read_coco(folder / file, folder) for file in ("people.json", "sizeless.json"))
+    clipped = boxes_to_test("gt", unknown, ground_truth="clipped").boxes_xyxy
+    assert clipped.tolist() == boxes_to_test("gt", known, ground_truth="clipped").boxes_xyxy.tolist()
+    assert clipped[0].tolist() == [0, 0, 59, 59]
+    assert boxes_to_test("gt", unknown).boxes_xyxy[0].tolist() == [-10, -10, 50, 50]
+    Path(known.image_paths[0]).unlink()
+    with pytest.raises(UserError, match=r"0000\.png"):
+        boxes_to_test("gt", unknown, ground_truth="clipped")
+    lenient = boxes_to_test("gt", unknown, ground_truth="clipped", skip_broken=True)
+    assert lenient.boxes_xyxy[2:].tolist() == clipped[2:].tolist()
 
 
 def test_training_reads_them_and_evaluation_does_not(folder: Path) -> None:

@@ -103,9 +103,14 @@ def test_two_thresholds() -> None:
 
 
 def test_distance_and_motp() -> None:
-    """15 px are half a head size, which still counts."""
-    assert evaluate_posetrack({"a": [frame({1: A}, {1: 15.0})]})["MOTP"] == pytest.approx(50)
-    assert evaluate_posetrack({"a": [frame({1: A}, {1: 15.01})]})["Rec"] == 0
+    """15 px are half a head size, which still counts: in AP, in MOTA and for whole people."""
+    for exact in (False, True):
+        at, beyond = (evaluate_posetrack({"a": [frame({1: A}, {1: x})] * 2}, exact=exact) for x in (15.0, 15.0 + 1e-9))
+        for name in ("AP", "MOTA", "Rec", "IDF1", "HOTA"):
+            assert at[name] == pytest.approx(100), name
+        assert at["MOTP"] == pytest.approx(50)
+        for name in ("AP", "Rec", "IDF1", "HOTA"):
+            assert beyond[name] == 0, name
 
 
 def test_best_prediction_of_a_person_wins() -> None:
