@@ -190,7 +190,7 @@ def test_mpii_people_stand_in_the_order_of_the_file(tmp_path: Path, knowing: Cal
     far = np.linalg.norm(preds - 1 - people.keypoints[[2, 3, 0, 1]], axis=-1) < 4
     assert far.sum() < near.sum() / 4
     assert record["Mean"] == pytest.approx(mean_pckh(preds, people)) and 10 < record["Mean"] < 90
-    assert record["task"] == "mpii" and record["boxes"] == "ground truth"
+    assert record["task"] == "mpii" and record["boxes"] == "ground truth, annotated"
     head, _, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
     cells = dict(
         zip(
