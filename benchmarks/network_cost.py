@@ -17,14 +17,16 @@ from simplepose.pose.cost import count_cost
 from simplepose.pose.network import ModelConfig, PoseResNet
 
 KEYPOINTS = 17
+LITE = ModelConfig(backbone="efficientnet_lite0", head="heatmap_depthwise", deconv_filters=128)
 SIZES_WH = ((192, 256), (288, 384))
 VARIANTS = (
-    [(f"ResNet-{depth}", ModelConfig(depth=depth)) for depth in (50, 101, 152)]
+    [(f"ResNet-{depth}", ModelConfig(backbone=f"resnet{depth}")) for depth in (50, 101, 152)]
     + [("ResNet-50, 2 deconvolutions", ModelConfig(deconv_layers=2))]
     + [(f"ResNet-50, kernel {kernel}", ModelConfig(deconv_kernel=kernel)) for kernel in (2, 3)]
     + [(f"ResNet-50, {filters} filters", ModelConfig(deconv_filters=filters)) for filters in (64, 128)]
     + [("ResNet-50, 3x3 output", ModelConfig(output_kernel=3)), ("ResNet-50, stride in the 1x1", ModelConfig(stride_style="1x1"))]
-    + [(f"ResNet-{depth}", ModelConfig(depth=depth)) for depth in (18, 34)]
+    + [(f"ResNet-{depth}", ModelConfig(backbone=f"resnet{depth}")) for depth in (18, 34)]
+    + [("EfficientNet-Lite0, depthwise head of 128", LITE)]
 )
 
 

@@ -34,7 +34,7 @@ def plain(values: np.ndarray, gamma: float, beta: float, mean: float, variance: 
 @pytest.mark.parametrize("family", references.FAMILIES)
 def test_training_and_evaluation(family: str) -> None:
     """Three batches in training, one of them nearly constant so that eps shows; then evaluation with what was gathered."""
-    config = replace(load_preset(references.PRESETS[family]).model, depth=18, deconv_filters=8)
+    config = replace(load_preset(references.PRESETS[family]).model, backbone="resnet18", deconv_filters=8)
     layer = PoseResNet(config, 17).deconv_layers[1]
     assert isinstance(layer, nn.BatchNorm2d)
     rng = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def test_training_and_evaluation(family: str) -> None:
 @pytest.mark.parametrize("family", references.FAMILIES)
 def test_every_norm_of_the_network(family: str) -> None:
     """No layer keeps torch's defaults by accident."""
-    network = PoseResNet(replace(load_preset(references.PRESETS[family]).model, depth=18, deconv_filters=8), 17)
+    network = PoseResNet(replace(load_preset(references.PRESETS[family]).model, backbone="resnet18", deconv_filters=8), 17)
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 24  # one more than usual: the slim trunk's first stage needs a projection
     for norm in norms:

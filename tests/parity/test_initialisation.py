@@ -28,7 +28,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def network(preset: str) -> PoseResNet:
     torch.manual_seed(0)
-    return PoseResNet(replace(load_preset(preset).model, depth=18, deconv_filters=64), 17)
+    return PoseResNet(replace(load_preset(preset).model, backbone="resnet18", deconv_filters=64), 17)
 
 
 def test_cut() -> None:

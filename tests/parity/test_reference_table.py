@@ -103,7 +103,7 @@ def expected(name: str) -> dict[str, Any]:
     if data == "posetrack":
         row["train.learning_rate"] /= 10
     sigma = {256: 2, 384: 3}[height]  # in heatmap pixels, 64 and 96 of them high
-    return {**row, "model.depth": int(depth[1:]), "input_size_wh": [width, height], "codec.sigma": sigma}
+    return {**row, "model.backbone": f"resnet{depth[1:]}", "input_size_wh": [width, height], "codec.sigma": sigma}
 
 
 def test_there_is_every_size_of_both_families() -> None:
@@ -116,7 +116,7 @@ def test_preset_is_the_reference(name: str) -> None:
 
 
 def test_the_mini_preset_is_microsofts_recipe_made_small() -> None:
-    small = {"model.depth": 18, "input_size_wh": [96, 128], "codec.sigma": 1, "train.epochs": 30, "train.drop_epochs": [19, 26]}
+    small = {"model.backbone": "resnet18", "input_size_wh": [96, 128], "codec.sigma": 1, "train.epochs": 30, "train.drop_epochs": [19, 26]}
     assert wrong_fields("coco_r18_128x96_mini", {**expected("coco_r50_256x192_ms"), **small}) == {}
     narrow = {"model.width": 16, "model.deconv_filters": 64}
     assert wrong_fields("coco_r18_128x96_narrow_mini", {**expected("coco_r50_256x192_ms"), **small, **narrow}) == {}

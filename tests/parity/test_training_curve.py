@@ -83,11 +83,11 @@ def forward(state: dict[str, torch.Tensor], x: torch.Tensor, family: str) -> tor
         scaled = (x - mean) / torch.sqrt(variance + eps)
         return scaled * state[f"{name}.weight"].view(1, -1, 1, 1) + state[f"{name}.bias"].view(1, -1, 1, 1)
 
-    x = F.relu(norm(F.conv2d(x, state["conv1.weight"], stride=2, padding=3), "bn1"))
+    x = F.relu(norm(F.conv2d(x, state["backbone.conv1.weight"], stride=2, padding=3), "backbone.bn1"))
     x = F.max_pool2d(x, 3, 2, padding=1)
     for stage in range(1, 5):
         for block in range(2):
-            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            name, stride = f"backbone.layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
             shortcut = x
             if f"{name}.downsample.0.weight" in state:
                 shortcut = norm(F.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride), f"{name}.downsample.1")
@@ -158,7 +158,7 @@ def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: 
     torch.manual_seed(4)
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 16, 16, 16))
     preset = load_preset(references.PRESETS[family])
-    model = replace(preset.model, depth=18, deconv_filters=16, init="")
+    model = replace(preset.model, backbone="resnet18", deconv_filters=16, init="")
     network = PoseResNet(model, 17)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -65,7 +65,7 @@ def test_the_curve_is_fitted_to_the_estimators_score(people: Annotations, person
 
 def test_calibrate_writes_the_same_network_with_the_curves(tmp_path: Path) -> None:
     folder = write_people(tmp_path / "people", 120)
-    model = ModelConfig(depth=18, width=8, deconv_filters=8, initialisation="torch")
+    model = ModelConfig(backbone="resnet18", width=8, deconv_filters=8, initialisation="torch")
     spec = ModelSpec(preset="mine", schema=read_coco(folder / "people.json", folder).schema, input_size_wh=(32, 32), model=model)
     save_checkpoint(tmp_path / "raw.safetensors", PoseResNet(model, 17), spec)
     command = ["calibrate", "--annotations", str(folder / "people.json"), "--images", str(folder), "--device", "cpu"]

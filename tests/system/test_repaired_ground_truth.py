@@ -90,7 +90,7 @@ def test_boxes_are_named_with_their_ap(tmp_path: Path) -> None:
 def test_a_test_split_gives_a_submission_without_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The official files of test-dev hold pictures, no people, and a category that names no keypoints."""
     torch.manual_seed(0)
-    spec = ModelSpec(preset="t", schema=COCO_17, input_size_wh=(32, 32), model=ModelConfig(depth=18, deconv_filters=4))
+    spec = ModelSpec(preset="t", schema=COCO_17, input_size_wh=(32, 32), model=ModelConfig(backbone="resnet18", deconv_filters=4))
     save_checkpoint(tmp_path / "net.safetensors", PoseResNet(spec.model, 17), spec)
     for number in (1, 2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((60, 60, 3), 40 * number, np.uint8))

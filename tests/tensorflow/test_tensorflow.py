@@ -45,7 +45,7 @@ def test_bit_for_bit(written: Path, version: int) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_heatmaps(written: Path, version: int) -> None:
     weights = load_weight_file(written / f"v{version}.ckpt")
-    assert weights.family == "tf" and weights.depth == 50 and weights.keypoint_count == 17
+    assert weights.family == "tf" and weights.backbone == "resnet50" and weights.keypoint_count == 17
     network = PoseResNet(ModelConfig(batch_norm_eps=1.001e-5, batch_norm_momentum=0.01), 17).eval()
     assert load_into(network, weights) == []
     expected = np.load(written / "expected.npz")

@@ -23,7 +23,7 @@ def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path)
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_preset(str(tmp_path / "config.yaml")) == config
     depth = int(name.split("_r")[1].split("_")[0]) if "_r" in name else None
-    assert depth is None or config.model.depth == depth
+    assert depth is None or config.model.backbone == f"resnet{depth}"
     sizes = [part for part in name.split("_") if part[0].isdigit() and "x" in part]
     assert not sizes or config.input_size_wh == tuple(int(side) for side in reversed(sizes[0].split("x")))
 
@@ -56,7 +56,7 @@ def test_ground_truth_boxes_of_each_family(name: str) -> None:
         ("train: [", "not valid YAML"),
         ("- 1", "holds list"),
         ("base: nothing", "there is no preset 'nothing'.*coco_r50_256x192_ms"),
-        ("model: {depth: 42}", "42"),
+        ("model: {backbone: resnet42}", "resnet42"),
     ],
 )
 def test_mistakes_are_named(text: str, words: str, tmp_path: Path) -> None:

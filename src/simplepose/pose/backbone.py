@@ -1,4 +1,4 @@
-"""ResNet trunks of depth 18, 34, 50, 101 and 152 without their classification layer (He et al., CVPR 2016, table 1).
+"""ResNet backbones of depth 18, 34, 50, 101 and 152 without their classification layer (He et al., CVPR 2016, table 1).
 
 Parameters carry torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `layer2.0.downsample.0`), so its files load as they are.
 """
@@ -86,7 +86,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, momentum: float,
 
 
 class ResNet(nn.Module):
-    """A trunk: (B, 3, H, W) normalised float pictures -> (B, `feature_channels`, H/32, W/32) features."""
+    """A backbone: (B, 3, H, W) normalised float pictures -> features at strides 4, 8, 16 and 32."""
 
     def __init__(
         self, depth: int, *, width: int = 64, stride_style: str = "3x3", batch_norm_momentum: float = 0.1, batch_norm_eps: float = 1e-5
@@ -118,7 +118,7 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         in_channels = width
-        stages = []
+        stages, widths = [], []
         for index, (at_64, count) in enumerate(zip(STAGE_WIDTHS, counts, strict=True)):
             channels = at_64 * width // 64
             blocks = []
@@ -127,16 +127,18 @@ class ResNet(nn.Module):
                 blocks.append(block(in_channels, channels, stride, stride_style, batch_norm_momentum, batch_norm_eps))
                 in_channels = channels * block.expansion
             stages.append(nn.Sequential(*blocks))
+            widths.append(in_channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.feature_channels = in_channels
+        self.channels = tuple(widths)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H/32, W/32)."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> (B, `channels[i]`, H / s, W / s) for s in 4, 8, 16, 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return [x := stage(x) for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.features(x)
+    def stages(self) -> list[list[nn.Module]]:
+        """The modules that make each of the four features out of the one before."""
+        return [[self.conv1, self.bn1, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
     @torch.no_grad()
     def zero_last_gammas(self) -> None:

@@ -181,7 +181,12 @@ def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
     Raises:
         UserError: e.g. SimCC weights for a network that puts out heatmaps.
     """
-    marks = {"simcc (SimCC: two distributions)": "head.x.", "heatmap_light": "head.laterals.", "heatmap": "final_layer."}
+    marks = {
+        "simcc (SimCC: two distributions)": "head.x.",
+        "heatmap_depthwise": "head.mixes.0.3.",
+        "heatmap_light": "head.laterals.",
+        "heatmap": "final_layer.",
+    }
 
     def kind(names: Iterable[str]) -> str:
         return next((kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)), "")

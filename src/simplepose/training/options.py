@@ -55,6 +55,9 @@ class TrainConfig:
     """Longest gradient of an update: a longer one is shortened to this norm; 0: never."""
     trunk_rate_factor: float = 1.0
     """The trunk's learning rate as a multiple of the head's, e.g. .1 where an ImageNet trunk should keep what it knows."""
+    frozen_stages: int = 0
+    """Stages of the backbone, finest first, that keep the weights and batch-norm statistics they begin with, 0 to 4: the first is
+    a third of a small network's work, and ImageNet has taught it edges and colours already."""
     teacher: str = ""
     """Weights (run folder, .safetensors or .onnx) of a strong network whose heatmaps are learned beside the annotations."""
     teacher_share: float = 0.5
@@ -94,7 +97,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         ranges = {
             "epochs": (1, inf), "batch_size": (1, inf), "learning_rate": (0, inf), "weight_decay": (0, inf), "drop_factor": (0, inf),
-            "loss_factor": (0, inf), "hard_keypoints": (0, inf), "clip_gradient": (0, inf), "trunk_rate_factor": (0, inf),
+            "loss_factor": (0, inf), "hard_keypoints": (0, inf), "clip_gradient": (0, inf), "trunk_rate_factor": (0, inf), "frozen_stages": (0, 4),
             "teacher_share": (0, 1), "evaluate_every": (0, inf), "accumulate": (1, inf), "ema": (0, 0.999999), "flat_share": (0, 1),
             "warmup_epochs": (0, inf), "seed": (0, MAX_SEED), "keep_every": (0, inf),
         }  # fmt: skip

@@ -25,7 +25,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("averaged weights", ("train.ema",)),
-    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.trunk_rate_factor")),
+    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.trunk_rate_factor", "train.frozen_stages")),
     ("head", ("model.head", "model.deconv_layers", "model.deconv_kernel", "model.deconv_filters", "model.output_kernel")),
     (
         "scale, rotation, shift, half body",

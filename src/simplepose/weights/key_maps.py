@@ -3,11 +3,12 @@
 | kind | keys | preprocessing it was trained with |
 |---|---|---|
 | torchvision, timm ResNets | `conv1`, `layer1.0...`, `fc` | RGB, ImageNet mean and deviation |
+| efficientnet_pytorch's Lite0 | `_conv_stem`, `_blocks.0...`, `_fc` | RGB minus 127, divided by 128 |
 | Microsoft and HRNet-repo pose_resnet | the same + `deconv_layers`, `final_layer` | BGR, ImageNet's RGB numbers in that order (a quirk) |
 | MMPose 0.x, 1.x | `backbone.`, `keypoint_head.` or `head.` | RGB, ImageNet mean and deviation |
 | TensorFlow snapshot of the seed | `resnet_v1_50/...`, `up1`, `out` | BGR minus the RGB means (the seed's quirk), peak 255 |
 | slim trunk | `resnet_v1_50/...`, `logits` | RGB minus the same means |
-| simplepose | ours (Microsoft's; `head.` for the light and the SimCC head) and a `simplepose` entry in the metadata | what that entry says |
+| simplepose | ours (`backbone.`; Microsoft's or `head.`) and a `simplepose` entry in the metadata | what that entry says |
 
 The other programs all align the flipped heatmap by one pixel: Microsoft's SHIFT_HEATMAP, the seed's test code, `shift_heatmap=True` in MMPose's
 configurations of both generations.
@@ -27,17 +28,25 @@ import torch
 from simplepose.core.errors import UserError
 from simplepose.core.settings import build
 from simplepose.pose.backbone import DEPTHS, blocks_of_depth
+from simplepose.pose.backbones import TITLES, BackboneName
 from simplepose.pose.checkpoints import shortened
+from simplepose.pose.efficientnet_lite import BLOCKS
 from simplepose.pose.pixels import PixelConfig
 from simplepose.weights.tensorflow import Checkpoint
 
 SLIM_MEAN = (123.68, 116.78, 103.94)
 
-TRUNK_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+BACKBONE = "backbone."
+"""What the names of a backbone's parameters begin with in our networks and in MMPose's."""
+_RESNET_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+_LITE_PARTS = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0", "_bn1": "depthwise.1",
+               "_project_conv": "project.0", "_bn2": "project.1"}  # fmt: skip
+_LITE_BLOCKS = sum(repeats for *_, repeats in BLOCKS)
+_LITE_PIXELS = PixelConfig(channel_order="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 OUTPUT_NAMES = ("final_layer.", "head.output.", "head.maps.")
-"""The last layers of the three heads: where the keypoints are counted."""
+"""The last layers of the heads: where the keypoints are counted."""
 HEAD_NAMES = ("deconv_layers.", "head.laterals.", "head.mixes.", "head.x.", "head.y.", *OUTPUT_NAMES)
-_PREFIXES = {"backbone.": "", "keypoint_head.": "", "head.": ""}  # MMPose 0.x says keypoint_head, 1.x head
+_MMPOSE_HEADS = ("keypoint_head.", "head.")  # 0.x, 1.x
 _TF_LAYER = {"weights": "weight", "biases": "bias"}
 _TF_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _TF_IGNORED = re.compile(r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$|^(beta[12]_power|global_step|mean_rgb)$|/logits/")
@@ -45,20 +54,20 @@ _TF_IGNORED = re.compile(r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$|^
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """What a file holds, in Microsoft's names, and how it wants to be used."""
+    """What a file holds, in our names, and how it wants to be used."""
 
     path: str
     """Where it came from, for messages."""
     kind: str
     """What it is, in words."""
-    family: Literal["tf", "ms", "mmpose", "torchvision", "timm", "simplepose"]
+    family: Literal["tf", "ms", "mmpose", "torchvision", "timm", "efficientnet", "simplepose"]
     """Whose conventions it follows."""
     tensors: dict[str, torch.Tensor]
-    """float32 tensors by our names (which are Microsoft's); the counters of batch norms are left out."""
-    depth: int
-    """Depth of its ResNet."""
+    """float32 tensors by our names; the counters of batch norms are left out."""
+    backbone: BackboneName
+    """Which backbone it holds."""
     keypoint_count: int | None
-    """Heatmaps it puts out; None for a trunk."""
+    """Heatmaps it puts out; None for a backbone alone."""
     pixels: PixelConfig
     """Order of channels and normalisation it was trained with."""
     peak: float = 1.0
@@ -70,7 +79,7 @@ class WeightFile:
 
     @property
     def is_trunk_only(self) -> bool:
-        """True for an ImageNet trunk."""
+        """True for an ImageNet backbone."""
         return self.keypoint_count is None
 
 
@@ -86,18 +95,22 @@ def from_state_dict(
         safetensors: whether it came as safetensors, in which trunks are distributed by timm.
 
     Raises:
-        UserError: the keys are not those of a plain ResNet with or without a deconvolution head.
+        UserError: the keys are not those of a known backbone with or without a head.
     """
     own = (metadata or {}).get("simplepose")
+    if "_conv_stem.weight" in tensors:
+        return _from_efficientnet(tensors, path)
     renamed, ignored, mmpose = {}, [], False
     for name, tensor in tensors.items():
         ours = name
         while ours.startswith("module."):
             ours = ours.removeprefix("module.")
-        for prefix, replacement in _PREFIXES.items():
-            if ours.startswith(prefix) and not own:  # two of our own heads are called `head` as well
-                ours, mmpose = replacement + ours.removeprefix(prefix), True
-                break
+        if not own:  # two of our own heads are called `head` as well
+            mmpose = mmpose or ours.startswith((BACKBONE, *_MMPOSE_HEADS))
+            for prefix in _MMPOSE_HEADS:
+                ours = ours.removeprefix(prefix)
+            if ours.startswith(_RESNET_NAMES):
+                ours = BACKBONE + ours
         if ours.endswith("num_batches_tracked"):
             continue
         if ours.startswith(("fc.", "data_preprocessor.")):
@@ -107,13 +120,17 @@ def from_state_dict(
     keypoint_count = _keypoint_count(renamed)
     common: dict[str, Any] = {"path": path, "ignored": tuple(ignored), "keypoint_count": keypoint_count}
     common["tensors"] = _checked(renamed, path)
-    common["depth"] = depth = _depth(renamed, path, any_width=bool(own))
     if own:
         spec = orjson.loads(own)
+        common["backbone"] = (spec["model"] or {}).get("backbone")
+        if common["backbone"] not in TITLES:
+            raise UserError(f"{path} was written by another version: it names no known backbone. Cure: train or import it again")
         return WeightFile(
             kind=f"simplepose checkpoint of {spec['preset']}", family="simplepose", pixels=build(PixelConfig, spec["pixels"], path),
             peak=spec["codec"]["peak"], flip_shift=spec["codec"]["flip_shift"], **common,
         )  # fmt: skip
+    depth = _depth(renamed, path)
+    common["backbone"] = f"resnet{depth}"
     rgb, bgr = PixelConfig(), PixelConfig(channel_order="bgr")  # ImageNet's mean and deviation
     if mmpose:
         return WeightFile(kind=f"MMPose res{depth} heatmap network", family="mmpose", pixels=rgb, **common)
@@ -121,6 +138,38 @@ def from_state_dict(
         return WeightFile(kind=f"Microsoft pose_resnet_{depth}", family="ms", pixels=bgr, **common)
     family: Literal["timm", "torchvision"] = "timm" if safetensors else "torchvision"
     return WeightFile(kind=f"{family} ResNet-{depth} trunk", family=family, pixels=rgb, **common)
+
+
+def _from_efficientnet(tensors: Mapping[str, torch.Tensor], path: str) -> WeightFile:
+    """EfficientNet-Lite0 under the names of the `efficientnet_pytorch` library; its classifier is left out."""
+    renamed, ignored, unknown = {}, [], []
+    for name, tensor in tensors.items():
+        layer, _, part = name.rpartition(".")
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", layer)
+        if part == "num_batches_tracked":
+            continue
+        if layer in ("_conv_head", "_bn1", "_fc"):
+            ignored.append(name)
+        elif layer in ("_conv_stem", "_bn0"):
+            renamed[f"{BACKBONE}stem.{int(layer == '_bn0')}.{part}"] = tensor
+        elif block and block[2] in _LITE_PARTS:
+            renamed[f"{BACKBONE}blocks.{block[1]}.{_LITE_PARTS[block[2]]}.{part}"] = tensor
+        else:
+            unknown.append(name)
+    count = len({name.split(".")[2] for name in renamed if name.startswith(f"{BACKBONE}blocks.")})
+    if unknown or count != _LITE_BLOCKS:
+        what = f"{shortened(unknown)} (squeeze-and-excitation?)" if unknown else f"{count} blocks"
+        raise UserError(f"{path} is not EfficientNet-Lite0: it holds {what}. Cure: use a file of Lite0")
+    return WeightFile(
+        path=path,
+        kind=f"{TITLES['efficientnet_lite0']} backbone",
+        family="efficientnet",
+        tensors=_checked(renamed, path),
+        backbone="efficientnet_lite0",
+        keypoint_count=None,
+        pixels=_LITE_PIXELS,
+        ignored=tuple(ignored),
+    )
 
 
 def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str) -> WeightFile:
@@ -159,7 +208,7 @@ def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str)
         kind=f"TensorFlow {version}{'slim trunk' if trunk else 'snapshot of the seed'}, ResNet-{depth}",
         family="tf",
         tensors=_checked(tensors, path),
-        depth=depth,
+        backbone=f"resnet{depth}",  # type: ignore[arg-type]
         keypoint_count=keypoint_count,
         pixels=PixelConfig(channel_order="rgb" if trunk else "bgr", mean=SLIM_MEAN, std=(1.0, 1.0, 1.0)),
         peak=255.0,
@@ -175,10 +224,10 @@ def _tensorflow_name(name: str) -> str | None:
     if not part:
         return None
     if re.fullmatch(r"resnet_v1_\d+/conv1", layer):
-        return f"{'bn1' if is_norm else 'conv1'}.{part}"
+        return f"{BACKBONE}{'bn1' if is_norm else 'conv1'}.{part}"
     unit = re.fullmatch(r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(conv([123])|shortcut)", layer)
     if unit:
-        block = f"layer{unit[1]}.{int(unit[2]) - 1}"
+        block = f"{BACKBONE}layer{unit[1]}.{int(unit[2]) - 1}"
         if unit[3] == "shortcut":
             return f"{block}.downsample.{int(is_norm)}.{part}"
         return f"{block}.{'bn' if is_norm else 'conv'}{unit[4]}.{part}"
@@ -193,20 +242,22 @@ def _keypoint_count(tensors: Mapping[str, torch.Tensor]) -> int | None:
     return int(output[0].shape[0]) if output else None
 
 
-def _depth(tensors: Mapping[str, torch.Tensor], path: str, *, any_width: bool = False) -> int:
-    """Depth from the number of blocks; refuses wide (unless `any_width`), grouped and deep-stem relatives by their shapes."""
-    strangers = [name for name in tensors if not name.startswith(TRUNK_NAMES + HEAD_NAMES)]
-    blocks = tuple(len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
-    bottleneck = "layer1.0.conv3.weight" in tensors
+def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
+    """Depth from the number of blocks; refuses wide, grouped and deep-stem relatives by their shapes."""
+    strangers = [name for name in tensors if not name.startswith((BACKBONE, *HEAD_NAMES))]
+    own = {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
+    strangers += [name for name in own if not name.startswith(_RESNET_NAMES)]
+    blocks = tuple(len({name.split(".")[1] for name in own if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
+    bottleneck = "layer1.0.conv3.weight" in own
     found = [depth for depth in DEPTHS if blocks_of_depth(depth) == blocks and (depth >= 50) == bottleneck]
-    if not found or "conv1.weight" not in tensors:
+    if not found or "conv1.weight" not in own:
         raise UserError(
-            f"{path} holds no ResNet-18, 34, 50, 101 or 152; its variables are {shortened(sorted(tensors))}. Cure: use such a file"
+            f"{path} holds no ResNet-18, 34, 50, 101 or 152 and no EfficientNet-Lite0; its variables are "
+            f"{shortened(sorted(tensors))}. Cure: use such a file"
         )
-    kernel = tensors.get("layer1.0.conv2.weight")
+    kernel = own.get("layer1.0.conv2.weight")
     shape = None if kernel is None else tuple(kernel.shape)
-    width = shape[0] if shape and any_width else 64
-    if strangers or shape != (width, width, 3, 3):
+    if strangers or shape != (64, 64, 3, 3):
         what = f"surplus {shortened(strangers)}" if strangers else f"layer1.0.conv2.weight of {shape}"
         raise UserError(f"{path} is not a plain ResNet-{found[0]} (wide, grouped or other variant): {what}. Cure: use a plain ResNet")
     return found[0]

@@ -13,9 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from simplepose.core.errors import UserError
+from simplepose.pose.backbones import TITLES
 from simplepose.pose.checkpoints import copy_tensors
 from simplepose.pose.network import PoseResNet
-from simplepose.weights.key_maps import TRUNK_NAMES, WeightFile, from_state_dict, from_tensorflow
+from simplepose.weights.key_maps import BACKBONE, WeightFile, from_state_dict, from_tensorflow
 from simplepose.weights.tensorflow import is_checkpoint, read_checkpoint
 
 __all__ = ["WeightFile", "load_into", "load_weight_file"]
@@ -30,7 +31,7 @@ def load_weight_file(path: str | Path) -> WeightFile:
         path: `.pth`, `.pth.tar`, `.pt`, `.safetensors`, a TensorFlow V1 file, or the prefix or any file of a TensorFlow V2 checkpoint.
 
     Raises:
-        UserError: missing, truncated or unsafe files, and files that hold no plain ResNet.
+        UserError: missing, truncated or unsafe files, and files that hold no known backbone.
     """
     path = Path(path)
     if is_checkpoint(path):
@@ -96,34 +97,36 @@ def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool 
     Args:
         network: changed in place.
         weight_file: from `load_weight_file`.
-        trunk_only: copy the ResNet alone and leave the head as it is: for ImageNet trunks and for files of another skeleton.
-        trunk_option: what the caller's user types to have the trunk alone, for messages.
+        trunk_only: copy the backbone alone and leave the head as it is: for ImageNet weights and for files of another skeleton.
+        trunk_option: what the caller's user types to have the backbone alone, for messages.
 
     Returns:
-        Names of the file's tensors that were left out because only the trunk was wanted.
+        Names of the file's tensors that were left out because only the backbone was wanted.
 
     Raises:
-        UserError: another depth, another keypoint count, a trunk where a whole network is needed, or missing, surplus and differently
+        UserError: another backbone, another keypoint count, a backbone where a whole network is needed, or missing, surplus and differently
             shaped tensors, listed in one sentence.
     """
     path = weight_file.path
-    if weight_file.depth != network.depth:
+    own_backbone = network.config.backbone
+    if weight_file.backbone != own_backbone:
         raise UserError(
-            f"{path} holds a ResNet-{weight_file.depth}, the network is a ResNet-{network.depth}. Cure: choose a preset of that depth"
+            f"{path} holds {TITLES[weight_file.backbone]}, the network is {TITLES[own_backbone]}. "
+            f"Cure: choose a preset with that backbone, or --model.backbone {weight_file.backbone}"
         )
     if not trunk_only:
         if weight_file.is_trunk_only:
             raise UserError(
-                f"{path} holds only a trunk ({weight_file.kind}), no head. Cure: train from it with --model.init, or ask for the trunk only"
+                f"{path} holds only a backbone ({weight_file.kind}), no head. Cure: train from it with --model.init, or ask for the backbone only"
             )
         if weight_file.keypoint_count != network.keypoint_count:
             raise UserError(
                 f"{path} estimates {weight_file.keypoint_count} keypoints, the network {network.keypoint_count}. "
-                f"Cure: choose a preset of that skeleton, or take the trunk alone with {trunk_option}"
+                f"Cure: choose a preset of that skeleton, or take the backbone alone with {trunk_option}"
             )
-    left_out = [name for name in weight_file.tensors if trunk_only and not name.startswith(TRUNK_NAMES)]
+    left_out = [name for name in weight_file.tensors if trunk_only and not name.startswith(BACKBONE)]
     given = {name: tensor for name, tensor in weight_file.tensors.items() if name not in left_out}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    own = {name: tensor for name, tensor in own.items() if not trunk_only or name.startswith(TRUNK_NAMES)}
+    own = {name: tensor for name, tensor in own.items() if not trunk_only or name.startswith(BACKBONE)}
     copy_tensors(own, given, path, "choose the preset it was trained with" + ("" if trunk_only else f", or {trunk_option}"))
     return left_out

@@ -17,7 +17,7 @@ from simplepose.pose.codec import CodecConfig
 from simplepose.pose.network import ModelConfig, PoseResNet
 from simplepose.pose.pixels import PixelConfig
 
-MODEL = ModelConfig(depth=18, deconv_filters=8)
+MODEL = ModelConfig(backbone="resnet18", deconv_filters=8)
 
 
 def spec() -> ModelSpec:
@@ -80,10 +80,10 @@ def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
 def test_other_shapes_and_schemas_are_named() -> None:
     network = PoseResNet(MODEL, 17)
     tensors = dict(network.state_dict())
-    tensors["surplus.weight"] = tensors.pop("conv1.weight")
+    tensors["surplus.weight"] = tensors.pop("backbone.conv1.weight")
     tensors["final_layer.bias"] = torch.zeros(14)
     with pytest.raises(
-        UserError, match=r"missing: conv1\.weight; surplus: surplus\.weight; wrong shapes: final_layer\.bias \(14,\) for \(17,\)"
+        UserError, match=r"missing: backbone\.conv1\.weight; surplus: surplus\.weight; wrong shapes: final_layer\.bias \(14,\) for \(17,\)"
     ):
         load_tensors(network, tensors, "file.safetensors")
     with pytest.raises(UserError, match=r"w estimates 17 keypoints \(coco_17\), the data has 14 \(crowdpose_14\)"):

@@ -1,4 +1,4 @@
-"""Trunks: shapes, names and strides."""
+"""ResNets: shapes, names and strides."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def test_shapes_and_parameter_counts(depth: int, channels: int, parameters: int,
             on_meta(depth, stride_style=stride_style)
         return
     network = on_meta(depth, stride_style=stride_style)
-    assert network(torch.empty(2, 3, 256, 192, device="meta")).shape == (2, channels, 8, 6)
-    assert network.feature_channels == channels
+    features = network(torch.empty(2, 3, 256, 192, device="meta"))
+    sizes = [(2, channels >> (3 - index), 64 >> index, 48 >> index) for index in range(4)]
+    assert [feature.shape for feature in features] == sizes
+    assert network.channels == tuple(feature.shape[1] for feature in features)
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 

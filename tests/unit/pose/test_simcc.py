@@ -67,7 +67,7 @@ def test_flip_is_exact() -> None:
 @pytest.mark.parametrize("deconv_layers", [0, 2])
 def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = ModelConfig(depth=18, head="simcc", deconv_layers=deconv_layers, deconv_filters=8)
+    model = ModelConfig(backbone="resnet18", head="simcc", deconv_layers=deconv_layers, deconv_filters=8)
     network = PoseResNet(model, 17, (64, 64))
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 17, 256)
     spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), codec=CODEC, model=model)
@@ -79,15 +79,15 @@ def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
 
 
 def test_without_deconvolutions_the_head_costs_next_to_nothing() -> None:
-    _, plain = count_cost(PoseResNet(ModelConfig(depth=18), 17), SIZE)
-    _, light = count_cost(PoseResNet(ModelConfig(depth=18, head="simcc", deconv_layers=0), 17, SIZE), SIZE)
+    _, plain = count_cost(PoseResNet(ModelConfig(backbone="resnet18"), 17), SIZE)
+    _, light = count_cost(PoseResNet(ModelConfig(backbone="resnet18", head="simcc", deconv_layers=0), 17, SIZE), SIZE)
     assert light < 0.65 * plain
 
 
 def test_simcc_weights_into_a_heatmap_network_are_refused(tmp_path: Path) -> None:
-    network = PoseResNet(ModelConfig(depth=18, head="simcc", deconv_layers=3, deconv_filters=8), 17, (64, 64))
+    network = PoseResNet(ModelConfig(backbone="resnet18", head="simcc", deconv_layers=3, deconv_filters=8), 17, (64, 64))
     with pytest.raises(UserError, match="SimCC"):
-        load_tensors(PoseResNet(ModelConfig(depth=18, deconv_filters=8), 17), network.state_dict(), "simcc.safetensors")
+        load_tensors(PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=8), 17), network.state_dict(), "simcc.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_head_and_codec_belong_together(values: dict, sentence: str) -> None:
 
 def test_the_head_must_know_the_input_size() -> None:
     with pytest.raises(UserError, match="input_size_wh"):
-        PoseResNet(ModelConfig(depth=18, head="simcc"), 17)
+        PoseResNet(ModelConfig(backbone="resnet18", head="simcc"), 17)
 
 
 def test_bins_mirror_onto_bins() -> None:

@@ -20,7 +20,7 @@ from simplepose.training.optimizer import make_optimizer
 from simplepose.training.options import TrainConfig
 from simplepose.training.step import TrainStep
 
-MODEL = ModelConfig(depth=18, deconv_filters=4)
+MODEL = ModelConfig(backbone="resnet18", deconv_filters=4)
 
 
 def save(path: Path, *, schema: KeypointSchema = COCO_17, size: tuple[int, int] = (64, 64), codec: CodecConfig | None = None) -> str:

@@ -24,7 +24,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(preset: str, schema: KeypointSchema, seed: int) -> tuple[PoseResNet, Config]:
     config = load_preset(preset)
-    config = replace(config, model=replace(config.model, depth=18, deconv_filters=8))
+    config = replace(config, model=replace(config.model, backbone="resnet18", deconv_filters=8))
     torch.manual_seed(seed)
     return PoseResNet(config.model, len(schema)), config
 
@@ -51,15 +51,15 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
     before = values(network, "")
     for root in ("", str(tmp_path)):
         (sentence,) = load_first_weights(network, COCO_17, replace(config, data=replace(config.data, root=root)))
-        assert sentence.startswith("warning: no ImageNet trunk for ResNet-18") and same(before, values(network, ""))
+        assert sentence.startswith("warning: no ImageNet weights for ResNet-18") and same(before, values(network, ""))
     other, _ = make(preset, COCO_17, 1)
     (tmp_path / "imagenet_weights").mkdir()
     file = tmp_path / "imagenet_weights" / "resnet18-0123abcd.pth"
-    torch.save({name: tensor for name, tensor in other.state_dict().items() if not name.startswith(("deconv", "final"))}, file)
+    torch.save(other.backbone.state_dict(), file)
     head = values(network, "deconv"), values(network, "final")
     (sentence,) = load_first_weights(network, COCO_17, replace(config, data=replace(config.data, root=str(tmp_path))))
-    assert sentence == f"trunk from {file}"
-    assert same(values(network, "layer"), values(other, "layer"))
+    assert sentence == f"backbone from {file}"
+    assert same(values(network, "backbone."), values(other, "backbone."))
     assert same(values(network, "deconv"), head[0]) and same(values(network, "final"), head[1])
 
 
@@ -77,7 +77,7 @@ def test_fine_tuning(schema: KeypointSchema, same_output: bool, tmp_path: Path) 
     network, config = make("posetrack_r50_256x192_tf", schema, 0)
     output = values(network, "final_layer")
     (sentence,) = load_first_weights(network, schema, replace(config, train=replace(config.train, weights=str(tmp_path / "run"))))
-    assert same(values(network, "layer"), values(teacher, "layer")) and same(values(network, "deconv"), values(teacher, "deconv"))
+    assert same(values(network, "backbone."), values(teacher, "backbone.")) and same(values(network, "deconv"), values(teacher, "deconv"))
     assert same(values(network, "final_layer"), values(teacher, "final_layer") if same_output else output)
     assert ("final_layer.bias, final_layer.weight" in sentence) != same_output
 
@@ -100,7 +100,7 @@ def test_own_checkpoints_of_another_width(option: str, tmp_path: Path, monkeypat
         {"train": replace(config.train, weights=str(file))} if option == "weights" else {"model": replace(config.model, init=str(file))}
     )
     load_first_weights(network, COCO_17, replace(config, **changes))
-    assert config.model.width != 64 and same(values(network, "layer"), values(teacher, "layer"))
+    assert config.model.width != 64 and same(values(network, "backbone."), values(teacher, "backbone."))
     assert same(values(network, "head.output"), values(teacher, "head.output")) == (option == "weights")
 
 
@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
     torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
     with pytest.raises(UserError, match=r"does not fit.*trained with, or --model\.init .*wide\.pth in place of --train\.weights$"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(file))))
-    state = {name: tensor for name, tensor in network.state_dict().items() if name != "bn1.bias"}
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "backbone.bn1.bias"}
     torch.save(state, file)
     with pytest.raises(UserError, match=r"does not fit.*Cure: choose the preset it was trained with$"):
         load_first_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
@@ -120,10 +120,8 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:
     """`train.weights` wants heatmaps; a trunk belongs to `model.init`."""
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
-    torch.save(
-        {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("deconv", "final"))}, tmp_path / "t.pth"
-    )
-    with pytest.raises(UserError, match=r"only a trunk.*--model\.init"):
+    torch.save(network.backbone.state_dict(), tmp_path / "t.pth")
+    with pytest.raises(UserError, match=r"only a backbone.*--model\.init"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "t.pth"))))
     with pytest.raises(UserError, match="absent"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))))

@@ -66,14 +66,14 @@ def test_presets_fit(preset: str) -> None:
 
 
 def test_the_trunk_may_learn_more_slowly() -> None:
-    network = PoseResNet(ModelConfig(depth=18, deconv_filters=4), 2)
+    network = PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=4), 2)
     config = TrainConfig(trunk_rate_factor=0.1, weight_decay=0.01)
     optimizer = make_optimizer(network, config)
     set_update(optimizer, 2.0, 0, config)
     rates = {id(parameter): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for parameter in group["params"]}
     assert len(rates) == len(list(network.parameters()))
-    assert rates[id(network.conv1.weight)] == (pytest.approx(0.2), 0.01)
-    assert rates[id(network.bn1.weight)] == (pytest.approx(0.2), 0.0)
+    assert rates[id(network.backbone.conv1.weight)] == (pytest.approx(0.2), 0.01)
+    assert rates[id(network.backbone.bn1.weight)] == (pytest.approx(0.2), 0.0)
     assert rates[id(network.final_layer.weight)] == (2.0, 0.01)
     assert rates[id(network.final_layer.bias)] == (2.0, 0.0)
     assert isinstance(optimizer, torch.optim.Adam)

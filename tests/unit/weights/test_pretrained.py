@@ -17,7 +17,7 @@ from simplepose.pose.pixels import PixelConfig
 from simplepose.weights.key_maps import from_state_dict, from_tensorflow
 from simplepose.weights.pretrained import load_into, load_weight_file
 
-SMALL = ModelConfig(depth=18, deconv_filters=8)
+SMALL = ModelConfig(backbone="resnet18", deconv_filters=8)
 IMAGENET_MEAN, IMAGENET_STD = pytest.approx((123.675, 116.28, 103.53), rel=1e-15), pytest.approx((58.395, 57.12, 57.375), rel=1e-15)
 
 
@@ -43,18 +43,18 @@ def save(path: Path, content: object) -> Path:
 
 
 def microsoft(state: dict) -> dict:
-    return state
+    return {name.removeprefix("backbone."): tensor for name, tensor in state.items()}
 
 
 def training_checkpoint(state: dict) -> dict:
-    prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
+    prefixed = {f"module.{name}": tensor for name, tensor in microsoft(state).items()}
     perf = {"perf": np.float64(0.7), "sigmas": np.ones(17, np.float32), "names": np.array(["a"])}  # Microsoft and MMPose keep such beside
     optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.001, "params": [0]}]}
     return {"epoch": 140, "model": "pose_resnet", "state_dict": prefixed, **perf, "optimizer": optimizer}
 
 
 def mmpose(state: dict, head: str, extra: dict) -> dict:
-    renamed = {(head if name.startswith(("deconv", "final")) else "backbone.") + name: tensor for name, tensor in state.items()}
+    renamed = {("" if name.startswith("backbone.") else head) + name: tensor for name, tensor in state.items()}
     return {"meta": {"epoch": 210, "mmpose_version": "x"}, "state_dict": renamed | extra}
 
 
@@ -70,7 +70,7 @@ def mmpose(state: dict, head: str, extra: dict) -> dict:
 )
 def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -> None:
     found = load_weight_file(save(tmp_path / "pose_resnet.pth.tar", wrap(network.state_dict())))
-    assert (found.family, found.pixels.channel_order, found.keypoint_count, found.depth) == (family, order, 17, 18)
+    assert (found.family, found.pixels.channel_order, found.keypoint_count, found.backbone) == (family, order, 17, "resnet18")
     assert (found.pixels.mean, found.pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert (found.peak, found.flip_shift, found.is_trunk_only) == (1.0, "one_pixel", False)
     other = PoseResNet(SMALL, 17)
@@ -80,13 +80,13 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
 
 
 def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
-    torch.save(network.state_dict(), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
+    torch.save(microsoft(network.state_dict()), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
     assert load_weight_file(tmp_path / "old.pth.tar").family == "ms"
 
 
 @pytest.mark.parametrize(("ending", "family"), [(".pth", "torchvision"), (".safetensors", "timm")])
 def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> None:
-    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(("deconv", "final"))}
+    state = network.backbone.state_dict()
     state |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     path = tmp_path / f"resnet18{ending}"
     (save_file(state, path) if ending == ".safetensors" else torch.save(state, path))
@@ -96,8 +96,10 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
     other = PoseResNet(SMALL, 4)
     head = other.final_layer.weight.clone()
     assert load_into(other, found, trunk_only=True) == []
-    assert torch.equal(other.layer4[1].conv2.weight, network.layer4[1].conv2.weight) and torch.equal(other.final_layer.weight, head)
-    with pytest.raises(UserError, match="only a trunk"):
+    assert torch.equal(other.backbone.layer4[1].conv2.weight, network.backbone.layer4[1].conv2.weight) and torch.equal(
+        other.final_layer.weight, head
+    )
+    with pytest.raises(UserError, match="only a backbone"):
         load_into(other, found)
 
 
@@ -112,10 +114,10 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
         for theirs, ours in (("gamma", "weight"), ("beta", "bias"), ("moving_mean", "running_mean"), ("moving_variance", "running_var")):
             out[f"{name}/BatchNorm/{theirs}"] = getattr(layer, ours).detach().numpy()
 
-    convolution(f"{scope}/conv1", network.conv1)
-    norm(f"{scope}/conv1", network.bn1)
+    convolution(f"{scope}/conv1", network.backbone.conv1)
+    norm(f"{scope}/conv1", network.backbone.bn1)
     for stage in (1, 2, 3, 4):
-        for place, block in enumerate(getattr(network, f"layer{stage}"), start=1):
+        for place, block in enumerate(getattr(network.backbone, f"layer{stage}"), start=1):
             unit = f"{scope}/block{stage}/unit_{place}/bottleneck_v1"
             pairs = [("conv1", block.conv1, block.bn1), ("conv2", block.conv2, block.bn2), ("conv3", block.conv3, block.bn3)]
             for name, conv, bn in pairs + ([("shortcut", *block.downsample)] if block.downsample else []):
@@ -135,7 +137,7 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
 @pytest.fixture(scope="module")
 def bottleneck_network():
     torch.manual_seed(6)
-    made = PoseResNet(ModelConfig(depth=50, deconv_filters=4, initialisation="torch"), 17)
+    made = PoseResNet(ModelConfig(backbone="resnet50", deconv_filters=4, initialisation="torch"), 17)
     with torch.no_grad():
         for name, tensor in made.state_dict().items():
             if name.split(".")[-1] in ("running_mean", "running_var", "bias") or tensor.ndim == 1:
@@ -145,7 +147,7 @@ def bottleneck_network():
 
 def test_the_seeds_snapshot(bottleneck_network) -> None:
     found = from_tensorflow(seed_variables(bottleneck_network), "snapshot_140.ckpt")
-    assert (found.family, found.depth, found.keypoint_count, found.peak) == ("tf", 50, 17, 255.0)
+    assert (found.family, found.backbone, found.keypoint_count, found.peak) == ("tf", "resnet50", 17, 255.0)
     assert found.pixels == PixelConfig(channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0))
     assert "out/weights/Adam_1" in found.ignored and "global_step" in found.ignored
     with torch.device("meta"):
@@ -176,38 +178,39 @@ def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
         load_into(other, found)
     left_out = load_into(other, found, trunk_only=True)
     assert "final_layer.weight" in left_out and "deconv_layers.0.weight" in left_out and len(left_out) == 17
-    assert torch.equal(other.conv1.weight, found.tensors["conv1.weight"])
+    assert torch.equal(other.backbone.conv1.weight, found.tensors["backbone.conv1.weight"])
 
 
 def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
-    other = PoseResNet(ModelConfig(depth=34, deconv_filters=8, initialisation="torch"), 17)
-    with pytest.raises(UserError, match=r"r18\.pth holds a ResNet-18, the network is a ResNet-34"):
+    other = PoseResNet(ModelConfig(backbone="resnet34", deconv_filters=8, initialisation="torch"), 17)
+    with pytest.raises(UserError, match=r"r18\.pth holds ResNet-18, the network is ResNet-34"):
         load_into(other, found, trunk_only=True)
 
 
 def test_missing_surplus_and_wrong_shapes_in_one_sentence(network) -> None:
-    state = {name: tensor for name, tensor in network.state_dict().items() if name not in ("bn1.weight", "layer2.0.bn1.bias")}
+    state = {name: tensor for name, tensor in microsoft(network.state_dict()).items() if name not in ("bn1.weight", "layer2.0.bn1.bias")}
     state |= {"deconv_layers.9.weight": torch.zeros(1), "deconv_layers.0.weight": torch.zeros(512, 9, 4, 4)}
     other = PoseResNet(SMALL, 17)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_into(other, from_state_dict(state, "odd.pth"))
     text = str(caught.value)
-    assert "missing: bn1.weight, layer2.0.bn1.bias" in text and "surplus: deconv_layers.9.weight" in text
+    assert "missing: backbone.bn1.weight, backbone.layer2.0.bn1.bias" in text and "surplus: deconv_layers.9.weight" in text
     assert "wrong shapes: deconv_layers.0.weight (512, 9, 4, 4) for (512, 8, 4, 4)" in text
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
 
 def test_long_lists_are_shortened(network) -> None:
-    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("layer3.1.")}
-    state["layer3.1.conv1.weight"] = network.state_dict()["layer3.1.conv1.weight"]
+    whole = microsoft(network.state_dict())
+    state = {name: tensor for name, tensor in whole.items() if not name.startswith("layer3.1.")}
+    state["layer3.1.conv1.weight"] = whole["layer3.1.conv1.weight"]
     with pytest.raises(UserError, match=r"missing: .* and 5 more"):
         load_into(PoseResNet(SMALL, 17), from_state_dict(state, "cut.pth"))
 
 
 def test_relatives_are_refused(network) -> None:
-    state = dict(network.state_dict())
+    state = microsoft(network.state_dict())
     for change, words in (
         ({"layer1.0.conv2.weight": torch.zeros(128, 128, 3, 3)}, "wide, grouped"),
         ({"se.fc.weight": torch.zeros(1)}, r"surplus se\.fc\.weight"),
@@ -216,7 +219,7 @@ def test_relatives_are_refused(network) -> None:
     ):
         with pytest.raises(UserError, match=words):
             from_state_dict(state | change, "x.pth")
-    with pytest.raises(UserError, match=r"NaN or infinite numbers in bn1\.bias"):
+    with pytest.raises(UserError, match=r"NaN or infinite numbers in backbone\.bn1\.bias"):
         from_state_dict(state | {"bn1.bias": torch.full((64,), float("nan"))}, "x.pth")
     with pytest.raises(UserError, match="holds no ResNet"):
         from_state_dict({"a": torch.zeros(1)}, "x.pth")
@@ -290,7 +293,7 @@ def test_our_own_light_head_is_not_taken_for_mmposes(tmp_path: Path) -> None:
     from simplepose.core.schema import COCO_17
     from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 
-    config = ModelConfig(depth=18, head="heatmap_light")
+    config = ModelConfig(backbone="resnet18", head="heatmap_light")
     saved = PoseResNet(config, 17)
     spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(96, 128), model=config)
     save_checkpoint(tmp_path / "light.safetensors", saved, spec)
