@@ -24,9 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from drawn_walkers import endless
 
 from simplepose.core.structures import People
-from simplepose.data.synthetic_video import endless
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
 from simplepose.pose.estimator import PoseEstimator
@@ -131,7 +131,7 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
         drawn = endless()
         with VideoWriter(f"{folder}/long.mp4", 25) as video:
             for _ in range(options.memory):
-                video.write(next(drawn).image)
+                video.write(next(drawn))
         sizes: list[float] = []
         runner = PoseTracker(estimator, MotionDetector(), detect_every=5)
         with LinesWriter(f"{folder}/poses.jsonl") as lines, VideoWriter(f"{folder}/out.mp4", 25) as video:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from drawn_walkers import SCENARIOS, DrawnFrame
 
 from simplepose.core.boxes import iou
 from simplepose.core.oks import oks
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People, Poses
-from simplepose.data.drawn_walkers import DrawnFrame
-from simplepose.data.synthetic_video import SCENARIOS
 from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, clear_mot, hota, identity
 from simplepose.tracking.matching import join_boxes
 from simplepose.tracking.track import TrackConfig, Tracker

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "simplepose"
 
 FLOORS = [  # from the ground to the roof; a room may import from its own floor and from those below it
     {"core"},
-    {"pose", "data", "synthetic"},
-    {"weights"},
+    {"pose", "data"},
+    {"weights", "synthetic"},
     {"detection", "tracking", "doctor"},
     {"evaluation", "video"},
     {"config"},

@@ -21,8 +21,8 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import write_bytes
 from simplepose.core.settings import flatten, to_plain, unflatten
 from simplepose.data.source import DataConfig
-from simplepose.data.synthetic import write_synthetic_dataset
 from simplepose.pose.checkpoints import read_checkpoint
+from simplepose.synthetic.dataset import write_synthetic_dataset
 from simplepose.training.rungs import NOT_RUNGS, make_rungs, shorten, training_rungs
 
 GOAL = "coco_r18_128x96_mini_modern"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simplepose.core.settings import require_options
 from simplepose.data.layout import find_layout
-from simplepose.data.synthetic import write_synthetic_dataset
+from simplepose.synthetic.dataset import write_synthetic_dataset
 from simplepose.training.options import MAX_SEED
 
 PRESET = "synthetic_demo"
