@@ -1,4 +1,4 @@
-"""What a new run begins from: its first values, an ImageNet trunk, or a whole network of another data set."""
+"""What a new run begins from: its first values, an ImageNet trunk, or a whole network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simplepose.checkpoints import find_weights, read_spec, require_head
 from simplepose.config import Config
 from simplepose.data.layout import find_layout
 from simplepose.errors import UserError
-from simplepose.models.key_maps import OUTPUT_NAMES
+from simplepose.models.key_maps import OUTPUT_NAMES, WeightFile
 from simplepose.models.pose_resnet import PoseResNet
 from simplepose.models.pretrained import load_into, load_weight_file
 from simplepose.schema import KeypointSchema
@@ -19,7 +19,9 @@ TRUNK_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.
 
 
 def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
-    """Loads what `train.weights` or `model.init` ask for; neither leaves the network as it is.
+    """Loads what `train.continue_from`, `train.weights` or `model.init` ask for, the first of them.
+
+    Where none does, the network stays as it is.
 
     Args:
         network: changed in place.
@@ -32,6 +34,10 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
     Raises:
         UserError: a file is missing, damaged, or does not fit the network.
     """
+    if config.train.continue_from:
+        source = load_weight_file(config.train.continue_from)
+        load_into(network, source, trunk_option=f"--model.init {source.path}")
+        return [f"weights from {source.path}" + _scalars(source)]
     if config.train.weights:
         return [_fine_tune(network, schema, config.train.weights)]
     if not config.model.init:
@@ -43,8 +49,10 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
             f"warning: no ImageNet trunk for ResNet-{network.depth} below {where}; training starts from scratch and ends several AP lower. "
             "Cure: --model.init FILE"
         ]
-    left_out = load_into(network, load_weight_file(trunk), trunk_only=True)
-    return [f"trunk from {trunk}" + (f", left out: {', '.join(left_out)}" if left_out else "")]
+    file = load_weight_file(trunk)
+    left_out = load_into(network, file, trunk_only=True)
+    listed = f", left out: {', '.join(left_out)}" if left_out else ""
+    return [f"trunk from {trunk}{listed}{_scalars(file)}"]
 
 
 def find_trunk(config: Config) -> Path | None:
@@ -72,7 +80,13 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
         kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
         file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
     load_into(network, file, trunk_option=f"--model.init {file.path} in place of --train.weights")
-    return f"weights from {path}" + (f", left out (other keypoints): {', '.join(left_out)}" if left_out else "")
+    listed = f", left out (other keypoints): {', '.join(left_out)}" if left_out else ""
+    return f"weights from {path}{listed}{_scalars(file)}"
+
+
+def _scalars(file: WeightFile) -> str:
+    names = ", ".join(file.unknown_scalars)
+    return f", unknown scalars left out: {names}" if names else ""
 
 
 def _same_keypoints(path: str, count: int | None, schema: KeypointSchema) -> bool:
