@@ -26,7 +26,7 @@ PICTURES_A_PERSON, ROWS_A_PERSON = 118_287 / 149_813, 262_465 / 149_813
 
 def write_file(path: Path, people: int) -> None:
     """A COCO-keypoints file with `people` people with keypoints, and pictures, bystanders and outlines in proportion."""
-    from simplepose.schema import COCO_17
+    from simplepose.core.schema import COCO_17
 
     rng = np.random.default_rng(0)
     pictures, rows = max(round(people * PICTURES_A_PERSON), 1), round(people * ROWS_A_PERSON)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplepose.atomic import write_json
-from simplepose.heatmaps import CodecConfig, activate, decode, encode
-from simplepose.heatmaps_flip import flip_average
+from simplepose.core.files import write_json
+from simplepose.pose.codec import CodecConfig, activate, decode, encode
+from simplepose.pose.heatmaps_flip import flip_average
 
 SIZES = {(48, 64): 2.0, (24, 32): 1.0, (72, 96): 3.0}
 """Heatmap width and height -> sigma of the references."""

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from simplepose import COCO_17, geometry
-from simplepose.atomic import write_json
-from simplepose.heatmaps import CodecConfig
-from simplepose.heatmaps_flip import decode_pair
+from simplepose import COCO_17
+from simplepose.core.files import write_json
+from simplepose.pose import geometry
+from simplepose.pose.codec import CodecConfig
+from simplepose.pose.heatmaps_flip import decode_pair
 
 BATCH, WIDTH, HEIGHT, INPUT_WH = 64, 48, 64, (192, 256)
 

@@ -18,9 +18,9 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from simplepose.boxes import xyxy_to_xywh
-from simplepose.detect_onnx import PersonDetector
-from simplepose.images import read_image
+from simplepose.core.boxes import xyxy_to_xywh
+from simplepose.core.images import read_image
+from simplepose.detection.onnx import PersonDetector
 
 
 def box_ap(truth: COCO, rows: list[dict[str, Any]]) -> tuple[float, float, float]:

@@ -25,16 +25,16 @@ import cv2
 import numpy as np
 import torch
 
+from simplepose.core.structures import People
 from simplepose.data.synthetic_video import endless
-from simplepose.detect_onnx import PersonDetector
-from simplepose.engine import PoseTracker, share_processor
-from simplepose.estimator import PoseEstimator
-from simplepose.motion import MotionDetector
-from simplepose.outputs_lines import LinesWriter
-from simplepose.structures import People
-from simplepose.track import Tracker
-from simplepose.track_matching import join_boxes
-from simplepose.video import VideoStream, VideoWriter
+from simplepose.detection.motion import MotionDetector
+from simplepose.detection.onnx import PersonDetector
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.tracking.matching import join_boxes
+from simplepose.tracking.track import Tracker
+from simplepose.video.engine import PoseTracker, share_processor
+from simplepose.video.outputs_lines import LinesWriter
+from simplepose.video.streams import VideoStream, VideoWriter
 
 
 def plain_loop(video: str, detector: PersonDetector, estimator: PoseEstimator, frames: int, *, join: bool = False) -> list[np.ndarray]:

@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 import torch
 
-from simplepose.atomic import write_json
 from simplepose.config import load_preset
+from simplepose.core.files import write_json
 from simplepose.data.annotations import Annotations, read_coco
 from simplepose.data.augment import draw
 from simplepose.data.cache import Files, fill_device, fill_ram
-from simplepose.data.dataset import TrainLoader
 from simplepose.data.device_batch import Regions
+from simplepose.data.loader import TrainLoader
 from simplepose.data.pack import open_pack
 from simplepose.data.pack_writer import plan_pack, write_pack
 from simplepose.data.regions import count_bytes, person_regions

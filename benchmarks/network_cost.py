@@ -12,9 +12,9 @@ from dataclasses import asdict
 
 import torch
 
-from simplepose.atomic import write_json
-from simplepose.models.cost import count_cost
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet
+from simplepose.core.files import write_json
+from simplepose.pose.cost import count_cost
+from simplepose.pose.network import ModelConfig, PoseResNet
 
 KEYPOINTS = 17
 SIZES_WH = ((192, 256), (288, 384))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simplepose.atomic import write_json
-from simplepose.oks import oks_nms, oks_nms_batch
-from simplepose.schema import COCO_17
+from simplepose.core.files import write_json
+from simplepose.core.oks import oks_nms, oks_nms_batch
+from simplepose.core.schema import COCO_17
 
 POSES = 20
 THRESHOLD = 0.9

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplepose.atomic import write_json
-from simplepose.checkpoints import ModelSpec
 from simplepose.commands.ladder import base_of
 from simplepose.config import Config, load_preset
-from simplepose.data.dataset import Batch
-from simplepose.estimator import PoseEstimator
-from simplepose.models.cost import count_cost
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.schema import COCO_17
+from simplepose.core.files import write_json
+from simplepose.core.schema import COCO_17
+from simplepose.data.loader import Batch
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.cost import count_cost
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.network import PoseResNet
 from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs

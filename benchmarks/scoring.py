@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.atomic import write_json
+from simplepose.core.files import write_json
+from simplepose.core.schema import COCO_17
 from simplepose.evaluation.coco import METRICS, coco_results, evaluate_coco
-from simplepose.schema import COCO_17
 
 PICTURES, PEOPLE, POSES = 5000, 11000, 104125
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simplepose.boxes import iou
+from simplepose.core.boxes import iou
+from simplepose.core.oks import oks
+from simplepose.core.schema import COCO_17
+from simplepose.core.structures import People, Poses
 from simplepose.data.drawn_walkers import DrawnFrame
 from simplepose.data.synthetic_video import SCENARIOS
 from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, clear_mot, hota, identity
-from simplepose.oks import oks
-from simplepose.schema import COCO_17
-from simplepose.structures import People, Poses
-from simplepose.track import TrackConfig, Tracker
-from simplepose.track_matching import join_boxes
+from simplepose.tracking.matching import join_boxes
+from simplepose.tracking.track import TrackConfig, Tracker
 
 MODES = {
     "flow + OKS": TrackConfig(mode="flow"),

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplepose.atomic import write_json
 from simplepose.config import load_preset
+from simplepose.core.device import choose_device, is_accelerator, synchronize
+from simplepose.core.files import write_json
 from simplepose.data.annotations import Annotations, read_coco
-from simplepose.data.dataset import AHEAD
-from simplepose.device import choose_device, is_accelerator, synchronize
+from simplepose.data.loader import AHEAD
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import Processes
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplepose.atomic import write_json
 from simplepose.config import Config, load_preset
+from simplepose.core.device import choose_device, resolve_precision, synchronize
+from simplepose.core.files import write_json
 from simplepose.data.device_batch import Batch
-from simplepose.device import choose_device, resolve_precision, synchronize
-from simplepose.heatmaps import encode
-from simplepose.models.pose_resnet import PoseResNet
+from simplepose.pose.codec import encode
+from simplepose.pose.network import PoseResNet
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.step import TrainStep
 

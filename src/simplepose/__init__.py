@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Frame": "structures", "People": "structures", "Poses": "structures",
-    "KeypointSchema": "schema", "COCO_17": "schema", "MPII_16": "schema", "POSETRACK_15": "schema", "CROWDPOSE_14": "schema",
-    "PoseEstimator": "estimator", "load_model": "checkpoints", "read_image": "images", "UserError": "errors",
-    "PoseTracker": "engine", "Tracker": "track",
+    "Frame": "core.structures", "People": "core.structures", "Poses": "core.structures",
+    "KeypointSchema": "core.schema", "COCO_17": "core.schema", "MPII_16": "core.schema", "POSETRACK_15": "core.schema", "CROWDPOSE_14": "core.schema",
+    "PoseEstimator": "pose.estimator", "load_model": "pose.checkpoints", "read_image": "core.images", "UserError": "core.errors",
+    "PoseTracker": "video.engine", "Tracker": "tracking.track",
 }  # fmt: skip
 
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from simplepose.checkpoints import load_model
-    from simplepose.engine import PoseTracker
-    from simplepose.errors import UserError
-    from simplepose.estimator import PoseEstimator
-    from simplepose.images import read_image
-    from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
-    from simplepose.structures import Frame, People, Poses
-    from simplepose.track import Tracker
+    from simplepose.core.errors import UserError
+    from simplepose.core.images import read_image
+    from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
+    from simplepose.core.structures import Frame, People, Poses
+    from simplepose.pose.checkpoints import load_model
+    from simplepose.pose.estimator import PoseEstimator
+    from simplepose.tracking.track import Tracker
+    from simplepose.video.engine import PoseTracker
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from simplepose import __version__
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",

@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
+from simplepose.core.errors import UserError
+from simplepose.core.settings import build, to_plain
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.source import DataConfig
-from simplepose.errors import UserError
 from simplepose.evaluation.top_down import EvaluateConfig
-from simplepose.heatmaps import CodecConfig
-from simplepose.models.pose_resnet import ModelConfig
-from simplepose.pixels import PixelConfig
-from simplepose.settings import build, to_plain
+from simplepose.pose.codec import CodecConfig
+from simplepose.pose.network import ModelConfig
+from simplepose.pose.pixels import PixelConfig
 from simplepose.training.options import TrainConfig
 
 

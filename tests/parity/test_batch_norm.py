@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.models.pose_resnet import PoseResNet
+from simplepose.pose.network import PoseResNet
 
 DECAY, EPS = {"ms": 0.9, "tf": 0.99}, {"ms": 1e-5, "tf": 1.001e-5}
 
@@ -24,7 +24,7 @@ DECAY, EPS = {"ms": 0.9, "tf": 0.99}, {"ms": 1e-5, "tf": 1.001e-5}
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slim trunk: only its norms matter here."""
-    monkeypatch.setattr("simplepose.models.resnet.STAGE_WIDTHS", (8, 8, 8, 8))
+    monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (8, 8, 8, 8))
 
 
 def plain(values: np.ndarray, gamma: float, beta: float, mean: float, variance: float, eps: float) -> np.ndarray:

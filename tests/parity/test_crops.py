@@ -18,15 +18,15 @@ import pytest
 import references
 import torch
 
-from simplepose import geometry
 from simplepose.config import load_preset
+from simplepose.core.images import read_image
+from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import read_coco
 from simplepose.data.augment import AugmentConfig, Draws, draw, no_draws, sample_affines, sample_keypoints
 from simplepose.data.columns import Annotations, ground_truth_boxes
-from simplepose.data.dataset import TrainLoader
-from simplepose.images import read_image
-from simplepose.pixels import normalise
-from simplepose.schema import COCO_17
+from simplepose.data.loader import TrainLoader
+from simplepose.pose import geometry
+from simplepose.pose.pixels import normalise
 
 SIZES = [(192, 256), (288, 384), (96, 128), (256, 256)]
 

@@ -8,12 +8,12 @@ import pytest
 import references
 import torch
 
-from simplepose.checkpoints import ModelSpec
 from simplepose.config import load_preset
-from simplepose.estimator import PoseEstimator
-from simplepose.heatmaps import decode
-from simplepose.heatmaps_flip import flip_average, flip_inputs
-from simplepose.schema import COCO_17
+from simplepose.core.schema import COCO_17
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.codec import decode
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.heatmaps_flip import flip_average, flip_inputs
 
 SIZE_WH, WIDTH, HEIGHT = (48, 64), 12, 16
 

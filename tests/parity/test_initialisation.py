@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.models.pose_resnet import PoseResNet
+from simplepose.pose.network import PoseResNet
 
 CUT = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2)))  # deviation of a normal cut at +-2
 
@@ -23,7 +23,7 @@ CUT = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 /
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages of equal width: enough numbers to judge, fewer to draw."""
-    monkeypatch.setattr("simplepose.models.resnet.STAGE_WIDTHS", (64, 64, 64, 64))
+    monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 64, 64, 64))
 
 
 def network(preset: str) -> PoseResNet:

@@ -14,11 +14,11 @@ from simplepose.config import load_preset
 from simplepose.data.annotations import Annotations, read_coco
 from simplepose.data.augment import draw
 from simplepose.data.cache import Files, fill_device, fill_ram
-from simplepose.data.dataset import Batch, TrainLoader
+from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.pack import open_pack
 from simplepose.data.pack_writer import plan_pack, write_pack
 from simplepose.data.regions import person_regions
-from simplepose.heatmaps import encode
+from simplepose.pose.codec import encode
 
 CPU = torch.device("cpu")
 CONFIG = load_preset("coco_r50_256x192_ms")

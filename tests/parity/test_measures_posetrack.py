@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.core.schema import POSETRACK_15
 from simplepose.evaluation.posetrack_files import score_posetrack
-from simplepose.schema import POSETRACK_15
 
 RNG = np.random.default_rng(0)
 BODY = RNG.integers(1, 100, (15, 2)).astype(float)

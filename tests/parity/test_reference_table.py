@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simplepose.config import load_preset, preset_names
-from simplepose.settings import flatten, to_plain
+from simplepose.core.settings import flatten, to_plain
 
 BOTH: dict[str, Any] = {
     "pixels.channel_order": "bgr",

@@ -9,13 +9,13 @@ import pytest
 import references
 from test_crops import people
 
-from simplepose import geometry
-from simplepose.calibration import Calibration
 from simplepose.config import load_preset
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.core.oks import oks_nms, oks_nms_batch, rescore
+from simplepose.core.schema import COCO_17
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, suppress_and_write
-from simplepose.oks import oks_nms, oks_nms_batch, rescore
-from simplepose.schema import COCO_17
+from simplepose.pose import geometry
+from simplepose.pose.calibration import Calibration
 
 
 def crowd(seed: int, count: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

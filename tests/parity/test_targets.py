@@ -14,7 +14,7 @@ import torch
 
 from simplepose.config import load_preset
 from simplepose.data.augment import no_draws, sample_affines, sample_keypoints
-from simplepose.heatmaps import encode
+from simplepose.pose.codec import encode
 
 MAPS = [((192, 256), (48, 64), 2), ((288, 384), (72, 96), 3), ((96, 128), (24, 32), 1)]
 

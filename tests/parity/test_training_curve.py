@@ -23,12 +23,12 @@ import references
 import torch
 from torch.nn import functional as F
 
-from simplepose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
 from simplepose.config import Config, load_preset
+from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import read_coco
 from simplepose.data.passes import epoch_samples
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.schema import COCO_17
+from simplepose.pose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
+from simplepose.pose.network import PoseResNet
 from simplepose.training.train import train
 
 SIZE_WH, MAP_WH, PEOPLE, BATCH = (64, 96), (16, 24), 10, 4
@@ -156,7 +156,7 @@ def plain_training(state: dict[str, torch.Tensor], config: Config, family: str) 
 
 def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(4)
-    monkeypatch.setattr("simplepose.models.resnet.STAGE_WIDTHS", (64, 16, 16, 16))
+    monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 16, 16, 16))
     preset = load_preset(references.PRESETS[family])
     model = replace(preset.model, depth=18, deconv_filters=16, init="")
     network = PoseResNet(model, 17)

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplepose import boxes, geometry
-from simplepose.schema import SCHEMAS
+from simplepose.core import boxes
+from simplepose.core.schema import SCHEMAS
+from simplepose.pose import geometry
 
 coordinate = st.floats(-500, 1500)
 side = st.floats(1, 900)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from simplepose.oks import oks, oks_nms, oks_nms_batch
+from simplepose.core.oks import oks, oks_nms, oks_nms_batch
 
 coordinates = st.floats(-1e4, 1e4, width=32)
 positive = st.floats(1.0, 1e6)

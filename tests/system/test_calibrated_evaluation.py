@@ -11,14 +11,14 @@ import pytest
 import torch
 from training_workers import write_people
 
-from simplepose.calibration import Calibration
-from simplepose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.cli import main
+from simplepose.core.oks import rescore
 from simplepose.data.annotations import Annotations, ground_truth_boxes, read_coco
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, match_estimates
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet
-from simplepose.oks import rescore
+from simplepose.pose.calibration import Calibration
+from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.network import ModelConfig, PoseResNet
 
 CURVES = Calibration(keypoint_slope=1, keypoint_offset=2, pose_slope=1, pose_offset=3, people=100, error_raw=0.3, error=0.1)
 

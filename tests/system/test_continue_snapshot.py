@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_workers import write_people
-
-from simplepose.cli import main
-from simplepose.training import assemble
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
-
 from seed_snapshot import (
     SMALL_PRESET,
     SMALL_WIDTHS,
@@ -25,6 +17,10 @@ from seed_snapshot import (
     torch_names,
 )
 from tf_checkpoint_writer import write_v1, write_v2
+from training_workers import write_people
+
+from simplepose.cli import main
+from simplepose.training import assemble
 
 PER_EPOCH = 6  # 22 people in batches of 4, the last one completed
 
@@ -32,7 +28,7 @@ PER_EPOCH = 6  # 22 people in batches of 4, the last one completed
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trains the small network from a snapshot for one epoch."""
-    monkeypatch.setattr("simplepose.models.resnet.STAGE_WIDTHS", SMALL_WIDTHS)
+    monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", SMALL_WIDTHS)
     data, preset = write_people(tmp_path / "data"), tmp_path / "coco_small_tf.yaml"
     preset.write_text(SMALL_PRESET)
     options = {

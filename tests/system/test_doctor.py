@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simplepose.cli import main
-from simplepose.schema import COCO_17
+from simplepose.core.schema import COCO_17
 
 
 def dataset(root: Path, **person: Any) -> Path:
@@ -144,7 +144,7 @@ def test_torch_that_cannot_be_imported_is_explained(monkeypatch: pytest.MonkeyPa
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object() if name == "torch_npu" else find(name, *rest))
-    monkeypatch.setitem(sys.modules, "simplepose.device", None)
+    monkeypatch.setitem(sys.modules, "simplepose.core.device", None)
     assert run() == 1
     out = capsys.readouterr().out
     assert "torch cannot be imported" in out and "CANN" in out and "set_env.sh" in out

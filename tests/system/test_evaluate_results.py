@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simplepose.cli import main
-from simplepose.schema import COCO_17
+from simplepose.core.schema import COCO_17
 
 Find = Callable[[str], Path]
 

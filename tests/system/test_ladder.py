@@ -12,17 +12,17 @@ import pytest
 import torch
 from filelock import FileLock
 
-from simplepose.atomic import write_bytes
-from simplepose.checkpoints import read_checkpoint
 from simplepose.cli import main
 from simplepose.commands.ladder import LadderOptions, base_of, climb
 from simplepose.commands.ladder_rung import Scorer
 from simplepose.commands.ladder_table import make_rows
 from simplepose.config import Config, dump_config, load_preset
+from simplepose.core.errors import UserError
+from simplepose.core.files import write_bytes
+from simplepose.core.settings import flatten, to_plain, unflatten
 from simplepose.data.source import DataConfig
 from simplepose.data.synthetic import write_synthetic_dataset
-from simplepose.errors import UserError
-from simplepose.settings import flatten, to_plain, unflatten
+from simplepose.pose.checkpoints import read_checkpoint
 from simplepose.training.rungs import NOT_RUNGS, make_rungs, shorten, training_rungs
 
 GOAL = "coco_r18_128x96_mini_modern"

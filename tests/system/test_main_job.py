@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from simplepose.cli import main
+from simplepose.core.images import read_image, write_image
 from simplepose.data.synthetic import write_synthetic_dataset
-from simplepose.images import read_image, write_image
 
 TINY = [
     "synthetic_demo", "--model.deconv-filters", "16", "--input-size-wh", "64", "96", "--train.epochs", "1", "--train.batch-size", "16",

@@ -15,8 +15,8 @@ from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.commands import predict
-from simplepose.estimator import PoseEstimator
-from simplepose.images import read_image, write_image
+from simplepose.core.images import read_image, write_image
+from simplepose.pose.estimator import PoseEstimator
 
 pytest.importorskip("onnxruntime")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from training_workers import small_config, tiny_network, write_people
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 from simplepose.training import assemble
 from simplepose.training.profile import MEASURED, PARTS, Profile, profile
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_onnx import save_network
 
-from simplepose.images import read_image, write_image
+from simplepose.core.images import read_image, write_image
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 

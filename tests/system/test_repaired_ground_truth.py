@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.cli import main
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import ground_truth_boxes, read_coco
 from simplepose.data.source import DataConfig, read_split
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, name_boxes
-from simplepose.models.pose_resnet import ModelConfig, PoseResNet
-from simplepose.schema import COCO_17
+from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.network import ModelConfig, PoseResNet
 
 NAMES = ["nose", "tail", "left_paw", "right_paw"]
 

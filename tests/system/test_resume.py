@@ -14,7 +14,7 @@ import tyro
 from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
 
 from simplepose.config import Config, load_preset
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 from simplepose.training import train as train_module
 
 

@@ -15,10 +15,10 @@ import pytest
 from tiny_onnx import save_network
 
 from simplepose.cli import main
-from simplepose.errors import UserError
-from simplepose.images import write_image
-from simplepose.outputs_lines import read_lines
-from simplepose.video import VideoWriter, open_stream
+from simplepose.core.errors import UserError
+from simplepose.core.images import write_image
+from simplepose.video.outputs_lines import read_lines
+from simplepose.video.streams import VideoWriter, open_stream
 
 pytest.importorskip("onnxruntime")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from seed_snapshot import as_torch, listed_shapes, torch_names
 
 from simplepose.config import load_preset
-from simplepose.errors import UserError
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.models.pretrained import load_into, load_weight_file
-from simplepose.models.tf_checkpoint import read_checkpoint
+from simplepose.core.errors import UserError
+from simplepose.pose.network import PoseResNet
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import rate_at
 from simplepose.training.start import check_snapshot, continue_snapshot
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
-
-from seed_snapshot import as_torch, listed_shapes, torch_names
+from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.tensorflow import read_checkpoint
 
 pytestmark = pytest.mark.tensorflow
 PYTHON = os.environ.get("SIMPLEPOSE_TENSORFLOW_PYTHON", "")

@@ -12,7 +12,7 @@ from simplepose.cli import main
 from simplepose.config import Config, dump_config, load_preset, preset_names
 from simplepose.data.source import DataConfig
 from simplepose.evaluation.top_down import EvaluateConfig
-from simplepose.pixels import PixelConfig
+from simplepose.pose.pixels import PixelConfig
 from simplepose.training.options import TrainConfig
 
 

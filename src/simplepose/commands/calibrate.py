@@ -10,14 +10,14 @@ from typing import Annotated
 import torch
 import tyro
 
-from simplepose.calibration import fit
-from simplepose.checkpoints import find_weights, require_schema, save_checkpoint
+from simplepose.core.errors import UserError
+from simplepose.core.progress import Progress
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
-from simplepose.progress import Progress
+from simplepose.pose.calibration import fit
+from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
+from simplepose.pose.estimator import PoseEstimator
 
 
 @dataclass(frozen=True, kw_only=True)

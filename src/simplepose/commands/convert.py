@@ -14,14 +14,14 @@ from typing import Annotated, Literal
 
 import tyro
 
+from simplepose.core.errors import UserError
+from simplepose.core.schema import SCHEMAS, schema_named
 from simplepose.data.annotations import read_coco, write_coco
 from simplepose.data.columns import Annotations
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import read_posetrack
-from simplepose.errors import UserError
-from simplepose.schema import SCHEMAS, schema_named
 
 Kind = Literal["mpii", "posetrack", "crowdpose", "ochuman", "coco"]
 READERS: dict[Kind, Callable[[Path, Path], Annotations]] = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from simplepose.core.settings import require_options
 from simplepose.data.layout import find_layout
 from simplepose.data.synthetic import write_synthetic_dataset
-from simplepose.settings import require_options
 from simplepose.training.options import MAX_SEED
 
 PRESET = "synthetic_demo"
@@ -98,8 +98,8 @@ def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
 def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
     """Draws the poses of some held-out pictures, found in the noisy detections; returns the contact sheet."""
     from simplepose.commands import predict
-    from simplepose.draw_sheets import contact_sheet
-    from simplepose.images import list_pictures, read_image, write_image
+    from simplepose.core.draw_sheets import contact_sheet
+    from simplepose.core.images import list_pictures, read_image, write_image
 
     layout, overlays = find_layout(folder / "dataset"), folder / "overlays"
     pictures = list_pictures([str(layout.val_images)])[: options.pictures]

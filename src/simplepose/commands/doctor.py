@@ -12,14 +12,14 @@ from typing import Annotated
 import tyro
 
 from simplepose import __version__
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import read_coco
-from simplepose.data.checks import Finding, check_annotations
-from simplepose.data.checks_inputs import check_detections, check_images
-from simplepose.data.checks_page import check_page, write_page
 from simplepose.data.columns import Annotations
 from simplepose.data.layout import find_layout
-from simplepose.data.statistics import Histogram, histograms, overview
-from simplepose.errors import UserError
+from simplepose.doctor.checks import Finding, check_annotations
+from simplepose.doctor.checks_inputs import check_detections, check_images
+from simplepose.doctor.page import check_page, write_page
+from simplepose.doctor.statistics import Histogram, histograms, overview
 from simplepose.evaluation.coco import evaluate_boxes, spell
 
 PACKAGES = (
@@ -63,7 +63,7 @@ def devices() -> tuple[list[str], list[Finding]]:
     """The devices that are there, the one that will be used and why; or why torch cannot even be imported."""
     npu = importlib.util.find_spec("torch_npu") is not None
     try:
-        from simplepose.device import choose_device, describe_devices
+        from simplepose.core.device import choose_device, describe_devices
 
         chosen = choose_device("auto")
         lines = [f"  {line}" for line in describe_devices()]

@@ -11,19 +11,19 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from simplepose.atomic import write_json
-from simplepose.checkpoints import find_weights, read_spec, require_schema
 from simplepose.commands.evaluate_results import RESULT_ENDINGS, Task, is_result, number_table, score_results
+from simplepose.core.errors import UserError
+from simplepose.core.files import write_json
+from simplepose.core.progress import Progress
 from simplepose.data.annotations import read_coco
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.top_down import EvaluateConfig, evaluate_network, name_boxes, stored_settings
-from simplepose.heatmaps import CodecConfig
-from simplepose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
-from simplepose.progress import Progress
+from simplepose.pose.checkpoints import find_weights, read_spec, require_schema
+from simplepose.pose.codec import CodecConfig
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from simplepose.atomic import read_json
+from simplepose.core.errors import UserError
+from simplepose.core.files import read_json
 from simplepose.data.annotations import coco_annotations, coco_content
 from simplepose.data.categories import category_numbers, keypoint_categories
 from simplepose.data.coco_columns import loads
-from simplepose.errors import UserError
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
 from simplepose.evaluation.mpii import score_mpii

@@ -9,15 +9,15 @@ from typing import Annotated
 import torch
 import tyro
 
-from simplepose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.config import Config, load_preset
-from simplepose.errors import UserError
-from simplepose.models.key_maps import WeightFile, shortened
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.models.pretrained import load_into, load_weight_file
-from simplepose.pixels import PixelConfig
-from simplepose.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
-from simplepose.settings import to_plain
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
+from simplepose.core.settings import to_plain
+from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
+from simplepose.pose.network import PoseResNet
+from simplepose.pose.pixels import PixelConfig
+from simplepose.weights.key_maps import WeightFile
+from simplepose.weights.pretrained import load_into, load_weight_file
 
 _SCHEMA_OF_PRESET = {"coco": COCO_17, "mpii": MPII_16, "posetrack": POSETRACK_15, "crowdpose": CROWDPOSE_14, "synthetic": COCO_17}
 

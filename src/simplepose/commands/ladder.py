@@ -21,10 +21,10 @@ from filelock import FileLock, Timeout
 from simplepose.commands.ladder_outcome import find_outcome, read_outcome
 from simplepose.commands.ladder_table import require_same_ladder, write_table
 from simplepose.config import Config, load_preset, preset_names
+from simplepose.core.errors import UserError
+from simplepose.core.progress import format_seconds
+from simplepose.core.settings import require_options
 from simplepose.data.source import DataConfig, has_split
-from simplepose.errors import UserError
-from simplepose.progress import format_seconds
-from simplepose.settings import require_options
 from simplepose.training.rungs import make_rungs, shorten, training_rungs
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simplepose.atomic import read_json, write_json
 from simplepose.config import Config, load_preset
-from simplepose.errors import UserError
-from simplepose.settings import to_plain
+from simplepose.core.errors import UserError
+from simplepose.core.files import read_json, write_json
+from simplepose.core.settings import to_plain
 from simplepose.training.journal import read_records
 from simplepose.training.state import changed_settings
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simplepose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.config import Config
+from simplepose.core.progress import Progress
+from simplepose.core.settings import to_plain
 from simplepose.data.source import DataConfig, boxes_to_test, read_split
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
-from simplepose.progress import Progress
-from simplepose.settings import to_plain
+from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
+from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.preconditions import require_same_keypoints
 from simplepose.training.state import read_state
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplepose.atomic import read_json, write_bytes, write_json
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.training.rungs import Rung
 
 

@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from simplepose.config import load_preset
+from simplepose.core.errors import UserError
+from simplepose.core.progress import Progress, format_seconds
 from simplepose.data.pack_writer import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import DataConfig, read_split
-from simplepose.errors import UserError
-from simplepose.progress import Progress, format_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

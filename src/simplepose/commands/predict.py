@@ -10,18 +10,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from simplepose.atomic import readable, write_json
-from simplepose.detect import people_source, require_choice
-from simplepose.detect_file import BoxFile
-from simplepose.engine import PoseTracker
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
-from simplepose.images import PICTURE_ENDINGS, list_pictures, write_image
-from simplepose.outputs import keep_sources
-from simplepose.progress import Progress
-from simplepose.settings import require_options, to_plain
-from simplepose.structures import Frame, Poses
-from simplepose.video import PictureStream
+from simplepose.core.errors import UserError
+from simplepose.core.files import readable, write_json
+from simplepose.core.images import PICTURE_ENDINGS, list_pictures, write_image
+from simplepose.core.progress import Progress
+from simplepose.core.settings import require_options, to_plain
+from simplepose.core.structures import Frame, Poses
+from simplepose.detection.files import BoxFile
+from simplepose.detection.people import people_source, require_choice
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.video.engine import PoseTracker
+from simplepose.video.outputs import keep_sources
+from simplepose.video.streams import PictureStream
 
 
 @dataclass(frozen=True, kw_only=True)

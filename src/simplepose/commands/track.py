@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from simplepose.atomic import readable, write_bytes
-from simplepose.errors import UserError, need
-from simplepose.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
-from simplepose.outputs_lines import LinesWriter, read_lines, to_line
-from simplepose.progress import StatusLine
-from simplepose.schema import POSETRACK_15, KeypointSchema
-from simplepose.settings import require_options
-from simplepose.video import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
+from simplepose.core.errors import UserError, need
+from simplepose.core.files import readable, write_bytes
+from simplepose.core.progress import StatusLine
+from simplepose.core.schema import POSETRACK_15, KeypointSchema
+from simplepose.core.settings import require_options
+from simplepose.video.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
+from simplepose.video.outputs_lines import LinesWriter, read_lines, to_line
+from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
 if TYPE_CHECKING:
-    from simplepose.engine import PoseTracker
-    from simplepose.engine_threads import Speed
-    from simplepose.estimator import PoseEstimator
+    from simplepose.pose.estimator import PoseEstimator
+    from simplepose.video.engine import PoseTracker
+    from simplepose.video.engine_threads import Speed
 
 RANGES = {
     "detect_every": (1, math.inf), "keep_frames": (0, math.inf), "box_threshold": (0, 1), "smooth_after": (0, math.inf),
@@ -155,12 +155,12 @@ def _check(options: TrackOptions) -> None:
 
 def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     """The network and the engine that the options describe. Each network gets its share of the processor, as both run at the same time."""
-    from simplepose.detect import people_source, require_choice
-    from simplepose.engine import PoseTracker, share_processor
-    from simplepose.estimator import PoseEstimator
-    from simplepose.flow import dis_flow, farneback_flow
-    from simplepose.smooth import OneEuroConfig
-    from simplepose.track import TrackConfig
+    from simplepose.detection.people import people_source, require_choice
+    from simplepose.pose.estimator import PoseEstimator
+    from simplepose.tracking.flow import dis_flow, farneback_flow
+    from simplepose.tracking.smooth import OneEuroConfig
+    from simplepose.tracking.track import TrackConfig
+    from simplepose.video.engine import PoseTracker, share_processor
 
     require_choice(options.boxes)
     threads = share_processor()
@@ -182,7 +182,7 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
 
 def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
     """Says which boxes of a file nobody gets, and where that is all of them."""
-    from simplepose.detect_file import BoxFile
+    from simplepose.detection.files import BoxFile
 
     if not isinstance(detector, BoxFile):
         return
@@ -248,7 +248,7 @@ def _finish(options: TrackOptions, folder: Path, name: str, schema: KeypointSche
 
 def _smooth_file(path: Path, options: TrackOptions) -> None:
     """Gap filling and zero-phase smoothing of the finished file; needs the whole sequence in memory."""
-    from simplepose.smooth import fill_gaps, smooth_zero_phase
+    from simplepose.tracking.smooth import fill_gaps, smooth_zero_phase
 
     lines = list(read_lines(path))
     sequence, filled = fill_gaps([line.poses for line in lines], max_gap=options.fill_gaps)

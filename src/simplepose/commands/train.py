@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 if TYPE_CHECKING:
     from simplepose.config import Config

@@ -8,9 +8,9 @@ from typing import Literal
 
 import tyro
 
-from simplepose.errors import UserError
-from simplepose.models.public_weights import PUBLIC_WEIGHTS, PublicWeights, download, find_public
-from simplepose.progress import Progress
+from simplepose.core.errors import UserError
+from simplepose.core.progress import Progress
+from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, download, find_public
 
 
 @dataclass(frozen=True, kw_only=True)

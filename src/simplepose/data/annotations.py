@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.atomic import write_json
+from simplepose.core.errors import UserError
+from simplepose.core.files import write_json
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.categories import (
     category_of,
     keypoint_categories,
@@ -28,8 +30,6 @@ from simplepose.data.categories import (
 from simplepose.data.coco_columns import bbox_column, dictionaries, id_column, keypoint_columns, loads, number_column
 from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
 from simplepose.data.detections import read_detections
-from simplepose.errors import UserError
-from simplepose.schema import KeypointSchema
 
 __all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read_detections", "write_coco"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from simplepose.data.augment import AugmentConfig
-from simplepose.pixels import constant
+from simplepose.pose.pixels import constant
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""

@@ -10,10 +10,10 @@ from math import inf
 
 import numpy as np
 
-from simplepose import geometry
-from simplepose.boxes import xywh_to_xyxy
+from simplepose.core.boxes import xywh_to_xyxy
+from simplepose.core.settings import require_ranges
 from simplepose.data.annotations import Annotations
-from simplepose.settings import require_ranges
+from simplepose.pose import geometry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def sample_affines(
         rows: (B,) which people.
         draws: their random numbers, already selected to (B,).
         input_size_wh: size of the crop.
-        udp: unit convention, see `simplepose.geometry`.
+        udp: unit convention, see `simplepose.pose.geometry`.
 
     Returns:
         to_crop (B, 2, 3) float64. A crop of a mirrored picture is mirrored itself.

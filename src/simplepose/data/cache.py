@@ -13,12 +13,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from simplepose.core.errors import UserError
+from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations
 from simplepose.data.picture_sizes import check_size, read_sized
 from simplepose.data.read_ahead import in_order
 from simplepose.data.regions import View
-from simplepose.errors import UserError
-from simplepose.images import read_image
 
 OUTSIDE = np.zeros((1, 1, 3), np.uint8)
 """Stands for an empty region: all views of the person lie outside the picture and are black."""

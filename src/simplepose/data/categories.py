@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from simplepose.errors import UserError
-from simplepose.schema import COCO_17, CROWDPOSE_14, DEFAULT_SIGMA, SCHEMAS, KeypointSchema, infer_flip_pairs
-from simplepose.settings import build, to_plain
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17, CROWDPOSE_14, DEFAULT_SIGMA, SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.core.settings import build, to_plain
 
 _SPELLINGS = {"top_head": "head", "head_top": "head"}
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 OUTLINE = re.compile(rb'"segmentation"\s*:\s*\[[][0-9eE+.,\s-]*(?=\])')
 """The polygons of a person, which nobody here reads: emptied before parsing, they save two thirds of the time and half the memory. The

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
-from simplepose.errors import UserError
-from simplepose.schema import KeypointSchema
+from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.core.errors import UserError
+from simplepose.core.schema import KeypointSchema
 
 PER_PERSON = {"annotation_ids", "image_index", "bbox_xywh", "keypoints", "visibility", "area", "is_crowd", "track_ids", "head_boxes_xyxy"}
 

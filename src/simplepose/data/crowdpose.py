@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17, CROWDPOSE_14
 from simplepose.data.annotations import coco_annotations, read_coco
 from simplepose.data.coco_columns import loads
 from simplepose.data.columns import Annotations
-from simplepose.errors import UserError
-from simplepose.schema import COCO_17, CROWDPOSE_14
 
 
 def read_crowdpose(path: str | Path, images_dir: str | Path) -> Annotations:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simplepose.boxes import xywh_to_xyxy
+from simplepose.core.boxes import xywh_to_xyxy
+from simplepose.core.errors import UserError
 from simplepose.data.coco_columns import loads, number_column
 from simplepose.data.columns import Annotations, Detections
-from simplepose.errors import UserError
 
 
 def read_detections(path: str | Path, annotations: Annotations) -> Detections:

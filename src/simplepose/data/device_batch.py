@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from simplepose.device import page_lock, page_locked
+from simplepose.core.device import page_lock, page_locked
 
 
 @dataclass(frozen=True, slots=True)

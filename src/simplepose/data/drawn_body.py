@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simplepose.schema import COCO_17
+from simplepose.core.schema import COCO_17
 
 POINTS = (*COCO_17.keypoints, "neck", "head", "pelvis", "left_hand", "right_hand", "left_toe", "right_toe", "hair")
 """Rows of `Skeleton.points`: the 17 COCO keypoints first."""

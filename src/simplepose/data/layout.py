@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 PIECES = ("train_annotations", "train_images", "val_annotations", "val_images", "detections", "imagenet_weights")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.boxes import iou, xywh_to_xyxy
+from simplepose.core.boxes import iou, xywh_to_xyxy
+from simplepose.core.errors import UserError
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.categories import plain_name
 from simplepose.data.coco_columns import loads
 from simplepose.data.columns import PER_PERSON, Annotations
-from simplepose.errors import UserError
-from simplepose.schema import KeypointSchema
 
 ALIASES = ({"head_top", "top_head", "head"}, {"neck", "upper_neck", "head_bottom"}, {"pelvis", "mid_hip", "hip_center"})
 """Names of one place in different data sets: CrowdPose `head` is MPII `head_top`; CrowdPose `neck`, MPII `upper_neck` and PoseTrack

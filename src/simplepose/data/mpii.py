@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from simplepose.core.errors import UserError
+from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import AREA_FRACTION
 from simplepose.data.coco_columns import loads
 from simplepose.data.columns import Annotations
-from simplepose.errors import UserError
-from simplepose.schema import MPII_16
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""

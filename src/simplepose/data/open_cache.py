@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from simplepose.core.device import is_accelerator, local_processes, memory_bytes
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import Files, PixelSource, fill_device, fill_ram, picture_bytes
@@ -16,8 +18,6 @@ from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.data.regions import count_bytes, person_regions
 from simplepose.data.shares import Share, owners
 from simplepose.data.source import DataConfig
-from simplepose.device import is_accelerator, local_processes, memory_bytes
-from simplepose.errors import UserError
 
 HOST_SHARE, DEVICE_SHARE = 0.6, 0.5
 """Part of the free memory that a cache may take: the rest is for the network, its activations, and other programs."""
@@ -42,7 +42,7 @@ def open_pixels(
         augment: random changes; they decide how much of a picture a person's views can need.
         input_size_wh: size of the crops.
         device: where training happens.
-        udp: unit convention, see `simplepose.geometry`.
+        udp: unit convention, see `simplepose.pose.geometry`.
         share: this process's part of the people; only `share.apart` makes the caches smaller.
         progress: called with (pictures done, pictures in all) while a cache is filled.
 

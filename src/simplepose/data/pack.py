@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from simplepose.core.errors import UserError
+from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.regions import View, contains, person_views
-from simplepose.errors import UserError
-from simplepose.images import decode_image
 
 FORMAT = 2
 PLAN, TABLE = "plan.json", "pack.json"
@@ -102,7 +102,7 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
         people: N people to train on.
         augment: random changes of the training; the pack has to hold all that they can show.
         input_size_wh: size of the crop.
-        udp: unit convention, see `simplepose.geometry`.
+        udp: unit convention, see `simplepose.pose.geometry`.
 
     Raises:
         UserError: the file is missing, cut short, no pack, made from another annotation file or another state of it, or its margins or its

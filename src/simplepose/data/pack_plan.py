@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from simplepose.core.errors import UserError
+from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig
 from simplepose.data.pack import FORMAT, annotations_hash, stored_sizes
 from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.data.regions import person_views
-from simplepose.errors import UserError
-from simplepose.images import read_image
 
 SAMPLE = 24
 """Pictures that are packed for the estimate."""
@@ -63,7 +63,7 @@ def plan_pack(
         people: trainable people.
         augment: random changes of the training.
         input_size_wh: size of the crop.
-        udp: unit convention, see `simplepose.geometry`.
+        udp: unit convention, see `simplepose.pose.geometry`.
         quality: of the JPEGs, 1 to 100.
         full_colour: keep colour at full resolution (4:4:4), not at half as most photographs do (4:2:0).
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations, write_coco
 from simplepose.data.pack import FORMAT, LOCAL_HEADER, PLAN, TABLE, data_offset, member, scan_members
 from simplepose.data.pack_plan import Estimate, PackPlan, encode_region, estimate_pack, plan_pack
 from simplepose.data.picture_sizes import check_size, read_sized
 from simplepose.data.read_ahead import in_order
-from simplepose.errors import UserError
 
 __all__ = ["Estimate", "PackPlan", "check_output", "estimate_pack", "plan_pack", "write_pack"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from simplepose.core.errors import UserError
+from simplepose.core.images import read_image
 from simplepose.data.columns import Annotations
-from simplepose.errors import UserError
-from simplepose.images import read_image
 
 HEADERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Endings of files whose header tells the size that decoding gives."""

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.atomic import write_json
-from simplepose.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.core.errors import UserError
+from simplepose.core.files import write_json
+from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import coco_annotations
 from simplepose.data.coco_columns import dictionaries, loads
 from simplepose.data.columns import Annotations
 from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
-from simplepose.errors import UserError
-from simplepose.schema import POSETRACK_15
 
 FILE_KEYPOINTS = (*POSETRACK_15.keypoints[:3], "left_ear", "right_ear", *POSETRACK_15.keypoints[3:])
 """The 17 names of a PoseTrack18 file, in order."""

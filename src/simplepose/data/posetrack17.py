@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any
 
-from simplepose.errors import UserError
-from simplepose.schema import POSETRACK_15
+from simplepose.core.errors import UserError
+from simplepose.core.schema import POSETRACK_15
 
 JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow", "right_shoulder",

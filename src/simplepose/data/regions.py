@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simplepose import geometry
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import AugmentConfig, drawable_halves, no_draws, sample_affines
+from simplepose.pose import geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def person_views(
         annotations: N people; a picture of unknown size counts as empty.
         augment: the random changes.
         input_size_wh: size of the crop; its aspect decides the shape of the views.
-        udp: unit convention, see `simplepose.geometry`.
+        udp: unit convention, see `simplepose.pose.geometry`.
 
     Returns:
         regions (N, 4) int64, empty (x2 = x1 or y2 = y1) where no view meets the picture, and ratios (N,) float64, at most 1: pixels per

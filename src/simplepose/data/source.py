@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from simplepose.core.device import own_cores
+from simplepose.core.errors import UserError
+from simplepose.core.settings import require_ranges
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.picture_sizes import with_picture_sizes
-from simplepose.device import own_cores
-from simplepose.errors import UserError
-from simplepose.settings import require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from simplepose import atomic
-from simplepose.boxes import iou, xywh_to_xyxy
+from simplepose.core import files as atomic
+from simplepose.core.boxes import iou, xywh_to_xyxy
+from simplepose.core.images import write_image
+from simplepose.core.schema import COCO_17
 from simplepose.data.layout import DataLayout, find_layout
 from simplepose.data.synthetic_folder import drawn_folder
 from simplepose.data.synthetic_scene import DrawnPerson, draw_scene
-from simplepose.images import write_image
-from simplepose.schema import COCO_17
 
 PEOPLE_A_PICTURE = (0.38, 0.30, 0.18, 0.09, 0.05)
 """Chances of 1..5 people."""

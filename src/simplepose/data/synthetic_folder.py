@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from simplepose import atomic
-from simplepose.errors import UserError
+from simplepose.core import files as atomic
+from simplepose.core.errors import UserError
 
 MARKER = "synthetic.json"
 """File that says a folder was drawn, and with which settings."""

@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from simplepose import atomic
+from simplepose.core import files as atomic
+from simplepose.core.images import write_image
 from simplepose.data.drawn_body import rotation
 from simplepose.data.drawn_figure import PARTS, bright_colour, draw_fabric
 from simplepose.data.drawn_paint import Canvas, paint_limb, plain
 from simplepose.data.drawn_scenery import draw_background, paint_occluder
 from simplepose.data.synthetic_folder import drawn_folder
-from simplepose.images import write_image
 
 QUADRUPED_KEYPOINTS = (
     "nose", "withers", "tail_base", "tail_tip", "front_left_paw", "front_right_paw", "hind_left_paw", "hind_right_paw",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from simplepose.boxes import iou
+from simplepose.core.boxes import iou
 from simplepose.data.drawn_body import Skeleton, draw_posture, skeleton
 from simplepose.data.drawn_figure import PARTS, draw_look, paint_person, visible_keypoints
 from simplepose.data.drawn_paint import Canvas

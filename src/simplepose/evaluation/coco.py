@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simplepose.atomic import read_json
+from simplepose.core.errors import UserError, need
+from simplepose.core.files import read_json
 from simplepose.data.columns import Annotations, Detections
-from simplepose.errors import UserError, need
 from simplepose.evaluation.coco_files import check_known, prepare_ground_truth, prepare_results
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from simplepose.core.errors import UserError
+from simplepose.core.oks import check_sigmas
 from simplepose.data.annotations import AREA_FRACTION
 from simplepose.data.categories import category_numbers
 from simplepose.data.coco_columns import dictionaries, id_column, loads
-from simplepose.errors import UserError
-from simplepose.oks import check_sigmas
 
 PLAIN = {int, float}
 """What JSON's numbers become."""

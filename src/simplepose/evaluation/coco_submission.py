@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from simplepose.atomic import atomic_path
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.core.files import atomic_path
 
 
 def check_submission(folder: Path | str, name: str, split: str) -> Path:

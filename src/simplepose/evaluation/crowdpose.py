@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simplepose.atomic import read_json
+from simplepose.core.errors import UserError
+from simplepose.core.files import read_json
+from simplepose.core.schema import COCO_17, CROWDPOSE_14
 from simplepose.data.coco_columns import loads
-from simplepose.errors import UserError
 from simplepose.evaluation.coco import Evaluator, evaluate_coco
 from simplepose.evaluation.coco_files import prepare_ground_truth
-from simplepose.schema import COCO_17, CROWDPOSE_14
 
 LEVELS = ("APeasy", "APmedium", "APhard")
 CROWDPOSE_METRICS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", *LEVELS)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.atomic import atomic_path
-from simplepose.errors import UserError, need
-from simplepose.schema import MPII_16
+from simplepose.core.errors import UserError, need
+from simplepose.core.files import atomic_path
+from simplepose.core.schema import MPII_16
 
 HEAD_SHARE = 0.6
 """Of the head box's diagonal: brings the box's size to that of the head."""

@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
+from simplepose.core.oks import oks
+from simplepose.core.schema import POSETRACK_15
 from simplepose.evaluation.posetrack_frames import PoseTrackFrame, above, cleaned, with_keypoints, without_regions
 from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, check_track_ids, clear_mot, hota, identity
-from simplepose.oks import oks
-from simplepose.schema import POSETRACK_15
 
 NAMES = POSETRACK_15.keypoints
 DISTANCE = 0.5

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import AREA_FRACTION
 from simplepose.data.coco_columns import dictionaries, loads
 from simplepose.data.posetrack import FILE_KEYPOINTS
 from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
-from simplepose.errors import UserError
 from simplepose.evaluation.posetrack import NAMES, evaluate_posetrack
 from simplepose.evaluation.posetrack_frames import PoseTrackFrame
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

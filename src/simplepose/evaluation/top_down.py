@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simplepose import geometry
-from simplepose.calibration import Calibration, Matches, match_people
-from simplepose.checkpoints import ModelSpec
+from simplepose.core.device import own_cores
+from simplepose.core.errors import UserError
+from simplepose.core.images import read_image
+from simplepose.core.oks import oks_nms_batch, rescore
+from simplepose.core.settings import build, require_ranges
 from simplepose.data.annotations import Annotations, Detections, coco_content
 from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.read_ahead import in_order
-from simplepose.device import own_cores
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import METRICS, coco_results, evaluate_boxes, evaluate_coco, spell
-from simplepose.images import read_image
-from simplepose.oks import oks_nms_batch, rescore
-from simplepose.settings import build, require_ranges
+from simplepose.pose import geometry
+from simplepose.pose.calibration import Calibration, Matches, match_people
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.estimator import PoseEstimator
 
 
 @dataclass(frozen=True, kw_only=True)

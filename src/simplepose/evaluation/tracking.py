@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 
 HOTA_THRESHOLDS = np.arange(1, 20) / 20
 """Localisation thresholds .05, .10 .. .95 over which HOTA is averaged."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from simplepose.checkpoints import ModelSpec
 from simplepose.config import Config
+from simplepose.core.device import has_fused_optimizer, is_accelerator, resolve_precision, seed_everything, tune_for_fixed_sizes
+from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
-from simplepose.data.dataset import TrainLoader
+from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
 from simplepose.data.shares import Share
-from simplepose.device import has_fused_optimizer, is_accelerator, resolve_precision, seed_everything, tune_for_fixed_sizes
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.settings import to_plain
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.network import PoseResNet
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import Processes, wrap
 from simplepose.training.ema import Ema

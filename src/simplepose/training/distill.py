@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from simplepose.checkpoints import require_schema
 from simplepose.config import Config
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
-from simplepose.heatmaps import activate
-from simplepose.pixels import normalise
-from simplepose.schema import KeypointSchema
+from simplepose.core.errors import UserError
+from simplepose.core.schema import KeypointSchema
+from simplepose.pose.checkpoints import require_schema
+from simplepose.pose.codec import activate
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.pixels import normalise
 
 
 class Teacher:

@@ -19,8 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from simplepose.device import collective_backend, has_own_sync_batch_norm
-from simplepose.errors import UserError
+from simplepose.core.device import collective_backend, has_own_sync_batch_norm
+from simplepose.core.errors import UserError
 
 LOST_PEER = ("closed by peer", "reset by peer", "timed out", "timeout", "broken pipe", "connection refused", "no route to host")
 """What the messages of the collective libraries say when another process has gone."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simplepose.checkpoints import find_weights, read_spec, require_head
 from simplepose.config import Config
+from simplepose.core.errors import UserError
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.layout import find_layout
-from simplepose.errors import UserError
-from simplepose.models.key_maps import OUTPUT_NAMES, WeightFile
-from simplepose.models.pose_resnet import PoseResNet
-from simplepose.models.pretrained import load_into, load_weight_file
-from simplepose.schema import KeypointSchema
+from simplepose.pose.checkpoints import find_weights, read_spec, require_head
+from simplepose.pose.network import PoseResNet
+from simplepose.weights.key_maps import OUTPUT_NAMES, WeightFile
+from simplepose.weights.pretrained import load_into, load_weight_file
 
 TRUNK_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
 """Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim), torchvision's, timm's."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from simplepose.errors import need
-from simplepose.progress import StatusLine
+from simplepose.core.errors import need
+from simplepose.core.progress import StatusLine
 
 
 class Journal:
@@ -55,7 +55,7 @@ class Journal:
                     self._writer.add_scalar(name, value, step)
 
     def progress(self, text: str) -> None:
-        """The line that is redrawn in place, see `simplepose.progress`."""
+        """The line that is redrawn in place, see `simplepose.core.progress`."""
         if not self.quiet:
             self._line.show(text)
 

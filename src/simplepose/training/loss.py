@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from simplepose.heatmaps import CodecConfig
-from simplepose.simcc import bin_counts
+from simplepose.pose.codec import CodecConfig
+from simplepose.pose.simcc import bin_counts
 
 
 def training_loss(

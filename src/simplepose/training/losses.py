@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 from simplepose.training.distributed import Processes, average
 from simplepose.training.state import Position
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from simplepose.models.key_maps import HEAD_NAMES
 from simplepose.training.options import TrainConfig
+from simplepose.weights.key_maps import HEAD_NAMES
 
 EPSILON, BETA2 = 1e-8, 0.999
 """Defaults of both frameworks, which both references use."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from simplepose.errors import UserError
-from simplepose.settings import require_ranges
+from simplepose.core.errors import UserError
+from simplepose.core.settings import require_ranges
 
 MAX_SEED = 10**18
 """What every generator of random numbers takes, also with the number of a process added."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from simplepose.config import Config
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.errors import UserError
 
 
 def check_folder(config: Config) -> None:

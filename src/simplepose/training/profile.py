@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from simplepose.config import Config
+from simplepose.core.device import choose_device, is_accelerator, synchronize
 from simplepose.data.source import read_split
-from simplepose.device import choose_device, is_accelerator, synchronize
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import processes
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simplepose.config import Config
-from simplepose.settings import build, flatten, to_plain, unflatten
+from simplepose.core.settings import build, flatten, to_plain, unflatten
 from simplepose.training.schedule import fitting_drops
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (

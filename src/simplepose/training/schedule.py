@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from simplepose.config import Config
-from simplepose.errors import UserError
+from simplepose.core.errors import UserError
 from simplepose.training.options import TrainConfig
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from simplepose.config import Config
-from simplepose.errors import UserError
-from simplepose.models.key_maps import SEED_PEAK, SEED_PIXELS
-from simplepose.models.tf_checkpoint import checkpoint_prefix, is_checkpoint, read_checkpoint
+from simplepose.core.errors import UserError
 from simplepose.training.schedule import rate_at
 from simplepose.training.state import Position
-from simplepose.weights.tf_adam import AdamState, read_adam, require_adam
+from simplepose.weights.key_maps import SEED_PEAK, SEED_PIXELS
+from simplepose.weights.tensorflow import checkpoint_prefix, is_checkpoint, read_checkpoint
+from simplepose.weights.tensorflow_adam import AdamState, read_adam, require_adam
 
 
 def check_snapshot(config: Config) -> None:

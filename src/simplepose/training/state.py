@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from simplepose.atomic import atomic_path
-from simplepose.checkpoints import ModelSpec, load_tensors, require_schema
-from simplepose.device import random_state, restore_random_state
-from simplepose.errors import UserError
-from simplepose.settings import flatten
+from simplepose.core.device import random_state, restore_random_state
+from simplepose.core.errors import UserError
+from simplepose.core.files import atomic_path
+from simplepose.core.settings import flatten
+from simplepose.pose.checkpoints import ModelSpec, load_tensors, require_schema
 from simplepose.training.distributed import Processes, gather
 from simplepose.training.ema import Ema
 

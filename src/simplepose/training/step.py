@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from simplepose.config import Config
+from simplepose.core.device import autocast, to_device
 from simplepose.data.appearance import change_appearance, draw_appearance
 from simplepose.data.device_batch import Batch, Regions, warp_regions
-from simplepose.device import autocast, to_device
-from simplepose.heatmaps import encode
-from simplepose.pixels import normalise
+from simplepose.pose.codec import encode
+from simplepose.pose.pixels import normalise
 from simplepose.training.distill import Teacher
 from simplepose.training.loss import training_loss
 from simplepose.training.optimizer import set_update

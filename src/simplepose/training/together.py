@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations, Detections
-from simplepose.errors import UserError
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.top_down import Estimates, estimate_boxes
+from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.distributed import Processes, gather
 
 

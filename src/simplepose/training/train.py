@@ -18,16 +18,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from simplepose.atomic import write_bytes, write_json
-from simplepose.checkpoints import save_checkpoint
 from simplepose.config import Config, dump_config
+from simplepose.core.device import choose_device, is_accelerator
+from simplepose.core.files import write_bytes, write_json
+from simplepose.core.progress import format_seconds
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import boxes_to_test, has_split, read_split
-from simplepose.device import choose_device, is_accelerator
-from simplepose.estimator import PoseEstimator
 from simplepose.evaluation.coco import result_table
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
-from simplepose.progress import format_seconds
+from simplepose.pose.checkpoints import save_checkpoint
+from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import anyone, broadcast_buffers, processes
 from simplepose.training.journal import Journal, forget_later_records

@@ -1,1 +1,1 @@
-"""Other people's weight files: torch, and of this package only what lies below (never `data`)."""
+"""Weight files of other programs: key maps, TensorFlow checkpoints, known public files."""

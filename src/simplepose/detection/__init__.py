@@ -1,0 +1,1 @@
+"""Where people are: ONNX detectors, transformers, box files, motion."""

@@ -1,0 +1,102 @@
+"""Where people come from: the choices behind `--boxes`, each a plain function or small object that gives People."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from simplepose.core.errors import UserError
+from simplepose.core.structures import Frame, People
+from simplepose.detection.files import read_boxes
+from simplepose.detection.motion import MotionDetector
+from simplepose.detection.onnx import PersonDetector
+from simplepose.detection.transformers import TransformersDetector
+
+CHOICES = (
+    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation "
+    "file (FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one person)"
+)
+
+
+class Detector(Protocol):
+    """Finds people in a picture."""
+
+    def __call__(self, image: np.ndarray) -> People:
+        """(H, W, 3) uint8 RGB -> People."""
+        ...
+
+
+class PeopleSource(Protocol):
+    """Knows the people of a frame, perhaps without looking at it."""
+
+    def people(self, frame: Frame) -> People:
+        """Frame -> People."""
+        ...
+
+
+def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
+    """Asks a source that knows frames (`source.people(frame)`), or a detector that looks at pictures (`source(image)`)."""
+    return source.people(frame) if hasattr(source, "people") else source(frame.image)
+
+
+def whole(image: np.ndarray) -> People:
+    """One person who fills the picture: only where the user says so."""
+    height, width = image.shape[:2]
+    return People(np.array([[0, 0, width, height]]), np.ones(1))
+
+
+def require_choice(boxes: str | Path | None) -> None:
+    """Raises where nobody chose: asked before networks are loaded."""
+    if not boxes:
+        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+
+
+def people_source(
+    boxes: str | Path | None,
+    *,
+    annotations: str | Path | None = None,
+    score_threshold: float | None = None,
+    keypoints: Sequence[str] = (),
+    device: str = "auto",
+    threads: int | None = None,
+    cut_border: bool = False,
+) -> Detector | PeopleSource:
+    """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id asked for by `hf:`.
+
+    Args:
+        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
+        annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection file.
+        score_threshold: of detectors (.3 where None) and of detection files (0 where None).
+        keypoints: names of the network's keypoints, which choose among the categories of a file.
+        device: of the transformers detector.
+        threads: processor threads of an ONNX detector's call.
+        cut_border: see `PersonDetector`.
+
+    Raises:
+        UserError: no choice, an unknown one, or the chosen source cannot be opened.
+    """
+    require_choice(boxes)
+    text = str(boxes)
+    words: dict[str, Callable[[], Detector | PeopleSource]] = {"whole": lambda: whole, "motion": MotionDetector}
+    if text in words:
+        return words[text]()
+    if text == "gt":
+        if annotations is None:
+            raise UserError("--boxes gt needs the annotations. Cure: add --annotations FILE.json")
+        return read_boxes(annotations, keypoints=keypoints)
+    threshold = 0.3 if score_threshold is None else score_threshold
+    if text.startswith("hf:"):
+        return TransformersDetector(text[3:], score_threshold=threshold, device=device)
+    path = Path(text)
+    if (path / "config.json").is_file():
+        return TransformersDetector(text, score_threshold=threshold, device=device)
+    if not path.exists():
+        raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
+    if path.suffix.lower() == ".onnx":
+        return PersonDetector(path, score_threshold=threshold, threads=threads, cut_border=cut_border)
+    if path.suffix.lower() == ".json":
+        return read_boxes(path, annotations=annotations, score_threshold=score_threshold or 0.0, keypoints=keypoints)
+    raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")

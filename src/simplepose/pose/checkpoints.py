@@ -1,0 +1,224 @@
+"""Weights that know what they are: safetensors files that carry skeleton, preprocessing, codec, configuration and score.
+
+`best.safetensors` and `last.safetensors` hold a network; what only training needs (optimiser, random states) lies beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from simplepose import __version__
+from simplepose.core.errors import UserError
+from simplepose.core.files import atomic_path
+from simplepose.core.schema import KeypointSchema
+from simplepose.core.settings import build, to_plain
+from simplepose.pose.calibration import Calibration
+from simplepose.pose.codec import CodecConfig
+from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.pixels import PixelConfig
+
+METADATA_KEY = "simplepose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What must be known to use a network: it travels inside every weight file."""
+
+    preset: str
+    """Name of the preset it was trained with."""
+    schema: KeypointSchema
+    """Its keypoints."""
+    input_size_wh: tuple[int, int]
+    """Width and height of its input."""
+    pixels: PixelConfig = field(default_factory=PixelConfig)
+    """Channel order and normalisation."""
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    """How its heatmaps are read."""
+    model: ModelConfig | None = None
+    """Its architecture; None for a network that only exists as ONNX."""
+    score: dict[str, Any] = field(default_factory=dict)
+    """AP and where it was measured."""
+    calibration: Calibration | None = None
+    """Score calibration fitted on held-out data; None where scores are raw."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole configuration of the run, for the record."""
+
+    def to_json(self) -> str:
+        """One JSON object, the inverse of `from_json`."""
+        return orjson.dumps({**to_plain(self), "version": __version__}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelSpec:
+        """Reads `to_json`; `source` names the file in messages."""
+        try:
+            values = orjson.loads(text)
+            values.pop("version", None)
+            calibration = values.pop("calibration", None) or None  # {} in files of earlier versions
+            if calibration and calibration.keys() != {entry.name for entry in fields(Calibration)}:
+                raise UserError(
+                    f"{source} carries a calibration of another version. Cure: calibrate the weights that it was made from again with "
+                    "simplepose calibrate"
+                )
+            return build(cls, {**values, "calibration": calibration}, source)
+        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network and what it is."""
+
+    network: PoseResNet
+    spec: ModelSpec
+
+
+def find_weights(path: str | Path) -> Path:
+    """The weight file that a run folder, a checkpoint folder or a file name means.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for candidate in (path / "checkpoints" / "best.safetensors", path / "checkpoints" / "last.safetensors", path / "best.safetensors"):
+            if candidate.exists():
+                return candidate
+        raise UserError(
+            f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file"
+        )
+    if not path.exists():
+        raise UserError(f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file")
+    return path
+
+
+def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:
+    """Writes weights and spec atomically as safetensors."""
+    tensors = {name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path, durable=True) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
+        except SafetensorError as error:  # the library's wrapper of an I/O error
+            raise OSError(str(error)) from error
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], ModelSpec]:
+    """Reads the tensors and the spec of one of our safetensors files.
+
+    Raises:
+        UserError: no such file, cut short, or safetensors of another program.
+    """
+    spec, path = read_spec(path), find_weights(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118 (not a dict)
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """The spec alone, without reading the tensors."""
+    path = find_weights(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import"
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET")
+    return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Loads a network for use (evaluation mode).
+
+    Args:
+        path: run folder or .safetensors file.
+        device: where it should live.
+    """
+    tensors, spec = read_checkpoint(path)
+    if spec.model is None:
+        raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
+    network = PoseResNet(spec.model, len(spec.schema), spec.input_size_wh)
+    load_tensors(network, tensors, str(path))
+    return LoadedModel(network.to(device).eval(), spec)
+
+
+def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Copies tensors into a network of exactly that shape.
+
+    Raises:
+        UserError: another kind of head; or lists the missing, surplus and differently shaped ones.
+    """
+    require_head(network, tensors, source)
+    copy_tensors(network.state_dict(), tensors, source, "use the preset it was trained with")
+
+
+def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+    """Refuses weights of another kind of head (`model.head`), by the names of its layers.
+
+    Raises:
+        UserError: e.g. SimCC weights for a network that puts out heatmaps.
+    """
+    marks = {"simcc (SimCC: two distributions)": "head.x.", "heatmap_light": "head.laterals.", "heatmap": "final_layer."}
+
+    def kind(names: Iterable[str]) -> str:
+        return next((kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)), "")
+
+    have, want = kind(list(tensors)), kind(list(network.state_dict()))
+    if have and want and have != want:
+        raise UserError(
+            f"{source} has the head {have}, the network {want}. Cure: --model.head {have.split()[0]}"
+            f"{' --codec.kind simcc' if have.startswith('simcc') else ''}, or weights with the head {want.split()[0]}"
+        )
+
+
+def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None:
+    """Refuses to score or continue a network on data with other keypoints."""
+    if spec.schema.keypoints != schema.keypoints:
+        raise UserError(
+            f"{source} estimates {len(spec.schema)} keypoints ({spec.schema.name}), the data has {len(schema)} ({schema.name}). "
+            "Cure: use weights and annotations with the same keypoints"
+        )
+
+
+def copy_tensors(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], source: str, cure: str) -> None:
+    """Copies tensors of the same names and shapes, all or nothing.
+
+    Args:
+        own: a network's, changed in place.
+        given: those of a file.
+        source: names the file in messages.
+        cure: what to do where they do not fit.
+
+    Raises:
+        UserError: lists the missing, surplus and differently shaped ones in one sentence.
+    """
+    problems = {
+        "missing": [name for name in own if name not in given],
+        "surplus": [name for name in given if name not in own],
+        "wrong shapes": [
+            f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}"
+            for name in own
+            if name in given and given[name].shape != own[name].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+        raise UserError(f"{source} does not fit the network ({listed}). Cure: {cure}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(given[name])
+
+
+def shortened(names: list[str], most: int = 4) -> str:
+    """`a, b, c, d and 7 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,235 @@
+"""PoseEstimator: picture and boxes in, Poses out. Torch or ONNX Runtime behind one call.
+
+estimator = PoseEstimator.from_checkpoint("runs/NAME")
+poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from simplepose.core.boxes import validate_xyxy
+from simplepose.core.device import autocast, choose_device, resolve_precision
+from simplepose.core.errors import UserError
+from simplepose.core.images import require_rgb
+from simplepose.core.oks import rescore
+from simplepose.core.schema import KeypointSchema
+from simplepose.core.structures import People, Poses
+from simplepose.pose import geometry
+from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
+from simplepose.pose.codec import activate, decode
+from simplepose.pose.heatmaps_flip import decode_pair, flip_average, flip_inputs
+from simplepose.pose.pixels import normalise
+
+
+class PoseEstimator:
+    """A network with all that is needed to use it."""
+
+    def __init__(
+        self,
+        network: Callable[[torch.Tensor], Any],
+        spec: ModelSpec,
+        *,
+        device: torch.device | str = "cpu",
+        flip_test: bool = True,
+        precision: str = "fp32",
+        batch_size: int = 64,
+        keypoint_threshold: float = 0.2,
+    ) -> None:
+        """Wraps a network.
+
+        Args:
+            network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in evaluation mode on `device`, or an OnnxNetwork.
+            spec: its schema, input size, preprocessing and codec.
+            device: where pixels are sent.
+            flip_test: average with the mirrored crop (twice the work, about +1 AP).
+            precision: `fp32`, `bf16`, `fp16`.
+            batch_size: crops that go through the network together.
+            keypoint_threshold: keypoints above it count in the person's score.
+        """
+        self.network, self.spec, self.device = network, spec, torch.device(device)
+        self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
+        self.keypoint_threshold = keypoint_threshold
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        flip_test: bool = True,
+        precision: str = "fp32",
+        batch_size: int = 64,
+        threads: int = 0,
+    ) -> PoseEstimator:
+        """Opens a run folder, a .safetensors file or an .onnx file.
+
+        Args:
+            path: the weights.
+            device: `auto`, `cpu`, ... (an ONNX file chooses its own provider).
+            flip_test: see the class.
+            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            batch_size: crops a call of the network.
+            threads: threads of ONNX Runtime; 0 lets it choose.
+
+        Raises:
+            UserError: the file is missing, damaged or no pose network.
+        """
+        weights = find_weights(path)
+        network: Callable[[torch.Tensor], Any]
+        if weights.suffix == ".onnx":
+            from simplepose.pose.onnx import OnnxNetwork
+
+            onnx_network = OnnxNetwork(weights, threads)
+            network, spec, chosen, precision = onnx_network, onnx_network.spec(), torch.device("cpu"), "fp32"
+        elif weights.suffix == ".safetensors":
+            chosen = choose_device(device)
+            loaded = load_model(weights, chosen)
+            network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+            spec = loaded.spec
+            precision = resolve_precision(precision, chosen)
+        else:
+            raise UserError(
+                f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
+            )
+        threshold = spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2)  # a trained run knows its own
+        return cls(
+            network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size, keypoint_threshold=threshold
+        )  # fmt: skip
+
+    @property
+    def schema(self) -> KeypointSchema:
+        """The keypoints it estimates."""
+        return self.spec.schema
+
+    @property
+    def input_size_wh(self) -> tuple[int, int]:
+        """Size of the crops the network sees."""
+        return self.spec.input_size_wh
+
+    def __call__(self, image: np.ndarray, boxes_xyxy: Any, scores: Any = None) -> Poses:
+        """Estimates everybody in one picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes_xyxy: (N, 4) boxes in its pixels; none gives empty Poses.
+            scores: (N,) scores of the boxes, 1 by default.
+
+        Raises:
+            UserError: see `estimate_batch`; also a box without width and height.
+        """
+        boxes = validate_xyxy(np.asarray(boxes_xyxy), "boxes_xyxy")
+        people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
+        return self.estimate_batch([image], [people])[0]
+
+    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool = True) -> list[Poses]:
+        """Estimates several pictures; crops of all of them fill the batches.
+
+        Args:
+            images: pictures, (H, W, 3) uint8 RGB each.
+            people: the boxes in each of them.
+            calibrated: apply the calibration that the weights carry, if any.
+
+        Returns:
+            Poses for each picture; `scores` are box score x mean keypoint score above the threshold. Calibrated: see `calibrated`.
+
+        Raises:
+            UserError: a picture without pixels, or a box or score that is not finite. A box without area, which a detector may leave at
+                the border of a frame, ends no video: it has a crop of next to nothing.
+        """
+        for index, one in enumerate(people):
+            finite = np.isfinite(one.boxes_xyxy).all(1) & np.isfinite(one.scores)
+            if not finite.all():
+                person = int(np.argmin(finite))
+                raise UserError(
+                    f"picture {index}, person {person}: box {one.boxes_xyxy[person].tolist()} (xyxy), score {one.scores[person]}, which is not "
+                    "finite. Cure: leave such boxes out"
+                )
+        cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
+        crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
+        to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
+        keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
+        poses, first = [], 0
+        for one in people:
+            rows = slice(first, first := first + len(one))
+            scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
+            poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
+        return [self.calibrated(one) for one in poses] if calibrated else poses
+
+    def calibrated(self, poses: Poses) -> Poses:
+        """Raw scores -> probabilities that a keypoint is right, and expected OKS; the same poses where the weights carry no calibration."""
+        if (calibration := self.spec.calibration) is None:
+            return poses
+        return replace(
+            poses, keypoint_scores=calibration.keypoints(poses.keypoint_scores), scores=calibration.expected_oks(poses.scores)
+        )  # fmt: skip
+
+    @property
+    def drawn_threshold(self) -> float:
+        """Keypoints with a lower score are better not drawn: `keypoint_threshold`, as a probability where scores are calibrated."""
+        calibration = self.spec.calibration
+        return float(calibration.keypoints(np.array(self.keypoint_threshold))) if calibration else self.keypoint_threshold
+
+    def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
+        require_rgb(image)
+        centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
+        to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
+        width, height = self.input_size_wh
+        crops = np.empty((len(to_crop), height, width, 3), np.uint8)
+        for crop, affine in zip(crops, to_crop, strict=True):
+            crop[:] = geometry.warp_crop(image, affine, self.input_size_wh)
+        return crops, to_crop
+
+    def estimate_crops(self, crops: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Network, decoding and way back for any number of crops, `batch_size` at a time.
+
+        Args:
+            crops: (N, H_in, W_in, 3) uint8 RGB.
+            to_crop: (N, 2, 3) affines they were cut with.
+
+        Returns:
+            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32, not calibrated.
+        """
+        count = len(self.schema)
+        keypoints, scores = np.zeros((len(crops), count, 2)), np.zeros((len(crops), count), np.float32)
+        for first in range(0, len(crops), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            plain, mirrored = self.outputs(crops[rows])
+            if mirrored is None:
+                keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
+            else:
+                keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
+        """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`); averaged with the mirrored crops if `flip_test`.
+
+        Args:
+            crops: (B, H_in, W_in, 3) uint8 RGB, as `cut` makes them.
+
+        Returns:
+            (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC network, which makes no maps.
+        """
+        plain, mirrored = self.outputs(crops)
+        if mirrored is not None:
+            plain = flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+        return torch.as_tensor(plain).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:
+        """(B, H_in, W_in, 3) uint8 RGB -> maps of the crops and, with `flip_test`, of the mirrored crops (not brought back), else None."""
+        raw = torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels-last in memory
+        pixels = normalise(raw, self.spec.pixels)
+        with autocast(self.device, self.precision):
+            plain = self.network(pixels)
+            stride = pixels.shape[-1] // plain.shape[-1]
+            mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride)) if self.flip_test else None
+        plain = activate(plain, self.spec.codec, self.input_size_wh)
+        return plain, None if mirrored is None else activate(mirrored, self.spec.codec, self.input_size_wh)

@@ -1,0 +1,1 @@
+"""Identities over time: matching, optical flow, smoothing."""

@@ -1,0 +1,1 @@
+"""Streams in, the batched engine, results out."""

@@ -1,0 +1,49 @@
+"""Arrays of boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simplepose import UserError
+from simplepose.core import boxes
+
+
+def test_iou_by_hand() -> None:
+    a = np.array([[0, 0, 2, 2], [0, 0, 0, 0.0]])
+    b = np.array([[1, 1, 3, 3], [5, 5, 6, 6], [0, 0, 2, 2.0]])
+    np.testing.assert_allclose(boxes.iou(a, b), [[1 / 7, 0, 1], [0, 0, 0]])
+    assert boxes.iou(np.zeros((0, 4)), b).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "scores", "threshold", "kept"),
+    [
+        ([], [], 0.5, []),
+        ([[0, 0, 2, 2]], [0.1], 0.5, [0]),
+        ([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]], [0.5, 0.9, 0.1], 0.5, [1, 2]),
+        ([[0, 0, 10, 10], [0, 0, 10, 10]], [0.5, 0.5], 0.5, [0]),  # equal scores: the first stays
+        ([[0, 0, 10, 10], [0, 0, 10, 5]], [0.9, 0.5], 0.5, [0, 1]),  # exactly at the threshold stays
+    ],
+)
+def test_nms(given: list, scores: list, threshold: float, kept: list) -> None:
+    assert boxes.nms(np.array(given, float).reshape(-1, 4), np.array(scores), threshold).tolist() == kept
+
+
+def test_area() -> None:
+    np.testing.assert_allclose(boxes.area(np.array([[0, 0, 2, 3], [4, 4, 2, 2.0]])), [6, 0])
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ([[0, 0, np.nan, 5]], "not finite"),
+        ([[0, 0, 5, 5], [3, 3, 3, 9]], "box 1 has no positive"),
+        ([[0, 0, -5, 5]], "no positive"),
+        ([[0, 0, 5]], "shape"),
+    ],
+)
+def test_bad_boxes_are_named(given: list, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        boxes.validate_xyxy(np.array(given, float), "dets.json")
+    assert boxes.validate_xyxy([], "dets.json").shape == (0, 4)

@@ -1,0 +1,186 @@
+"""Overlays: what is drawn, what is not, and that no keypoint can break it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simplepose.core.draw import draw_heatmaps, draw_poses, person_colours
+from simplepose.core.draw_sheets import contact_sheet
+from simplepose.core.draw_text import draw_label
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, KeypointSchema
+from simplepose.core.structures import Poses
+
+GREY = np.full((120, 160, 3), 120, np.uint8)
+
+
+def standing(count: int = 17, people: int = 1, *, track_ids: list[int] | None = None) -> Poses:
+    """People whose keypoints are spread over a box of 60 x 90 pixels."""
+    rng = np.random.default_rng(3)
+    keypoints = rng.uniform([40, 15], [100, 105], (people, count, 2))
+    boxes = np.tile([40.0, 15, 100, 105], (people, 1))
+    return Poses(keypoints, np.full((people, count), 0.9), boxes, np.full(people, 0.5), track_ids)
+
+
+def changed(image: np.ndarray, reference: np.ndarray = GREY) -> np.ndarray:
+    """(H, W) bool."""
+    return (image != reference).any(-1)
+
+
+def test_nobody_changes_nothing_and_the_answer_is_a_copy():
+    drawn = draw_poses(GREY, Poses.empty(17))
+    assert np.array_equal(drawn, GREY)
+    assert not np.shares_memory(drawn, GREY)
+
+
+def test_the_input_is_not_touched():
+    image = GREY.copy()
+    draw_poses(image, standing(people=2, track_ids=[4, 9]), boxes=True, scores=True)
+    assert np.array_equal(image, GREY)
+
+
+@pytest.mark.parametrize("count", [1, 8, 14, 15, 16, 17, 21])
+def test_any_keypoint_count_is_drawn(count: int):
+    assert changed(draw_poses(GREY, standing(count))).any()
+
+
+def test_schema_is_chosen_by_its_keypoint_count():
+    for schema in (COCO_17, MPII_16, CROWDPOSE_14):
+        poses = standing(len(schema))
+        assert np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, schema))
+
+
+def test_unknown_counts_have_dots_only():
+    poses = standing(8)
+    assert np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, limbs=False))
+    ring = KeypointSchema(name="ring", keypoints=tuple("abcdefgh"), skeleton=tuple((i, (i + 1) % 8) for i in range(8)))
+    assert changed(draw_poses(GREY, poses, ring)).sum() > changed(draw_poses(GREY, poses)).sum()
+
+
+def test_a_schema_that_does_not_fit_is_refused():
+    with pytest.raises(UserError, match=r"coco_17.*17 keypoints.*16"):
+        draw_poses(GREY, standing(16), COCO_17)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_other_pictures_are_refused(image: np.ndarray):
+    with pytest.raises(UserError, match="uint8 RGB"):
+        draw_poses(image, Poses.empty(17))
+
+
+def test_weak_keypoints_are_not_drawn():
+    poses = standing()
+    scores = np.full((1, 17), 0.1)
+    weak = Poses(poses.keypoints, scores, poses.boxes_xyxy, poses.scores)
+    assert not changed(draw_poses(GREY, weak)).any()
+    assert changed(draw_poses(GREY, weak, keypoint_threshold=0.05)).any()
+
+
+BAD = [np.nan, np.inf, -np.inf, 1e9, -1e9, 1e30, -5000.0]
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_a_wild_keypoint_is_safe_and_the_others_stay(value: float):
+    poses = standing()
+    keypoints = poses.keypoints.copy()
+    keypoints[0, 9] = value  # left wrist
+    keypoints[0, 10, 0] = value
+    boxes = poses.boxes_xyxy.copy()
+    wild = Poses(keypoints, poses.keypoint_scores, boxes, poses.scores, [7])
+    drawn = draw_poses(GREY, wild, boxes=True, scores=True)
+    nose = np.round(poses.keypoints[0, 0]).astype(int)
+    assert changed(drawn)[nose[1], nose[0]]
+
+
+@pytest.mark.parametrize("box", [[np.nan] * 4, [1e30, 0, 2e30, 5], [-1e9, -1e9, 1e9, 1e9], [30, 30, 30, 30]])
+def test_a_wild_box_is_safe(box: list[float]):
+    poses = standing(track_ids=[1])
+    draw_poses(GREY, Poses(poses.keypoints, poses.keypoint_scores, [box], poses.scores, [1]), boxes=True)
+
+
+def test_a_far_keypoint_keeps_the_direction_of_its_limb():
+    schema = KeypointSchema(name="line", keypoints=("a", "b"), skeleton=((0, 1),))
+    poses = Poses([[[80, 60], [80, 500_000]]], np.ones((1, 2)), [[70, 50, 90, 119]], [1.0])
+    drawn = changed(draw_poses(GREY, poses, schema, dots=False))
+    assert drawn[60:, 80].all()
+    assert not drawn[:50].any()
+    assert not drawn[:, :60].any()
+
+
+def test_left_right_and_centre_look_different():
+    poses = standing()
+    for row, other in ((5, 6), (0, 5), (0, 6)):
+        colours = []
+        for index in (row, other):
+            scores = np.zeros((1, 17))
+            scores[0, index] = 1
+            x, y = np.round(poses.keypoints[0, index]).astype(int)
+            big = Poses(poses.keypoints, scores, poses.boxes_xyxy, poses.scores)
+            colours.append(draw_poses(GREY, big, thickness=4)[y, x].astype(int))
+        assert np.abs(colours[0] - colours[1]).sum() > 100
+
+
+def test_a_track_keeps_its_colour_wherever_it_stands_in_the_list():
+    poses = standing(people=2, track_ids=[5, 8])
+    first, second = draw_poses(GREY, poses[[0]]), draw_poses(GREY, poses[[1]])
+    assert np.array_equal(
+        first, draw_poses(GREY, Poses(*[getattr(poses, n)[:1] for n in ("keypoints", "keypoint_scores", "boxes_xyxy", "scores")], [5]))
+    )
+    assert not np.array_equal(first, second)
+    hues = [person_colours(number)[1] for number in range(6)]
+    assert min(np.abs(np.subtract(a, b)).sum() for i, a in enumerate(hues) for b in hues[:i]) > 60
+
+
+@pytest.mark.parametrize(("option", "value"), [("boxes", True), ("scores", True), ("ids", False), ("limbs", False), ("dots", False)])
+def test_each_option_changes_the_picture(option: str, value: bool):
+    poses = standing(track_ids=[3])
+    assert not np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, **{option: value}))
+
+
+def test_lines_grow_with_the_picture():
+    shares = []
+    for factor in (1, 8):
+        image = np.full((120 * factor, 160 * factor, 3), 120, np.uint8)
+        poses = standing()
+        large = Poses(poses.keypoints * factor, poses.keypoint_scores, poses.boxes_xyxy * factor, poses.scores)
+        shares.append(changed(draw_poses(image, large), image).mean())
+    assert shares[1] > 0.4 * shares[0]
+
+
+def test_heatmaps_show_where_they_are_high():
+    heatmaps = np.zeros((17, 12, 16), np.float32)
+    heatmaps[3, 6, 8] = 1.0
+    stretched = changed(draw_heatmaps(GREY, heatmaps))
+    assert stretched[65, 85]
+    assert not stretched[:40].any()
+    placed = changed(draw_heatmaps(GREY, heatmaps, np.array([[2.0, 0, 100], [0, 2.0, 20]])))
+    assert placed[32, 116]
+    assert not placed[:, :100].any()
+
+
+def test_sheets_hold_every_picture():
+    images = [np.full((30 + i, 40, 3), 10 * i, np.uint8) for i in range(5)]
+    sheet = contact_sheet(images, 2, cell_size_wh=(40, 32))
+    assert sheet.dtype == np.uint8
+    assert all((sheet == 10 * i).all(-1).sum() > 500 for i in range(5))
+    assert sheet.shape[0] > 3 * 32
+
+
+def test_a_sheet_of_one_and_a_title_too_long_are_fine():
+    assert contact_sheet([GREY], 4, ["a title that is far too long for so small a cell"], cell_size_wh=(32, 24)).shape[1] < 50
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: contact_sheet([]), lambda: contact_sheet([GREY], 0), lambda: contact_sheet([GREY], 4, ["a", "b"])]
+)
+def test_sheets_refuse_nonsense(call):
+    with pytest.raises(UserError, match="Cure"):
+        call()
+
+
+@pytest.mark.parametrize("corner", [(-50, -50), (150, 110), (0, 0), (1e5, 5)])
+def test_labels_stay_on_the_picture(corner: tuple[float, float]):
+    image = GREY.copy()
+    draw_label(image, "Jos\u00e9 #3", corner, 14, plate=(250, 200, 10))
+    assert changed(image).sum() > 100

@@ -1,0 +1,175 @@
+"""Pictures of every kind, and broken ones."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from jpegs import with_orientation
+
+from simplepose import UserError, read_image
+from simplepose.core.images import decode_image, list_pictures, write_image
+from simplepose.core.orientation import orientation_of, turn_boxes, turn_picture
+
+RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+RGB[:8] = (250, 10, 20)
+
+
+def png(path: Path, array: np.ndarray) -> Path:
+    assert cv2.imwrite(str(path), array)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RGB[..., ::-1], RGB),
+        (RGB[..., 0], np.repeat(RGB[..., :1], 3, 2)),
+        (np.dstack([RGB[..., ::-1], np.full(RGB.shape[:2], 9, np.uint8)]), RGB),
+        (RGB[..., ::-1].astype(np.uint16) * 257, RGB),
+    ],
+    ids=["colour", "grey", "alpha", "16-bit"],
+)
+def test_every_kind_becomes_rgb_bytes(tmp_path: Path, array: np.ndarray, expected: np.ndarray) -> None:
+    image = read_image(png(tmp_path / "a.png", array))
+    assert image.dtype == np.uint8 and image.shape == expected.shape
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    image_module.new("CMYK", (32, 24), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=95)
+    image = read_image(tmp_path / "cmyk.jpg")
+    assert image.shape == (24, 32, 3) and image[12, 16, 0] > 200 and image[12, 16, 1:].max() < 60  # red
+
+
+def test_orientation_is_ignored_unless_upright(tmp_path: Path) -> None:
+    write_image(tmp_path / "plain.jpg", RGB)
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(with_orientation((tmp_path / "plain.jpg").read_bytes(), 6))
+    assert read_image(path).shape == (24, 32, 3)
+    assert read_image(path, upright=True).shape == (32, 24, 3)
+
+
+def tag_block(orientation: int, order: str) -> bytes:
+    """A TIFF block with nothing but the orientation, as EXIF has it."""
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return head + struct.pack(order + "IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+
+
+def tiff(image: np.ndarray, orientation: int, order: str = "<", *, big: bool = False) -> bytes:
+    """An uncompressed RGB TIFF (BigTIFF) with the orientation as its last tag."""
+    height, width = image.shape[:2]
+    start = 16 if big else 8
+    values = {256: width, 257: height, 258: 8, 259: 1, 262: 2, 273: start, 277: 3, 278: height, 279: image.size, 274: orientation}
+    size, count, step = ("Q", "Q", 8) if big else ("I", "H", 4)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(
+        order + ("HHHQ" if big else "HI"), *((43, 8, 0) if big else (42,)), start + image.size
+    )
+    entries = [struct.pack(order + "HH" + size + "H", tag, 3, 1, value).ljust(4 + 2 * step, b"\0") for tag, value in sorted(values.items())]
+    return head + image.tobytes() + struct.pack(order + count, len(entries)) + b"".join(entries) + bytes(step)
+
+
+def turned_file(kind: str, orientation: int) -> bytes:
+    """RGB as a file of a kind, with an orientation."""
+    if kind.startswith("tiff"):
+        return tiff(RGB, orientation, ">" if "MM" in kind else "<", big="big" in kind)
+    content = cv2.imencode("." + kind, RGB[..., ::-1])[1].tobytes()
+    if kind == "jpg":
+        return with_orientation(content, orientation)
+    block = tag_block(orientation, ">")
+    if kind == "png":  # a chunk after the header's
+        chunk = b"eXIf" + block
+        return content[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    extended = b"VP8X" + struct.pack("<IB3x", 10, 8) + (31).to_bytes(3, "little") + (23).to_bytes(3, "little")
+    body = b"WEBP" + extended + content[12:] + b"EXIF" + struct.pack("<I", len(block)) + block
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a.swapaxes(0, 1), 2),
+    8: np.rot90,
+}
+"""Orientation -> how the raster as stored becomes upright, as the EXIF standard says."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff", "tiff MM", "tiff big"])
+def test_every_orientation_of_every_kind(kind: str, orientation: int) -> None:
+    content = turned_file(kind, orientation)
+    stored, upright = (decode_image(content, "a", upright=upright) for upright in (False, True))
+    plain = decode_image(turned_file(kind, 1), "a")
+    assert orientation_of(content) == orientation and plain.shape == RGB.shape
+    np.testing.assert_array_equal(stored, plain)
+    np.testing.assert_array_equal(upright, UPRIGHT[orientation](plain))
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"II*\0\x08\0\0\0\x09\0", tag_block(9, "<"), b"\xff\xd8Exif\0\0MM", b"RIFF1234WEBP"])
+def test_no_orientation_is_as_stored(content: bytes) -> None:
+    assert orientation_of(content) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_with_their_picture(orientation: int) -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[3:7, 10:25] = 255
+    turned = turn_picture(image, orientation)
+    rows, columns = np.nonzero(turned[..., 0])
+    expected = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+    assert turn_boxes(np.array([[10, 3, 25, 7]]), orientation, turned.shape[1::-1]).tolist() == expected
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_cut_short(tmp_path: Path, ending: str, share: float) -> None:
+    path = tmp_path / f"cut{ending}"
+    write_image(path, RGB)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(UserError, match=r"cut\.(jpg|png).*Cure"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("content", "word"), [(b"", "empty"), (b"hello", "not a picture"), (None, "No such file")])
+def test_no_picture(tmp_path: Path, content: bytes | None, word: str) -> None:
+    path = tmp_path / "x.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=word):
+        read_image(path)
+
+
+def test_trailing_bytes_are_harmless(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", RGB)
+    whole = read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + b"\0" * 20)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), whole)
+
+
+def test_write_names_the_ending(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ending"):
+        write_image(tmp_path / "a.xyz", RGB)
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_pictures(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_pictures([tmp_path])] == ["a.png", "b.jpg"]
+    assert [path.name for path in list_pictures([tmp_path / "*.jpg"])] == ["b.jpg"]
+    for wrong in (tmp_path / "none.jpg", tmp_path / "*.bmp"):
+        with pytest.raises(UserError, match="Cure"):
+            list_pictures([wrong])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        list_pictures([tmp_path / "empty"])

@@ -1,0 +1,190 @@
+"""PoseTrack's measures on hand-made sequences with known answers, and the folder-of-JSON door."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from simplepose.core.errors import UserError
+from simplepose.evaluation.posetrack import evaluate_posetrack
+from simplepose.evaluation.posetrack_frames import PoseTrackFrame, inside_regions
+
+RNG = np.random.default_rng(0)
+BODY = RNG.integers(0, 100, (15, 2)).astype(float)
+HEAD = [0.0, 0.0, 30.0, 40.0]  # diagonal 50, head size 30
+
+
+def people(places: list[float]) -> np.ndarray:
+    """(N, 15, 2): the same body at several places of the x axis."""
+    return BODY[None] + np.array([[place, 0.0] for place in places]).reshape(-1, 1, 2)
+
+
+def frame(tracks: dict[int, float], predicted: dict[int, float], scores: float = 0.9, **more: object) -> PoseTrackFrame:
+    """Annotated and predicted people: track id -> place."""
+    n, m = len(tracks), len(predicted)
+    return PoseTrackFrame(
+        keypoints=people(list(tracks.values())), labelled=np.ones((n, 15), bool), head_boxes_xyxy=np.array([HEAD] * n).reshape(n, 4),
+        track_ids=np.array(list(tracks), np.int64), predicted_keypoints=people(list(predicted.values())), predicted=np.ones((m, 15), bool),
+        predicted_scores=np.full((m, 15), scores), predicted_track_ids=np.array(list(predicted), np.int64), **more,
+    )  # fmt: skip
+
+
+A, B = 0.0, 1000.0
+BOTH = frame({1: A, 2: B}, {5: A, 6: B})
+PERFECT = [BOTH] * 10
+SWITCH = [BOTH] * 5 + [frame({1: A, 2: B}, {7: A, 6: B})] * 5
+SWAPPED = [BOTH] * 5 + [frame({1: A, 2: B}, {6: A, 5: B})] * 5
+MISS = [BOTH] * 4 + [frame({1: A, 2: B}, {5: A})] + [BOTH] * 5
+FALSE = [BOTH] * 4 + [frame({1: A, 2: B}, {5: A, 6: B, 9: 500.0}, scores=0.9)] + [BOTH] * 5
+EMPTY_TRUTH = [BOTH] * 4 + [frame({}, {5: A})] + [BOTH] * 5
+NOBODY = [BOTH] * 4 + [frame({}, {})] + [BOTH] * 5
+UNFOUND = [BOTH] * 4 + [frame({1: A, 2: B}, {})] + [BOTH] * 5
+BAD_END = [BOTH] * 9 + [frame({1: A, 2: B}, {9: 500.0})]
+BESIDE = np.array([[400.0, -50], [700, -50], [700, 200], [400, 200]])
+IGNORED = [*PERFECT[:9], frame({1: A, 2: B}, {5: A, 6: B, 9: 500.0}, ignore_regions=[BESIDE])]
+UNLABELLED = [BOTH] * 9 + [frame({}, {5: A}, annotated=False)]
+
+# sequence, MOTA of the corrected mode, MOTA of the exact mode (its last frame is dropped), IDF1 corrected
+CASES = {
+    "perfect": (PERFECT, 100.0, 100.0, 100.0),
+    "one identity switch": (SWITCH, 95.0, 100 * (1 - 1 / 18), 75.0),
+    "swapped for half the time": (SWAPPED, 90.0, 100 * (1 - 2 / 18), 50.0),
+    "one miss": (MISS, 95.0, 100 * (1 - 1 / 18), 100 * 38 / 39),
+    "one false positive": (FALSE, 95.0, 100 * (1 - 1 / 18), 100 * 40 / 41),
+    "a frame without people": (EMPTY_TRUTH, 100 * (1 - 1 / 18), 100.0, 100 * 36 / 37),
+    "an empty frame": (NOBODY, 100.0, 100.0, 100.0),
+    # poseval: the stand-in frame has one annotated and one predicted person that do not match
+    "a frame without predictions": (UNFOUND, 90.0, 100 * (1 - 2 / 17), 100 * 36 / 38),
+    "a bad last frame": (BAD_END, 100 * (1 - 3 / 20), 100.0, 100 * 36 / 39),
+    "ignore region": (IGNORED, 100.0, 100.0, 100.0),
+    "a frame nobody looked at": (UNLABELLED, 100.0, 100.0, 100.0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_sequences(name: str) -> None:
+    frames, corrected, exact, idf1 = CASES[name]
+    result = evaluate_posetrack({"a": frames})
+    assert result["MOTA"] == pytest.approx(corrected)
+    assert result["MOTA head"] == pytest.approx(corrected)
+    assert result["IDF1"] == pytest.approx(idf1)
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(exact)
+
+
+def test_perfect_is_hundred_everywhere() -> None:
+    for exact in (False, True):
+        result = evaluate_posetrack({"a": PERFECT, "b": PERFECT}, exact=exact)
+        assert all(value == pytest.approx(100) for value in result.values()), result
+
+
+def test_sequences_are_apart() -> None:
+    """The same track id in another sequence is another person: no switch."""
+    other = [frame({1: A, 2: B}, {6: A, 5: B})] * 10
+    assert evaluate_posetrack({"a": PERFECT, "b": other})["MOTA"] == 100
+
+
+def test_average_precision() -> None:
+    """Four annotated, three found with scores .9 .8 .7 of which the second is wrong: AP = (1 + 2/3) / 4."""
+    frames = [frame({1: A}, {1: A}, 0.9), frame({1: A}, {1: 500.0}, 0.8), frame({1: A}, {1: A}, 0.7), frame({1: A}, {})]
+    assert evaluate_posetrack({"a": frames}, tracking=False)["AP"] == pytest.approx(100 * (1 + 2 / 3) / 4)
+
+
+def test_two_thresholds() -> None:
+    frames = [frame({1: A}, {1: A}, 0.9), frame({1: A}, {1: A}, 0.3), frame({1: A}, {1: 500.0}, 0.1)]
+    free = evaluate_posetrack({"a": frames})
+    strict = evaluate_posetrack({"a": frames}, tracking_threshold=0.2)
+    assert free["AP"] == strict["AP"] == pytest.approx(200 / 3)
+    assert (free["MOTA"], strict["MOTA"]) == (pytest.approx(100 / 3), pytest.approx(200 / 3))
+    assert evaluate_posetrack({"a": frames}, ap_threshold=0.5)["AP"] == pytest.approx(100 / 3)
+
+
+def test_distance_and_motp() -> None:
+    """15 px are half a head size, which still counts."""
+    assert evaluate_posetrack({"a": [frame({1: A}, {1: 15.0})]})["MOTP"] == pytest.approx(50)
+    assert evaluate_posetrack({"a": [frame({1: A}, {1: 15.01})]})["Rec"] == 0
+
+
+def test_best_prediction_of_a_person_wins() -> None:
+    """Of two predictions for one person the one with more keypoints right stays; the other's are all wrong, also those in place."""
+    twice = frame({1: A}, {1: A, 2: A})
+    partly = twice.predicted_keypoints.copy()
+    partly[0, :8] += 300
+    for scores, expected in (((0.5, 0.9), 100), ((0.9, 0.5), 50)):
+        rows = np.repeat(np.array(scores)[:, None], 15, 1)
+        result = evaluate_posetrack({"a": [replace(twice, predicted_keypoints=partly, predicted_scores=rows)]}, tracking=False)
+        assert result["AP"] == pytest.approx(expected)
+
+
+def test_unannotated_keypoint_is_left_out() -> None:
+    labelled = np.ones((1, 15), bool)
+    labelled[:, 0] = False
+    one = frame({1: A}, {1: A})
+    one = replace(one, labelled=labelled, predicted=labelled)
+    result = evaluate_posetrack({"a": [one, one]})
+    assert (result["AP"], result["MOTA"], result["MOTP"]) == (100, 100, 100)
+    assert math.isnan(result["AP head"])
+    assert evaluate_posetrack({"a": [one, one]}, exact=True)["AP"] == pytest.approx(100 * 14 / 15)  # poseval counts it as 0
+
+
+def test_oks_similarity() -> None:
+    areas = np.array([10000.0, 10000.0])
+    frames = [replace(BOTH, areas=areas)] * 3
+    assert evaluate_posetrack({"a": frames}, similarity="oks")["HOTA"] == 100
+    with pytest.raises(UserError, match="areas"):
+        evaluate_posetrack({"a": PERFECT}, similarity="oks")
+
+
+def test_polygons() -> None:
+    polygon = np.array([[0, 0], [10, 0], [10, 10], [5, 4], [0, 10]])
+    y, x = np.mgrid[-2:13, -2:13]
+    points = np.stack([x, y], -1)
+    expected = np.array(
+        [[cv2.pointPolygonTest(polygon.astype(np.float32), (float(a), float(b)), False) > 0 for a, b in row] for row in points]
+    )
+    assert 20 < expected.sum() < 100
+    assert (inside_regions(points, [polygon]) == expected).all()
+    assert (inside_regions(points, [polygon[::-1]]) == expected).all()
+    assert not inside_regions(points, []).any() and not inside_regions(points, [polygon[:2]]).any()
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ({}, "no sequence"),
+        ({"000001": []}, "000001 has no frames"),
+        ({"a": [replace(BOTH, head_boxes_xyxy=np.full((2, 4), np.nan))]}, "head box"),
+        ({"a": [replace(BOTH, head_boxes_xyxy=np.zeros((2, 4)))]}, "head box"),
+        ({"a": [replace(BOTH, predicted_track_ids=np.array([1.5, 2]))]}, "whole numbers"),
+        ({"a": [replace(BOTH, predicted_track_ids=np.array([1, 1]))]}, "twice"),
+        ({"a": [replace(BOTH, labelled=np.ones((2, 17), bool))]}, "labelled has shape"),
+    ],
+)
+def test_bad_input(sequences: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        evaluate_posetrack(sequences)
+    assert "Cure" in str(caught.value)
+
+
+def test_people_without_keypoints() -> None:
+    """poseval drops them only where the frame has an ignore region; elsewhere nobody is missed and each prediction is wrong."""
+    one = frame({1: A}, {5: A})
+    bare = replace(frame({1: A}, {5: 500.0, 6: 800.0, 7: 1100.0}), labelled=np.zeros((1, 15), bool), head_boxes_xyxy=np.zeros((1, 4)))
+    frames = [one] * 4 + [bare] + [one] * 5
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 3 / 8))
+    frames[4] = replace(bare, ignore_regions=[BESIDE + 5000])
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 2 / 9))  # the stand-in
+    for number in (4, 5):
+        assert evaluate_posetrack({"a": [*frames[:4], replace(bare, ignore_regions=()), *[one] * number]})["MOTA"] == pytest.approx(
+            100 * (1 - 3 / (4 + number))
+        )
+
+
+def test_exact_mode_takes_ids_below_thousand() -> None:
+    frames = [replace(BOTH, predicted_track_ids=np.array([5, 1000]))] * 3
+    assert evaluate_posetrack({"a": frames})["MOTA"] == 100
+    with pytest.raises(UserError, match=r"0\.\.999"):
+        evaluate_posetrack({"a": frames}, exact=True)

@@ -1,0 +1,97 @@
+"""One process of a group: synchronised batch norm and gathering. Two processes together: tests/system/test_resume.py."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.evaluation.top_down import Estimates
+from simplepose.training.distributed import Processes, average, gather, processes, synchronise_batch_norms
+from simplepose.training.together import merge_estimates
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def group(tmp_path: Path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_alone() -> None:
+    with processes(CPU, timeout_minutes=1) as who:
+        assert who == Processes(0, 1) and who.first and gather("x", who) == ["x"]
+        assert average(torch.ones(2), who).tolist() == [1, 1]
+
+
+def test_a_group_that_is_there_already_is_used_and_left(group) -> None:
+    with processes(CPU, timeout_minutes=1) as who:
+        assert who == Processes(0, 1)
+    assert dist.is_initialized()
+
+
+def test_a_lost_process_becomes_a_sentence(group) -> None:
+    with (
+        pytest.raises(UserError, match=r"another of the 1 processes stopped answering \(Connection closed by peer.*go on with --resume"),
+        processes(CPU, timeout_minutes=1),
+    ):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(RuntimeError, match="shape"), processes(CPU, timeout_minutes=1):
+        raise RuntimeError("shape of the tensors differs")
+
+
+def test_synchronised_batch_norm_is_batch_norm(group) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, momentum=0.2), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(5)))
+    nn.init.normal_(plain[1].weight)
+    synced = synchronise_batch_norms(copy.deepcopy(plain))
+    assert list(synced.state_dict()) == list(plain.state_dict())
+    pixels = torch.randn(4, 3, 8, 8) * 3 + 100
+    for _ in range(3):
+        outputs = [network(pixels) for network in (plain, synced)]
+        torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-4)
+        for network, output in zip((plain, synced), outputs, strict=True):
+            network.zero_grad()
+            (output * torch.linspace(0, 1, output.numel()).view_as(output)).sum().backward()
+        for one, other in zip(plain.parameters(), synced.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, atol=2e-2, rtol=1e-3)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, synced.state_dict()[name])
+    torch.testing.assert_close(plain.eval()(pixels), synced.eval()(pixels))
+
+
+def parts_of(detections: Detections, owner: np.ndarray, count: int) -> list[Estimates]:
+    def part(rows: np.ndarray) -> Estimates:
+        rows = rows[np.argsort(detections.image_index[rows], kind="stable")]
+        marks = np.broadcast_to(rows[:, None, None], (len(rows), 17, 2)).astype(np.float32)
+        return Estimates(detections.image_index[rows], marks, marks[..., 0], detections.scores[rows], rows.astype(float))
+
+    return [part(np.flatnonzero(owner == rank)) for rank in range(count)]
+
+
+def test_gathered_boxes_come_once_and_in_the_order_of_one_process() -> None:
+    pictures = np.array([3, 0, 2, 2, 0, 1, 3])
+    detections = Detections(image_index=pictures, boxes_xyxy=np.zeros((7, 4)), scores=np.linspace(0, 1, 7), source="x")
+    annotations = Annotations(
+        schema=COCO_17, source="x", image_ids=np.arange(4), image_paths=tuple("abcd"), image_sizes_wh=np.zeros((4, 2)),
+        annotation_ids=np.zeros(0), image_index=np.zeros(0), bbox_xywh=np.zeros((0, 4)), keypoints=np.zeros((0, 17, 2)),
+        visibility=np.zeros((0, 17)), area=np.zeros(0), is_crowd=np.zeros(0),
+    )  # fmt: skip
+    whole = merge_estimates(parts_of(detections, np.zeros(7), 1), annotations, detections)
+    both = merge_estimates(parts_of(detections, pictures % 2, 2), annotations, detections)
+    assert whole.areas.tolist() == both.areas.tolist() == [1, 4, 5, 2, 3, 0, 6]
+    parts = parts_of(detections, pictures % 2, 2)
+    with pytest.raises(UserError, match="estimated 4 boxes of picture 0, expected 2"):
+        merge_estimates([*parts, parts[0]], annotations, detections)
+    with pytest.raises(UserError, match="estimated 0 boxes of picture 0, expected 2"):
+        merge_estimates(parts[1:], annotations, detections)
