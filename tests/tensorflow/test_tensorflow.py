@@ -126,7 +126,9 @@ def test_one_update(written: Path, state: str, version: str) -> None:
         assert np.abs(after[theirs] - before[theirs]).max() > 0.1 * rate, theirs
     listed = ", ".join(f"{what} {difference:.1e}" for what, difference in worst.items())
     print(f"{state} {version}: largest difference of a tensor's largest number: {listed}")
-    assert max(worst.values()) < 1e-6
+    assert worst["weights"] < 1e-6 and worst["m"] < 1e-6
+    # TensorFlow's 1 - beta2 is 1 - float32(.999), 1.3e-5 less than .001: seen in a young v
+    assert worst["v"] < (2e-5 if state == "early" else 1e-6)
 
 
 def test_partitioned(written: Path) -> None:
