@@ -25,8 +25,20 @@ def slow_crc32c(data: bytes) -> int:
     return register ^ 0xFFFFFFFF
 
 
+_REMAINDERS = [slow_crc32c(bytes([byte])) ^ slow_crc32c(b"\0") for byte in range(256)]
+"""What a byte changes in the register; the checksum is linear."""
+
+
+def checksum(data: bytes) -> int:
+    """Byte by byte: eight times as fast as the definition, for tensors of some size."""
+    register = 0xFFFFFFFF
+    for byte in data:
+        register = (register >> 8) ^ _REMAINDERS[(register ^ byte) & 0xFF]
+    return register ^ 0xFFFFFFFF
+
+
 def masked(data: bytes) -> bytes:
-    crc = slow_crc32c(data)
+    crc = checksum(data)
     return ((((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
 
 

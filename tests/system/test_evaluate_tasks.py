@@ -31,7 +31,7 @@ SAMPLES = "mmpose_tests_data/tests/data"
 
 def network(folder: Path, schema: KeypointSchema) -> Path:
     """A small network that has learnt nothing."""
-    model = ModelConfig(depth=18, width=8, deconv_filters=8, initialisation="torch")
+    model = ModelConfig(backbone="resnet18", width=8, deconv_filters=8, initialisation="torch")
     spec = ModelSpec(preset="small", schema=schema, input_size_wh=(64, 64), model=model)
     path = folder / f"{schema.name}.safetensors"
     save_checkpoint(path, PoseResNet(model, len(schema)), spec)

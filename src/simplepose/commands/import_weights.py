@@ -117,6 +117,8 @@ def import_weights(options: ImportOptions) -> Imported:
     spec, notes = spec_of(config, schema, source, trunk_only=options.trunk_only)
     if left_out:
         notes.insert(0, f"left out: {shortened(left_out, 8)}")
+    if source.unknown_scalars:
+        notes.append(f"unknown scalars left out: {shortened(list(source.unknown_scalars), 8)}")
     if source.ignored:
         notes.append(f"not part of the network: {shortened(list(source.ignored))}")
     save_checkpoint(path, network, spec)

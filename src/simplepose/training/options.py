@@ -64,6 +64,12 @@ class TrainConfig:
     """The teacher's part of the target, 0 to 1."""
     weights: str = ""
     """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out and named."""
+    continue_from: str = ""
+    """TensorFlow snapshot (snapshot_100.ckpt) whose run goes on here: its weights, Adam's moments
+    and count of updates, from the epoch after the snapshot's to the last one of `epochs`."""
+    continue_epoch: int | None = None
+    """Epochs behind that snapshot; None: the number in its name, or else Adam's count of updates
+    where it is still in the file and is a whole number of this run's epochs."""
     seed: int = 0
     """Decides first values, order and augmentation."""
     device: str = "auto"
@@ -102,6 +108,13 @@ class TrainConfig:
             "warmup_epochs": (0, inf), "seed": (0, MAX_SEED), "keep_every": (0, inf),
         }  # fmt: skip
         require_ranges("train", self, ranges)
+        if self.continue_epoch is not None:
+            require_ranges("train", self, {"continue_epoch": (0, inf)})
+            if not self.continue_from:
+                raise UserError(
+                    f"train.continue_epoch is {self.continue_epoch}, but train.continue_from names "
+                    "no snapshot. Cure: --train.continue-from FILE, or leave it away"
+                )
         if self.compile == "graphs" and self.accumulate > 1:
             raise UserError(
                 f"train.compile graphs records a step whose gradients lie in its own memory, so train.accumulate {self.accumulate} would "

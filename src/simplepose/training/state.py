@@ -38,6 +38,8 @@ class Position:
     """Their number."""
     evaluated_step: int = 0
     """Step of the last evaluation."""
+    adam_offset: int = 0
+    """Adam's own count of updates less `step`: not 0 where a run goes on from another program's."""
 
 
 def save_state(

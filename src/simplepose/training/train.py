@@ -35,6 +35,7 @@ from simplepose.training.journal import Journal, forget_later_records
 from simplepose.training.losses import Losses
 from simplepose.training.preconditions import check_folder, require_same_keypoints
 from simplepose.training.schedule import check_schedule, rate_at
+from simplepose.training.start import check_snapshot, continue_snapshot
 from simplepose.training.state import Position, restore_state, save_state
 from simplepose.training.stopping import Clock, stop_signals
 from simplepose.training.together import estimate_together
@@ -62,6 +63,7 @@ def train(config: Config) -> Path:
         folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
         check_folder(config)
         check_schedule(config)
+        check_snapshot(config)
         per_look = LOOK_EVERY if who.count > 1 or is_accelerator(device) else 1
 
         # What: people to train on, people to evaluate on.
@@ -97,7 +99,8 @@ def train(config: Config) -> Path:
         )  # fmt: skip
         network, loader, position = parts.network, parts.loader, Position()
 
-        # From: the beginning, or the step where the run stopped.
+        # From: the beginning, the step where the run stopped, or a TensorFlow snapshot.
+        per_epoch = len(loader)
         if config.resume:
             position = restore_state(
                 checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people),
@@ -107,7 +110,8 @@ def train(config: Config) -> Path:
                 write_bytes(folder / "config.yaml", dump_config(config).encode())
                 forget_later_records(folder / "metrics.jsonl", position.step)
             journal.say(f"resumed {folder} at step {position.step}")
-        per_epoch = len(loader)
+        elif config.train.continue_from:
+            position = continue_snapshot(network, parts.optimizer, config, per_epoch, say=journal.say)
         total = config.train.epochs * per_epoch
         factor = who.count if config.train.scale_learning_rate == "linear" else 1
         journal.say(
@@ -198,7 +202,9 @@ def train(config: Config) -> Path:
                 rate = factor * rate_at(config.train, position.step, per_epoch)  # of the first step; there may be none
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
-                    losses.unread.append(parts.step(batch.to(device, parts.step.cut), rate, position.step) * batch.loss_weight)
+                    updates_done = position.step + position.adam_offset
+                    loss = parts.step(batch.to(device, parts.step.cut), rate, updates_done)
+                    losses.unread.append(loss * batch.loss_weight)
                     if parts.ema:
                         parts.ema.update(network)
                     position.step = epoch * per_epoch + batch.index + 1

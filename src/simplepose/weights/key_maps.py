@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,8 @@ from simplepose.pose.pixels import PixelConfig
 from simplepose.weights.tensorflow import Checkpoint
 
 SLIM_MEAN = (123.68, 116.78, 103.94)
+SEED_PIXELS = PixelConfig(channel_order="bgr", mean=SLIM_MEAN, std=(1.0, 1.0, 1.0))
+SEED_PEAK = 255.0
 
 BACKBONE = "backbone."
 """What the names of a backbone's parameters begin with in our networks and in MMPose's."""
@@ -76,6 +78,9 @@ class WeightFile:
     """How its authors align the flipped heatmap."""
     ignored: tuple[str, ...] = ()
     """Variables of the file that are no part of the network: classification layers, optimiser slots."""
+    unknown_scalars: tuple[str, ...] = ()
+    """Scalars of a TensorFlow file that are left out without being known: the seed's learning rate,
+    which has no name and is therefore called `Variable`."""
 
     @property
     def is_trunk_only(self) -> bool:
@@ -176,24 +181,27 @@ def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str)
     """Maps the variables of the seed and of slim's ResNet v1 to our names and layouts.
 
     Convolutions turn from (h, w, in, out) to (out, in, h, w), deconvolutions from (h, w, out, in) to (in, out, h, w). The seed has
-    torchvision's strides under slim's names, so every tensor has its place; Adam's slots and counters are skipped.
+    torchvision's strides under slim's names, so every tensor has its place; Adam's slots and
+    counters are skipped. A program saves what counters it likes, so an unknown scalar is left out
+    and named in `unknown_scalars`; an unknown tensor would be a part of another network and is
+    refused.
 
     Raises:
-        UserError: a variable that the network does not know, or no ResNet at all.
+        UserError: a tensor that the network does not know, or no ResNet at all.
     """
-    tensors, ignored, unknown = {}, [], []
+    tensors: dict[str, torch.Tensor] = {}
+    ignored: list[str] = []
+    unknown: list[str] = []
+    scalars: list[str] = []
     for name in variables:
         if _TF_IGNORED.search(name):
             ignored.append(name)
             continue
-        ours = _tensorflow_name(name)
+        ours = tensorflow_name(name)
         if ours is None:
-            unknown.append(name)
+            (scalars if variables[name].ndim == 0 else unknown).append(name)
             continue
-        array = variables[name]
-        if array.ndim == 4:  # one order of axes serves both: the channel that is summed over differs
-            array = array.transpose(3, 2, 0, 1)
-        tensors[ours] = torch.from_numpy(np.ascontiguousarray(array))
+        tensors[ours] = torch_layout(variables[name])
     if unknown or not tensors:
         listed = shortened(unknown or sorted(variables))
         raise UserError(
@@ -210,14 +218,19 @@ def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str)
         tensors=_checked(tensors, path),
         backbone=f"resnet{depth}",  # type: ignore[arg-type]
         keypoint_count=keypoint_count,
-        pixels=PixelConfig(channel_order="rgb" if trunk else "bgr", mean=SLIM_MEAN, std=(1.0, 1.0, 1.0)),
-        peak=255.0,
+        pixels=replace(SEED_PIXELS, channel_order="rgb") if trunk else SEED_PIXELS,
+        peak=SEED_PEAK,
         ignored=tuple(ignored),
+        unknown_scalars=tuple(scalars),
     )
 
 
-def _tensorflow_name(name: str) -> str | None:
-    """`resnet_v1_50/block2/unit_1/bottleneck_v1/shortcut/BatchNorm/gamma` -> `layer2.0.downsample.1.weight`; None where there is none."""
+def tensorflow_name(name: str) -> str | None:
+    """The seed's name of a variable of the network in ours; None for everything else.
+
+    `resnet_v1_50/block2/unit_1/bottleneck_v1/shortcut/BatchNorm/gamma` is
+    `layer2.0.downsample.1.weight`.
+    """
     path, _, part = name.rpartition("/")
     is_norm = path.endswith("/BatchNorm")
     layer, part = path.removesuffix("/BatchNorm"), (_TF_NORM if is_norm else _TF_LAYER).get(part, "")
@@ -235,6 +248,17 @@ def _tensorflow_name(name: str) -> str | None:
     if up:
         return f"deconv_layers.{3 * (int(up[1]) - 1) + int(is_norm)}.{part}"
     return f"final_layer.{part}" if layer == "out" and not is_norm else None
+
+
+def torch_layout(array: np.ndarray) -> torch.Tensor:
+    """(h, w, in, out) of a convolution or (h, w, out, in) of a deconvolution as torch has it.
+
+    One order of axes serves both, because the channel that is summed over differs. A variable with
+    fewer axes stays as it is.
+    """
+    if array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _keypoint_count(tensors: Mapping[str, torch.Tensor]) -> int | None:

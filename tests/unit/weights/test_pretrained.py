@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from seed_snapshot import listed_shapes
 from tf_checkpoint_writer import write_v1, write_v2
 
 from simplepose.core.errors import UserError
@@ -130,8 +131,9 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
         norm(f"up{index}", network.deconv_layers[3 * index - 2])
     convolution("out", network.final_layer)
     out["out/biases"] = network.final_layer.bias.detach().numpy()
-    slots = {f"{name}/Adam{slot}": array[..., :1] for name, array in out.items() if "moving" not in name for slot in ("", "_1")}
-    return out | slots | {"beta1_power": np.float32(0.9), "beta2_power": np.float32(0.99), "global_step": np.int64(7)}
+    slots = {f"{name}/Adam{slot}": np.zeros_like(array) for name, array in out.items() if "moving" not in name for slot in ("", "_1")}
+    scalars = {"beta1_power": 0.9, "beta2_power": 0.999, "Variable": 5e-4}
+    return out | slots | {name: np.float32(value) for name, value in scalars.items()}
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +148,13 @@ def bottleneck_network():
 
 
 def test_the_seeds_snapshot(bottleneck_network) -> None:
-    found = from_tensorflow(seed_variables(bottleneck_network), "snapshot_140.ckpt")
+    variables = seed_variables(bottleneck_network)
+    assert set(variables) == set(listed_shapes())  # the names of a real one
+    found = from_tensorflow(variables, "snapshot_140.ckpt")
     assert (found.family, found.backbone, found.keypoint_count, found.peak) == ("tf", "resnet50", 17, 255.0)
     assert found.pixels == PixelConfig(channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0))
-    assert "out/weights/Adam_1" in found.ignored and "global_step" in found.ignored
+    assert {"out/weights/Adam_1", "beta1_power"} < set(found.ignored)
+    assert found.unknown_scalars == ("Variable",)
     with torch.device("meta"):
         shape = PoseResNet(bottleneck_network.config, 17)
     other = shape.to_empty(device="cpu")
