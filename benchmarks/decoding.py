@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from simplepose import COCO_17
+from simplepose.config import CodecConfig
 from simplepose.core.files import write_json
 from simplepose.pose import geometry
-from simplepose.pose.codec import CodecConfig
 from simplepose.pose.heatmaps_flip import decode_pair
 
 BATCH, WIDTH, HEIGHT, INPUT_WH = 64, 48, 64, (192, 256)

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from scoring import problem
 
+from simplepose.config import EvaluateConfig
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations, read_coco
 from simplepose.evaluation.coco import METRICS, evaluate_coco
-from simplepose.evaluation.top_down import Estimates, EvaluateConfig, suppress_and_write
+from simplepose.evaluation.top_down import Estimates, suppress_and_write
 
 SIGMAS = np.array(COCO_17.sigmas)
 

@@ -12,9 +12,10 @@ from dataclasses import asdict
 
 import torch
 
+from simplepose.config import ModelConfig
 from simplepose.core.files import write_json
 from simplepose.pose.cost import count_cost
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 KEYPOINTS = 17
 LITE = ModelConfig(backbone="efficientnet_lite0", head="heatmap_depthwise", deconv_filters=128)

@@ -13,11 +13,11 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "simplepose"
 
 FLOORS = [  # from the ground to the roof; a room may import from its own floor and from those below it
     {"core"},
+    {"config"},
     {"pose", "data"},
     {"weights", "synthetic"},
     {"detection", "tracking", "doctor"},
     {"evaluation", "video"},
-    {"config"},
     {"training", "export", "report", "serve"},
     {"commands"},
     {"cli"},
@@ -62,8 +62,7 @@ def room(name: str) -> str:
 
 
 def floor(name: str) -> int:
-    """The floor a module's room is on; the options of training are part of the configuration."""
-    name = "config" if name == "training.options" else name
+    """The floor a module's room is on."""
     for level, rooms in enumerate(FLOORS):
         if room(name) in rooms:
             return level

@@ -1,6 +1,6 @@
 """The `simplepose` command: picks the subcommand, and turns a user's mistake into one line instead of a traceback.
 
-`simplepose --help` imports neither torch nor any command.
+`simplepose --help` imports neither torch nor any command, and a command's options are parsed before its file is imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def usage() -> str:
         "usage: simplepose COMMAND [options]\n\n"
         "Top-down keypoint estimation and tracking with Simple Baselines networks.\n\n"
         f"commands:\n{lines}\n\n"
-        "simplepose COMMAND --help shows the options of a command; simplepose --version the version."
+        "simplepose COMMAND --help shows the options of a command, --help-all also the rare ones; simplepose --version the version."
     )
 
 
@@ -53,8 +53,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        command = import_module(f"simplepose.commands.{name if name != 'import' else 'import_weights'}")
-        command.main(rest)
+        from simplepose.commands.options import parse
+
+        options = parse(name, rest)
+        module = "import_weights" if name == "import" else name
+        import_module(f"simplepose.commands.{module}").run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

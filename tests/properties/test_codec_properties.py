@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simplepose.config import CodecConfig
 from simplepose.pose import geometry
-from simplepose.pose.codec import CodecConfig, activate, decode, encode
+from simplepose.pose.codec import activate, decode, encode
 
 SIZES = st.sampled_from([(96, 128), (192, 256), (288, 384)])
 

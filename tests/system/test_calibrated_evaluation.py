@@ -12,13 +12,14 @@ import torch
 from training_workers import write_people
 
 from simplepose.cli import main
+from simplepose.config import EvaluateConfig, ModelConfig
 from simplepose.core.oks import rescore
 from simplepose.data.annotations import Annotations, ground_truth_boxes, read_coco
-from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, match_estimates
+from simplepose.evaluation.top_down import Estimates, evaluate_network, match_estimates
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 CURVES = Calibration(keypoint_slope=1, keypoint_offset=2, pose_slope=1, pose_offset=3, people=100, error_raw=0.3, error=0.1)
 

@@ -12,6 +12,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from simplepose.cli import main
+from simplepose.config import ModelConfig
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.images import write_image
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
@@ -23,7 +24,7 @@ from simplepose.evaluation.posetrack_files import score_posetrack
 from simplepose.pose import geometry
 from simplepose.pose.checkpoints import ModelSpec, read_spec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 Find = Callable[[str], Path]
 SAMPLES = "mmpose_tests_data/tests/data"
@@ -486,7 +487,7 @@ def test_annotations_that_lack_what_the_measure_needs(tmp_path: Path, capsys: py
 
 def train(tmp_path: Path, annotations: Path, images: Path, *more: object) -> Path:
     """A run of two epochs of a small network."""
-    model = "{depth: 18, width: 8, deconv_filters: 8, init: ''}"
+    model = "{backbone: resnet18, width: 8, deconv_filters: 8, init: ''}"
     small = f"{{base: synthetic_demo, input_size_wh: [64, 64], model: {model}}}"
     (tmp_path / "small.yaml").write_text(small)
     data = [f"--data.{split}-{what}" for split in ("train", "val") for what in ("annotations", "images")]

@@ -58,7 +58,7 @@ def test_photos_are_never_written_over(folder: Path, capsys: pytest.CaptureFixtu
 def test_thresholds_that_make_no_sense_are_refused(folder: Path, capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
     draw(folder / "a.jpg")
     assert run(folder, folder / "a.jpg", more=(option, value)) == 2
-    assert f"{option} is {float(value)}. Cure: a number from 0 to 1" in capsys.readouterr().err and not (folder / "out").exists()
+    assert f"{option} is {value}. Cure: " in capsys.readouterr().err and not (folder / "out").exists()
 
 
 def test_the_box_file_is_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

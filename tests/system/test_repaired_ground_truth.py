@@ -15,14 +15,15 @@ import pytest
 import torch
 
 from simplepose.cli import main
+from simplepose.config import DataConfig, EvaluateConfig, ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import ground_truth_boxes, read_coco
-from simplepose.data.source import DataConfig, read_split
-from simplepose.evaluation.top_down import Estimates, EvaluateConfig, evaluate_network, name_boxes
+from simplepose.data.source import read_split
+from simplepose.evaluation.top_down import Estimates, evaluate_network, name_boxes
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 NAMES = ["nose", "tail", "left_paw", "right_paw"]
 

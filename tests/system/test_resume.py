@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import tyro
 from training_workers import losses_of, resumed, run_training, small_config, state_of, write_people
 
-from simplepose.config import Config, load_preset
+from simplepose.commands.options import parse
+from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.training import train as train_module
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(data: Path, tmp_path: Pat
     _, command = said.rstrip().split("stopped at step 8 of 18. Go on with: ")
     words = shlex.split(command)
     assert words[:2] == ["simplepose", "train"]
-    again = tyro.cli(Config, args=words[3:], default=load_preset(words[2]))
+    again = parse("train", words[2:]).config
     assert again == replace(config, resume=True)
     assert run_training(again) == [0]
     assert [step for step, _ in losses_of(config)] == [6, 12, 18]
@@ -122,7 +122,7 @@ def test_who_looks_seldom_still_stops_at_the_end_of_the_epoch(data: Path, tmp_pa
     [
         ({"batch_size": 8}, "train.batch_size 4, here it is 8. Cure: --train.batch-size as it was"),
         ({"weight_decay": 0.05}, "train.weight_decay 0.0, here it is 0.05"),
-        ({"trunk_rate_factor": 0.1}, "train.trunk_rate_factor 1.0, here it is 0.1"),
+        ({"backbone_learning_rate_factor": 0.1}, "train.backbone_learning_rate_factor 1.0, here it is 0.1"),
         ({"optimizer": "adamw"}, "train.optimizer adam, here it is adamw"),
         ({"ema": 0.5}, "train.ema 0.0, here it is 0.5"),
     ],

@@ -51,9 +51,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_ctrl_c_has_its_own_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def stop(argv: list[str]) -> None:
+    def stop(options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simplepose.commands.weights.main", stop)
-    assert main(["weights"]) == 130
+    monkeypatch.setattr("simplepose.commands.weights.run", stop)
+    assert main(["weights", "list"]) == 130
     assert "Ctrl-C" in capsys.readouterr().err

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from simplepose import UserError
-from simplepose.cli import main
-from simplepose.config import Config, dump_config, load_preset, preset_names
-from simplepose.data.source import DataConfig
-from simplepose.evaluation.top_down import EvaluateConfig
-from simplepose.pose.pixels import PixelConfig
-from simplepose.training.options import TrainConfig
+from simplepose.config import Config, DataConfig, TrainConfig, dump_config, load_preset, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -52,7 +47,7 @@ def test_ground_truth_boxes_of_each_family(name: str) -> None:
         ("evaluate: {ground_truth_boxes: all}", "evaluate.ground_truth_boxes.*'all'.*clipped, annotated, everybody"),
         ("train: {keep_every: -1}", "train.keep_every is -1"),
         ("train: {epoch: 3}", r"unknown key train\.epoch.*train\.epochs"),
-        ("input_size_wh: [100, 100]", "multiples of 32"),
+        ("input_size_wh: [100, 100]", r"input_size_wh is 100"),
         ("train: [", "not valid YAML"),
         ("- 1", "holds list"),
         ("base: nothing", "there is no preset 'nothing'.*coco_r50_256x192_ms"),
@@ -71,14 +66,6 @@ def test_device_graphs_and_accumulated_gradients_exclude_each_other() -> None:
         TrainConfig(compile="graphs", accumulate=2)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 10**400])
-def test_seeds_that_no_generator_takes(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=rf"train.seed is {seed}. Cure: a number from 0 to 1e\+18"):
-        TrainConfig(seed=seed)
-    assert main(["demo", "--seed", str(seed), "--output", str(tmp_path / "demo")]) == 2
-    assert f"--seed is {seed}. Cure: a number from 0 to 1e+18" in capsys.readouterr().err and not (tmp_path / "demo").exists()
-
-
 def test_threads_are_the_cores_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
     assert (DataConfig().threads, DataConfig(workers=5).threads) == (12, 5)
@@ -86,8 +73,6 @@ def test_threads_are_the_cores_of_each_process(monkeypatch: pytest.MonkeyPatch) 
     assert DataConfig().threads == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
     assert DataConfig().threads == 1
-    with pytest.raises(UserError, match="data.workers is -1. Cure: 0 or more"):
-        DataConfig(workers=-1)
 
 
 def test_a_preset_of_ones_own(tmp_path: Path) -> None:
@@ -110,21 +95,3 @@ def test_files_and_bases_that_cannot_be_read(content: bytes, words: str, tmp_pat
     (tmp_path / "own.yaml").write_bytes(content)
     with pytest.raises(UserError, match=words):
         load_preset("own.yaml")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("batch_size", 0), ("best_per_picture", -1), ("keypoint_threshold", float("nan")), ("oks_nms_threshold", float("nan")),
-        ("workers", -1), ("score_decimals", -1), ("coordinate_decimals", -1),
-    ],
-)  # fmt: skip
-def test_options_of_the_test_that_make_no_sense(name: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"evaluate\.{name} is .*Cure"):
-        EvaluateConfig(**{name: value})
-
-
-@pytest.mark.parametrize("changes", [{"std": (0.0, 0.0, 0.0)}, {"std": (1.0, -1.0, 1.0)}, {"mean": (float("nan"), 0.0, 0.0)}])
-def test_pixels_that_cannot_be_normalised(changes: dict[str, tuple[float, ...]]) -> None:
-    with pytest.raises(UserError, match="of the pixels is .*Cure: three"):
-        PixelConfig(**changes)

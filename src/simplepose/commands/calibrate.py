@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 
+from simplepose.commands.options import CalibrateOptions
+from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.data.annotations import read_coco
-from simplepose.data.source import DataConfig, boxes_to_test, read_split
+from simplepose.data.source import boxes_to_test, read_split
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.pose.calibration import fit
 from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
 
 
-@dataclass(frozen=True, kw_only=True)
-class CalibrateOptions:
-    """Fits scores on people that were not trained on."""
-
-    weights: Annotated[str, tyro.conf.Positional]
-    """Run folder or .safetensors file."""
-    output: str = ""
-    """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
-    overwrite: bool = False
-    """Replace a file that is already there."""
-    annotations: str = ""
-    """COCO-keypoints JSON of held-out people; by default the validation split below --data.root."""
-    images: str = ""
-    """Folder of its pictures."""
-    boxes: str = "gt"
-    """Where people are: gt (as annotated), detections or the path of a detection file: the kind the
-    network will be used with."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """The data layout, in place of --annotations and --images."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: CalibrateOptions) -> None:
     """Fits, reports the error before and after, and writes the weights with the calibration inside.
 
     Raises:
         UserError: too few people, other keypoints, or an output that exists.
     """
-    options = tyro.cli(
-        CalibrateOptions, args=argv, prog="simplepose calibrate",
-        description="Makes keypoint scores probabilities and pose scores expected OKS, fitted on people that were not trained on.",
-    )  # fmt: skip
     weights = find_weights(options.weights)
     if weights.suffix != ".safetensors":
         raise UserError(f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file (simplepose import makes one)")
@@ -62,14 +35,14 @@ def main(argv: list[str]) -> None:
     annotations = (
         read_coco(options.annotations, options.images, category=options.data.category or None)
         if options.annotations
-        else read_split(options.data, "val")
+        else read_split(options.data.config, "val")
     )
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
     require_schema(estimator.spec, annotations.schema, str(weights))
     detections = boxes_to_test(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(
-            estimator, annotations, detections, workers=options.data.threads, skip_broken=options.data.skip_broken, progress=progress
+            estimator, annotations, detections, workers=own_cores(), skip_broken=options.data.skip_broken, progress=progress
         )
     if estimates.broken:
         reason = next(iter(estimates.broken.values()))

@@ -7,45 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
+from simplepose.commands.options import ConvertOptions
+from simplepose.config import Task
 from simplepose.core.errors import UserError
-from simplepose.core.schema import SCHEMAS, schema_named
+from simplepose.core.schema import schema_named
 from simplepose.data.annotations import read_coco, write_coco
 from simplepose.data.columns import Annotations
 from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
-from simplepose.data.readers import READERS, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertOptions:
-    """What to convert, and where to."""
-
-    kind: tyro.conf.Positional[Task]
-    """The data set's own format."""
-    input: tyro.conf.Positional[Path]
-    """The annotation file; for PoseTrack also a folder of sequences."""
-    output: Path
-    """The COCO-keypoints JSON file to write."""
-    images: Path | None = None
-    """Folder of the pictures; file names are written relative to it (default: the folder of INPUT)."""
-    also: tyro.conf.UseAppendAction[tuple[tuple[Task, Path, Path], ...]] = ()
-    """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become relative to the folder that holds all pictures."""
-    category: str | None = None
-    """Id or name of the category to take of COCO files that have several with different keypoints."""
-    schema: Annotated[str | None, tyro.conf.arg(metavar="|".join(SCHEMAS))] = None
-    """Map the keypoints to this schema (default with --also: that of the first set); keypoints that a set lacks become unlabelled."""
-    sigmas: Path | None = None
-    """JSON file with one OKS sigma a keypoint: a list, or an object from name to number."""
-    estimate_sigmas: bool = False
-    """Estimate the OKS sigmas from people that are annotated more than once."""
-    overwrite: bool = False
-    """Replace OUTPUT if it exists."""
+from simplepose.data.readers import READERS
 
 
 def convert(options: ConvertOptions) -> tuple[Annotations, str]:
@@ -75,9 +47,8 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     return annotations, images_dir if options.also else str(first)
 
 
-def main(argv: list[str]) -> None:
+def run(options: ConvertOptions) -> None:
     """The command line."""
-    options = tyro.cli(ConvertOptions, args=argv, prog="simplepose convert", description=__doc__)
     annotations, images_dir = convert(options)
     for warning in annotations.warnings:
         print(f"note: {warning}")

@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from math import inf
+from dataclasses import replace
 from pathlib import Path
 
-from simplepose.core.settings import require_options
+from simplepose.commands.options import DemoOptions, PredictOptions, TrainOptions, parse
+from simplepose.config import DataConfig, load_preset
 from simplepose.data.layout import find_layout
 from simplepose.synthetic.dataset import write_synthetic_dataset
-from simplepose.training.options import MAX_SEED
 
 PRESET = "synthetic_demo"
-RANGES = {"people": (1, inf), "val_people": (1, inf), "pictures": (1, inf), "epochs": (0, inf), "seed": (0, MAX_SEED)}
-"""Lowest and highest value of the options that are numbers."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
-    """Draws people, trains a small network on them, evaluates it on others and draws what it finds."""
-
-    output: str = "demo"
-    """Folder for everything. A demo that was stopped goes on; drawings with other settings are never overwritten."""
-    people: int = 1800
-    """Drawn people to train on."""
-    val_people: int = 200
-    """Drawn people to evaluate on."""
-    seed: int = 0
-    """Decides the drawings and the training."""
-    epochs: int = 0
-    """Passes over the training people; 0 takes those of the preset."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-    pictures: int = 12
-    """Held-out pictures to predict and draw."""
-    only_data: bool = False
-    """Draw the data set and stop."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: DemoOptions) -> None:
     """Runs the demo and prints where everything is.
 
     Raises:
         UserError: the output folder holds something else, or a number makes no sense.
     """
-    import tyro
-
-    options = tyro.cli(DemoOptions, args=argv, prog="simplepose demo", description=DemoOptions.__doc__)
-    require_options(options, RANGES)
     began, folder = time.monotonic(), Path(options.output)
     print(f"1. drawing {options.people:,} people to train on and {options.val_people:,} to evaluate on", flush=True)
     write_synthetic_dataset(folder / "dataset", train_people=options.people, val_people=options.val_people, seed=options.seed)
@@ -56,16 +27,16 @@ def main(argv: list[str]) -> None:
     if options.only_data:
         print(f"next: simplepose train {PRESET} --data.root {folder / 'dataset'}")
         return
-    run = _train(options, folder)
-    _evaluate(options, folder, run)
-    sheet = _predict(options, folder, run)
+    trained = _train(options, folder)
+    _evaluate(options, folder, trained)
+    sheet = _predict(options, folder, trained)
     print(
         f"\nThe demo took {time.monotonic() - began:.0f} s. Everything is in {folder}:\n"
         f"  {folder / 'dataset'}  drawn people in the layout that --data.root takes\n"
-        f"  {run}  the run: config.yaml, metrics.jsonl, checkpoints\n"
+        f"  {trained}  the run: config.yaml, metrics.jsonl, checkpoints\n"
         f"  {folder / 'results'}  predictions.json and metrics.json for both kinds of boxes\n"
         f"  {sheet}  what the network found on held-out pictures\n"
-        f"next: simplepose predict YOUR.jpg --weights {run} --boxes whole    (it has only ever seen drawings)"
+        f"next: simplepose predict YOUR.jpg --weights {trained} --boxes whole    (it has only ever seen drawings)"
     )
 
 
@@ -73,16 +44,19 @@ def _train(options: DemoOptions, folder: Path) -> Path:
     """Trains, or goes on where an earlier demo was stopped; returns the run folder."""
     from simplepose.commands import train
 
-    run = folder / "run"
+    output = folder / "run"
     print("\n2. training", flush=True)
-    argv = [PRESET, "--data.root", str(folder / "dataset"), "--output", str(run), "--train.seed", str(options.seed)]
-    argv += ["--train.device", options.device]
-    if options.epochs:
-        argv += ["--train.epochs", str(options.epochs)]
-    if (run / "checkpoints" / "last.train.pt").exists():
-        argv.append("--resume")
-    train.main(argv)
-    return run
+    preset = load_preset(PRESET)
+    epochs = options.epochs or preset.train.epochs
+    config = replace(
+        preset,
+        output=str(output),
+        resume=(output / "checkpoints" / "last.train.pt").exists(),
+        data=DataConfig(root=str(folder / "dataset")),
+        train=replace(preset.train, seed=options.seed, device=options.device, epochs=epochs),
+    )
+    train.run(TrainOptions(preset=PRESET, config=config))
+    return output
 
 
 def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
@@ -92,7 +66,8 @@ def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
     for boxes in ("gt", "detections"):
         print(f"\n3. evaluating on held-out people, boxes: {boxes}", flush=True)
         argv = [str(run), "--data.root", str(folder / "dataset"), "--boxes", boxes, "--device", options.device]
-        evaluate.main([*argv, "--output", str(folder / "results" / boxes), "--overwrite"])
+        argv += ["--output", str(folder / "results" / boxes), "--overwrite"]
+        evaluate.run(parse("evaluate", argv))
 
 
 def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
@@ -104,9 +79,18 @@ def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
     layout, overlays = find_layout(folder / "dataset"), folder / "overlays"
     pictures = list_pictures([str(layout.val_images)])[: options.pictures]
     print(f"\n4. predicting {len(pictures)} held-out pictures", flush=True)
-    argv = [str(path) for path in pictures]
-    argv += ["--weights", str(run), "--boxes", str(layout.detections), "--annotations", str(layout.val_annotations)]
-    predict.main([*argv, "--box-threshold", "0.5", "--device", options.device, "--output", str(overlays), "--overwrite"])
+    predict.run(
+        PredictOptions(
+            pictures=tuple(map(str, pictures)),
+            weights=str(run),
+            boxes=str(layout.detections),
+            annotations=str(layout.val_annotations),
+            box_threshold=0.5,
+            device=options.device,
+            output=str(overlays),
+            overwrite=True,
+        )
+    )
     sheet = overlays / "contact_sheet.jpg"
     write_image(sheet, contact_sheet([read_image(overlays / f"{path.stem}.jpg") for path in pictures], 4, cell_size_wh=(400, 320)))
     return sheet

@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from simplepose import __version__
+from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import read_coco
 from simplepose.data.columns import Annotations
@@ -23,29 +21,9 @@ from simplepose.doctor.statistics import Histogram, histograms, overview
 from simplepose.evaluation.coco import evaluate_boxes, spell
 
 PACKAGES = (
-    "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "orjson", "safetensors", "tyro",
+    "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "orjson", "safetensors", "pydantic", "tyro",
     "onnx", "onnxruntime", "openvino", "pycocotools", "tensorboard", "torch-npu",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoctorOptions:
-    """What to look at; with no option only versions and devices."""
-
-    root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
-    """Data folder in the usual layout (annotations/, dets/, images/); all that is there is checked."""
-    annotations: Path | None = None
-    """A COCO-keypoints JSON file to check."""
-    images: Path | None = None
-    """Folder of its pictures."""
-    detections: Path | None = None
-    """A detection file (COCO results) to check against the annotations."""
-    category: str | None = None
-    """Category id or name, where several have different keypoints."""
-    all_images: bool = False
-    """Decode every picture instead of 200 spread over the set."""
-    html: Path | None = None
-    """Write the findings with pictures to this one self-contained page (.html); only an older page of the doctor is replaced."""
 
 
 def versions() -> list[str]:
@@ -112,9 +90,8 @@ def examine(
     return facts, findings, histograms(annotations), annotations
 
 
-def main(argv: list[str]) -> None:
+def run(options: DoctorOptions) -> None:
     """The command line; exit status 1 where something is broken."""
-    options = tyro.cli(DoctorOptions, args=argv, prog="simplepose doctor", description=__doc__)
     if (options.detections or options.images) and not (options.annotations or options.root):
         raise UserError("--images and --detections are checked against annotations. Cure: add --annotations FILE")
     if options.html is not None:

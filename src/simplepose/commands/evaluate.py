@@ -8,20 +8,20 @@ from __future__ import annotations
 import math
 import re
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any
 
 from simplepose.commands.evaluate_epochs import weights_of_epochs
+from simplepose.commands.options import EvaluateOptions
+from simplepose.config import CodecConfig, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.columns import Annotations, Detections
 from simplepose.data.readers import read_annotated
-from simplepose.data.source import DataConfig, read_split
+from simplepose.data.source import read_split
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
     TASKS,
@@ -32,72 +32,21 @@ from simplepose.evaluation.tasks import (
     write_results,
 )
 from simplepose.evaluation.top_down import (
-    EvaluateConfig,
     Evaluation,
     evaluate_network,
     name_boxes,
-    stored_settings,
 )
-from simplepose.pose.checkpoints import find_weights, read_spec, require_schema
-from simplepose.pose.codec import CodecConfig
+from simplepose.pose.checkpoints import require_schema
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.pixels import IMAGENET_MEAN, IMAGENET_STD, PixelConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Scores a network on annotated pictures."""
-
-    weights: Annotated[str, tyro.conf.Positional]
-    """Run folder, .safetensors or .onnx file."""
-    epochs: str = ""
-    """Epochs of a run with train.keep_every to test, a row each: FIRST:LAST:STEP (100:140:10, both
-    ends belong to it), FIRST:LAST, or one epoch."""
-    submission: str = ""
-    """Name of the method: also write the zip that the COCO server takes, into the output folder."""
-    annotations: str = ""
-    """Annotations to score against, in the data set's own form (PoseTrack: their folder) or as simplepose
-    convert wrote them; by default the validation split below --data.root."""
-    images: str = ""
-    """Folder of its pictures."""
-    boxes: str = "gt"
-    """Where people are: gt (by --ground-truth-boxes), detections (the layout's file) or the path of
-    a detection file."""
-    output: str = ""
-    """Folder for metrics.json and the results: predictions.json, for MPII predictions.mat, for PoseTrack
-    predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
-    overwrite: bool = False
-    """Replace results that are already in the output folder."""
-    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
-    """Which implementation scores; their numbers are equal."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """The data layout, in place of --annotations and --images."""
-    channel_order: Literal["file", "rgb", "bgr"] = "file"
-    """Channels the network expects: as the weight file says, or this (for ONNX files that say nothing: RGB)."""
-    mean: tuple[float, float, float] | None = None
-    """Mean in units of 0..255, in place of the weight file's (ONNX files that say nothing: ImageNet's)."""
-    std: tuple[float, float, float] | None = None
-    """Deviation in units of 0..255, in place of the weight file's."""
-    decoder: Literal["file", "argmax", "quarter", "dark"] = "file"
-    """How keypoints are read from heatmaps: as the weight file says, or this."""
-    flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
-    """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
-    evaluate: tyro.conf.OmitArgPrefixes[EvaluateConfig] = field(default_factory=EvaluateConfig)
-    """The test; a trained run's own settings are the defaults."""
-
 
 Networks = dict[int, tuple[str, Path | None]]
 """Epoch -> weights, and the folder for their results; epoch 0 is a network that is named itself."""
 
 
-def main(argv: list[str]) -> None:
+def run(options: EvaluateOptions) -> None:
     """Runs the test and prints the table row, or one row for each epoch."""
-    options = parse_options(argv)
-    _check(options)
+    if options.epochs and options.submission:
+        raise UserError("--submission is of one network. Cure: --epochs or --submission, not both")
     networks = networks_of(options)
     for _, folder in networks.values():
         _require_free(folder, options)
@@ -203,7 +152,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> EvaluationDat
             allow_empty=submission,
         )
     else:
-        annotations = read_split(options.data, "val")
+        annotations = read_split(options.data.config, "val")
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
     require_truth(options.evaluate.task, annotations)
@@ -271,41 +220,10 @@ def _record(
     }
 
 
-def _check(options: EvaluateOptions) -> None:
-    """Refuses what would be left out or give a number that means nothing, before anything is read."""
-    if options.epochs and options.submission:
-        raise UserError("--submission is of one network. Cure: --epochs or --submission, not both")
-    PixelConfig(mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
-    if options.data.boxes != DataConfig().boxes:
-        raise UserError(f"--data.boxes {options.data.boxes} is of training. Cure: --boxes {options.data.boxes}")
-
-
 def split_of(options: EvaluateOptions) -> str:
     """Which COCO split the annotations are of, by the name of their file: `val2017`, `test-dev2017`."""
     found = re.search(r"(test-dev|test|val|train)20\d\d", Path(options.annotations).name)
     return found[0] if found else "test-dev2017" if options.annotations else "val2017"
-
-
-def parse_options(argv: list[str]) -> EvaluateOptions:
-    """The options; the settings of the test that are not given are those the trained network carries."""
-
-    def parse(settings: EvaluateConfig) -> EvaluateOptions:
-        return tyro.cli(
-            EvaluateOptions, args=argv, default=EvaluateOptions(weights=tyro.MISSING, evaluate=settings), prog="simplepose evaluate",
-            description="Scores a network on annotated pictures by the measure of the data set (--task).",
-        )  # fmt: skip
-
-    options = parse(EvaluateConfig())
-    task = options.evaluate.task
-    path = Path(options.weights)
-    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
-        raise UserError(f"{options.weights} is no network. Cure: for a result file simplepose score {options.weights} --task {task}")
-    if options.epochs:
-        weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
-    elif (weights := find_weights(options.weights)).suffix != ".safetensors":
-        return options
-    return parse(stored_settings(read_spec(weights), weights))
 
 
 def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:

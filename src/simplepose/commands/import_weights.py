@@ -4,38 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 
-from simplepose.config import Config, load_preset
+from simplepose.commands.options import ImportOptions
+from simplepose.config import Config, PixelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
 from simplepose.core.settings import to_plain
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseResNet
-from simplepose.pose.pixels import PixelConfig
 from simplepose.weights.key_maps import WeightFile
 from simplepose.weights.pretrained import load_into, load_weight_file
 
 _SCHEMA_OF_PRESET = {"coco": COCO_17, "mpii": MPII_16, "posetrack": POSETRACK_15, "crowdpose": CROWDPOSE_14, "synthetic": COCO_17}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """What to import, and as what."""
-
-    file: tyro.conf.Positional[Path]
-    """Weights of torchvision, timm, Microsoft, MMPose or TensorFlow (.pth, .pth.tar, .safetensors, .ckpt, .ckpt.index)."""
-    preset: Annotated[str, tyro.conf.arg(name="as")]
-    """Preset whose network they are, e.g. coco_r50_256x192_tf."""
-    output: Path | None = None
-    """Run folder or .safetensors file to write (default: runs/NAME of the file)."""
-    trunk_only: bool = False
-    """Take the ResNet alone and leave the head at its first values: for ImageNet trunks and files of another skeleton."""
-    schema: Annotated[str, tyro.conf.arg(metavar="|".join(SCHEMAS))] = ""
-    """Skeleton of the network (default: the one of the preset's data set)."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +46,13 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
     return _SCHEMA_OF_PRESET[family]
 
 
-def spec_of(config: Config, schema: KeypointSchema, source: WeightFile, *, trunk_only: bool) -> tuple[ModelSpec, list[str]]:
+def spec_of(config: Config, schema: KeypointSchema, source: WeightFile, *, backbone_only: bool) -> tuple[ModelSpec, list[str]]:
     """The preset's description with the conventions that the file was trained with, and a note for each that differs.
 
     A trunk keeps the preset's own conventions: its head will be trained under them.
     """
     pixels, codec, notes = config.pixels, config.codec, []
-    if not trunk_only:
+    if not backbone_only:
         pixels = source.pixels
         codec = replace(config.codec, peak=source.peak, flip_shift=source.flip_shift)
         if not _alike(pixels, config.pixels):
@@ -113,8 +95,8 @@ def import_weights(options: ImportOptions) -> Imported:
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time
     network = PoseResNet(config.model, len(schema), config.input_size_wh)
-    left_out = load_into(network, source, trunk_only=options.trunk_only)
-    spec, notes = spec_of(config, schema, source, trunk_only=options.trunk_only)
+    left_out = load_into(network, source, backbone_only=options.backbone_only)
+    spec, notes = spec_of(config, schema, source, backbone_only=options.backbone_only)
     if left_out:
         notes.insert(0, f"left out: {shortened(left_out, 8)}")
     if source.unknown_scalars:
@@ -125,16 +107,15 @@ def import_weights(options: ImportOptions) -> Imported:
     return Imported(path, source, tuple(notes))
 
 
-def main(argv: list[str]) -> None:
+def run(options: ImportOptions) -> None:
     """The command line."""
-    options = tyro.cli(ImportOptions, args=argv, prog="simplepose import", description=__doc__)
     imported = import_weights(options)
-    keypoints = "no heatmaps" if imported.source.is_trunk_only else f"{imported.source.keypoint_count} keypoints"
+    keypoints = "no heatmaps" if imported.source.is_backbone_only else f"{imported.source.keypoint_count} keypoints"
     print(f"{options.file}: {imported.source.kind}, {keypoints}")
     for note in imported.notes:
         print(f"note: {note}")
     print(f"wrote {imported.path}")
-    if options.trunk_only:
+    if options.backbone_only:
         print(f"next: simplepose train {options.preset} --model.init {imported.path} --data.root DIR")
     else:
         print(f"next: simplepose evaluate {imported.path} --data.root DIR")

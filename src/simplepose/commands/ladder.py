@@ -11,54 +11,28 @@ import math
 import os
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from filelock import FileLock, Timeout
 
 from simplepose.commands.ladder_outcome import find_outcome, read_outcome
 from simplepose.commands.ladder_table import require_same_ladder, write_table
-from simplepose.config import Config, load_preset, preset_names
+from simplepose.commands.options import LadderOptions
+from simplepose.config import Config, DataConfig, GroundTruthBoxes, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.progress import format_seconds
-from simplepose.core.settings import require_options
-from simplepose.data.columns import GroundTruthBoxes
-from simplepose.data.source import DataConfig, has_split
+from simplepose.data.source import has_split
 from simplepose.training.rungs import make_rungs, shorten, training_rungs
 
 
-@dataclass(frozen=True, kw_only=True)
-class LadderOptions:
-    """Trains a recipe rung by rung."""
-
-    preset: Annotated[str, tyro.conf.Positional]
-    """Where the ladder leads, e.g. coco_r50_256x192_modern."""
-    base: str = ""
-    """Where it stands; by default the preset with _ms in place of _modern (_mini in place of _mini_modern)."""
-    seeds: int = 3
-    """Trainings of each rung; one alone says little."""
-    epochs: int = 0
-    """Budget of each training; 0 keeps the preset's."""
-    output: str = ""
-    """Folder of the trainings and the table; runs/ladder_PRESET by default."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Where the data is."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: LadderOptions) -> None:
     """Trains what is not trained yet and writes ladder.md and ladder.json after every training.
 
     Raises:
         UserError: no such preset, no validation data, or trainings of another ladder in the output folder.
     """
-    options = tyro.cli(
-        LadderOptions, args=argv, prog="simplepose ladder",
-        description="Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta, seconds an epoch.",
-    )  # fmt: skip
     from simplepose.commands.ladder_rung import Scorer
     from simplepose.training.train import train
 
@@ -81,7 +55,6 @@ def climb(
     Raises:
         UserError: see `main`; also under torchrun.
     """
-    require_options(options, {"seeds": (1, math.inf), "epochs": (0, math.inf)})
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "a ladder has many trainings, each on one device. Cure: start the same command once for each device, with its --device and without "
@@ -98,7 +71,9 @@ def climb(
             "Cure: a preset of COCO, or one of your own with evaluate.task coco"
         )
     epochs = options.epochs or goal.train.epochs
-    base = load_preset(options.base or base_of(options.preset))
+    base = load_preset(options.base) if options.base else load_preset(options.preset, "ms")
+    if base == goal:
+        raise UserError(f"{goal.preset} is the reference itself. Cure: name the preset it is compared with, --base PRESET")
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     serving = training_rungs(rungs)
     folder = Path(options.output or f"runs/ladder_{goal.preset}")
@@ -149,14 +124,6 @@ def climb(
         print("The ladder goes on with the same command as before", flush=True)
         raise
     return folder
-
-
-def base_of(preset: str) -> str:
-    """The reference a modern preset is compared with."""
-    for ending, replacement in (("_mini_modern", "_mini"), ("_modern", "_ms")):
-        if preset.endswith(ending) and preset.removesuffix(ending) + replacement in preset_names():
-            return preset.removesuffix(ending) + replacement
-    raise UserError(f"no reference is known for {preset}. Cure: name one with --base; presets: {', '.join(preset_names())}")
 
 
 def settle(config: Config, options: LadderOptions, epochs: int) -> Config:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from simplepose.config import Config
+from simplepose.config import Config, DataConfig, GroundTruthBoxes
 from simplepose.core.progress import Progress
 from simplepose.core.settings import to_plain
-from simplepose.data.columns import GroundTruthBoxes
-from simplepose.data.source import DataConfig, boxes_to_test, read_split
+from simplepose.data.source import boxes_to_test, read_split
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator

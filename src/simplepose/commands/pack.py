@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
+from simplepose.commands.options import PackOptions
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress, format_seconds
 from simplepose.data.pack_writer import check_output, estimate_pack, plan_pack, write_pack
-from simplepose.data.source import DataConfig, read_split
+from simplepose.data.source import read_split
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackOptions:
-    """Writes every training person's region, with the margin the preset's strongest augmentation needs, into one zip."""
-
-    preset: Annotated[str, tyro.conf.Positional]
-    """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and resolution."""
-    output: str
-    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Where the data is."""
-    quality: int = 90
-    """Quality of the JPEGs: higher is larger, slower to decode, and closer to the pictures."""
-    full_colour: bool = False
-    """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
-    estimate_only: bool = False
-    """Only say how large it will be and how long it will take."""
-    overwrite: bool = False
-    """Replace a pack that is there."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: PackOptions) -> None:
     """Estimates, then packs.
 
     Raises:
         UserError: no space, missing data, a file that is in the way, or a picture that cannot be read.
     """
-    options = tyro.cli(PackOptions, args=argv, prog="simplepose pack", description=PackOptions.__doc__)
     config = load_preset(options.preset)
     people = read_split(options.data, "train").trainable()
     target = Path(options.output)

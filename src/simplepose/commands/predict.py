@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
+from simplepose.commands.options import PredictOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable, write_json
 from simplepose.core.images import PICTURE_ENDINGS, list_pictures, write_image
 from simplepose.core.progress import Progress
-from simplepose.core.settings import require_options, to_plain
+from simplepose.core.settings import to_plain
 from simplepose.core.structures import Frame, Poses
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
@@ -24,41 +22,8 @@ from simplepose.video.outputs import keep_sources
 from simplepose.video.streams import PictureStream
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """Estimates poses in pictures and draws them."""
-
-    pictures: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Pictures, folders or glob patterns (for videos and cameras: simplepose track)."""
-    weights: str
-    """Run folder, .safetensors file or .onnx file."""
-    boxes: str = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), gt (of --annotations) or whole.
-    Boxes of a file belong to the picture as stored, without its EXIF orientation, and are turned upright with it."""
-    annotations: str = ""
-    """COCO JSON whose `images` tell which picture has which image_id; by default the number in the file name."""
-    output: str = "predictions"
-    """Folder for the overlay pictures and poses.json."""
-    overwrite: bool = False
-    """Replace what is already in the output folder."""
-    box_threshold: float = 0.3
-    """Boxes with a lower score are left out."""
-    keypoint_threshold: float | None = None
-    """Keypoints with a lower score are not drawn; by default the threshold of the network's own test, usually .2."""
-    draw_boxes: bool = False
-    """Also draw the boxes."""
-    flip_test: bool = True
-    """Average with the mirrored crop."""
-    skip_broken: bool = False
-    """Leave unreadable pictures out and go on."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: PredictOptions) -> None:
     """Predicts and writes the overlays and poses.json."""
-    options = tyro.cli(PredictOptions, args=argv, prog="simplepose predict", description=PredictOptions.__doc__)
-    require_options(options, {"box_threshold": (0, 1), "keypoint_threshold": (0, 1)})
     if not options.pictures:
         raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
     pictures = list_pictures(options.pictures)

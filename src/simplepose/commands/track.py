@@ -6,18 +6,15 @@ import math
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import tyro
-
+from simplepose.commands.options import TrackOptions
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import readable, write_bytes
 from simplepose.core.progress import StatusLine
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.core.settings import require_options
 from simplepose.video.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
 from simplepose.video.outputs_lines import LinesWriter, read_lines, to_line
 from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
@@ -27,67 +24,9 @@ if TYPE_CHECKING:
     from simplepose.video.engine import PoseTracker
     from simplepose.video.engine_threads import Speed
 
-RANGES = {
-    "detect_every": (1, math.inf), "keep_frames": (0, math.inf), "box_threshold": (0, 1), "smooth_after": (0, math.inf),
-    "fill_gaps": (0, math.inf), "frames": (0, math.inf), "batch_frames": (0, math.inf), "keypoint_threshold": (0, 1),
-}  # fmt: skip
-"""Lowest and highest value of the options that are numbers."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrackOptions:
-    """Estimates and follows people through a video."""
-
-    video: Annotated[str, tyro.conf.Positional]
-    """Video file, camera number or network address; also a folder or pattern of pictures, whose people are then not followed."""
-    weights: str
-    """Run folder, .safetensors file or .onnx file of the pose network."""
-    boxes: str = ""
-    """Where people come from: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), motion or whole."""
-    output: str = ""
-    """Folder for the results; tracked/NAME by default."""
-    overwrite: bool = False
-    """Write into a folder that already holds something."""
-    detect_every: int = 5
-    """The detector looks at every so many frames; the tracker carries the boxes between them."""
-    mode: Literal["flow", "oks", "iou"] = "flow"
-    """Compare poses propagated by optical flow, poses as they stood, or boxes as they stood."""
-    matching: Literal["greedy", "hungarian"] = "greedy"
-    """Best pair first, or the assignment of largest sum."""
-    flow: Literal["dis", "farneback"] = "dis"
-    """Optical flow of the flow mode."""
-    keep_frames: int = 30
-    """Frames after which a person not seen is given up."""
-    box_threshold: float = 0.3
-    """Boxes of the detector with a lower score are left out."""
-    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
-    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times faster), mp4, or none."""
-    smooth: bool = False
-    """Steady the keypoints with a One Euro filter while the video runs."""
-    smooth_after: float = 0.0
-    """Steady the finished tracks without delay, with a Gaussian of so many frames; the files change, the annotated video does not."""
-    fill_gaps: int = 0
-    """Fill gaps of a track of up to so many frames in the finished files; what was filled is marked."""
-    table: Literal["none", "csv", "parquet"] = "none"
-    """Also write poses.csv or poses.parquet."""
-    posetrack: bool = False
-    """Also write a PoseTrack folder for simplepose score --task posetrack, which needs a network
-    with PoseTrack's 15 keypoints."""
-    frames: int = 0
-    """Stop after so many frames; 0 is all."""
-    flip_test: bool = False
-    """Average with the mirrored crop: twice the network's work."""
-    batch_frames: int = 0
-    """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine choose."""
-    keypoint_threshold: float | None = None
-    """Keypoints with a lower score are not drawn; by default the threshold of the network's own test, usually .2."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-
-
-def main(argv: list[str]) -> None:
+def run(options: TrackOptions) -> None:
     """Tracks and writes `poses.jsonl`, `results.json` and the annotated video into the output folder."""
-    options = tyro.cli(TrackOptions, args=argv, prog="simplepose track", description=TrackOptions.__doc__)
     name = Path(options.video).stem or "video"
     folder = Path(options.output) if options.output else Path("tracked") / name
     _check(options)
@@ -144,7 +83,6 @@ def main(argv: list[str]) -> None:
 
 def _check(options: TrackOptions) -> None:
     """Refuses numbers that make no sense, and what would fail only when the last frame is done."""
-    require_options(options, RANGES)
     if options.boxes == "gt":
         raise UserError("--boxes gt belongs to simplepose predict. Cure: give track the annotation file itself, --boxes FILE.json")
     for package in ("pandas", "pyarrow") if options.table == "parquet" else ():

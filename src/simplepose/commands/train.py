@@ -7,46 +7,29 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simplepose.core.errors import UserError
+from simplepose.commands.options import TrainOptions
 
 if TYPE_CHECKING:
     from simplepose.config import Config
 
 
-def main(argv: list[str]) -> None:
-    """Parses the options on top of the preset and trains.
+def run(options: TrainOptions) -> None:
+    """Trains, or measures where the time goes.
 
     Raises:
-        UserError: no preset is named, or anything `train` refuses.
+        UserError: anything `train` refuses.
     """
-    import tyro
-
-    from simplepose.config import Config, load_preset, preset_names
-    from simplepose.training.train import train
-
-    if not argv or argv[0] in ("-h", "--help"):
-        default, rest, name = Config(), ["--help"], "PRESET"
-        print(f"presets: {', '.join(preset_names())} (or a .yaml file)\n")
-    elif argv[0].startswith("-"):
-        raise UserError(
-            f"the preset comes first, got {argv[0]}. Cure: simplepose train PRESET {' '.join(argv)}; presets: {', '.join(preset_names())}"
-        )
-    else:
-        name, rest = argv[0], argv[1:]
-        default = load_preset(name)
-    config = tyro.cli(
-        Config, args=rest, default=default, prog=f"simplepose train {name}",
-        description="Trains a network. Every option shows the preset's value; DIR in --data.root has the seed's folder layout.",
-    )  # fmt: skip
-    if config.profile:
+    if options.config.profile:
         from simplepose.training.profile import profile
 
-        print("\n".join(profile(config).report()))
+        print("\n".join(profile(options.config).report()))
         return
-    folder = train(config)
+    from simplepose.training.train import train
+
+    folder = train(options.config)
     if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
         return
-    print(f"done: {folder}\nnext: {evaluate_command(config)}")
+    print(f"done: {folder}\nnext: {evaluate_command(options.config)}")
 
 
 def evaluate_command(config: Config) -> str:

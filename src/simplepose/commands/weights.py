@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import tyro
-
+from simplepose.commands.options import WeightsOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, download, find_public
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightsOptions:
-    """What to do with the table."""
-
-    action: tyro.conf.Positional[Literal["list", "get"]]
-    """list shows the table; get downloads one row, verifies it and imports it where it is a pose network."""
-    name: tyro.conf.Positional[str] = ""
-    """Row to get."""
-    output: Path = Path("weights")
-    """Folder for the download and the imported checkpoint."""
 
 
 def table(rows: tuple[PublicWeights, ...] = PUBLIC_WEIGHTS) -> str:
@@ -52,16 +37,16 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
         detector = f"next: simplepose predict PICTURES --weights W --boxes {path}"
         said.append(detector if path.suffix == ".onnx" else f"next: simplepose train PRESET --model.init {path} --data.root DIR")
         return said
-    from simplepose.commands.import_weights import ImportOptions, import_weights
+    from simplepose.commands.import_weights import import_weights
+    from simplepose.commands.options import ImportOptions
 
     imported = import_weights(ImportOptions(file=path, preset=row.preset, output=folder / f"{row.name}.safetensors"))
     said += [f"note: {note}" for note in imported.notes]
     return [*said, f"wrote {imported.path}", f"next: simplepose evaluate {imported.path} --data.root DIR"]
 
 
-def main(argv: list[str]) -> None:
+def run(options: WeightsOptions) -> None:
     """The command line."""
-    options = tyro.cli(WeightsOptions, args=argv, prog="simplepose weights", description=__doc__)
     if options.action == "list":
         print(table())
         return

@@ -1,1 +1,1 @@
-"""Vocabulary: errors, files, schema, structures, pictures, devices, drawing. Imports nothing of ours above it."""
+"""The vocabulary that every room speaks; it imports nothing above it."""

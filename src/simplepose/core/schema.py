@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from simplepose.core.errors import UserError
+from simplepose.core.settings import settings
 
 DEFAULT_SIGMA = 0.05
 """OKS sigma for keypoints nobody measured: between COCO's eyes (.025) and its hips (.107)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@settings("schema")
 class KeypointSchema:
     """The vocabulary of one kind of subject with K keypoints. All indices are 0-based."""
 

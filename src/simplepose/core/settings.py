@@ -1,79 +1,183 @@
-"""Frozen dataclasses from plain values and back, with errors that list what would have been valid."""
+"""Settings that check themselves, however they are made: in Python, from YAML, on the command line.
+
+A class is decorated with `@settings("section")`. Each field says its type and its limits (`epochs:
+AtLeast1 = 140`), pydantic checks both, and a mistake is a `UserError` that names the field, its
+value and what would be valid. A rule between two fields stands in `__post_init__`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import os
 import types
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import (
+    Annotated,
+    Any,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+from pydantic_core import PydanticCustomError
 
 from simplepose.core.errors import UserError
 
-Dataclass = TypeVar("Dataclass")
+T = TypeVar("T")
 
 
-def build(cls: type[Dataclass], values: Any, source: str, *, path: str = "") -> Dataclass:
-    """Makes a (nested) dataclass from a mapping.
+def _no_flag(value: Any) -> Any:
+    """Python takes True for 1; a setting does not."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "a number, not true or false")
+    return value
+
+
+def _as_integer(value: Any) -> Any:
+    """The command line writes the choices of a Literal as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else _no_flag(value)
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+Flag = StrictBool
+Integer = Annotated[int, BeforeValidator(_no_flag)]
+AtLeast0 = Annotated[Integer, Field(ge=0)]
+AtLeast1 = Annotated[Integer, Field(ge=1)]
+IntegerOf = Annotated[T, BeforeValidator(_as_integer)]
+"""One of a few integers: `IntegerOf[Literal[2, 3]]`."""
+Number = Annotated[float, BeforeValidator(_no_flag), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Limit = Annotated[float, BeforeValidator(_no_flag)]
+"""A number that may be infinite."""
+PathText = Annotated[str, BeforeValidator(_as_text)]
+"""A path or an address, stored as text; Python may give a `Path`."""
+Seed = Annotated[Integer, Field(ge=0, le=10**18)]
+"""What every generator of random numbers takes, also with the rank of a process added."""
+
+
+class _RecipeField:
+    """See `RECIPE`."""
+
+
+RECIPE = _RecipeField()
+"""Marks a field or section that makes a recipe: it comes with a preset or YAML, and only
+`--help-all` lists its option."""
+Recipe = Annotated[T, RECIPE]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def settings(section: str = "") -> Callable[[type[T]], type[T]]:
+    """Makes a frozen, keyword-only dataclass that is checked when it is made.
 
     Args:
-        cls: the dataclass.
-        values: mapping of field names to plain values; the class's defaults stand where one is missing.
+        section: where it stands in the tree of settings, for messages.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        made: Any = checked(cls, frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+        check = made.__init__
+
+        def init(self: Any, *args: Any, **values: Any) -> None:
+            try:
+                check(self, *args, **values)
+            except ValidationError as error:
+                raise UserError(_sentence(error, made, section)) from None
+
+        made.__init__ = init
+        return cast(type[T], made)
+
+    return decorate
+
+
+def build(cls: type[T], values: Any, source: str = "", names: Mapping[tuple[str, ...], str] | None = None) -> T:
+    """A tree of settings from plain values.
+
+    Args:
+        cls: its class.
+        values: mapping of field names to values; the class's defaults stand where one is missing.
         source: the file the values come from, for messages.
-        path: where in the tree this is, for messages.
+        names: path of a field -> what the user calls it; by default the path with dots.
 
     Raises:
-        UserError: an unknown key (the valid ones are listed) or a value of the wrong type.
+        UserError: an unknown key (the nearest one is suggested), a value of the wrong type or
+            outside its limits, or a broken rule between two fields.
     """
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{source}: {path or 'the file'} is {values!r}, expected a mapping of names to values. Cure: indent its fields below it"
-        )
-    hints = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    unknown = [str(key) for key in values if key not in names]
-    if unknown:
-        raise UserError(f"{source}: unknown key {path}{unknown[0]}. Cure: one of {', '.join(path + name for name in names)}")
-    return cls(**{name: _convert(hints[name], value, source, f"{path}{name}") for name, value in values.items()})
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        sentence = _sentence(error, cls, "", names or {})
+        raise UserError(f"{source}: {sentence}" if source else sentence) from None
 
 
-def _convert(hint: Any, value: Any, source: str, path: str) -> Any:
-    """One value, checked against its type hint."""
-    origin = get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, source, path=f"{path}.")  # type: ignore[arg-type]
-    if origin is Literal:
-        if value in get_args(hint):
-            return value
-        raise UserError(f"{source}: {path} is {value!r}. Cure: one of {', '.join(map(str, get_args(hint)))}")
-    if origin in (Union, types.UnionType):
-        options = [option for option in get_args(hint) if option is not type(None)]
-        return None if value is None else _convert(options[0], value, source, path)
-    if origin is dict and isinstance(value, dict):
-        return value
-    if origin is tuple:
-        kinds = get_args(hint)
-        if not isinstance(value, (list, tuple)) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
-            wanted = "a list" if kinds[-1] is Ellipsis else f"a list of {len(kinds)}"
-            raise UserError(f"{source}: {path} is {value!r}, expected {wanted}. Cure: write it as [a, b, ...]")
-        kinds = (kinds[0],) * len(value) if kinds[-1] is Ellipsis else kinds
-        return tuple(_convert(kind, item, source, path) for kind, item in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint in (int, bool, str) and type(value) is hint:
-        return value
-    if isinstance(value, hint if isinstance(hint, type) and hint is not float else ()):
-        return value
-    raise UserError(f"{source}: {path} is {value!r}, expected {getattr(hint, '__name__', hint)}. Cure: correct the value")
+def _sentence(
+    error: ValidationError,
+    cls: type,
+    section: str,
+    names: Mapping[tuple[str, ...], str] | None = None,
+) -> str:
+    """The first complaint as `field is value. Cure: what would be valid`."""
+    first = error.errors(include_url=False)[0]
+    if isinstance(own := first.get("ctx", {}).get("error"), UserError):
+        return str(own)
+    path = tuple(part for part in first["loc"] if isinstance(part, str))
+    name = (names or {}).get(path) or ".".join([section, *path] if section else path) or "all of it"
+    kind, value = first["type"], first["input"]
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key {name}. Cure: {_nearest(cls, path, name)}"
+    if kind == "missing" and path == first["loc"]:
+        return f"{name} is missing. Cure: give it a value"
+    cure = _CURES.get(kind, "").format(**first.get("ctx", {}))
+    cure = cure or first["msg"].removeprefix("Input should be ")
+    # The command line has only text: quotes around it would say nothing.
+    shown = value if names and isinstance(value, str) else repr(value)
+    return f"{name} is {shown}. Cure: {cure[:1].lower()}{cure[1:]}"
+
+
+_CURES = {
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "missing": "one value more",
+    "dataclass_type": "names and values, indented below it",
+    "bool_type": "true or false",
+}
+"""Where pydantic's own words do not say what to write."""
+
+
+def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
+    """The fields that an unknown one may have meant."""
+    for part in path[:-1]:
+        cls = dataclass_of(get_type_hints(cls)[part]) or cls
+    known = [field.name for field in dataclasses.fields(cls)]
+    prefix = name.removesuffix(path[-1])
+    near = get_close_matches(path[-1], known, 1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"one of {', '.join(prefix + field for field in known)}"
+
+
+def dataclass_of(hint: Any) -> type | None:
+    """The dataclass that a type hint without extras is, or is optionally; None for any other."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next(
+        (option for option in options if dataclasses.is_dataclass(option) and isinstance(option, type)),
+        None,
+    )
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass tree as nested dictionaries and lists, for YAML and JSON."""
+    """A tree of settings as nested dictionaries and lists, for YAML and JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [to_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
@@ -92,47 +196,8 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, last = name.split(".")
-        place = tree
+        branch = tree
         for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = value
+            branch = branch.setdefault(folder, {})
+        branch[last] = value
     return tree
-
-
-def require_ranges(section: str, options: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuses numbers that make no sense.
-
-    Args:
-        section: name of the part of the configuration, for the message.
-        options: its dataclass.
-        ranges: field -> lowest and highest value, both allowed.
-
-    Raises:
-        UserError: a field lies outside, or is not a number.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(options, name)
-        if not low <= value <= high:
-            raise _outside(f"{section}.{name}", value, low, high)
-
-
-def require_options(options: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuses numbers of a command's own options that make no sense, named as they are typed; None, not given, passes.
-
-    Args:
-        options: the command's dataclass.
-        ranges: field -> lowest and highest value, both allowed.
-
-    Raises:
-        UserError: a field lies outside, or is not a finite number.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(options, name)
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
-            raise _outside(f"--{name.replace('_', '-')}", value, low, high)
-
-
-def _outside(name: str, value: float, low: float, high: float) -> UserError:
-    """The sentence for a number that makes no sense."""
-    cure = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
-    return UserError(f"{name} is {value}. Cure: {cure}")

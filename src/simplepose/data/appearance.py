@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from simplepose.data.augment import AugmentConfig
+from simplepose.config import AugmentConfig
 from simplepose.pose.pixels import constant
 
 GREY = (0.299, 0.587, 0.114)

@@ -6,48 +6,13 @@ Scale, rotation, mirror and half body become a single matrix, so each sample is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 
+from simplepose.config import AugmentConfig
 from simplepose.core.boxes import xywh_to_xyxy
-from simplepose.core.settings import require_ranges
 from simplepose.data.annotations import Annotations
 from simplepose.pose import geometry
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Random changes of a training sample."""
-
-    scale_factor: float = 0.3
-    """Region size x clip(N * f + 1, 1 - f, 1 + f), N standard normal (both references: .3 for COCO, .25 for MPII)."""
-    rotation_degrees: float = 40.0
-    """Rotation clip(N * r, -2r, 2r) degrees (40 for COCO, 30 for MPII)."""
-    rotation_probability: float = 0.6
-    """How often a sample is rotated at all."""
-    flip_probability: float = 0.5
-    """How often the picture is mirrored."""
-    half_body_probability: float = 0.0
-    """How often only the upper or the lower body is shown, where enough keypoints are annotated."""
-    half_body_min_keypoints: int = 8
-    """Half body needs more annotated keypoints than this."""
-    shift_factor: float = 0.0
-    """The region moves by up to this share of its width and height, evenly drawn: boxes of detectors are not centred either."""
-    colour: float = 0.0
-    """Brightness, contrast and saturation are each multiplied by an even draw from 1 - c .. 1 + c."""
-    cutout_probability: float = 0.0
-    """How often one rectangle of the crop is filled with its mean colour, so that what is hidden must be inferred."""
-    grid_probability: float = 0.0
-    """How often a grid of squares is filled in the same way (GridMask, Chen et al. 2020)."""
-    weak_epochs: int = 0
-    """The last so many epochs keep the mirror and half the scale, rotation and shift, and change nothing else."""
-
-    def __post_init__(self) -> None:
-        shares = ("rotation_probability", "flip_probability", "half_body_probability", "shift_factor", "colour", "cutout_probability",
-                  "grid_probability")  # fmt: skip
-        ranges = {**dict.fromkeys(shares, (0, 1)), "scale_factor": (0, 0.95), "rotation_degrees": (0, 180), "weak_epochs": (0, inf)}
-        require_ranges("augment", self, ranges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ N people or boxes, M pictures, K keypoints. All coordinates are pixels of the fu
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from simplepose.config import GroundTruthBoxes
 from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
@@ -165,8 +166,6 @@ class Annotations:
         return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
 
 
-GroundTruthBoxes = Literal["clipped", "annotated", "everybody"]
-"""Which boxes of the ground truth a test is given, see `ground_truth_boxes`."""
 GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(GroundTruthBoxes)}
 """Protocol -> the source of its boxes."""
 

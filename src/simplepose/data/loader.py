@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from simplepose.config import AugmentConfig
 from simplepose.core.device import page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig, Draws, no_draws, sample_affines, sample_keypoints
+from simplepose.data.augment import Draws, no_draws, sample_affines, sample_keypoints
 from simplepose.data.cache import Files, PixelSource, Resident
 from simplepose.data.device_batch import Batch, Regions
 from simplepose.data.passes import batches_per_epoch, epoch_samples

@@ -8,16 +8,15 @@ from typing import Literal
 import numpy as np
 import torch
 
+from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import Files, PixelSource, fill_device, fill_ram, picture_bytes
 from simplepose.data.pack import open_pack
 from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.data.regions import count_bytes, person_regions
 from simplepose.data.shares import Share, owners
-from simplepose.data.source import DataConfig
 
 HOST_SHARE, DEVICE_SHARE = 0.6, 0.5
 """Part of the free memory that a cache may take: the rest is for the network, its activations, and other programs."""

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.regions import View, contains, person_views
 
 FORMAT = 2

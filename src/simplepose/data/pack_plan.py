@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.pack import FORMAT, annotations_hash, stored_sizes
 from simplepose.data.picture_sizes import with_picture_sizes
 from simplepose.data.regions import person_views

@@ -11,8 +11,9 @@ from dataclasses import fields
 
 import numpy as np
 
+from simplepose.config import AugmentConfig
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig, Draws, draw
+from simplepose.data.augment import Draws, draw
 
 
 def batches_per_epoch(people: int, batch_size: int) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
+from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import read_coco
@@ -13,9 +13,6 @@ from simplepose.data.columns import Annotations
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import read_posetrack
-
-Task = Literal["coco", "crowdpose", "ochuman", "mpii", "posetrack"]
-"""A data set whose benchmark has a measure; `coco` also stands for everybody's own keypoints."""
 
 READERS: dict[Task, Callable[[str | Path, str | Path], Annotations]] = {
     "mpii": read_mpii,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simplepose.config import AugmentConfig
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import AugmentConfig, drawable_halves, no_draws, sample_affines
+from simplepose.data.augment import drawable_halves, no_draws, sample_affines
 from simplepose.pose import geometry
 
 

@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simplepose.core.device import own_cores
+from simplepose.config import DataConfig, GroundTruthBoxes
 from simplepose.core.errors import UserError
-from simplepose.core.settings import require_ranges
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
-from simplepose.data.columns import GroundTruthBoxes
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.picture_sizes import with_picture_sizes
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Where the data is."""
-
-    root: str = ""
-    """Folder in the seed's layout: annotations/, dets/, images/{train2017,val2017}/, imagenet_weights/."""
-    train_annotations: str = ""
-    """COCO-keypoints JSON to train on, in place of the layout's."""
-    train_images: str = ""
-    """Its pictures."""
-    more_annotations: tuple[str, ...] = ()
-    """More COCO-keypoints files to train on; their keypoints are mapped by name."""
-    more_images: tuple[str, ...] = ()
-    """The folder of pictures of each of them."""
-    val_annotations: str = ""
-    """COCO-keypoints JSON to evaluate on, in place of the layout's."""
-    val_images: str = ""
-    """Its pictures."""
-    category: str = ""
-    """Id or name of one category, where a file has several with different keypoints."""
-    boxes: str = "gt"
-    """Boxes of the evaluation during training: gt (by evaluate.ground-truth-boxes), detections (the
-    layout's file) or a detection file."""
-    skip_broken: bool = False
-    """Leave unreadable pictures out and count them, instead of stopping at the first; also in `simplepose pack`."""
-    workers: int = 0
-    """Threads that read and cut pictures; 0: one for each core, shared among the processes of this machine."""
-    cache: Literal["auto", "files", "pack", "ram", "device"] = "auto"
-    """Where pixels are while training: decoded again from the files each time, in a pack, or decoded once into the host's or the device's
-    memory. auto takes the fastest that fits and says why."""
-    pack: str = ""
-    """The zip that `simplepose pack` wrote, for cache pack."""
-    warp: Literal["auto", "host", "device"] = "auto"
-    """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at once. auto: an accelerator does."""
-    shard: bool = False
-    """Several processes: each caches only its own part of the people and shuffles inside it."""
-
-    def __post_init__(self) -> None:
-        require_ranges("data", self, {"workers": (0, math.inf)})
-
-    @property
-    def threads(self) -> int:
-        """How many `workers` are."""
-        return self.workers or own_cores()
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:

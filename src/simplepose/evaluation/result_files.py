@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.core.files import read_json
 from simplepose.data.annotations import coco_annotations, coco_content
 from simplepose.data.categories import category_numbers, keypoint_categories
 from simplepose.data.coco_columns import loads
-from simplepose.data.readers import Task, read_annotated
+from simplepose.data.readers import read_annotated
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
 from simplepose.evaluation.mpii import MpiiTruth, evaluate_mpii, read_mpii_predictions, score_mpii

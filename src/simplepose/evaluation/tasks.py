@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from simplepose.config import GroundTruthBoxes, Task
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import coco_content
-from simplepose.data.columns import GROUND_TRUTH, Annotations, Detections, GroundTruthBoxes
-from simplepose.data.readers import Task
+from simplepose.data.columns import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.source import boxes_to_test
 from simplepose.evaluation import posetrack
 from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco, result_table

@@ -6,7 +6,6 @@ Each picture is decoded once, its crops wait in bounded queues, and suppression 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,15 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from simplepose.config import EvaluateConfig
 from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.core.oks import oks_nms_batch, rescore
-from simplepose.core.settings import build, require_ranges
+from simplepose.core.settings import build
 from simplepose.data.annotations import Annotations, Detections
-from simplepose.data.columns import GROUND_TRUTH, GroundTruthBoxes
+from simplepose.data.columns import GROUND_TRUTH
 from simplepose.data.read_ahead import in_order
-from simplepose.data.readers import Task
 from simplepose.evaluation.coco import coco_results, evaluate_boxes, spell
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack_files import posetrack_results
@@ -32,45 +31,6 @@ from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration, Matches, match_people
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.estimator import PoseEstimator
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """How a network is tested."""
-
-    task: Task = "coco"
-    """Whose test: COCO's, also for everybody's own keypoints, CrowdPose's, OCHuman's, MPII's (PCKh) or
-    PoseTrack's (AP of poseval)."""
-    ground_truth_boxes: GroundTruthBoxes = "annotated"
-    """Boxes that gt means: clipped to the picture (ms); annotated, as they are; or of everybody,
-    crowds and people without keypoints too (tf)."""
-    flip_test: bool = True
-    """Average with the mirrored crop."""
-    batch_size: int = 64
-    """Crops that go through the network together; crops of many pictures share a batch."""
-    person_score: Literal["rescored", "keypoint_mean"] = "rescored"
-    """A pose's score: box score x mean of its keypoints above the threshold (COCO), or the mean of all keypoints (PoseTrack)."""
-    keypoint_threshold: float = 0.2
-    """Keypoints above it count in the person's score."""
-    oks_nms_threshold: float = 0.9
-    """Of two poses more alike than this the weaker one goes; 1 switches the suppression off."""
-    best_per_picture: int = 20
-    """Poses a picture that are written, as many as COCO counts; 0 writes all."""
-    visibility_column: Literal["score", "one"] = "score"
-    """Third number of each keypoint in the results: its score (ms) or 1 (tf)."""
-    score_decimals: int | None = None
-    """Decimals of the scores in the results: 4 in tf, unrounded in ms."""
-    coordinate_decimals: int | None = None
-    """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
-    workers: int = 0
-    """Threads that read and cut pictures; 0: one for each core."""
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "batch_size": (1, math.inf), "keypoint_threshold": (-1, 1), "oks_nms_threshold": (0, 1), "best_per_picture": (0, math.inf),
-            "workers": (0, math.inf), "score_decimals": (0, math.inf), "coordinate_decimals": (0, math.inf),
-        }  # fmt: skip
-        require_ranges("evaluate", self, {name: limits for name, limits in ranges.items() if getattr(self, name) is not None})
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:

@@ -5,15 +5,13 @@ Parameters carry torchvision's names (`conv1`, `bn1`, `layer1.0.conv1`, ..., `la
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from simplepose.config import StrideStyle
 from simplepose.core.errors import UserError
-
-StrideStyle = Literal["3x3", "1x1"]
-"""Which convolution of a bottleneck halves the map: `3x3` in torchvision, Microsoft and the seed, `1x1` in caffe and the paper."""
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DEPTHS = tuple(_BLOCKS)

@@ -7,12 +7,10 @@ them, which freezing needs; `zero_last_gammas()` lets its residual blocks begin 
 
 from __future__ import annotations
 
-from typing import Literal
-
+from simplepose.config import BackboneName
 from simplepose.pose.backbone import ResNet, StrideStyle
 from simplepose.pose.efficientnet_lite import EfficientNetLite0
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0"]
 Backbone = ResNet | EfficientNetLite0
 TITLES: dict[str, str] = {
     **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},

@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 
 from simplepose.core.errors import UserError
 from simplepose.core.oks import check_sigmas, oks, oks_terms
+from simplepose.core.settings import settings
 
 FEWEST_PEOPLE = 100
 """Fewer held-out people say too little; scores stay raw."""
@@ -22,7 +23,7 @@ BINS = 15
 """Of the expected calibration error (Guo et al. 2017)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@settings("calibration")
 class Calibration:
     """Two logistic curves and where they come from; stored in `ModelSpec.calibration`."""
 

@@ -17,19 +17,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from simplepose import __version__
+from simplepose.config import CodecConfig, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import atomic_path
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.settings import build, to_plain
+from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
-from simplepose.pose.codec import CodecConfig
-from simplepose.pose.network import ModelConfig, PoseResNet
-from simplepose.pose.pixels import PixelConfig
+from simplepose.pose.network import PoseResNet
 
 METADATA_KEY = "simplepose"
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings("spec")
 class ModelSpec:
     """What must be known to use a network: it travels inside every weight file."""
 

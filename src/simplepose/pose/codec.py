@@ -6,62 +6,15 @@ Both directions work in *input* pixels (the crop the network sees) and share one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from simplepose.core.errors import UserError
+from simplepose.config import CodecConfig
 from simplepose.pose import heatmaps_dark, simcc
 from simplepose.pose.geometry import heatmap_scale
 from simplepose.pose.pixels import constant
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodecConfig:
-    """How keypoints become heatmaps and heatmaps keypoints."""
-
-    sigma: float = 2.0
-    """Width of the target Gaussian in heatmap pixels: 2 at 64x48, 3 at 96x72, 1 at 32x24."""
-    adaptive_sigma: bool = False
-    """`sigma` counts at 64x48 and grows with the square root of the map's height elsewhere: 2 means 1.41 at 32x24 and 2.45 at 96x72."""
-    kind: Literal["heatmap", "softmax", "simcc"] = "heatmap"
-    """What the network puts out: the map itself, trained by squared error (both references); logits whose softmax over the map is a
-    distribution, trained by cross-entropy; logits of two distributions, over x and over y
-    (SimCC, head `simcc`; `sigma` is in input pixels there)."""
-    peak: float = 1.0
-    """Height of the target: 255 in tf, 1 in ms. Scores are divided by it."""
-    center: Literal["floor", "truncate", "exact"] = "truncate"
-    """Where the Gaussian stands: floor(x + .5) in tf, int(x + .5) in ms (truncates toward 0), or the true sub-pixel position."""
-    truncate: bool = True
-    """Cut the Gaussian to a (6 sigma + 1) square (ms), or keep it whole (tf)."""
-    trained_when: Literal["inside", "patch"] = "patch"
-    """A visible keypoint is trained when it lies inside the crop (tf), or when any part of its 3-sigma patch meets the map (ms)."""
-    decoder: Literal["argmax", "quarter", "dark"] = "quarter"
-    """Sub-pixel step after the peak: none; a quarter pixel toward the higher neighbour (both references); a Newton step on the logarithm
-    of the smoothed map (`simplepose.pose.heatmaps_dark`)."""
-    flip_shift: Literal["none", "one_pixel", "exact"] = "one_pixel"
-    """Alignment of the flipped map: none; one heatmap column to the right (both references); exact (the mirrored input moves by
-    stride - 1 pixels). Maps in UDP units are aligned as they are, so that nothing is moved there."""
-    udp: bool = False
-    """Unit convention of crop, heatmap and back-projection: see `simplepose.pose.geometry`."""
-    zero_without_peak: bool = True
-    """Put keypoints whose peak is not positive at heatmap position 0 (ms); tf leaves them where the argmax fell."""
-
-    def __post_init__(self) -> None:
-        for name in ("sigma", "peak"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"codec.{name} is {getattr(self, name)}. Cure: a number above 0")
-
-    @property
-    def moves_column(self) -> bool:
-        """Whether the map of the mirrored input is moved by a column after it was mirrored back."""
-        return self.flip_shift == "one_pixel" and not self.udp
-
-    def sigma_at(self, heatmap_size_wh: tuple[int, int]) -> float:
-        """Width of the target on a map of this size, in its pixels."""
-        return self.sigma * (heatmap_size_wh[1] / 64) ** 0.5 if self.adaptive_sigma else self.sigma
 
 
 def encode(

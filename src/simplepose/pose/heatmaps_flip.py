@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import torch
 
+from simplepose.config import CodecConfig
 from simplepose.pose import simcc
-from simplepose.pose.codec import CodecConfig, decode, read_peaks, to_keypoints
+from simplepose.pose.codec import decode, read_peaks, to_keypoints
 
 
 def flip_inputs(pixels: torch.Tensor, codec: CodecConfig, stride: int = 4) -> torch.Tensor:

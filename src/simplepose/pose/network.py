@@ -7,88 +7,19 @@ Xiao et al., ECCV 2018, section 2. Parameters carry the names of Microsoft's `po
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from simplepose.config import Initialisation, ModelConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.backbone import StrideStyle
-from simplepose.pose.backbones import BackboneName, make_backbone
+from simplepose.pose.backbones import make_backbone
 from simplepose.pose.light_head import LightHead
 from simplepose.pose.simcc_head import SimCCHead
 
-Head = Literal["heatmap", "heatmap_light", "heatmap_depthwise", "simcc"]
 LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise")
-Initialisation = Literal["ms", "tf", "torch"]
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What the network looks like and how its weights begin. The keypoint count comes from the schema."""
-
-    backbone: BackboneName = "resnet50"
-    """What turns pictures into features: a ResNet, or EfficientNet-Lite0 (3.4 M parameters, for small machines)."""
-    width: int = 64
-    """Channels of a ResNet's first stage: 64 in every published one; fewer make a small network for small machines."""
-    stride_style: StrideStyle = "3x3"
-    """Convolution of a bottleneck that halves the map: 3x3 (torchvision, Microsoft's default, the seed) or 1x1 (caffe)."""
-    head: Head = "heatmap"
-    """What follows the backbone: deconvolutions and one map a keypoint (the paper); its features added coarse to fine, which takes
-    fewer multiplications (light) and fewer still with depthwise convolutions; or two 1-D distributions a keypoint (SimCC, with
-    `codec.kind` simcc)."""
-    deconv_layers: int = 3
-    """Steps that double the map: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth; the SimCC head also takes 0."""
-    deconv_kernel: int = 4
-    """Kernel of the deconvolutions: 2, 3 or 4."""
-    deconv_filters: int = 256
-    """Channels of each deconvolution, or of a light head."""
-    output_kernel: int = 1
-    """Kernel of the output convolution: 1 or 3."""
-    batch_norm_momentum: float = 0.1
-    """Share of the newest batch in the running statistics: .1 in PyTorch and Microsoft's code, .01 in the seed."""
-    batch_norm_eps: float = 1e-5
-    """Added to the variance: 1e-5 in PyTorch; the seed writes 1e-9, which TensorFlow's fused kernel raises to 1.001e-5."""
-    initialisation: Initialisation = "ms"
-    """Whose initialisation: ms (Kaiming backbone, normal .001 head), tf (the seed: truncated normals, .01 in the head), torch (its defaults)."""
-    init: str = ""
-    """ImageNet backbone file that training starts from (torchvision, timm, TensorFlow, ...); auto takes it from the layout's
-    imagenet_weights folder or from an installed package that brings it; empty starts from the initialisation."""
-    zero_init_last_bn_gamma: bool = False
-    """Start every residual block as its shortcut, by a zero in its last batch norm; only matters without ImageNet weights."""
-
-    def __post_init__(self) -> None:
-        choices = {
-            "backbone": get_args(BackboneName),
-            "stride_style": get_args(StrideStyle), "head": get_args(Head), "deconv_layers": (0, 2, 3) if self.head == "simcc" else (2, 3),
-            "deconv_kernel": tuple(sorted(_DECONV_PADDING)), "output_kernel": (1, 3), "initialisation": get_args(Initialisation),
-        }  # fmt: skip
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                listed = ", ".join(map(str, allowed))
-                raise UserError(f"model.{field} is {getattr(self, field)!r}. Cure: choose one of {listed}")
-        if not self.backbone.startswith("resnet") and (self.width, self.stride_style) != (64, "3x3"):
-            raise UserError(
-                f"model.width is {self.width} and model.stride_style {self.stride_style}, which only ResNets have; model.backbone is "
-                f"{self.backbone}. Cure: leave both out, or choose a ResNet"
-            )
-        if self.width < 1 or self.deconv_filters < 1:
-            raise UserError(
-                f"model.width is {self.width}, model.deconv_filters {self.deconv_filters}. Cure: choose positive numbers of channels"
-            )
-        if not 0 < self.batch_norm_momentum <= 1 or not 0 < self.batch_norm_eps < 1:
-            raise UserError(
-                f"model.batch_norm_momentum is {self.batch_norm_momentum} and model.batch_norm_eps {self.batch_norm_eps}. "
-                "Cure: choose a momentum in (0, 1] and an eps in (0, 1)"
-            )
-
-    @property
-    def heatmap_stride(self) -> int:
-        """Input pixels a heatmap pixel: 4 with three doublings, 8 with two."""
-        return 32 >> self.deconv_layers
 
 
 class PoseResNet(nn.Module):

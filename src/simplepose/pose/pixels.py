@@ -2,37 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 
-from simplepose.core.errors import UserError
-
-IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelConfig:
-    """Channel order and normalisation: (pixel - mean) / std, in that order of channels."""
-
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    """Order in which the network sees the channels; both references were trained on OpenCV's BGR."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Subtracted, in units of 0..255, one for each channel in `channel_order`."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Divided by, in units of 0..255."""
-
-    def __post_init__(self) -> None:
-        if not all(map(math.isfinite, self.mean)):
-            raise UserError(f"the mean of the pixels is {self.mean}. Cure: three finite numbers in units of 0..255")
-        if not all(0 < value < math.inf for value in self.std):
-            raise UserError(
-                f"the std of the pixels is {self.std}, by which they are divided. Cure: three numbers above 0, in units of 0..255"
-            )
-
+from simplepose.config import PixelConfig
 
 _made: dict[tuple[tuple[float, ...], torch.device, torch.dtype], torch.Tensor] = {}
 """What `constant` made. A plain dictionary, because a compiled step looks into it and takes its tensors as they are."""

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from simplepose.core.errors import UserError
+from simplepose.core.settings import NotNegative, Positive, settings
 from simplepose.core.structures import Poses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@settings("smooth")
 class OneEuroConfig:
     """The One Euro filter (Casiez et al., CHI 2012): a low-pass whose cut-off rises with speed, in heights of the person a second."""
 
-    min_cutoff: float = 1.0
+    min_cutoff: Positive = 1.0
     """Hertz at rest: lower is steadier, and slower to follow."""
-    beta: float = 5.0
+    beta: NotNegative = 5.0
     """Hertz that a speed of one height a second adds to the cut-off."""
-    speed_cutoff: float = 1.0
+    speed_cutoff: Positive = 1.0
     """Hertz of the low-pass on the speed itself."""
-    forget_seconds: float = 1.0
+    forget_seconds: Positive = 1.0
     """A track not seen for longer starts anew."""
-
-    def __post_init__(self) -> None:
-        if not (self.min_cutoff > 0 and self.beta >= 0 and self.speed_cutoff > 0 and self.forget_seconds > 0):
-            raise UserError(f"{self} has a number that is not positive. Cure: use positive cut-offs")
 
 
 def smoothing_factor(seconds: float, cutoff: np.ndarray | float) -> np.ndarray | float:

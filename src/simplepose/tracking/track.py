@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from simplepose.core.boxes import area, iou
-from simplepose.core.errors import UserError
 from simplepose.core.oks import oks, oks_nms, rescore
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.settings import AtLeast0, AtLeast1, Flag, Fraction, NotNegative, settings
 from simplepose.core.structures import People, Poses
 from simplepose.tracking.flow import Flow, chain, dis_flow, propagate
 from simplepose.tracking.matching import keypoint_boxes, match
@@ -28,7 +28,7 @@ SPEED_FRAMES = 5
 """Sightings over which the speed of a track is averaged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@settings("track")
 class TrackConfig:
     """How identities are carried from frame to frame."""
 
@@ -36,40 +36,32 @@ class TrackConfig:
     """What is compared: poses propagated by optical flow (the paper), poses as they stood, or boxes as they stood."""
     matching: Literal["greedy", "hungarian"] = "greedy"
     """Best pair first (the paper), or the assignment of largest sum."""
-    min_similarity: float = 0.2
+    min_similarity: Fraction = 0.2
     """Pairs less alike are never one person."""
-    history: int = 2
+    history: AtLeast1 = 2
     """Poses of each track that are propagated and compared; the best counts."""
-    coast: bool = True
+    coast: Flag = True
     """Flow mode: a lost track is also compared where its last speed would have brought it; flow at its place is that of what hides it."""
-    keep_frames: int = 30
+    keep_frames: AtLeast0 = 30
     """A track not seen for more frames is over."""
-    carry_frames: int = 3
+    carry_frames: AtLeast0 = 3
     """A track not seen for more frames no longer offers its box to the network."""
-    max_unconfirmed: int = 6
+    max_unconfirmed: AtLeast0 = 6
     """Looks of the detector in a row that may miss a person whom the network sees; stops poses that live on their own box."""
-    min_score: float = 0.12
+    min_score: Fraction = 0.12
     """A pose below it is nobody: the network finds something in every box it is shown."""
-    birth_score: float = 0.3
+    birth_score: Fraction = 0.3
     """A pose below it starts no track."""
-    birth_frames: int = 2
+    birth_frames: AtLeast1 = 2
     """Sightings in a row before a new track gets its id."""
-    min_keypoint_score: float = 0.2
+    min_keypoint_score: Fraction = 0.2
     """Keypoints below it do not shape boxes."""
-    duplicate_oks: float = 0.6
+    duplicate_oks: Fraction = 0.6
     """Of two poses of one frame more alike than this the weaker goes."""
-    box_margin: float = 0.15
-    """Boxes around keypoints grow by this share of their side, on each side (the paper's 15 %)."""
-    nms_threshold: float = 0.5
+    box_margin: NotNegative = 0.15
+    """Boxes around keypoints grow by this fraction of their side, on each side (the paper's 15 %)."""
+    nms_threshold: Fraction = 0.5
     """Of a propagated and a detected box with a larger IoU the weaker goes."""
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("flow", "oks", "iou") or self.matching not in ("greedy", "hungarian"):
-            raise UserError(
-                f"tracking by {self.mode!r} with {self.matching!r} matching is not known. Cure: flow, oks or iou; greedy or hungarian"
-            )
-        if min(self.history, self.birth_frames) < 1 or min(self.keep_frames, self.carry_frames) < 0:
-            raise UserError("history and birth_frames are at least 1, keep_frames and carry_frames at least 0. Cure: correct the numbers")
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ class Teacher:
     def __init__(self, estimator: PoseEstimator, config: Config) -> None:
         """Wraps any network the package can use; `load_teacher` checks that it fits."""
         self.estimator, self.input_size_wh, self.codec = estimator, estimator.input_size_wh, estimator.spec.codec
-        self.share, self.peak, self.distributions = config.train.teacher_share, config.codec.peak, config.codec.kind == "softmax"
+        self.share, self.peak, self.distributions = config.train.teacher_fraction, config.codec.peak, config.codec.kind == "softmax"
 
     @torch.no_grad()
     def blend(self, pixels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -58,8 +58,8 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
     path = config.train.teacher
     if not path:
         return None
-    if not config.train.teacher_share:
-        raise UserError(f"train.teacher-share is {config.train.teacher_share}. Cure: a number above 0, up to 1")
+    if not config.train.teacher_fraction:
+        raise UserError(f"train.teacher-fraction is {config.train.teacher_fraction}. Cure: a number above 0, up to 1")
     estimator = PoseEstimator.from_checkpoint(path, device=str(device), flip_test=False)
     spec = estimator.spec
     require_schema(spec, schema, f"the teacher {path}")

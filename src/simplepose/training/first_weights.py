@@ -41,7 +41,7 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
     """
     if config.train.continue_from:
         source = load_weight_file(config.train.continue_from)
-        load_into(network, source, trunk_option=f"--model.init {source.path}")
+        load_into(network, source, backbone_option=f"--model.init {source.path}")
         return [f"weights from {source.path}" + _scalars(source)]
     if config.train.weights:
         return [_fine_tune(network, schema, config.train.weights)]
@@ -56,7 +56,7 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
             f"several AP lower. Cure: {install}--model.init FILE"
         ]
     weight_file = load_weight_file(file)
-    left_out = load_into(network, weight_file, trunk_only=True)
+    left_out = load_into(network, weight_file, backbone_only=True)
     listed = f", left out: {', '.join(left_out)}" if left_out else ""
     return [f"backbone from {file}{listed}{_scalars(weight_file)}"]
 
@@ -76,7 +76,7 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
     """Takes a whole network; where its keypoints are others, everything but the output layer."""
     path = Path(name)
     file = load_weight_file(find_weights(path) if path.is_dir() else path)
-    if file.is_trunk_only:
+    if file.is_backbone_only:
         raise UserError(
             f"{name} holds only a backbone ({file.kind}). Cure: --model.init {name}, or a network with heatmaps in train.weights"
         )
@@ -87,7 +87,7 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
         left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
         kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
         file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
-    load_into(network, file, trunk_option=f"--model.init {file.path} in place of --train.weights")
+    load_into(network, file, backbone_option=f"--model.init {file.path} in place of --train.weights")
     listed = f", left out (other keypoints): {', '.join(left_out)}" if left_out else ""
     return f"weights from {path}{listed}{_scalars(file)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from simplepose.pose.codec import CodecConfig
+from simplepose.config import CodecConfig
 from simplepose.pose.simcc import bin_counts
 
 

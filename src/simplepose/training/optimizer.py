@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from simplepose.training.options import TrainConfig
+from simplepose.config import TrainConfig
 from simplepose.weights.key_maps import HEAD_NAMES
 
 EPSILON, BETA2 = 1e-8, 0.999
@@ -35,8 +35,8 @@ def make_optimizer(
     kernels = [parameter for parameter in trained if parameter.dim() > 1]
     others = [parameter for parameter in trained if parameter.dim() <= 1]
     groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    if config.trunk_rate_factor != 1:
-        groups = _split_trunk(network, groups, config.trunk_rate_factor)
+    if config.backbone_learning_rate_factor != 1:
+        groups = _split_trunk(network, groups, config.backbone_learning_rate_factor)
     make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return make(groups, lr=config.learning_rate, betas=(0.9, BETA2), eps=EPSILON, fused=fused)
 

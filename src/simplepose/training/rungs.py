@@ -20,12 +20,12 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "AdamW, warm-up, cosine",
         (
-            "train.optimizer", "train.learning_rate", "train.weight_decay", "train.schedule", "train.flat_share", "train.warmup_epochs",
+            "train.optimizer", "train.learning_rate", "train.weight_decay", "train.schedule", "train.flat_fraction", "train.warmup_epochs",
             "train.drop_epochs", "train.drop_factor", "train.clip_gradient",
         ),
     ),
     ("averaged weights", ("train.ema",)),
-    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.trunk_rate_factor", "train.frozen_stages")),
+    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.backbone_learning_rate_factor", "train.frozen_stages")),
     ("head", ("model.head", "model.deconv_layers", "model.deconv_kernel", "model.deconv_filters", "model.output_kernel")),
     (
         "scale, rotation, shift, half body",
@@ -34,7 +34,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("colour and occlusion", ("augment.colour", "augment.cutout_probability", "augment.grid_probability")),
     ("strong, then weak", ("augment.weak_epochs",)),
-    ("teacher", ("train.teacher", "train.teacher_share")),
+    ("teacher", ("train.teacher", "train.teacher_fraction")),
 )  # fmt: skip
 """What is switched together, in the order of the ladder. Fields that stand nowhere here are the last rung."""
 USED_ONLY = ("codec.decoder", "codec.zero_without_peak", "codec.flip_shift", "evaluate.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from simplepose.config import Config
+from simplepose.config import Config, TrainConfig
 from simplepose.core.errors import UserError
-from simplepose.training.options import TrainConfig
 
 
 def rate_at(config: TrainConfig, iteration: int, iterations_per_epoch: int) -> float:
@@ -24,7 +23,7 @@ def rate_at(config: TrainConfig, iteration: int, iterations_per_epoch: int) -> f
             count_from_one=config.count_from_one,
         )  # fmt: skip
     else:
-        rate = config.learning_rate * flat_cosine(iteration, config.epochs * iterations_per_epoch, config.flat_share)
+        rate = config.learning_rate * flat_cosine(iteration, config.epochs * iterations_per_epoch, config.flat_fraction)
     warmup = config.warmup_epochs * iterations_per_epoch
     return rate * min(1.0, (iteration + 1) / warmup) if warmup > 0 else rate
 
@@ -52,9 +51,9 @@ def learning_rate(
     return base * drop_factor ** sum(epoch >= drop for drop in drop_epochs)
 
 
-def flat_cosine(iteration: int, total: int, flat_share: float) -> float:
-    """1 for the first `flat_share` of `total` iterations, then half a cosine that reaches 0 at `total`."""
-    flat = flat_share * total
+def flat_cosine(iteration: int, total: int, flat_fraction: float) -> float:
+    """1 for the first `flat_fraction` of `total` iterations, then half a cosine that reaches 0 at `total`."""
+    flat = flat_fraction * total
     if iteration < flat or total <= flat:
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (iteration - flat) / (total - flat)))
@@ -85,7 +84,7 @@ def check_schedule(run: Config) -> None:
             f"Cure: --train.drop-epochs {fitting}".rstrip()
             + " (64 % and 86 % of the run, as the references), or more --train.epochs"
         )
-    before = config.warmup_epochs, config.flat_share * config.epochs if config.schedule == "flat_cosine" else config.epochs
+    before = config.warmup_epochs, config.flat_fraction * config.epochs if config.schedule == "flat_cosine" else config.epochs
     if before[0] > before[1]:
         raise UserError(
             f"a warm-up of {config.warmup_epochs:g} epochs does not fit into the {before[1]:g} epochs before the rate falls (the run has "

@@ -19,7 +19,7 @@ from simplepose.training.ema import Ema
 
 FIXED = (
     "input_size_wh", "pixels.", "model.", "codec.", "train.batch_size", "train.last_batch", "train.optimizer", "train.weight_decay",
-    "train.divide_decay", "train.trunk_rate_factor", "train.frozen_stages", "train.seed", "train.ema", "evaluate.task",
+    "train.divide_decay", "train.backbone_learning_rate_factor", "train.frozen_stages", "train.seed", "train.ema", "evaluate.task",
 )  # fmt: skip
 """Fields that cannot change within a run; of the average only whether there is one."""
 

@@ -25,13 +25,13 @@ import numpy as np
 import orjson
 import torch
 
+from simplepose.config import BackboneName, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.settings import build
 from simplepose.pose.backbone import DEPTHS, blocks_of_depth
-from simplepose.pose.backbones import TITLES, BackboneName
+from simplepose.pose.backbones import TITLES
 from simplepose.pose.checkpoints import shortened
 from simplepose.pose.efficientnet_lite import BLOCKS
-from simplepose.pose.pixels import PixelConfig
 from simplepose.weights.tensorflow import Checkpoint
 
 SLIM_MEAN = (123.68, 116.78, 103.94)
@@ -83,7 +83,7 @@ class WeightFile:
     which has no name and is therefore called `Variable`."""
 
     @property
-    def is_trunk_only(self) -> bool:
+    def is_backbone_only(self) -> bool:
         """True for an ImageNet backbone."""
         return self.keypoint_count is None
 

@@ -91,14 +91,16 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     return {str(name): value for name, value in tensors.items()}
 
 
-def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool = False, trunk_option: str = "--trunk-only") -> list[str]:
+def load_into(
+    network: PoseResNet, weight_file: WeightFile, *, backbone_only: bool = False, backbone_option: str = "--backbone-only"
+) -> list[str]:
     """Copies weights into a network, all or nothing.
 
     Args:
         network: changed in place.
         weight_file: from `load_weight_file`.
-        trunk_only: copy the backbone alone and leave the head as it is: for ImageNet weights and for files of another skeleton.
-        trunk_option: what the caller's user types to have the backbone alone, for messages.
+        backbone_only: copy the backbone alone and leave the head as it is: for ImageNet weights and for files of another skeleton.
+        backbone_option: what the caller's user types to have the backbone alone, for messages.
 
     Returns:
         Names of the file's tensors that were left out because only the backbone was wanted.
@@ -114,19 +116,19 @@ def load_into(network: PoseResNet, weight_file: WeightFile, *, trunk_only: bool 
             f"{path} holds {TITLES[weight_file.backbone]}, the network is {TITLES[own_backbone]}. "
             f"Cure: choose a preset with that backbone, or --model.backbone {weight_file.backbone}"
         )
-    if not trunk_only:
-        if weight_file.is_trunk_only:
+    if not backbone_only:
+        if weight_file.is_backbone_only:
             raise UserError(
                 f"{path} holds only a backbone ({weight_file.kind}), no head. Cure: train from it with --model.init, or ask for the backbone only"
             )
         if weight_file.keypoint_count != network.keypoint_count:
             raise UserError(
                 f"{path} estimates {weight_file.keypoint_count} keypoints, the network {network.keypoint_count}. "
-                f"Cure: choose a preset of that skeleton, or take the backbone alone with {trunk_option}"
+                f"Cure: choose a preset of that skeleton, or take the backbone alone with {backbone_option}"
             )
-    left_out = [name for name in weight_file.tensors if trunk_only and not name.startswith(BACKBONE)]
+    left_out = [name for name in weight_file.tensors if backbone_only and not name.startswith(BACKBONE)]
     given = {name: tensor for name, tensor in weight_file.tensors.items() if name not in left_out}
     own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    own = {name: tensor for name, tensor in own.items() if not trunk_only or name.startswith(BACKBONE)}
-    copy_tensors(own, given, path, "choose the preset it was trained with" + ("" if trunk_only else f", or {trunk_option}"))
+    own = {name: tensor for name, tensor in own.items() if not backbone_only or name.startswith(BACKBONE)}
+    copy_tensors(own, given, path, "choose the preset it was trained with" + ("" if backbone_only else f", or {backbone_option}"))
     return left_out

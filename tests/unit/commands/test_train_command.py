@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from simplepose.commands.train import evaluate_command
-from simplepose.config import Config
+from simplepose.config import Config, DataConfig
 from simplepose.data.layout import find_layout
-from simplepose.data.source import DataConfig
 
 
 def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:

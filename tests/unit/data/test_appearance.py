@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from simplepose.config import AugmentConfig
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations
 from simplepose.data.appearance import change_appearance, draw_appearance, jitter_colours, occlusion_masks
-from simplepose.data.augment import AugmentConfig, augment_of_epoch, draw, no_draws, sample_affines
+from simplepose.data.augment import augment_of_epoch, draw, no_draws, sample_affines
 from simplepose.pose import geometry
 
 STRONG = AugmentConfig(colour=0.4, cutout_probability=1.0, grid_probability=1.0)

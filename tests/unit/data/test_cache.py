@@ -10,15 +10,14 @@ import pytest
 import torch
 from training_workers import write_people
 
+from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.data import cache, open_cache
 from simplepose.data.annotations import Annotations, read_coco
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
 from simplepose.data.regions import person_regions
 from simplepose.data.shares import Share
-from simplepose.data.source import DataConfig
 
 GB = 10**9
 CPU, CARD = torch.device("cpu"), torch.device("xpu", 0)

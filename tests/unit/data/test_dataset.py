@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from training_workers import write_people
 
+from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations, read_coco
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import Files
 from simplepose.data.loader import TrainLoader
 from simplepose.data.regions import View

@@ -14,10 +14,11 @@ import pytest
 from training_workers import write_people
 
 from simplepose.commands import pack as pack_command
+from simplepose.commands.options import parse
+from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.data import pack_writer, picture_sizes
 from simplepose.data.annotations import Annotations, read_coco
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.loader import TrainLoader
 from simplepose.data.mapping import concatenate
 from simplepose.data.pack import annotations_hash, data_offset, file_hash, open_pack, scan_members
@@ -235,9 +236,9 @@ def test_the_command_estimates_and_packs(people: Annotations, tmp_path: Path, ca
     folder = Path(people.source).parent
     argv = ["coco_r18_128x96_mini", "--output", str(tmp_path / "c.zip"), "--data.train-annotations", people.source]
     argv += ["--data.train-images", str(folder)]
-    pack_command.main([*argv, "--estimate-only"])
+    pack_command.run(parse("pack", [*argv, "--estimate-only"]))
     assert "9 people: about" in capsys.readouterr().out and not (tmp_path / "c.zip").exists()
-    pack_command.main(argv)
+    pack_command.run(parse("pack", argv))
     assert "--data.cache pack --data.pack" in capsys.readouterr().out and (tmp_path / "c.zip").exists()
 
 
@@ -247,14 +248,14 @@ def test_the_command_refuses_before_it_works_and_tells_what_it_left_out(
     where = ["--data.train-annotations", people.source, "--data.train-images", str(Path(people.source).parent)]
     argv = ["coco_r18_128x96_mini", *where, "--output", str(Path(people.source).with_suffix(".zip"))]
     with pytest.raises(UserError, match="would replace"):
-        pack_command.main([*argv, "--overwrite"])
+        pack_command.run(parse("pack", [*argv, "--overwrite"]))
     assert not capsys.readouterr().out  # not even an estimate
-    pack_command.main([*argv, "--estimate-only"])
+    pack_command.run(parse("pack", [*argv, "--estimate-only"]))
     assert "9 people: about" in capsys.readouterr().out
     Path(people.image_paths[0]).unlink()
     argv = ["coco_r18_128x96_mini", *where, "--output", str(tmp_path / "d.zip")]
     with pytest.raises(UserError, match=r"0000.png.*--data.skip-broken"):
-        pack_command.main(argv)
+        pack_command.run(parse("pack", argv))
     capsys.readouterr()
-    pack_command.main([*argv, "--data.skip-broken"])
+    pack_command.run(parse("pack", [*argv, "--data.skip-broken"]))
     assert "note: 1 unreadable pictures with 2 people left out, first: cannot read picture" in capsys.readouterr().out

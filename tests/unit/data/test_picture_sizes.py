@@ -15,11 +15,11 @@ import torch
 from jpegs import with_orientation
 from training_workers import write_people
 
+from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data import cache, open_cache
 from simplepose.data.annotations import Annotations, read_coco
-from simplepose.data.augment import AugmentConfig
 from simplepose.data.cache import PixelSource, Resident, fill_device, fill_ram
 from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
@@ -27,7 +27,7 @@ from simplepose.data.pack import open_pack
 from simplepose.data.pack_writer import plan_pack, write_pack
 from simplepose.data.picture_sizes import picture_size, with_picture_sizes
 from simplepose.data.regions import person_regions
-from simplepose.data.source import DataConfig, boxes_to_test, read_split
+from simplepose.data.source import boxes_to_test, read_split
 
 AUGMENT, SIZE, CPU = AugmentConfig(), (32, 32), torch.device("cpu")
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import torch
 
+from simplepose.config import CodecConfig, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People
@@ -23,10 +24,7 @@ from simplepose.pose.calibration import (
     sigmoid,
 )
 from simplepose.pose.checkpoints import ModelSpec
-from simplepose.pose.codec import CodecConfig
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import ModelConfig
-from simplepose.pose.pixels import PixelConfig
 
 
 def made(count: int, seed: int = 0) -> Matches:

@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from simplepose import COCO_17, CROWDPOSE_14, UserError, load_model
-from simplepose.commands.evaluate import parse_options
+from simplepose.commands.options import parse
+from simplepose.config import CodecConfig, ModelConfig, PixelConfig
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_tensors, read_checkpoint, read_spec, require_schema, save_checkpoint
-from simplepose.pose.codec import CodecConfig
-from simplepose.pose.network import ModelConfig, PoseResNet
-from simplepose.pose.pixels import PixelConfig
+from simplepose.pose.network import PoseResNet
 
 MODEL = ModelConfig(backbone="resnet18", deconv_filters=8)
 
@@ -94,5 +93,5 @@ def test_other_shapes_and_schemas_are_named() -> None:
 def test_a_trained_network_brings_the_settings_of_its_test(argv: list[str], tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "best.safetensors"
     save_checkpoint(path, PoseResNet(MODEL, 17), replace(spec(), config={"evaluate": {"keypoint_threshold": 0.1, "score_decimals": 4}}))
-    options = parse_options([str(tmp_path / "run") if word == "RUN" else word for word in argv]).evaluate
+    options = parse("evaluate", [str(tmp_path / "run") if word == "RUN" else word for word in argv]).evaluate
     assert (options.keypoint_threshold, options.score_decimals) == (0.1, 3 if "3" in argv else 4)

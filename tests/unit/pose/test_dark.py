@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.pose.codec import CodecConfig, decode, encode
+from simplepose.config import CodecConfig
+from simplepose.pose.codec import decode, encode
 from simplepose.pose.heatmaps_dark import refine
 
 

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from simplepose.config import load_preset
+from simplepose.config import ModelConfig, PixelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.efficientnet_lite import EfficientNetLite0
-from simplepose.pose.network import ModelConfig, PoseResNet
-from simplepose.pose.pixels import PixelConfig
+from simplepose.pose.network import PoseResNet
 from simplepose.training.first_weights import load_first_weights
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -108,12 +107,12 @@ def test_features_are_those_of_the_table(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "efficientnet-lite0-x.pth")
     found = load_weight_file(tmp_path / "efficientnet-lite0-x.pth")
     assert (found.family, found.backbone) == ("efficientnet", "efficientnet_lite0")
-    assert found.is_trunk_only and "_fc.weight" in found.ignored
+    assert found.is_backbone_only and "_fc.weight" in found.ignored
     pixels = PixelConfig(channel_order="rgb", mean=(127.0,) * 3, std=(128.0,) * 3)
     assert found.pixels == pixels == load_preset("coco_lite0_128x96_mini_modern").pixels
     network = PoseResNet(LITE, 17)
     head = network.head.output.weight.clone()
-    assert load_into(network, found, trunk_only=True) == []
+    assert load_into(network, found, backbone_only=True) == []
     assert torch.equal(network.head.output.weight, head)
     own = network.backbone.state_dict()
     assert torch.equal(own["blocks.9.project.1.running_var"], state["_blocks.9._bn2.running_var"])
@@ -209,4 +208,4 @@ def test_relatives_are_refused(tmp_path: Path) -> None:
     resnet = PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=8), 17)
     torch.save(state, tmp_path / "lite0.pth")
     with pytest.raises(UserError, match=r"lite0\.pth.*EfficientNet-Lite0.*ResNet-18"):
-        load_into(resnet, load_weight_file(tmp_path / "lite0.pth"), trunk_only=True)
+        load_into(resnet, load_weight_file(tmp_path / "lite0.pth"), backbone_only=True)

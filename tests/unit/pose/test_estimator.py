@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from simplepose import UserError
+from simplepose.config import CodecConfig
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People
 from simplepose.pose.checkpoints import ModelSpec
-from simplepose.pose.codec import CodecConfig
 from simplepose.pose.estimator import PoseEstimator
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (80, 60, 3), np.uint8)

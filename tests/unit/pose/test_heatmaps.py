@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.codec import CodecConfig, activate, decode, encode
+from simplepose.pose.codec import activate, decode, encode
 from simplepose.pose.heatmaps_flip import flip_average, flip_inputs
 
 EXACT = CodecConfig(center="exact", truncate=False, trained_when="inside", decoder="dark", flip_shift="exact")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from simplepose.config import ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.pose.cost import count_cost
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 
 def on_meta(config: ModelConfig, keypoint_count: int = 17):
@@ -120,13 +121,14 @@ def test_the_same_seed_gives_the_same_network() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"backbone": "resnet42"}, "resnet42"),
+        ({"backbone": "resnet42"}, "model.backbone is 'resnet42'. Cure: .*resnet50"),
         ({"stride_style": "caffe"}, "model.stride_style is 'caffe'"),
         ({"deconv_layers": 4}, "model.deconv_layers is 4"),
-        ({"deconv_kernel": 5}, "2, 3, 4"),
-        ({"output_kernel": 2}, "1, 3"),
-        ({"initialisation": "xavier"}, "ms, tf, torch"),
-        ({"deconv_filters": 0}, "positive"),
+        ({"deconv_layers": 0}, "model.deconv_layers is 0 and model.head heatmap"),
+        ({"deconv_kernel": 5}, "model.deconv_kernel is 5. Cure: 2, 3 or 4"),
+        ({"output_kernel": 2}, "model.output_kernel is 2. Cure: 1 or 3"),
+        ({"initialisation": "xavier"}, "model.initialisation is 'xavier'. Cure: .*ms.*tf.*torch"),
+        ({"deconv_filters": 0}, "model.deconv_filters is 0. Cure: 1 or more"),
         ({"batch_norm_momentum": 0.0}, "momentum"),
         ({"batch_norm_eps": -1.0}, "eps"),
     ],

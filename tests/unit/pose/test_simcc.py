@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.commands.evaluate import EvaluateOptions, changed_codec
-from simplepose.config import Config
+from simplepose.commands.evaluate import changed_codec
+from simplepose.commands.options import EvaluateOptions
+from simplepose.config import CodecConfig, Config, ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose import simcc
 from simplepose.pose.checkpoints import ModelSpec, load_model, load_tensors, save_checkpoint
-from simplepose.pose.codec import CodecConfig, activate, decode, encode
+from simplepose.pose.codec import activate, decode, encode
 from simplepose.pose.cost import count_cost
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.heatmaps_flip import flip_average, flip_inputs
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 
 SIZE = (96, 128)
 CODEC = CodecConfig(kind="simcc", sigma=3.0, decoder="dark")

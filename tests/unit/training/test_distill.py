@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from simplepose.config import Config
+from simplepose.config import CodecConfig, Config, ModelConfig, TrainConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, KeypointSchema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
-from simplepose.pose.codec import CodecConfig
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 from simplepose.pose.onnx import OnnxNetwork
 from simplepose.training.distill import load_teacher
 from simplepose.training.optimizer import make_optimizer
-from simplepose.training.options import TrainConfig
 from simplepose.training.step import TrainStep
 
 MODEL = ModelConfig(backbone="resnet18", deconv_filters=4)
@@ -34,7 +32,7 @@ def save(path: Path, *, schema: KeypointSchema = COCO_17, size: tuple[int, int] 
 
 def student(teacher: str, **codec: object) -> Config:
     return Config(
-        input_size_wh=(64, 64), model=MODEL, codec=CodecConfig(**codec), train=TrainConfig(teacher=teacher, teacher_share=0.25)  # type: ignore[arg-type]
+        input_size_wh=(64, 64), model=MODEL, codec=CodecConfig(**codec), train=TrainConfig(teacher=teacher, teacher_fraction=0.25)  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -114,8 +112,8 @@ def test_missing_teacher_and_wrong_share(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no weights at"):
         load_teacher(student(str(tmp_path / "none.safetensors")), COCO_17, torch.device("cpu"))
     config = student("x")
-    with pytest.raises(UserError, match="teacher-share"):
-        load_teacher(replace(config, train=replace(config.train, teacher_share=0.0)), COCO_17, torch.device("cpu"))
+    with pytest.raises(UserError, match="teacher-fraction"):
+        load_teacher(replace(config, train=replace(config.train, teacher_fraction=0.0)), COCO_17, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

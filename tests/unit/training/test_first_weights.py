@@ -105,7 +105,7 @@ def test_own_checkpoints_of_another_width(option: str, tmp_path: Path, monkeypat
 
 
 def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None:
-    """`--trunk-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
+    """`--backbone-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     file = tmp_path / "wide.pth"
     torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)

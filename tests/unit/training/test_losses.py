@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simplepose.pose.codec import CodecConfig, encode
+from simplepose.config import CodecConfig
+from simplepose.pose.codec import encode
 from simplepose.training.loss import cross_entropy, hardest, heatmap_loss, training_loss
 
 SIZE, MAP = (96, 128), (24, 32)

@@ -8,14 +8,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from simplepose.config import load_preset
+from simplepose.config import ModelConfig, TrainConfig, load_preset
 from simplepose.core.errors import UserError
-from simplepose.pose.network import ModelConfig, PoseResNet
+from simplepose.pose.network import PoseResNet
 from simplepose.training.optimizer import make_optimizer, set_update
-from simplepose.training.options import TrainConfig
 from simplepose.training.schedule import check_schedule, rate_at
 
-COSINE = TrainConfig(schedule="flat_cosine", epochs=10, flat_share=0.5, warmup_epochs=1, learning_rate=1.0, drop_epochs=())
+COSINE = TrainConfig(schedule="flat_cosine", epochs=10, flat_fraction=0.5, warmup_epochs=1, learning_rate=1.0, drop_epochs=())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_presets_fit(preset: str) -> None:
 
 def test_the_trunk_may_learn_more_slowly() -> None:
     network = PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=4), 2)
-    config = TrainConfig(trunk_rate_factor=0.1, weight_decay=0.01)
+    config = TrainConfig(backbone_learning_rate_factor=0.1, weight_decay=0.01)
     optimizer = make_optimizer(network, config)
     set_update(optimizer, 2.0, 0, config)
     rates = {id(parameter): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for parameter in group["params"]}

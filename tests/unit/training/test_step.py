@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from simplepose.config import load_preset
+from simplepose.config import PixelConfig, load_preset
 from simplepose.data.device_batch import Batch, Regions
 from simplepose.pose import pixels as pixel_constants
-from simplepose.pose.pixels import PixelConfig
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.step import TrainStep
 

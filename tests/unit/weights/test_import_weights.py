@@ -54,7 +54,7 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
     preset = tmp_path / "coco_simcc.yaml"
     preset.write_text(f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n")
     trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
-    assert main(["import", str(microsoft_file), "--as", str(preset), "--trunk-only", "--output", str(trunk)]) == 0
+    assert main(["import", str(microsoft_file), "--as", str(preset), "--backbone-only", "--output", str(trunk)]) == 0
     assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
     assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
     first, second = load_model(trunk), load_model(whole)
@@ -74,7 +74,7 @@ def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys)
     command = ["import", str(tmp_path / "mpii.pth"), "--as", PRESET, "--output", str(tmp_path / "out")]
     assert main(command) == 2
     assert "estimates 16 keypoints, the network 17" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    assert main([*command, "--trunk-only"]) == 0
+    assert main([*command, "--backbone-only"]) == 0
     said = capsys.readouterr().out
     assert "left out: deconv_layers.0.weight" in said and "--model.init" in said
     assert main([*command[:-1], str(tmp_path / "as16"), "--schema", "mpii_16"]) == 0

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from seed_snapshot import listed_shapes
 from tf_checkpoint_writer import write_v1, write_v2
 
+from simplepose.config import ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.network import ModelConfig, PoseResNet
-from simplepose.pose.pixels import PixelConfig
+from simplepose.pose.network import PoseResNet
 from simplepose.weights.key_maps import from_state_dict, from_tensorflow
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -73,7 +73,7 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
     found = load_weight_file(save(tmp_path / "pose_resnet.pth.tar", wrap(network.state_dict())))
     assert (found.family, found.pixels.channel_order, found.keypoint_count, found.backbone) == (family, order, 17, "resnet18")
     assert (found.pixels.mean, found.pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert (found.peak, found.flip_shift, found.is_trunk_only) == (1.0, "one_pixel", False)
+    assert (found.peak, found.flip_shift, found.is_backbone_only) == (1.0, "one_pixel", False)
     other = PoseResNet(SMALL, 17)
     assert load_into(other, found) == []
     for name, tensor in network.state_dict().items():
@@ -93,10 +93,10 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
     (save_file(state, path) if ending == ".safetensors" else torch.save(state, path))
     found = load_weight_file(path)
     assert (found.family, found.pixels) == (family, PixelConfig())
-    assert found.is_trunk_only and set(found.ignored) == {"fc.weight", "fc.bias"} and "fc.weight" not in found.tensors
+    assert found.is_backbone_only and set(found.ignored) == {"fc.weight", "fc.bias"} and "fc.weight" not in found.tensors
     other = PoseResNet(SMALL, 4)
     head = other.final_layer.weight.clone()
-    assert load_into(other, found, trunk_only=True) == []
+    assert load_into(other, found, backbone_only=True) == []
     assert torch.equal(other.backbone.layer4[1].conv2.weight, network.backbone.layer4[1].conv2.weight) and torch.equal(
         other.final_layer.weight, head
     )
@@ -165,7 +165,7 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
 
 def test_slims_trunk(bottleneck_network) -> None:
     found = from_tensorflow(seed_variables(bottleneck_network, trunk=True), "resnet_v1_50.ckpt")
-    assert found.is_trunk_only and found.pixels.channel_order == "rgb" and found.pixels.mean == (123.68, 116.78, 103.94)
+    assert found.is_backbone_only and found.pixels.channel_order == "rgb" and found.pixels.mean == (123.68, 116.78, 103.94)
     assert found.ignored == ("resnet_v1_50/logits/weights", "resnet_v1_50/logits/biases")
 
 
@@ -179,9 +179,9 @@ def test_checkpoints_of_something_else(tmp_path: Path, write) -> None:
 def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
     found = load_weight_file(save(tmp_path / "mpii.pth", PoseResNet(SMALL, 16).state_dict()))
     other = PoseResNet(SMALL, 17)
-    with pytest.raises(UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--trunk-only"):
+    with pytest.raises(UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--backbone-only"):
         load_into(other, found)
-    left_out = load_into(other, found, trunk_only=True)
+    left_out = load_into(other, found, backbone_only=True)
     assert "final_layer.weight" in left_out and "deconv_layers.0.weight" in left_out and len(left_out) == 17
     assert torch.equal(other.backbone.conv1.weight, found.tensors["backbone.conv1.weight"])
 
@@ -190,7 +190,7 @@ def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
     other = PoseResNet(ModelConfig(backbone="resnet34", deconv_filters=8, initialisation="torch"), 17)
     with pytest.raises(UserError, match=r"r18\.pth holds ResNet-18, the network is ResNet-34"):
-        load_into(other, found, trunk_only=True)
+        load_into(other, found, backbone_only=True)
 
 
 def test_missing_surplus_and_wrong_shapes_in_one_sentence(network) -> None:
@@ -281,9 +281,9 @@ def test_no_file_folder_and_no_tensors(tmp_path: Path) -> None:
 
 
 def test_our_own_files_keep_their_conventions(tmp_path: Path, network) -> None:
+    from simplepose.config import CodecConfig
     from simplepose.core.schema import COCO_17
     from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
-    from simplepose.pose.codec import CodecConfig
 
     pixels = PixelConfig(channel_order="bgr", mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     codec = CodecConfig(peak=255.0, flip_shift="exact")

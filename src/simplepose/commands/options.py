@@ -1,0 +1,522 @@
+"""The options of every command: parsed, and refused, before anything heavy is imported.
+
+The command line calls `parse` and hands the result to `run` of the command's own file, which is
+imported only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import Field
+
+from simplepose.commands.parse import parse_words
+from simplepose.config import (
+    Colour,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    RecipeName,
+    Task,
+    load_preset,
+    preset_names,
+)
+from simplepose.core.errors import UserError
+from simplepose.core.settings import (
+    AtLeast0,
+    AtLeast1,
+    Flag,
+    Fraction,
+    Integer,
+    Limit,
+    NotNegative,
+    PathText,
+    Positive,
+    Seed,
+    settings,
+)
+
+
+@settings("data")
+class HeldOutData:
+    """The people to test on."""
+
+    root: PathText = ""
+    """Folder in the seed's layout, in place of --annotations and --images; its validation split is
+    taken."""
+    category: str = ""
+    """Id or name of one category, where a file has several with different keypoints."""
+    skip_broken: Flag = False
+    """Leave unreadable pictures out and count them, instead of stopping at the first."""
+
+    @property
+    def config(self) -> DataConfig:
+        """As the readers take it."""
+        return DataConfig(root=self.root, category=self.category, skip_broken=self.skip_broken)
+
+
+@settings()
+class TrainOptions:
+    """Trains a network. The options show the preset's values; DIR in --data.root has the seed's
+    folder layout."""
+
+    preset: tyro.conf.Positional[str]
+    """Preset, or path of a .yaml file; it comes first."""
+    recipe: RecipeName | None = None
+    """Take the same data, network and size by another recipe: ms (Microsoft's), tf (the seed's) or
+    modern."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """The run."""
+
+
+@settings()
+class EvaluateOptions:
+    """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
+    of the boxes."""
+
+    weights: tyro.conf.Positional[PathText]
+    """Run folder, .safetensors or .onnx file."""
+    epochs: str = ""
+    """Epochs of a run with train.keep_every to test, a row each: FIRST:LAST:STEP (100:140:10, both
+    ends belong to it), FIRST:LAST, or one epoch."""
+    submission: str = ""
+    """Name of the method: also write the zip that the COCO server takes, into the output folder."""
+    annotations: PathText = ""
+    """Annotations to score against, in the data set's own form (PoseTrack: their folder) or as
+    simplepose convert wrote them; by default the validation split below --data.root."""
+    images: PathText = ""
+    """Folder of its pictures."""
+    boxes: PathText = "gt"
+    """Where people are: gt (by --ground-truth-boxes), detections (the layout's file) or the path of
+    a detection file."""
+    output: PathText = ""
+    """Folder for metrics.json and the results: predictions.json, for MPII predictions.mat, for
+    PoseTrack predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
+    overwrite: Flag = False
+    """Replace results that are already in the output folder."""
+    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    """Which implementation scores; their numbers are equal."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network."""
+    data: HeldOutData = field(default_factory=HeldOutData)
+    """The data layout, in place of --annotations and --images."""
+    channel_order: Literal["file", "rgb", "bgr"] = "file"
+    """Channels the network expects: as the weight file says, or this (for ONNX files that say
+    nothing: RGB)."""
+    mean: Colour | None = None
+    """Mean in units of 0..255, in place of the weight file's (ONNX files that say nothing:
+    ImageNet's)."""
+    std: tuple[Positive, Positive, Positive] | None = None
+    """Deviation in units of 0..255, in place of the weight file's."""
+    decoder: Literal["file", "argmax", "quarter", "dark"] = "file"
+    """How keypoints are read from heatmaps: as the weight file says, or this."""
+    flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
+    """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
+    """The test; a trained run's own settings are the defaults."""
+
+
+@settings()
+class ScoreOptions:
+    """Scores a finished result file."""
+
+    results: tyro.conf.Positional[PathText]
+    """Result .json of COCO, CrowdPose or OCHuman, MPII .mat or .h5, PoseTrack folder."""
+    annotations: PathText = ""
+    """The ground truth, in the data set's own form (PoseTrack: the folder; MPII: also gt_valid.mat)
+    or as simplepose convert wrote it."""
+    task: Task = "coco"
+    """Whose measure."""
+    category: str = ""
+    """COCO: id or name of the one to score, where several have different keypoints."""
+    exact_poseval: Flag = True
+    """PoseTrack: as the original tool, whose quirks drop the last frame of each sequence; off:
+    every annotated frame as it is."""
+    ap_threshold: Annotated[Limit, Field(ge=float("-inf"))] = float("-inf")
+    """PoseTrack: keypoints with a lower score do not count in AP; -inf counts every keypoint."""
+    tracking_threshold: Annotated[Limit, Field(ge=float("-inf"))] = float("-inf")
+    """PoseTrack: keypoints with a lower score do not count in the tracking numbers."""
+    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    """Which implementation scores OKS-AP; their numbers are equal."""
+    output: PathText = ""
+    """File for the numbers, a .json."""
+    overwrite: Flag = False
+    """Replace that file."""
+
+
+@settings()
+class PredictOptions:
+    """Estimates poses in pictures and draws them."""
+
+    pictures: tyro.conf.Positional[tuple[PathText, ...]]
+    """Pictures, folders or glob patterns (for videos and cameras: simplepose track)."""
+    weights: PathText
+    """Run folder, .safetensors file or .onnx file."""
+    boxes: PathText = ""
+    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), gt (of
+    --annotations) or whole. Boxes of a file belong to the picture as stored, without its EXIF
+    orientation, and are turned upright with it."""
+    annotations: PathText = ""
+    """COCO JSON whose `images` tell which picture has which image_id; by default the number in the
+    file name."""
+    output: PathText = "predictions"
+    """Folder for the overlay pictures and poses.json."""
+    overwrite: Flag = False
+    """Replace what is already in the output folder."""
+    box_threshold: Fraction = 0.3
+    """Boxes with a lower score are left out."""
+    keypoint_threshold: Fraction | None = None
+    """Keypoints with a lower score are not drawn; by default the threshold of the network's own
+    test, usually .2."""
+    draw_boxes: Flag = False
+    """Also draw the boxes."""
+    flip_test: Flag = True
+    """Average with the mirrored crop."""
+    skip_broken: Flag = False
+    """Leave unreadable pictures out and go on."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+
+
+@settings()
+class TrackOptions:
+    """Estimates and follows people through a video."""
+
+    video: tyro.conf.Positional[PathText]
+    """Video file, camera number or network address; also a folder or pattern of pictures, whose
+    people are then not followed."""
+    weights: PathText
+    """Run folder, .safetensors file or .onnx file of the pose network."""
+    boxes: PathText = ""
+    """Where people come from: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes),
+    motion or whole."""
+    output: PathText = ""
+    """Folder for the results; tracked/NAME by default."""
+    overwrite: Flag = False
+    """Write into a folder that already holds something."""
+    detect_every: AtLeast1 = 5
+    """The detector looks at every so many frames; the tracker carries the boxes between them."""
+    mode: Literal["flow", "oks", "iou"] = "flow"
+    """Compare poses propagated by optical flow, poses as they stood, or boxes as they stood."""
+    matching: Literal["greedy", "hungarian"] = "greedy"
+    """Best pair first, or the assignment of largest sum."""
+    flow: Literal["dis", "farneback"] = "dis"
+    """Optical flow of the flow mode."""
+    keep_frames: AtLeast0 = 30
+    """Frames after which a person not seen is given up."""
+    box_threshold: Fraction = 0.3
+    """Boxes of the detector with a lower score are left out."""
+    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
+    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times
+    faster), mp4, or none."""
+    smooth: Flag = False
+    """Steady the keypoints with a One Euro filter while the video runs."""
+    smooth_after: NotNegative = 0.0
+    """Steady the finished tracks without delay, with a Gaussian of so many frames; the files
+    change, the annotated video does not."""
+    fill_gaps: AtLeast0 = 0
+    """Fill gaps of a track of up to so many frames in the finished files; what was filled is
+    marked."""
+    table: Literal["none", "csv", "parquet"] = "none"
+    """Also write poses.csv or poses.parquet."""
+    posetrack: Flag = False
+    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with
+    --no-tracking), which needs a network with PoseTrack's 15 keypoints."""
+    frames: AtLeast0 = 0
+    """Stop after so many frames; 0 is all."""
+    flip_test: Flag = False
+    """Average with the mirrored crop: twice the network's work."""
+    batch_frames: AtLeast0 = 0
+    """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine
+    choose."""
+    keypoint_threshold: Fraction | None = None
+    """Keypoints with a lower score are not drawn; by default the threshold of the network's own
+    test, usually .2."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+
+
+@settings()
+class PackOptions:
+    """Writes every training person's region, with the margin the preset's strongest augmentation
+    needs, into one zip."""
+
+    preset: tyro.conf.Positional[str]
+    """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
+    resolution."""
+    output: PathText
+    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the data is."""
+    quality: Annotated[Integer, Field(ge=1, le=100)] = 90
+    """Quality of the JPEGs: higher is larger, slower to decode, and closer to the pictures."""
+    full_colour: Flag = False
+    """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
+    estimate_only: Flag = False
+    """Only say how large it will be and how long it will take."""
+    overwrite: Flag = False
+    """Replace a pack that is there."""
+
+
+@settings()
+class ImportOptions:
+    """Brings weights of other programs into a checkpoint that knows its preprocessing."""
+
+    file: tyro.conf.Positional[Path]
+    """Weights of torchvision, timm, Microsoft, MMPose or TensorFlow (.pth, .pth.tar, .safetensors,
+    .ckpt, .ckpt.index)."""
+    preset: Annotated[str, tyro.conf.arg(name="as")]
+    """Preset whose network they are, e.g. coco_r50_256x192_tf."""
+    output: Path | None = None
+    """Run folder or .safetensors file to write (default: runs/NAME of the file)."""
+    backbone_only: Flag = False
+    """Take the ResNet alone and leave the head at its initialisation: for ImageNet backbones and
+    files of another skeleton."""
+    schema: str = ""
+    """Skeleton of the network, e.g. coco_17 (default: the one of the preset's data set)."""
+
+
+@settings()
+class WeightsOptions:
+    """Lists known public weights, and downloads and verifies them on request."""
+
+    action: tyro.conf.Positional[Literal["list", "get"]]
+    """list shows the table; get downloads one row, verifies it and imports it where it is a pose
+    network."""
+    name: tyro.conf.Positional[str] = ""
+    """Row to get."""
+    output: Path = Path("weights")
+    """Folder for the download and the imported checkpoint."""
+
+
+@settings()
+class ConvertOptions:
+    """Turns MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations into one COCO JSON file.
+
+    Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
+    file or estimated.
+    """
+
+    kind: tyro.conf.Positional[Task]
+    """The data set's own format."""
+    input: tyro.conf.Positional[Path]
+    """The annotation file; for PoseTrack also a folder of sequences."""
+    output: Path
+    """The COCO-keypoints JSON file to write."""
+    images: Path | None = None
+    """Folder of the pictures; file names are written relative to it (default: the folder of
+    INPUT)."""
+    also: tyro.conf.UseAppendAction[tuple[tuple[Task, Path, Path], ...]] = ()
+    """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become
+    relative to the folder that holds all pictures."""
+    category: str | None = None
+    """Id or name of the category to take of COCO files that have several with different
+    keypoints."""
+    schema: str | None = None
+    """Map the keypoints to this schema, e.g. coco_17 (default with --also: that of the first set);
+    keypoints that a set lacks become unlabelled."""
+    sigmas: Path | None = None
+    """JSON file with one OKS sigma a keypoint: a list, or an object from name to number."""
+    estimate_sigmas: Flag = False
+    """Estimate the OKS sigmas from people that are annotated more than once."""
+    overwrite: Flag = False
+    """Replace OUTPUT if it exists."""
+
+
+@settings()
+class CalibrateOptions:
+    """Makes keypoint scores probabilities and pose scores expected OKS, fitted on people that were
+    not trained on."""
+
+    weights: tyro.conf.Positional[PathText]
+    """Run folder or .safetensors file."""
+    output: PathText = ""
+    """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
+    overwrite: Flag = False
+    """Replace a file that is already there."""
+    annotations: PathText = ""
+    """COCO-keypoints JSON of held-out people; by default the validation split below --data.root."""
+    images: PathText = ""
+    """Folder of its pictures."""
+    boxes: PathText = "gt"
+    """Where people are: gt, detections or the path of a detection file: the kind the network will
+    be used with."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+    data: HeldOutData = field(default_factory=HeldOutData)
+    """The data layout, in place of --annotations and --images."""
+
+
+@settings()
+class LadderOptions:
+    """Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta,
+    seconds an epoch."""
+
+    preset: tyro.conf.Positional[str]
+    """Where the ladder leads, e.g. coco_r50_256x192_modern."""
+    base: str = ""
+    """Where it stands; by default the preset's ms recipe (_mini of _mini_modern)."""
+    seeds: AtLeast1 = 3
+    """Trainings of each rung; one alone says little."""
+    epochs: AtLeast0 = 0
+    """Budget of each training; 0 keeps the preset's."""
+    output: PathText = ""
+    """Folder of the trainings and the table; runs/ladder_PRESET by default."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the data is."""
+
+
+@settings()
+class DoctorOptions:
+    """Checks versions and devices, and data if given: layout, annotations, pictures, detections.
+
+    Says in advance why an AP would be 0 or -1.
+    """
+
+    root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
+    """Data folder in the usual layout (annotations/, dets/, images/); all that is there is
+    checked."""
+    annotations: Path | None = None
+    """A COCO-keypoints JSON file to check."""
+    images: Path | None = None
+    """Folder of its pictures."""
+    detections: Path | None = None
+    """A detection file (COCO results) to check against the annotations."""
+    category: str | None = None
+    """Category id or name, where several have different keypoints."""
+    all_images: Flag = False
+    """Decode every picture instead of 200 spread over the set."""
+    html: Path | None = None
+    """Write the findings with pictures to this one self-contained page (.html); only an older page
+    of the doctor is replaced."""
+
+
+@settings()
+class DemoOptions:
+    """Draws people, trains a small network on them, evaluates it on others and draws what it
+    finds."""
+
+    output: PathText = "demo"
+    """Folder for everything. A demo that was stopped goes on; drawings with other settings are
+    never overwritten."""
+    people: AtLeast1 = 1800
+    """Drawn people to train on."""
+    val_people: AtLeast1 = 200
+    """Drawn people to evaluate on."""
+    seed: Seed = 0
+    """Decides the drawings and the training."""
+    epochs: AtLeast0 = 0
+    """Epochs of the training; 0 takes those of the preset."""
+    device: str = "auto"
+    """auto, cpu, cuda, npu, mps, xpu."""
+    pictures: AtLeast1 = 12
+    """Held-out pictures to predict and draw."""
+    only_data: Flag = False
+    """Draw the data set and stop."""
+
+
+OPTIONS: dict[str, tuple[type, str]] = {
+    "train": (
+        TrainOptions,
+        "simplepose train coco_r50_256x192_ms --data.root coco --output runs/first",
+    ),
+    "evaluate": (
+        EvaluateOptions,
+        "simplepose evaluate runs/first --data.root coco --boxes detections",
+    ),
+    "score": (
+        ScoreOptions,
+        "simplepose score results/predictions.json --annotations person_keypoints_val2017.json",
+    ),
+    "predict": (PredictOptions, "simplepose predict photo.jpg --weights runs/first --boxes whole"),
+    "track": (
+        TrackOptions,
+        "simplepose track street.mp4 --weights runs/first --boxes detector.onnx",
+    ),
+    "pack": (PackOptions, "simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip"),
+    "import": (ImportOptions, "simplepose import pose_resnet_50.pth --as coco_r50_256x192_ms"),
+    "weights": (WeightsOptions, "simplepose weights list"),
+    "convert": (
+        ConvertOptions,
+        "simplepose convert mpii mpii.mat --images images --output mpii.json",
+    ),
+    "calibrate": (
+        CalibrateOptions,
+        "simplepose calibrate runs/first --annotations held_out.json --images pictures",
+    ),
+    "ladder": (
+        LadderOptions,
+        "simplepose ladder coco_r50_256x192_modern --data.root coco --seeds 3",
+    ),
+    "doctor": (DoctorOptions, "simplepose doctor --data.root coco"),
+    "demo": (DemoOptions, "simplepose demo --output demo"),
+}
+"""Command -> class of its options, and an example for its help."""
+
+
+def parse(name: str, words: Sequence[str]) -> Any:
+    """The options of the command `name` from the words that follow it.
+
+    Raises:
+        UserError: an option that does not exist, or a value that makes no sense.
+    """
+    if name == "train":
+        return _parse_train(words)
+    if name == "evaluate":
+        return _parse_evaluate(words)
+    cls, example = OPTIONS[name]
+    return parse_words(cls, words, name=name, example=example)
+
+
+def _parse_train(words: Sequence[str]) -> TrainOptions:
+    """The preset decides what the other options are where they are not given."""
+    cls, example = OPTIONS["train"]
+    first = words[0] if words else "--help"
+    if first in ("-h", "--help", "--help-all"):
+        print(f"presets: {', '.join(preset_names())} (or a .yaml file)\n")
+        return parse_words(cls, [first], name="train PRESET", example=example)
+    if first.startswith("-"):
+        raise UserError(
+            f"the preset comes first, got {first}. Cure: simplepose train PRESET {' '.join(words)}; presets: {', '.join(preset_names())}"
+        )
+    given = [word for before, word in pairwise(words) if before == "--recipe"]
+    given += [word.partition("=")[2] for word in words if word.startswith("--recipe=")]
+    config = load_preset(first, given[-1] if given else "")
+    return parse_words(
+        cls,
+        words,
+        name=f"train {first}",
+        example=example,
+        default=TrainOptions(preset=first, config=config),
+    )
+
+
+def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
+    """The settings of the test that are not given are those the trained network carries."""
+    cls, example = OPTIONS["evaluate"]
+    options: EvaluateOptions = parse_words(cls, words, name="evaluate", example=example)
+    from simplepose.commands.evaluate_epochs import weights_of_epochs
+    from simplepose.evaluation.top_down import stored_settings
+    from simplepose.pose.checkpoints import find_weights, read_spec
+
+    path = Path(options.weights)
+    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
+    if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
+        raise UserError(
+            f"{options.weights} is no network. Cure: for a result file simplepose score {options.weights} --task {options.evaluate.task}"
+        )
+    if options.epochs:
+        weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
+    elif (weights := find_weights(options.weights)).suffix != ".safetensors":
+        return options
+    default = EvaluateOptions(weights=options.weights, evaluate=stored_settings(read_spec(weights), weights))
+    return parse_words(cls, words, name="evaluate", example=example, default=default)

@@ -1,0 +1,178 @@
+"""Words of a command line -> options that are checked, and the help of a command.
+
+tyro splits the words and writes the help. What they mean is decided by `core.settings` alone, so
+that a setting is refused with the same sentence here as in Python and in YAML, under the name that
+the user typed.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from io import StringIO
+from itertools import dropwhile, pairwise, takewhile
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from simplepose.core.errors import UserError
+from simplepose.core.settings import RECIPE, build, dataclass_of
+
+T = TypeVar("T")
+Path = tuple[str, ...]
+
+
+def parse_words(cls: type[T], words: Sequence[str], *, name: str, example: str, default: T | None = None) -> T:
+    """The options of a command.
+
+    Args:
+        cls: their class, made with `settings`.
+        words: what follows the command's name.
+        name: of the command.
+        example: one command line that works, for the help.
+        default: options that stand where nothing is given, in place of the class's own.
+
+    Raises:
+        UserError: an option that does not exist (the nearest one is suggested), one that is
+            missing, or a value that makes no sense.
+        SystemExit: the help was asked for and is printed.
+    """
+    everything = "--help-all" in words
+    asked = everything or not {"-h", "--help"}.isdisjoint(words)
+    doc = inspect.getdoc(cls) or ""
+    hint = "\n--help-all also lists the fields that make a recipe."
+    more = hint if _has_recipe(cls) and not everything else ""
+    try:
+        with redirect_stderr(StringIO()) as complaint:
+            values, unknown = tyro.cli(
+                cls,
+                args=["--help"] if asked else list(words),
+                default=default,
+                prog=f"simplepose {name}",
+                description=f"{doc}\n\nexample: {example}{more}",
+                registry=_registry(hide_recipes=asked and not everything),
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        problem = _unboxed(complaint.getvalue())
+        raise UserError(f"{problem} Cure: see simplepose {name} --help") from None
+    names = dict(option_names(cls))
+    if unknown:
+        raise _unknown(unknown[0], sorted(names.values()), name)
+    return build(cls, values, names=names)
+
+
+def option_names(cls: type, path: Path = (), prefix: str = "") -> Iterator[tuple[Path, str]]:
+    """Path of each field -> what it is called on the command line."""
+    for field, hint, marks in _fields(cls):
+        here = (*path, field.name)
+        named = next((mark.name for mark in marks if getattr(mark, "name", None) is not None), None)
+        word = field.name.replace("_", "-") if named is None else named
+        if inner := dataclass_of(hint):
+            yield from option_names(inner, here, f"{prefix}{word}." if word else prefix)
+        elif get_args(tyro.conf.Positional[int])[1] in marks:
+            yield here, field.name.upper()
+        else:
+            yield here, f"--{prefix}{word}"
+
+
+def _fields(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Any, tuple[Any, ...]]]:
+    """Field, type without extras, and extras of each field."""
+    full, bare = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = full[field.name]
+        yield field, bare[field.name], get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
+def _has_recipe(cls: type) -> bool:
+    return any(RECIPE in marks or ((inner := dataclass_of(hint)) and _has_recipe(inner)) for _, hint, marks in _fields(cls))
+
+
+def _registry(*, hide_recipes: bool) -> ConstructorRegistry:
+    """tyro's rules: a class of settings gives a dictionary of its fields, and a value stays the
+    word that was typed."""
+    registry = ConstructorRegistry()
+    suppress: Any = tyro.conf.Suppress
+
+    @registry.struct_rule
+    def fields_of(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not dataclasses.is_dataclass(info.type):
+            return None
+        docs, full = _docs(info.type), get_type_hints(info.type, include_extras=True)
+        given = info.default if isinstance(info.default, info.type) else None
+        specs = []
+        for field, _, marks in _fields(info.type):
+            hint = full[field.name]
+            if hide_recipes and RECIPE in marks:
+                hint = suppress[hint]
+            value = _own_default(field) if given is None else getattr(given, field.name)
+            specs.append(StructFieldSpec(field.name, hint, value, docs.get(field.name)))
+        return StructConstructorSpec(instantiate=dict, fields=tuple(specs))
+
+    @registry.primitive_rule
+    def as_typed(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        choices = get_args(info.type) if get_origin(info.type) is Literal else ()
+        if not choices and info.type not in (int, float):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(map(str, choices)) + "}" if choices else info.type.__name__.upper(),
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: isinstance(value, (str, int, float)),
+            str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
+        )
+
+    return registry
+
+
+def _own_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return tyro.MISSING if field.default is dataclasses.MISSING else field.default
+
+
+def _docs(cls: type) -> dict[str, str]:
+    """The strings below the fields of a class."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(body.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
+
+
+def _unboxed(text: str) -> str:
+    """The sentence in the box that tyro draws around it: between its title and its rule."""
+    rows = [line.strip("│╭╮╰╯ ") for line in text.splitlines()][1:]
+    body = takewhile(lambda row: not _is_rule(row), dropwhile(_is_rule, rows))
+    return " ".join(filter(None, body))
+
+
+def _is_rule(row: str) -> bool:
+    return bool(row) and not row.strip("─-")
+
+
+def _unknown(word: str, known: list[str], name: str) -> UserError:
+    cure = f"simplepose {name} --help-all lists them"
+    if not word.startswith("-"):
+        return UserError(f"{word!r} belongs to no option. Cure: {cure}")
+    word = word.partition("=")[0]
+    near = get_close_matches(word, known, 1)
+    return UserError(f"there is no option {word}. Cure: {f'{near[0]}; ' if near else ''}{cure}")
