@@ -417,9 +417,9 @@ def test_a_network_with_other_keypoints_is_refused(
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--data.boxes", "found.json"], "Cure: --boxes found.json"),
-        (["--std", "0", "0", "0"], "the std of the pixels is (0.0, 0.0, 0.0)"),
-        (["--mean", "nan", "0", "0"], "the mean of the pixels is (nan, 0.0, 0.0)"),
+        (["--data.boxes", "found.json"], "--data.boxes"),
+        (["--std", "0", "0", "0"], "--std is 0"),
+        (["--mean", "nan", "0", "0"], "--mean is nan"),
         (
             ["--task", "mpii", "--submission", "x", "--output", "o"],
             "--submission is for the COCO server, the task is mpii",

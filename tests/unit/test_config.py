@@ -44,7 +44,7 @@ def test_ground_truth_boxes_of_each_family(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("evaluate: {ground_truth_boxes: all}", "evaluate.ground_truth_boxes.*'all'.*clipped, annotated, everybody"),
+        ("evaluate: {ground_truth_boxes: all}", "evaluate.ground_truth_boxes.*'all'.*clipped.*annotated.*everybody"),
         ("train: {keep_every: -1}", "train.keep_every is -1"),
         ("train: {epoch: 3}", r"unknown key train\.epoch.*train\.epochs"),
         ("input_size_wh: [100, 100]", r"input_size_wh is 100"),

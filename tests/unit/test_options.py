@@ -18,6 +18,7 @@ from simplepose.config import load_preset
 BAD: dict[str, list[str]] = {
     "train": ["coco_r50_256x192_ms", "--train.epochs", "0"],
     "evaluate": ["runs/x", "--batch-size", "0"],
+    "score": ["r.json", "--annotatons", "a.json"],
     "predict": ["a.jpg", "--weights", "w", "--box-threshold", "2"],
     "track": ["a.mp4", "--weights", "w", "--detect-every", "0"],
     "pack": ["coco_r50_256x192_ms", "--output", "o.zip", "--quality", "101"],
@@ -87,7 +88,7 @@ def test_the_help_of_train_lists_the_common_options(capsys: pytest.CaptureFixtur
         listed(["train", "--help"], capsys),
         listed(["train", "--help-all"], capsys),
     )
-    assert common < everything and len(common) <= 45
+    assert common < everything and len(common) <= 46
     assert {
         "--recipe",
         "--data.root",

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from simplepose.commands import demo
+from simplepose.commands.options import DemoOptions, parse
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import read_coco, read_detections
@@ -296,12 +297,12 @@ def test_quadrupeds_bring_their_own_skeleton(tmp_path: Path):
 )
 def test_the_demo_refuses_numbers_that_make_no_sense(option: str, value: str, tmp_path: Path):
     with pytest.raises(UserError, match=option):
-        demo.main(["--output", str(tmp_path / "demo"), option, value])
+        parse("demo", ["--output", str(tmp_path / "demo"), option, value])
     assert not (tmp_path / "demo").exists()
 
 
 def test_the_demo_can_draw_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "demo"
-    demo.main(["--output", str(output), "--people", "2", "--val-people", "1", "--only-data"])
+    demo.run(DemoOptions(output=str(output), people=2, val_people=1, only_data=True))
     assert find_layout(output / "dataset").missing == ()
     assert "simplepose train synthetic_demo" in capsys.readouterr().out

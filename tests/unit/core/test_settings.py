@@ -74,7 +74,7 @@ NONSENSE: list[tuple[str, str, Any, str]] = [
     ("evaluate", "score_decimals", -1, "0"),
     ("augment", "weak_epochs", -1, "0"),
     ("augment", "scale_factor", 1.0, "0.95"),
-    ("model", "depth", 42, "50"),
+    ("model", "backbone", "resnet42", "resnet50"),
     ("model", "width", 0, "1"),
     ("model", "deconv_kernel", 5, "4"),
     ("pixels", "std", (1.0, 0.0, 1.0), "more than 0"),
