@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import orjson
 
 PICTURES_A_PERSON, ROWS_A_PERSON = 118_287 / 149_813, 262_465 / 149_813
 
@@ -67,12 +67,12 @@ def write_file(path: Path, people: int) -> None:
         for image_id in image_ids
     ]
     names = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints), "skeleton": [[a + 1, b + 1] for a, b in COCO_17.skeleton]}
-    path.write_bytes(orjson.dumps({"images": images, "annotations": annotations, "categories": [names]}))
+    path.write_bytes(msgspec.json.encode({"images": images, "annotations": annotations, "categories": [names]}))
 
 
 def ours(path: str) -> tuple[int, float]:
     """`read_coco`: people to train on, and a checksum of their keypoints."""
-    from simplepose.data.annotations import read_coco
+    from simplepose.data.coco import read_coco
 
     people = read_coco(path, "images").trainable()
     return len(people), float(people.keypoints.astype(np.float64).sum())

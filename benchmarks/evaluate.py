@@ -26,7 +26,8 @@ from scoring import problem
 from simplepose.config import EvaluateConfig
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.evaluation.coco import METRICS, evaluate_coco
 from simplepose.evaluation.top_down import Estimates, suppress_and_write
 

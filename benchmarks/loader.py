@@ -27,9 +27,10 @@ import torch
 
 from simplepose.config import load_preset
 from simplepose.core.files import write_json
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
 from simplepose.data.augment import draw
 from simplepose.data.cache import Files, fill_device, fill_ram
+from simplepose.data.coco import read_coco
 from simplepose.data.device_batch import Regions
 from simplepose.data.loader import TrainLoader
 from simplepose.data.pack import open_pack

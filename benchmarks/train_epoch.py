@@ -25,7 +25,8 @@ import torch
 from simplepose.config import load_preset
 from simplepose.core.device import choose_device, is_accelerator, synchronize
 from simplepose.core.files import write_json
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import AHEAD
 from simplepose.training.assemble import assemble
 from simplepose.training.distributed import Processes

@@ -21,9 +21,9 @@ import torch
 from simplepose.config import AugmentConfig, load_preset
 from simplepose.core.images import read_image
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import read_coco
+from simplepose.data.annotations import Annotations, ground_truth_boxes
 from simplepose.data.augment import Draws, draw, no_draws, sample_affines, sample_keypoints
-from simplepose.data.columns import Annotations, ground_truth_boxes
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.pose import geometry
 from simplepose.pose.pixels import normalise

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from simplepose.config import load_preset
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
 from simplepose.data.augment import draw
 from simplepose.data.cache import Files, fill_device, fill_ram
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.pack import open_pack
 from simplepose.data.pack_writer import plan_pack, write_pack

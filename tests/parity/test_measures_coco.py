@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import read_coco, read_detections
+from simplepose.data.coco import read_coco, read_detections
 from simplepose.evaluation.coco import METRICS, evaluate_boxes, evaluate_coco
 
 PUBLISHED = (0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522)

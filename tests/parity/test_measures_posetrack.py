@@ -101,9 +101,9 @@ def test_bad_folders(tmp_path: Path) -> None:
         (new_form(FOUND[:3]), "lacks 1 of 4 frames, e.g. 000001/000003.jpg"),
         (new_form([*FOUND, {}]), "1 frames that"),
         ({"annotations": []}, "no `images` list"),
-        (new_form([{1.5: 0.0}, {}, {}, {}]), "not a whole number"),
-        (new_form([{"a": 0.0}, {}, {}, {}]), "not a whole number"),
-        (new_form([{None: 0.0, 3: 1000.0}, {}, {}, {}]), "no track id"),
+        (new_form([{1.5: 0.0}, {}, {}, {}]), "track_id"),
+        (new_form([{"a": 0.0}, {}, {}, {}]), "track_id"),
+        (new_form([{None: 0.0, 3: 1000.0}, {}, {}, {}]), "track_id"),
     ]
     for content, message in cases:
         if content is not None:

@@ -16,7 +16,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
 from simplepose.core.oks import oks_nms, oks_nms_batch, rescore
 from simplepose.core.schema import COCO_17
-from simplepose.data.columns import Detections
+from simplepose.data.annotations import Detections
 from simplepose.evaluation.top_down import Estimates, estimate_boxes, suppress_and_write
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from simplepose.config import Config, load_preset
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import read_coco
+from simplepose.data.coco import read_coco
 from simplepose.data.passes import epoch_samples
 from simplepose.pose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
 from simplepose.pose.network import PoseResNet

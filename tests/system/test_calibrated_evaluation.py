@@ -14,7 +14,8 @@ from training_workers import write_people
 from simplepose.cli import main
 from simplepose.config import EvaluateConfig, ModelConfig
 from simplepose.core.oks import rescore
-from simplepose.data.annotations import Annotations, ground_truth_boxes, read_coco
+from simplepose.data.annotations import Annotations, ground_truth_boxes
+from simplepose.data.coco import read_coco
 from simplepose.evaluation.top_down import Estimates, evaluate_network, match_estimates
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint

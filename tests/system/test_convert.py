@@ -10,7 +10,7 @@ import pytest
 
 from simplepose.cli import main
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import read_coco
+from simplepose.data.coco import read_coco
 
 PERSON = {"image": "7.jpg", "center": [50.0, 60.0], "scale": 0.5, "joints": [[10.0 + k, 20.0] for k in range(16)], "joints_vis": [1] * 16}
 

@@ -9,7 +9,7 @@ import pytest
 from drawn.quadrupeds import QUADRUPED, write_quadrupeds
 
 from simplepose.cli import main
-from simplepose.data.annotations import read_coco
+from simplepose.data.coco import read_coco
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "custom-keypoints.md"
 

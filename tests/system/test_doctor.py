@@ -112,10 +112,9 @@ def test_an_empty_folder_names_the_paths(tmp_path: Path, capsys: pytest.CaptureF
         ({"keypoints": [0] * 51}, {}, "AP would be -1"),
         ({"iscrowd": 1}, {}, "AP would be -1"),
         ({"keypoints": [0.3, 0.4, 2] * 17}, {}, "AP against pixels would be 0"),
-        ({"category_id": 2}, {}, "no annotation has category"),
+        ({"category_id": 2, "keypoints": None}, {}, "category of people"),
         ({}, {"image_id": 2}, "AP would be 0"),
         ({}, {"score": 0}, "AP would be 0"),
-        ({}, {"category_id": 2}, "no box has category 1"),
         ({}, {"bbox": [0.1, 0.1, 0.2, 0.4]}, "boxes lie in 0..1"),
     ],
 )
@@ -127,6 +126,13 @@ def test_says_in_advance_why_ap_would_fail(
     assert run("--data.root", str(root)) == 1
     out = capsys.readouterr().out
     assert words in out and "Cure:" in out
+
+
+def test_boxes_of_another_category_alone_are_used_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = dataset(tmp_path / "data")
+    write_detections(root, category_id=2)
+    assert run("--data.root", str(root)) == 0
+    assert "of category 2 are used" in capsys.readouterr().out
 
 
 def test_missing_pictures_and_lonely_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from simplepose.config import ModelConfig
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.images import write_image
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import FILE_KEYPOINTS, read_posetrack
 from simplepose.data.readers import read_annotated

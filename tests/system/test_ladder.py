@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 import torch
 from filelock import FileLock
@@ -36,7 +36,7 @@ def stand_in(trained: list[Config], stop_after: int = 1000) -> Any:
             raise KeyboardInterrupt
         trained.append(config)
         lines = [{"step": 1, "epoch": e + 1, "seconds": 2.0 + e} for e in range(config.train.epochs)]
-        write_bytes(config.run_folder / "metrics.jsonl", b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        write_bytes(config.run_folder / "metrics.jsonl", b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         write_bytes(config.run_folder / "config.yaml", dump_config(config).encode())
         write_bytes(config.run_folder / "checkpoints" / "best.safetensors", b"")
         return config.run_folder
@@ -97,7 +97,7 @@ def test_another_budget_keeps_the_shape_of_the_schedule(epochs: int, drops: tupl
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained: list[Config] = []
     folder = climb(options(tmp_path), stand_in(trained), Scores)
-    table = orjson.loads((folder / "ladder.json").read_bytes())
+    table = msgspec.json.decode((folder / "ladder.json").read_bytes())
     rungs = len(table["rungs"])
     assert rungs == len(make_rungs(*(shorten(load_preset(GOAL, recipe), 3) for recipe in ("ms", ""))))
     assert len(trained) == 2 * (rungs - 3) and {config.train.seed for config in trained} == {0, 1}  # decoding, flip, average: no training
@@ -119,8 +119,8 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
     image = {"id": 1, "file_name": "1.png", "width": 50, "height": 50}
     crowd = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "iscrowd": 1, "keypoints": [5, 5, 2], "area": 81}
     truth = {"images": [image], "annotations": [crowd], "categories": [{"id": 1, "name": "thing", "keypoints": ["tip"]}]}
-    (tmp_path / "val.json").write_bytes(orjson.dumps(truth))
-    (tmp_path / "dets.json").write_bytes(orjson.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
+    (tmp_path / "val.json").write_bytes(msgspec.json.encode(truth))
+    (tmp_path / "dets.json").write_bytes(msgspec.json.encode([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
     names = {"train_annotations": str(tmp_path / "val.json"), "train_images": str(tmp_path)}
     data = DataConfig(val_annotations=str(tmp_path / "val.json"), val_images=str(tmp_path), boxes=str(tmp_path / "dets.json"), **names)
 
@@ -129,7 +129,7 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
             return dict.fromkeys(("AP", "AP50", "AP75", "AR"), -1.0)
 
     folder = climb(options(tmp_path, data=data), stand_in([]), Nobody)
-    text, table = (folder / "ladder.md").read_text(), orjson.loads((folder / "ladder.json").read_bytes())
+    text, table = (folder / "ladder.md").read_text(), msgspec.json.decode((folder / "ladder.json").read_bytes())
     assert table["boxes"] == "dets.json (box AP -)" and "boxes: dets.json (box AP -)." in text
     assert "| reference | - |  | 2 | 3.0 |" in text and "-1" not in text and all(row["delta"] is None for row in table["rungs"])
 
@@ -190,7 +190,7 @@ def test_two_commands_share_the_trainings(tmp_path: Path, capsys: pytest.Capture
     rungs = make_rungs(*(shorten(load_preset(GOAL, recipe), 3) for recipe in ("ms", "")))
     assert {config.output for config in here} == {str(folder / "rung00_seed0")}
     assert len(there) == len(set(training_rungs(rungs))) - 1 and len({config.output for config in there}) == len(there)
-    rows = orjson.loads((folder / "ladder.json").read_bytes())["rungs"]
+    rows = msgspec.json.decode((folder / "ladder.json").read_bytes())["rungs"]
     assert [row["rung"] for row in rows] == [rung.name for rung in rungs] and all(row["delta"] is not None for row in rows[1:])
 
 
@@ -256,20 +256,20 @@ def test_a_rung_without_training_is_what_its_own_training_would_be(drawn_ladder:
 
 
 def test_every_rung_can_be_evaluated(drawn_ladder: Path) -> None:
-    rows = orjson.loads((drawn_ladder / "out" / "ladder.json").read_bytes())["rungs"]
+    rows = msgspec.json.decode((drawn_ladder / "out" / "ladder.json").read_bytes())["rungs"]
     for index, row in enumerate(rows):
         folder = drawn_ladder / f"evaluated{index}"
         weights = str(drawn_ladder / "out" / f"rung{index:02}_seed0")
         assert main(["evaluate", weights, "--data.root", str(drawn_ladder / "dataset"), "--boxes", "gt", "--output", str(folder)]) == 0
-        assert orjson.loads((folder / "metrics.json").read_bytes())["AP"] == pytest.approx(row["AP"], abs=1e-6)
+        assert msgspec.json.decode((folder / "metrics.json").read_bytes())["AP"] == pytest.approx(row["AP"], abs=1e-6)
 
 
 def test_validation_data_with_other_keypoints_is_refused_before_training(drawn_ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = next((drawn_ladder / "dataset" / "annotations").glob("*val*.json"))
-    truth = orjson.loads(source.read_bytes())
+    truth = msgspec.json.decode(source.read_bytes())
     names = truth["categories"][0]["keypoints"]
     names[0], names[1] = names[1], names[0]
-    write_bytes(drawn_ladder / "swapped.json", orjson.dumps(truth))
+    write_bytes(drawn_ladder / "swapped.json", msgspec.json.encode(truth))
     command = ["ladder", str(drawn_ladder / "goal.yaml"), "--base", str(drawn_ladder / "base.yaml"), "--output", str(drawn_ladder / "none")]
     data = ["--data.root", str(drawn_ladder / "dataset"), "--data.val-annotations", str(drawn_ladder / "swapped.json")]
     assert main([*command, *data]) == 2

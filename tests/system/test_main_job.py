@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import orjson
 import pytest
 
 from simplepose.cli import main
@@ -45,7 +44,7 @@ def test_the_run_folder_is_complete(run: Path) -> None:
         "checkpoints/last.safetensors",
     ):
         assert (run / name).exists(), name
-    lines = [orjson.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     assert {"loss", "AP"} <= {key for line in lines for key in line}
     assert not list(run.rglob("*.partial*"))
 
@@ -188,7 +187,7 @@ def test_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
         (lambda content: [], "is not a detection file|holds no detection"),
         (lambda content: [{**row, "image_id": 10**9 + n} for n, row in enumerate(content)], "none of its"),
         (lambda content: [{**content[0], "bbox": [0, 0, float("nan"), 5]}], "not finite|not valid JSON"),
-        (lambda content: "nonsense", "not a detection file"),
+        (lambda content: "nonsense", "no COCO file"),
     ],
     ids=["empty", "other pictures", "nan", "no list"],
 )

@@ -145,10 +145,10 @@ def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFi
     for name, content in (("boxes", rows), ("low", rows[1:2]), ("none", [])):
         (folder / f"{name}.json").write_text(json.dumps(content))
     assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
-    assert "boxes left out: 1 have no score above the threshold 0.3, 1 are of other pictures\n" in capsys.readouterr().err
+    assert "boxes left out: 1 have no score above 0.3, 1 are of other pictures\n" in capsys.readouterr().err
     assert run(folder, folder / "7.jpg", boxes=str(folder / "low.json"), output="low") == 2
     error = capsys.readouterr().err
-    assert "no score above the threshold 0.3; none is used" in error and "Cure: lower --box-threshold" in error
+    assert "no score above 0.3; none is used" in error and "Cure: lower --box-threshold" in error
     assert run(folder, folder / "7.jpg", boxes=str(folder / "none.json"), output="low") == 2
     assert "none.json holds no box" in capsys.readouterr().err
 

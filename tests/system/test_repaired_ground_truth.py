@@ -18,7 +18,8 @@ from simplepose.cli import main
 from simplepose.config import DataConfig, EvaluateConfig, ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import ground_truth_boxes, read_coco
+from simplepose.data.annotations import ground_truth_boxes
+from simplepose.data.coco import read_coco
 from simplepose.data.source import read_split
 from simplepose.evaluation.top_down import Estimates, evaluate_network, name_boxes
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint

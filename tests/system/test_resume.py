@@ -187,7 +187,7 @@ def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(data: Pa
     for person in content["annotations"]:
         person.update(iscrowd=1)
     (tmp_path / "nobody.json").write_text(json.dumps(content))
-    (tmp_path / "boxes.json").write_text(json.dumps([{**person, "score": 1.0} for person in content["annotations"]]))
+    (tmp_path / "boxes.json").write_text(json.dumps([{**person, "iscrowd": 0, "score": 1.0} for person in content["annotations"]]))
     config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], evaluate_every=1)
     held_out = {"val_annotations": str(tmp_path / "nobody.json"), "val_images": str(data), "boxes": str(tmp_path / "boxes.json")}
     config = replace(config, data=replace(config.data, **held_out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,12 +199,13 @@ def test_ground_truth_that_nobody_can_read(tmp_path: Path, task: str, change: di
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"keypoints": None}, "row 1 has null for its 'keypoints'"),
+        ({"keypoints": None}, "row 1 has 0 keypoint numbers"),
         ({"keypoints": "x"}, "row 1 has the keypoints 'x'"),
-        ({"keypoints": [None] * 51}, "row 1 has None among its keypoints"),
-        ({"score": None}, "row 1 has null for its 'score'"),
-        ({"score": "0.9"}, "row 1 has the score '0.9'"),
-        ({"image_id": []}, "1 picture id(s) that the ground truth does not have, e.g. []"),
+        ({"keypoints": [None] * 51}, "row 1 has nan (or null) among its keypoints"),
+        ({"score": None}, "row 1 has the score None"),
+        ({"score": "high"}, "row 1 has the score 'high'"),
+        ({"score": math.nan}, "row 1 has the score nan"),
+        ({"image_id": []}, "row 1 has the image_id []"),
         ({"category_id": "x"}, "1 category id(s) that the ground truth does not have, e.g. x"),
     ],
 )

@@ -5,6 +5,6 @@ cd "$(dirname "$0")/../.."
 own="${VENV:-.venv}-trackeval"
 if [ ! -x "$own/bin/pytest" ]; then
   "${PYTHON:-${VENV:-.venv}/bin/python}" -m venv "$own"
-  "$own/bin/pip" install --quiet motmetrics==1.4.0 trackeval==1.3.0 scipy orjson pytest
+  "$own/bin/pip" install --quiet motmetrics==1.4.0 trackeval==1.3.0 scipy msgspec pytest
 fi
 PYTHONPATH=src exec "$own/bin/python" -m pytest -q -m trackeval -p no:cacheprovider tests/trackeval

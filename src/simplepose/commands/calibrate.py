@@ -12,7 +12,7 @@ from simplepose.commands.options import CalibrateOptions
 from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
-from simplepose.data.annotations import read_coco
+from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test, read_split
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.pose.calibration import fit

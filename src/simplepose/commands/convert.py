@@ -14,8 +14,8 @@ from simplepose.commands.options import ConvertOptions
 from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.core.schema import schema_named
-from simplepose.data.annotations import read_coco, write_coco
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco, write_coco
 from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
 from simplepose.data.readers import READERS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import read_coco
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.layout import find_layout
 from simplepose.doctor.checks import Finding, check_annotations
 from simplepose.doctor.checks_inputs import check_detections, check_images
@@ -21,7 +21,7 @@ from simplepose.doctor.statistics import Histogram, histograms, overview
 from simplepose.evaluation.coco import evaluate_boxes, spell
 
 PACKAGES = (
-    "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "orjson", "safetensors", "pydantic", "tyro",
+    "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "msgspec", "safetensors", "pydantic", "tyro",
     "onnx", "onnxruntime", "openvino", "pycocotools", "tensorboard", "torch-npu",
 )  # fmt: skip
 

@@ -1,36 +1,42 @@
-"""Files appear whole or not at all: everything is written to a temporary name beside its place, then renamed."""
+"""Files appear whole or not at all: everything is written to a temporary name beside its place,
+then renamed."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 
 from simplepose.core.errors import UserError
 
 
 def partial_name(path: Path) -> Path:
-    """The temporary name beside `path`: of this process alone, and with the ending of `path`, so that writers who choose by it work."""
+    """The temporary name beside `path`: of this process alone, and with the ending of `path`, so
+    that writers who choose by it work."""
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
 def readable(name: str) -> str:
-    """A file name as text that every file and terminal takes: bytes of it that are not UTF-8 become `\\xNN`."""
+    """A file name as text that every file and terminal takes: bytes of it that are not UTF-8 become
+    `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yields a temporary path in the same folder; renames it to `path` if the block succeeds, removes it otherwise.
+    """Yields a temporary path in the same folder; renames it to `path` if the block succeeds,
+    removes it otherwise.
 
     Args:
         path: where the file belongs.
-        durable: wait until its bytes are on the disk before it gets its name, so that not even a power cut leaves an empty file. For files
-            that cost hours; not for thousands of pictures.
+        durable: wait until its bytes are on the disk before it gets its name, so that not even a
+            power cut leaves an empty file. For files that cost hours; not for thousands of
+            pictures.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -59,21 +65,61 @@ def write_bytes(path: str | Path, content: bytes, *, durable: bool = False) -> N
         temporary.write_bytes(content)
 
 
+def encode_json(value: Any, *, indent: bool = False) -> bytes:
+    """JSON of plain objects, numpy scalars and arrays; NaN becomes null."""
+    content = msgspec.json.encode(value, enc_hook=lambda array: array.tolist())
+    return msgspec.json.format(content, indent=2) if indent else content
+
+
+def decode_json(content: bytes, name: str, kind: Any = Any) -> Any:
+    """JSON as `kind`, numbers written as text included.
+
+    Byte order marks, NaN and Infinity, which some tools write although JSON has none, are read.
+
+    Args:
+        content: the text.
+        name: where it is from, for messages.
+        kind: what it must be: a type that msgspec knows.
+
+    Raises:
+        UserError: empty, or not JSON.
+        msgspec.ValidationError: not of this kind.
+    """
+    if not content.strip():
+        raise UserError(f"{name} is empty. Cure: check that the file was copied completely")
+    try:
+        return msgspec.json.decode(content, type=kind, strict=False)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{name} is not valid JSON: {error}. Cure: check that the file was copied completely") from error
+        return msgspec.convert(value, kind, strict=False)
+
+
 def write_json(path: str | Path, value: Any, *, indent: bool = False, durable: bool = False) -> None:
-    """Writes a JSON file atomically; numpy scalars and arrays are allowed, NaN becomes null; `durable` as `atomic_path`."""
-    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
-    write_bytes(path, orjson.dumps(value, option=option), durable=durable)
+    """Writes `encode_json` of `value` atomically; `durable` as `atomic_path`."""
+    write_bytes(path, encode_json(value, indent=indent), durable=durable)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file.
+    """`decode_json` of a file.
 
     Raises:
-        UserError: the file is missing, unreadable or not JSON.
+        UserError: the file is missing, empty or not JSON.
     """
-    try:
-        return orjson.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}. Cure: check that the file was copied completely") from error
+    return decode_json(read_bytes(path), str(path))

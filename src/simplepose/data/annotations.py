@@ -1,292 +1,307 @@
-"""COCO-keypoints JSON in and out: the door to annotated data.
+"""A whole data set as columns: Annotations (people with keypoints) and Detections (boxes to
+estimate poses in).
 
-`read_coco` accepts what COCO, CVAT, Roboflow, Label Studio and FiftyOne write; whatever it repairs or synthesises is counted in
-`Annotations.warnings`, and whatever would silently change a result is an error that names the file and the cure.
+N people or boxes, M pictures, K keypoints. All coordinates are pixels of the full picture, pixel
+centres at whole numbers.
 """
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args
 
 import numpy as np
 
+from simplepose.config import GroundTruthBoxes
+from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_json
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.categories import (
-    category_of,
-    keypoint_categories,
-    people_categories,
-    rows_of_categories,
-    schema_from_category,
-    schema_from_count,
-)
-from simplepose.data.coco_columns import bbox_column, dictionaries, id_column, keypoint_columns, loads, number_column
-from simplepose.data.columns import Annotations, Detections, ground_truth_boxes
-from simplepose.data.detections import read_detections
 
-__all__ = ["Annotations", "Detections", "ground_truth_boxes", "read_coco", "read_detections", "write_coco"]
-
-AREA_FRACTION = 0.53
-"""Share of a person's box that stands for its area where nobody drew one: the constant of the CrowdPose evaluation."""
-IMAGE_EXTRAS = ("spelled_id", "crowdIndex", "vid_id", "frame_id", "nframes", "is_labeled", "ignore_regions_x", "ignore_regions_y")
+PER_PERSON = {
+    "annotation_ids",
+    "image_index",
+    "bbox_xywh",
+    "keypoints",
+    "visibility",
+    "area",
+    "is_crowd",
+    "track_ids",
+    "head_boxes_xyxy",
+    "person_categories",
+    "unscored",
+}
 
 
-def read_coco(
-    annotations_path: str | Path,
-    images_dir: str | Path,
-    schema: KeypointSchema | None = None,
-    *,
-    category: int | str | None = None,
-    sigmas: Sequence[float] | None = None,
-    allow_empty: bool = False,
-    box_areas: bool = False,
-) -> Annotations:
-    """Reads a COCO-keypoints file.
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Annotations:
+    """N annotated people in M pictures. Rows are selected with `select`; the pictures always stay,
+    also those without people."""
+
+    schema: KeypointSchema
+    """Which K keypoints."""
+    source: str
+    """The file it came from, for messages."""
+    image_ids: np.ndarray
+    """(M,) int64."""
+    image_paths: tuple[str, ...]
+    """M full paths."""
+    image_sizes_wh: np.ndarray
+    """(M, 2) int32; 0 where unknown."""
+    annotation_ids: np.ndarray
+    """(N,) int64."""
+    image_index: np.ndarray
+    """(N,) int64: the picture of each person, an index into the M pictures."""
+    bbox_xywh: np.ndarray
+    """(N, 4) float32, pixels."""
+    keypoints: np.ndarray
+    """(N, K, 2) float32, pixels of the full picture."""
+    visibility: np.ndarray
+    """(N, K) uint8: 0 not labelled, 1 labelled but hidden, 2 labelled and visible."""
+    area: np.ndarray
+    """(N,) float32, square pixels, the scale of the OKS."""
+    is_crowd: np.ndarray
+    """(N,) bool: a group drawn as one, never trained on and ignored in scoring."""
+    track_ids: np.ndarray | None = None
+    """(N,) int64 identities through a video (-1 where one is missing), or None where nothing is
+    tracked."""
+    category_id: int = 1
+    """Category of the people in the file and in result files."""
+    more_categories: tuple[int, ...] = ()
+    """Others of the file with the same keypoints, read as one with it: their boxes in a detection
+    file are people too."""
+    person_categories: np.ndarray | None = None
+    """(N,) int64 category of each person, or None where all have `category_id`."""
+    unscored: np.ndarray | None = None
+    """(N,) bool: labelled people whom the file gives 0 as `num_keypoints` (CrowdPose): trained on,
+    ignored in scoring as by the COCO code; or None where there is nobody."""
+    category_numbers: Mapping[int | str, int] = field(default_factory=dict)
+    """The number of each category of the file by the id that the file gives it, words included."""
+    warnings: tuple[str, ...] = ()
+    """What was repaired or synthesised while reading, with counts."""
+    head_boxes_xyxy: np.ndarray | None = None
+    """(N, 4) float32 boxes of the heads (MPII, PoseTrack), NaN where one is missing, or None."""
+    image_extras: tuple[dict[str, Any], ...] | None = None
+    """What a data set says beside a picture, M dictionaries or None: `spelled_id` (an id that is a
+    word); `crowdIndex` (CrowdPose); `vid_id`, `frame_id`, `is_labeled`, `ignore_regions_x`,
+    `ignore_regions_y` (PoseTrack)."""
+    clip_boxes: bool = True
+    """False where a box is the crop itself (MPII: from centre and scale) and must not be cut at the
+    picture's border."""
+    joined_files: tuple[str, ...] = ()
+    """The files that were joined; empty where `source` is the only one."""
+
+    def __post_init__(self) -> None:
+        people, pictures, count = len(self.annotation_ids), len(self.image_ids), len(self.schema)
+        _freeze(
+            self,
+            {
+                "image_ids": ((pictures,), np.int64),
+                "image_sizes_wh": ((pictures, 2), np.int32),
+                "annotation_ids": ((people,), np.int64),
+                "image_index": ((people,), np.int64),
+                "bbox_xywh": ((people, 4), np.float32),
+                "keypoints": ((people, count, 2), np.float32),
+                "visibility": ((people, count), np.uint8),
+                "area": ((people,), np.float32),
+                "is_crowd": ((people,), np.bool_),
+                "track_ids": ((people,), np.int64),
+                "head_boxes_xyxy": ((people, 4), np.float32),
+                "person_categories": ((people,), np.int64),
+                "unscored": ((people,), np.bool_),
+            },
+        )
+        for name in ("image_paths", "image_extras"):
+            value = getattr(self, name)
+            if value is not None and len(value) != pictures:
+                raise UserError(f"{self.source}: {len(value)} {name} for {pictures} pictures. Cure: pass one a picture")
+        if people and not (self.image_index.min() >= 0 and self.image_index.max() < pictures):
+            raise UserError(f"{self.source}: image_index is outside 0..{pictures - 1}. Cure: point each person at one of the pictures")
+
+    def __len__(self) -> int:
+        return len(self.annotation_ids)
+
+    def __repr__(self) -> str:
+        arrays = ((f.name, getattr(self, f.name)) for f in fields(self))
+        shapes = ", ".join(f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray))
+        sizes = f"pictures={len(self.image_ids)}, people={len(self)}, {shapes}"
+        return f"Annotations({self.source!r}, schema={self.schema.name!r}, {sizes})"
+
+    @property
+    def source_files(self) -> tuple[str, ...]:
+        """All files that the people came from."""
+        return self.joined_files or (self.source,)
+
+    @property
+    def keypoint_counts(self) -> np.ndarray:
+        """(N,) int64: labelled keypoints of each person (COCO's `num_keypoints`)."""
+        return (self.visibility > 0).sum(1)
+
+    @property
+    def person_sizes_wh(self) -> np.ndarray:
+        """(N, 2) int32: the size of each person's picture; 0 where unknown."""
+        return self.image_sizes_wh[self.image_index]
+
+    def select(self, rows: np.ndarray) -> Annotations:
+        """The people of a boolean mask (N,) or of indices, in their order; pictures are kept."""
+        rows = np.asarray(rows)
+        rows = rows.astype(np.int64) if rows.size == 0 and rows.dtype != np.bool_ else rows
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in PER_PERSON if getattr(self, name) is not None},
+        )
+
+    def select_images(self, rows: np.ndarray) -> Annotations:
+        """The pictures of a boolean mask (M,) or of indices, with their people."""
+        kept = np.arange(len(self.image_ids))[np.asarray(rows)]
+        place = np.full(len(self.image_ids), -1)
+        place[kept] = np.arange(len(kept))
+        people = self.select(place[self.image_index] >= 0)
+        return replace(
+            people,
+            image_ids=self.image_ids[kept],
+            image_paths=tuple(self.image_paths[index] for index in kept),
+            image_sizes_wh=self.image_sizes_wh[kept],
+            image_index=place[people.image_index],
+            image_extras=None if self.image_extras is None else tuple(self.image_extras[index] for index in kept),
+        )
+
+    def clipped_bbox_xywh(self) -> np.ndarray:
+        """(N, 4) float32 boxes as both references train on them: cut to the picture, one pixel
+        smaller than annotated.
+
+        x1 = max(0, x); x2 = min(W - 1, x1 + max(0, w - 1)), the same for y; a box cut at the left
+        keeps its width (their quirk). Where a picture's size is unknown or `clip_boxes` is False
+        the box stays as it is. A side may come out zero or negative.
+        """
+        if not self.clip_boxes:
+            return self.bbox_xywh
+        box = self.bbox_xywh.astype(np.float64)
+        top_left = np.maximum(box[:, :2], 0)
+        bottom_right = np.minimum(self.person_sizes_wh - 1, top_left + np.maximum(box[:, 2:] - 1, 0))
+        clipped = np.concatenate([top_left, bottom_right - top_left], axis=1)
+        known = (self.person_sizes_wh > 0).all(1, keepdims=True)
+        return np.where(known, clipped, box).astype(np.float32)
+
+    def trainable(self) -> Annotations:
+        """The people both references train on, with their clipped boxes.
+
+        Kept: no crowd, at least one labelled keypoint, positive area, and a clipped box with
+        positive sides. The references also keep a clipped side of exactly 0 (a box one pixel wide),
+        whose crop would be one point; that we do not follow.
+        """
+        boxes = self.clipped_bbox_xywh()
+        kept = ~self.is_crowd & (self.keypoint_counts > 0) & (self.area > 0) & (boxes[:, 2:] > 0).all(1)
+        return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
+
+
+GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(GroundTruthBoxes)}
+"""Protocol -> the source of its boxes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Detections:
+    """D boxes of people in the pictures of an `Annotations`."""
+
+    image_index: np.ndarray
+    """(D,) int64: index into the pictures of the annotations."""
+    boxes_xyxy: np.ndarray
+    """(D, 4) float32, pixels, not cut to the picture."""
+    scores: np.ndarray
+    """(D,) float32."""
+    source: str
+    """The file, or `GROUND_TRUTH`: printed beside every AP."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """How many boxes of the file, and what about them: `(3, "have no score above 0 and are left
+    out")`."""
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        _freeze(
+            self,
+            {
+                "image_index": ((count,), np.int64),
+                "boxes_xyxy": ((count, 4), np.float32),
+                "scores": ((count,), np.float32),
+            },
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        pictures = len(np.unique(self.image_index))
+        return f"Detections({self.source!r}, boxes={len(self)}, pictures={pictures})"
+
+    def select(self, rows: np.ndarray) -> Detections:
+        """The boxes of a boolean mask (D,) or of indices."""
+        return replace(
+            self,
+            image_index=self.image_index[rows],
+            boxes_xyxy=self.boxes_xyxy[rows],
+            scores=self.scores[rows],
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes as sentences that name the file."""
+        return tuple(f"{self.source}: {count} boxes {what}" for count, what in self.notes)
+
+    @property
+    def bbox_xywh(self) -> np.ndarray:
+        """(D, 4) left, top, width, height."""
+        return xyxy_to_xywh(self.boxes_xyxy)
+
+
+def ground_truth_boxes(
+    annotations: Annotations,
+    protocol: GroundTruthBoxes = "annotated",
+) -> Detections:
+    """Annotated people as boxes with score 1, by one of three protocols: AP depends on which.
 
     Args:
-        annotations_path: the JSON file.
-        images_dir: folder the `file_name`s are relative to.
-        schema: expected keypoints; by default they come from the file's `categories`.
-        category: id or name, where several categories have different keypoints.
-        sigmas: K OKS constants that replace those of the schema.
-        allow_empty: accept a file with pictures but no person (an official test split).
-        box_areas: take every area from the box, whatever the file says (CrowdPose, PoseTrack).
-
-    Returns:
-        All people of the category, crowds and people without keypoints included.
+        annotations: N people. `clipped` needs the sizes of their pictures: where one is unknown, or
+            `clip_boxes` is False, a box stays as annotated.
+        protocol: whose boxes, and how.
+            `annotated`: as annotated; without crowds, people without a labelled keypoint, and boxes
+            without positive sides.
+            `clipped`, Microsoft's test: the same people in the boxes both references train on
+            (`Annotations.clipped_bbox_xywh`); without people of no area, and boxes that clipping
+            turns inside out. A clipped side of 0 stays, as there.
+            `everybody`, the seed's `useGTbbox`: as annotated, also the boxes of crowds and of
+            people without keypoints; only those without positive sides are left out.
 
     Raises:
-        UserError: names the file, the annotation and the cure.
+        UserError: there is no such protocol.
     """
-    with _no_garbage_collection():
-        return coco_annotations(
-            loads(annotations_path), str(annotations_path), images_dir, schema, category=category, sigmas=sigmas, allow_empty=allow_empty,
-            box_areas=box_areas,
-        )  # fmt: skip
-
-
-def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Path | None = None) -> None:
-    """Writes a COCO-keypoints file atomically; `read_coco` gives the same people back (coordinates to 4 decimals).
-
-    Args:
-        path: the JSON file.
-        annotations: what to write.
-        images_dir: folder the `file_name`s become relative to; by default the deepest folder that holds all pictures.
-    """
-    write_json(path, coco_content(annotations, images_dir))
-
-
-def coco_content(annotations: Annotations, images_dir: str | Path | None = None) -> dict[str, Any]:
-    """What a COCO-keypoints file of these people holds, see `write_coco`: their ground truth as it was read, repairs included."""
-    folders = {os.path.dirname(name) for name in annotations.image_paths} or {""}
-    root = str(images_dir) if images_dir is not None else (os.path.commonpath(folders) if len(folders) > 1 else next(iter(folders)))
-    images: list[dict[str, Any]] = []
-    for index, (image_id, name) in enumerate(zip(annotations.image_ids.tolist(), annotations.image_paths, strict=True)):
-        width, height = annotations.image_sizes_wh[index].tolist()
-        image = {"id": image_id, "file_name": os.path.relpath(name, root or ".")}
-        image |= {"width": width, "height": height} if width and height else {}
-        images.append(image | (annotations.image_extras[index] if annotations.image_extras else {}))
-    triples = np.concatenate([annotations.keypoints.astype(np.float64).round(4), annotations.visibility[..., None]], axis=2)
-    flat = triples.reshape(len(annotations), 3 * len(annotations.schema)).tolist()
-    visibility = annotations.visibility.astype(int).tolist()
-    for row, flags in zip(flat, visibility, strict=True):
-        row[2::3] = flags
-    columns: dict[str, list[Any]] = {
-        "id": annotations.annotation_ids.tolist(),
-        "image_id": annotations.image_ids[annotations.image_index].tolist(),
-        "bbox": annotations.bbox_xywh.astype(np.float64).round(4).tolist(),
-        "keypoints": flat,
-        "num_keypoints": annotations.keypoint_counts.tolist(),
-        "area": annotations.area.astype(np.float64).round(4).tolist(),
-        "iscrowd": annotations.is_crowd.astype(int).tolist(),
-    }
-    if annotations.track_ids is not None:
-        columns["track_id"] = annotations.track_ids.tolist()
-    if annotations.head_boxes_xyxy is not None:
-        columns["head_box_xyxy"] = annotations.head_boxes_xyxy.astype(np.float64).round(4).tolist()
-    names = [*columns, "category_id"]
-    people = [dict(zip(names, (*row, annotations.category_id), strict=True)) for row in zip(*columns.values(), strict=True)]
-    return {
-        "info": {"description": "written by simplepose", "clip_boxes": annotations.clip_boxes},
-        "images": images,
-        "annotations": people,
-        "categories": [category_of(annotations.schema, annotations.category_id)],
-    }
-
-
-def coco_annotations(
-    content: Any, source: str, images_dir: str | Path, schema: KeypointSchema | None = None, *, category: int | str | None = None,
-    sigmas: Sequence[float] | None = None, allow_empty: bool = False, box_areas: bool = False,
-) -> Annotations:  # fmt: skip
-    """`read_coco` of a file that has been parsed; `source` names it in messages."""
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints")
-    warnings: list[str] = []
-    images, rows, listed = (dictionaries(content.get(name), name, source) for name in ("images", "annotations", "categories"))
-    kept = keypoint_categories(listed, source, category)
-    if kept:
-        rows = rows_of_categories(rows, kept, listed, source, warnings)
-        if len(kept) > 1:
-            warnings.append(f"{source}: {len(kept)} categories share the same keypoints and are read as one")
-    if not rows and not allow_empty:
-        raise UserError(
-            f"{source} holds no annotation with keypoints ({len(images)} pictures). Cure: check that the right file was exported"
-        )
-    schema = _schema(kept, rows, schema, sigmas, source, warnings)
-
-    image_ids = id_column(images, "id", f"{source}, images", warnings)
-    _unique(image_ids, f"{source}: image id")
-    annotation_ids = id_column(rows, "id", f"{source}, annotations", warnings, missing="number")
-    _unique(annotation_ids, f"{source}: annotation id")
-    image_index = _image_index(images, rows)
-    if (image_index < 0).any():
-        lost = [row.get("image_id") for row, index in zip(rows, image_index, strict=True) if index < 0]
-        raise UserError(f"{source}: {len(lost)} annotations name a picture that is not in `images`, first {lost[:3]}. Cure: export again")
-
-    keypoints, visibility = keypoint_columns(rows, annotation_ids, len(schema), source, warnings)
-    bbox = bbox_column(rows, annotation_ids, keypoints, visibility, source, warnings)
-    area = number_column(rows, "area", np.nan).astype(np.float32)
-    unknown = np.full(len(rows), True) if box_areas else ~np.isfinite(area)
-    area[unknown] = AREA_FRACTION * np.maximum(bbox[unknown, 2], 0) * np.maximum(bbox[unknown, 3], 0)
-    if unknown.any() and not box_areas:
-        warnings.append(f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)")
-    ids = people_categories(kept, rows, listed)
-    sizes = np.stack([number_column(images, "width", 0), number_column(images, "height", 0)], axis=1) if images else np.zeros((0, 2))
-    return Annotations(
-        schema=schema,
-        source=source,
-        image_ids=image_ids,
-        image_paths=_paths(images, Path(images_dir), source, warnings),
-        image_sizes_wh=np.nan_to_num(sizes),
-        annotation_ids=annotation_ids,
-        image_index=image_index,
-        bbox_xywh=bbox,
-        keypoints=keypoints,
-        visibility=visibility,
-        area=area,
-        is_crowd=np.nan_to_num(number_column(rows, "iscrowd", 0)) > 0,
-        track_ids=_track_ids(rows, source),
-        category_id=ids[0],
-        more_categories=ids[1:],
-        warnings=tuple(warnings),
-        head_boxes_xyxy=_head_boxes(rows),
-        image_extras=_extras(images, image_ids),
-        clip_boxes=bool((content.get("info") or {}).get("clip_boxes", True)) if isinstance(content.get("info") or {}, dict) else True,
+    if protocol not in GROUND_TRUTH:
+        words = ", ".join(GROUND_TRUTH)
+        raise UserError(f"there are no ground-truth boxes {protocol!r}. Cure: one of {words}")
+    boxes, people = annotations.bbox_xywh, ~annotations.is_crowd & (annotations.keypoint_counts > 0)
+    if protocol == "clipped":
+        boxes = annotations.clipped_bbox_xywh()
+        kept = people & (annotations.area > 0) & (boxes[:, 2:] >= 0).all(1)
+    else:
+        kept = (people | (protocol == "everybody")) & (boxes[:, 2:] > 0).all(1)
+    return Detections(
+        image_index=annotations.image_index[kept],
+        boxes_xyxy=xywh_to_xyxy(boxes[kept].astype(np.float64)),
+        scores=np.ones(int(kept.sum())),
+        source=GROUND_TRUTH[protocol],
     )
 
 
-def _schema(
-    kept: list[dict[str, Any]], rows: list[dict[str, Any]], schema: KeypointSchema | None, sigmas: Sequence[float] | None, source: str,
-    warnings: list[str],
-) -> KeypointSchema:  # fmt: skip
-    """The schema of the file, checked against the one expected."""
-    named = bool(kept and kept[0].get("keypoints"))
-    if named and (schema is None or len(kept[0]["keypoints"]) == len(schema)):
-        found, assumed = schema_from_category(kept[0], sigmas or (list(schema.sigmas) if schema else None), source)
-        if schema is not None and found.keypoints != schema.keypoints and set(found.keypoints) == set(schema.keypoints):
-            raise UserError(f"{source} lists the keypoints of {schema.name!r} in another order. Cure: read it without a schema and map it")
-        if schema is None:
-            warnings.extend(assumed)
-            return found
-    if named and schema is not None and len(kept[0]["keypoints"]) != len(schema):
-        count = len(kept[0]["keypoints"])
-        raise UserError(
-            f"{source} has {count} keypoints, the schema {schema.name!r} has {len(schema)}. Cure: choose the schema of the file"
-        )
-    if schema is None:
-        count = next((len(row["keypoints"]) // 3 for row in rows if row.get("keypoints")), 0)
-        if not count:
-            raise UserError(f"{source} has no keypoints, neither names in `categories` nor values. Cure: export as COCO keypoints")
-        schema, warning = schema_from_count(count, source)
-        warnings.append(warning)
-    if sigmas is not None and len(sigmas) != len(schema):
-        raise UserError(f"{source}: {len(sigmas)} sigmas for {len(schema)} keypoints. Cure: give one OKS sigma for each keypoint")
-    return schema if sigmas is None else replace(schema, sigmas=tuple(map(float, sigmas)))
-
-
-def _image_index(images: list[dict[str, Any]], rows: list[dict[str, Any]]) -> np.ndarray:
-    """(N,) int64 picture of each person, -1 where it is not there; 7 and "7" are one id."""
-    places = {image["id"]: index for index, image in enumerate(images)}
-    try:
-        found = np.fromiter((places.get(row.get("image_id"), -1) for row in rows), np.int64, len(rows))
-    except TypeError:  # a list or an object
-        found = np.full(len(rows), -1)
-    if (found < 0).any():
-        spelled = {str(name): index for name, index in places.items()}
-        found = np.fromiter((spelled.get(str(row.get("image_id")), -1) for row in rows), np.int64, len(rows))
-    return found
-
-
-def _paths(images: list[dict[str, Any]], images_dir: Path, source: str, warnings: list[str]) -> tuple[str, ...]:
-    """Full paths. A `file_name` may repeat the folder's own name, or carry folders of the tool that wrote it."""
-    names: list[Any] = [image.get("file_name") for image in images]
-    if not all(isinstance(name, str) and name for name in names):
-        bad = next(image.get("id") for image, name in zip(images, names, strict=True) if not (isinstance(name, str) and name))
-        raise UserError(f"{source}: picture {bad} has no file_name. Cure: add the name of the picture file")
-    names = [name.replace("\\", "/") if "\\" in name else name for name in names]
-    folder, base = str(images_dir), str(images_dir)
-    if names and images_dir.is_dir() and not os.path.exists(os.path.join(folder, names[0])):
-        bare = [name.rsplit("/", 1)[-1] for name in names]
-        if os.path.exists(os.path.join(images_dir.parent, names[0])):
-            base = str(images_dir.parent)
-            warnings.append(f"{source}: file names include the folder {images_dir.name!r}; pictures are looked up in {base}")
-        elif bare[0] != names[0] and len(set(bare)) == len(bare) and os.path.exists(os.path.join(folder, bare[0])):
-            names = bare
-            warnings.append(f"{source}: the folders in file names are left out; pictures lie directly in {folder}")
-    return tuple(name if name.startswith("/") else f"{base}/{name}" for name in names)
-
-
-def _track_ids(rows: list[dict[str, Any]], source: str) -> np.ndarray | None:
-    if not any("track_id" in row for row in rows):
-        return None
-    values = [row.get("track_id") for row in rows]
-    try:
-        numbers = np.array([-1 if value is None else float(value) for value in values])
-        whole = numbers == np.round(numbers)
-    except (TypeError, ValueError):
-        whole = np.array([value is None or isinstance(value, int) for value in values])
-        numbers = np.zeros(len(values))
-    if not whole.all():
-        raise UserError(f"{source}: track_id {values[int(np.argmin(whole))]!r} is not a whole number. Cure: number the tracks 0, 1, 2 ...")
-    return numbers.astype(np.int64)
-
-
-def _head_boxes(rows: list[dict[str, Any]]) -> np.ndarray | None:
-    if not any("head_box_xyxy" in row for row in rows):
-        return None
-    return np.array([row.get("head_box_xyxy") or [None] * 4 for row in rows], np.float32)
-
-
-def _extras(images: list[dict[str, Any]], image_ids: np.ndarray) -> tuple[dict[str, Any], ...] | None:
-    """What `IMAGE_EXTRAS` names, and ids that are words, by which results and detections of the same data name the pictures."""
-    extras = tuple({name: image[name] for name in IMAGE_EXTRAS if name in image} for image in images)
-    for extra, image, number in zip(extras, images, image_ids.tolist(), strict=True):
-        if isinstance(image["id"], str) and image["id"] != str(number):
-            extra["spelled_id"] = image["id"]
-    return extras if any(extras) else None
-
-
-def _unique(ids: np.ndarray, what: str) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    twice = values[counts > 1]
-    if len(twice):
-        raise UserError(f"{what} {twice[:5].tolist()} stands more than once ({len(twice)} such ids). Cure: make the ids unique")
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Millions of small objects without cycles: the collector would walk them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _freeze(owner: Annotations | Detections, wanted: dict[str, tuple[tuple[int, ...], type]]) -> None:
+    """Gives each column its dtype, checks its shape, and makes it read-only."""
+    for name, (shape, dtype) in wanted.items():
+        value = getattr(owner, name)
+        if value is None:
+            continue
+        array: np.ndarray = np.asarray(value, dtype)
+        array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
+        if array.shape != shape:
+            raise UserError(
+                f"{owner.source}: {name} has shape {array.shape}, expected {shape}. Cure: pass one row a person, picture or box"
+            )
+        array.flags.writeable = False
+        object.__setattr__(owner, name, array)

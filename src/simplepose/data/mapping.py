@@ -11,10 +11,10 @@ import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
+from simplepose.core.files import read_json
 from simplepose.core.schema import KeypointSchema
+from simplepose.data.annotations import PER_PERSON, Annotations
 from simplepose.data.categories import plain_name
-from simplepose.data.coco_columns import loads
-from simplepose.data.columns import PER_PERSON, Annotations
 
 ALIASES = ({"head_top", "top_head", "head"}, {"neck", "upper_neck", "head_bottom"}, {"pelvis", "mid_hip", "hip_center"})
 """Names of one place in different data sets: CrowdPose `head` is MPII `head_top`; CrowdPose `neck`, MPII `upper_neck` and PoseTrack
@@ -135,7 +135,7 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
     Raises:
         UserError: wrong length (both numbers are named), unknown or missing names, or a value that is not positive.
     """
-    value = loads(path)
+    value = read_json(path)
     if isinstance(value, dict):
         absent, unknown = sorted(set(schema.keypoints) - set(value)), sorted(set(value) - set(schema.keypoints))
         if absent or unknown:
@@ -157,11 +157,11 @@ def with_sigmas(annotations: Annotations, sigmas: Sequence[float]) -> Annotation
 
 
 def _joined(columns: list[np.ndarray | None], parts: Sequence[Annotations]) -> np.ndarray | None:
-    """Rows of all parts; a column that only some have is filled: track ids with -1, head boxes with NaN."""
+    """Rows of all parts; a column that only some have is filled: track ids with -1, head boxes with NaN, `unscored` with False."""
     given = next((column for column in columns if column is not None), None)
     if given is None:
         return None
-    fill = -1 if given.dtype == np.int64 else np.nan
+    fill = {"i": -1, "b": False}.get(given.dtype.kind, np.nan)
     filled = [
         np.full((len(part), *given.shape[1:]), fill, given.dtype) if column is None else column
         for column, part in zip(columns, parts, strict=True)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import read_json
 from simplepose.core.schema import MPII_16
-from simplepose.data.annotations import AREA_FRACTION
-from simplepose.data.coco_columns import loads
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import AREA_FRACTION
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""
@@ -95,7 +95,7 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
 
 def _from_json(path: str | Path) -> list[dict[str, Any]]:
     """The references' form: a list of {image, center, scale, joints (16, 2), joints_vis (16,)}, all 1-based."""
-    rows = loads(path)
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"image", "center", "scale"} <= set(row) for row in rows):
         raise UserError(
             f"{path} is not MPII's JSON form (a list of image, center, scale, joints, joints_vis). Cure: give train.json or valid.json"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
@@ -153,10 +153,10 @@ def read_table(path: str | Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as file:
-            table: dict[str, Any] = orjson.loads(file.read(TABLE))
+            table: dict[str, Any] = msgspec.json.decode(file.read(TABLE))
     except OSError as error:
         raise UserError(f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack") from error
-    except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError) as error:
+    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} is no whole pack ({error}): cut short, or no pack at all. Cure: copy it again, or run simplepose pack again"
         ) from error

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import orjson
 
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import Annotations, write_coco
+from simplepose.core.files import encode_json
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import write_coco
 from simplepose.data.pack import FORMAT, LOCAL_HEADER, PLAN, TABLE, data_offset, member, scan_members
 from simplepose.data.pack_plan import Estimate, PackPlan, encode_region, estimate_pack, plan_pack
 from simplepose.data.picture_sizes import check_size, read_sized
@@ -136,7 +138,7 @@ def _is_begun(partial: Path, entries: list[zipfile.ZipInfo], plan: PackPlan) -> 
 
 def _plan_bytes(plan: PackPlan) -> bytes:
     """Member `plan.json`."""
-    return orjson.dumps(plan.settings, option=orjson.OPT_SORT_KEYS)
+    return msgspec.json.encode(plan.settings, order="sorted")
 
 
 def _encode(plan: PackPlan, rows: np.ndarray, broken: dict[int, str] | None) -> list[bytes]:
@@ -177,7 +179,7 @@ def _append(
         "format": FORMAT, "plan": plan.settings, "annotation_ids": people.annotation_ids[order], "regions_xyxy": plan.regions[order],
         "stored_wh": plan.stored_wh[order], "offsets": [data_offset(entry) for entry in mine], "sizes": [entry.file_size for entry in mine],
     }  # fmt: skip
-    _add(file, TABLE, orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY))
+    _add(file, TABLE, encode_json(table))
 
 
 def member_names(people: Annotations, order: np.ndarray) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 
 HEADERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Endings of files whose header tells the size that decoding gives."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.annotations import read_coco
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import read_posetrack

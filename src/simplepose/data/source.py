@@ -7,7 +7,8 @@ from typing import Literal
 
 from simplepose.config import DataConfig, GroundTruthBoxes
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes, read_coco, read_detections
+from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes
+from simplepose.data.coco import read_coco, read_detections
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.picture_sizes import with_picture_sizes

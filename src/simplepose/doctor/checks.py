@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 
 Level = Literal["broken", "warning"]
 

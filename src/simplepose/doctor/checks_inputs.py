@@ -11,8 +11,8 @@ import numpy as np
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
-from simplepose.data.columns import Annotations, Detections
-from simplepose.data.detections import read_detections
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.coco import read_detections
 from simplepose.doctor.checks import Finding
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_bytes
 from simplepose.core.images import read_image
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 from simplepose.doctor.checks import Finding
 from simplepose.doctor.statistics import Histogram
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 
 SIZE_EDGES = (0, 16, 32, 64, 96, 128, 192, 256, 384, np.inf)
 """Bins of the longer side of a box, pixels."""

@@ -1,13 +1,16 @@
-"""COCO keypoint AP and person box AP: result rows, ground truth of any origin, two evaluators with equal numbers.
+"""COCO keypoint AP and person box AP: result rows, ground truth of any origin, two evaluators with
+equal numbers.
 
-The protocol (cocodataset.org/#keypoints-eval): OKS thresholds .50:.05:.95, the 20 best poses a picture, areas all, medium (32^2..96^2)
-and large; crowd and keypoint-less ground truth is ignored, its OKS measured against its doubled box.
+The protocol (cocodataset.org/#keypoints-eval): OKS thresholds .50:.05:.95, the 20 best poses a
+picture, areas all, medium (32^2..96^2) and large; crowd and keypoint-less ground truth is ignored,
+its OKS measured against its doubled box.
 """
 
 from __future__ import annotations
 
 import copy
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -17,9 +20,16 @@ from typing import Any, Literal
 import numpy as np
 
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import read_json
-from simplepose.data.columns import Annotations, Detections
-from simplepose.evaluation.coco_files import check_known, prepare_ground_truth, prepare_results
+from simplepose.core.oks import check_sigmas
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.coco import (
+    category_ids,
+    exact_ids,
+    load_rows,
+    person_rows,
+    picture_index,
+    read_coco,
+)
 
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The ten numbers, in the order in which the COCO code prints them."""
@@ -53,7 +63,8 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Rows of the COCO keypoint result format.
 
-    They have no `bbox`: with one, the COCO API would take the area from it, and AP(M) and AP(L) change.
+    They have no `bbox`: with one, the COCO API would take the area from it, and AP(M) and AP(L)
+    change.
 
     Args:
         image_ids: (N,) integers.
@@ -61,19 +72,27 @@ def coco_results(
         keypoint_scores: (N, K).
         scores: (N,) confidence of each pose.
         category_id: of every row.
-        visibility_column: third number of each keypoint: its score (Microsoft's reference) or 1 (the TensorFlow reference).
+        visibility_column: third number of each keypoint: its score (Microsoft's reference) or 1
+            (the TensorFlow reference).
         score_decimals: round the scores (TensorFlow reference: 4; Microsoft's: None).
         coordinate_decimals: round x and y (TensorFlow reference: 3; Microsoft's: None).
     """
     keypoints = np.asarray(keypoints, np.float64)
-    keypoint_scores, scores = np.asarray(keypoint_scores, np.float64), np.asarray(scores, np.float64)
+    keypoint_scores, scores = (
+        np.asarray(keypoint_scores, np.float64),
+        np.asarray(scores, np.float64),
+    )
     if keypoints.ndim != 3 or keypoint_scores.shape != keypoints.shape[:2] or not len(image_ids) == len(scores) == len(keypoints):
         raise UserError(
-            f"image_ids ({len(image_ids)},), keypoints {keypoints.shape}, keypoint_scores {keypoint_scores.shape} and scores "
+            f"image_ids ({len(image_ids)},), keypoints {keypoints.shape}, keypoint_scores "
+            f"{keypoint_scores.shape} and scores "
             f"{scores.shape} do not fit together. Cure: pass (N,), (N, K, 2), (N, K) and (N,)"
         )
     if score_decimals is not None:
-        keypoint_scores, scores = keypoint_scores.round(score_decimals), scores.round(score_decimals)
+        keypoint_scores, scores = (
+            keypoint_scores.round(score_decimals),
+            scores.round(score_decimals),
+        )
     if coordinate_decimals is not None:
         keypoints = keypoints.round(coordinate_decimals)
     third = keypoint_scores if visibility_column == "score" else np.ones_like(keypoint_scores)
@@ -85,7 +104,7 @@ def coco_results(
 
 
 def evaluate_coco(
-    ground_truth: Path | str | dict[str, Any],
+    ground_truth: Annotations | Path | str | dict[str, Any],
     results: list[dict[str, Any]] | Path | str,
     *,
     sigmas: Sequence[float],
@@ -96,9 +115,13 @@ def evaluate_coco(
 ) -> dict[str, float]:
     """The ten COCO numbers of a result list.
 
+    Categories that share their keypoints are read as one, whose id our results carry; results
+    that tell them apart are scored as the COCO code does, each category by itself.
+
     Args:
-        ground_truth: COCO keypoints annotations, a file or its content; what other tools leave out is filled in by `prepare_ground_truth`.
-        results: rows of the COCO keypoint result format, or their file. A `bbox` in a row is not looked at.
+        ground_truth: the people, or a COCO keypoints file or its content, read by `read_coco`.
+        results: rows of the COCO keypoint result format, or their file. A `bbox` in a row is not
+            looked at.
         sigmas: (K,) OKS constants; any K.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
         image_ids: score these pictures only.
@@ -106,27 +129,118 @@ def evaluate_coco(
         source: what messages call a list of results.
 
     Returns:
-        `METRICS` -> 0..1. -1 where there is no ground truth of that size, as the COCO code says it; all 0 where there are no results.
+        `METRICS` -> 0..1. -1 where there is no ground truth of that size, as the COCO code says
+        it; all 0 where there are no results.
 
     Raises:
-        UserError: a file is not what it should be, rows for unknown pictures or categories, keypoints that do not fit the sigmas.
+        UserError: a file is not what it should be, rows for unknown pictures or categories,
+            keypoints that do not fit the sigmas.
     """
-    truth = prepare_ground_truth(ground_truth)
-    given, source = (results, source) if isinstance(results, list) else (read_json(results), str(results))
-    rows = prepare_results(given, truth, sigmas, source)
+    people = ground_truth if isinstance(ground_truth, Annotations) else read_coco(ground_truth, None, sigmas=sigmas, allow_empty=True)
+    check_sigmas(sigmas, len(people.schema))
+    rows = read_results(results, people, source if isinstance(results, list) else str(results))
     if image_ids is not None:
-        check_known(set(image_ids), {image["id"] for image in truth["images"]}, "image_ids", "picture")
+        _check_known({*image_ids}, {*people.image_ids.tolist()}, "image_ids", "picture")
     if not rows:
         return dict.fromkeys(METRICS, 0.0)
-    if any("bbox" in row for row in rows):
-        rows = [{key: value for key, value in row.items() if key != "bbox"} for row in rows]
+    truth = _ground_truth(people, {row["category_id"] for row in rows})
     precision, recall = _run(truth, rows, "keypoints", evaluator, image_ids, [max_dets], sigmas)
     table = [_mean(values[select]) for values in (precision, recall) for select in _keypoint_selections(values.ndim)]
     return dict(zip(METRICS, table, strict=True))
 
 
+def read_results(results: Any, people: Annotations, source: str) -> list[dict[str, Any]]:
+    """Result rows that can be scored against `people`, with the numbers of their pictures.
+
+    Rows of other categories that the annotation file lists are left out; a row without a category
+    is one of the people.
+
+    Args:
+        results: a file, or its content.
+        people: whose pictures and categories they name, by number or as the file spells them.
+        source: the file, for messages.
+
+    Raises:
+        UserError: no list of rows, a picture or category that is not known, or a row without as
+            many finite keypoint numbers and a finite score.
+    """
+    rows = load_rows(results, source)
+    own = {people.category_id, *people.more_categories}
+    numbers: dict[Any, int] = {**people.category_numbers}
+    names = [people.category_id if n is None else n for n in category_ids(rows, source)]
+    theirs = [numbers.get(name, name) for name in names]
+    _check_known({*theirs}, own | {*numbers.values()}, source, "category")
+    kept = [index for index, category in enumerate(theirs) if category in own]
+    if rows and not kept:
+        raise UserError(
+            f"{source}: no row has category {people.category_id} (people); found category_id "
+            f"{sorted({*theirs}, key=str)[:5]}. Cure: use results of the same categories"
+        )
+
+    def label(index: int) -> str:
+        return f"{source}: row {kept[index]}"
+
+    pictures = picture_index(people)
+    ids = exact_ids([rows[index].image_id for index in kept], label, "image_id")
+    _check_known({*ids}, {*pictures}, source, "picture")
+    length = 3 * len(people.schema)
+    found = []
+    for place, (index, name) in enumerate(zip(kept, ids, strict=True)):
+        row, flat = rows[index], rows[index].flat_keypoints
+        if len(flat) != length:
+            raise UserError(
+                f"{label(place)} has {len(flat)} keypoint numbers, expected {length}. "
+                "Cure: x, y, score for each of the keypoints of the schema"
+            )
+        if row.score is None or not math.isfinite(row.score):
+            raise UserError(f"{label(place)} has the score {row.score}, not a finite number. Cure: write the confidence of the pose")
+        number = int(people.image_ids[pictures[name]])  # type: ignore[index]
+        category = {"image_id": number, "category_id": theirs[index]}
+        found.append({**category, "keypoints": flat, "score": row.score})
+    values = np.array([row["keypoints"] for row in found], np.float64).reshape(-1, length)
+    finite = np.isfinite(values).all(1)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        wrong = values[index][~np.isfinite(values[index])][0]
+        raise UserError(
+            f"{label(index)} has {wrong} (or null) among its keypoints. Cure: x, y, score for each keypoint, all of them finite numbers"
+        )
+    return found
+
+
+def _check_known(used: set[Any], known: set[Any], source: str, what: str) -> None:
+    """Raises where `used` ids are not in the ground truth."""
+    unknown = used - known
+    if unknown:
+        raise UserError(
+            f"{source}: {len(unknown)} {what} id(s) that the ground truth does not have, "
+            f"e.g. {min(unknown, key=str)}. Cure: use results and annotations of the same data set"
+        )
+
+
+def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
+    """What the COCO code wants; as one category where the results have no other than its id."""
+    rows = person_rows(people)
+    theirs = [people.category_id] * len(rows)
+    if categories != {people.category_id} and people.person_categories is not None:
+        theirs = people.person_categories.tolist()
+    # the COCO code takes id 0 for "not matched"
+    for number, (row, category) in enumerate(zip(rows, theirs, strict=True), 1):
+        row |= {"id": number, "category_id": category}
+    return {
+        "info": {},
+        "images": [{"id": number} for number in people.image_ids.tolist()],
+        "annotations": rows,
+        "categories": [{"id": n, "name": str(n)} for n in sorted({*theirs, people.category_id})],
+    }
+
+
 def evaluate_boxes(
-    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco", max_dets: int = 100
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    evaluator: Evaluator = "hotcoco",
+    max_dets: int = 100,
 ) -> dict[str, float]:
     """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
 
@@ -137,25 +251,52 @@ def evaluate_boxes(
         max_dets: best boxes of a picture that count.
 
     Returns:
-        AP AP50 AP75 APS APM APL AR in 0..1, -1 where there is no ground truth of that size; all 0 without detections.
+        AP AP50 AP75 APS APM APL AR in 0..1, -1 where there is no ground truth of that size; all 0
+        without detections.
     """
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
     if not len(detections):
         return dict.fromkeys(names, 0.0)
-    people = zip(annotations.image_index, annotations.bbox_xywh.tolist(), annotations.area.tolist(), annotations.is_crowd, strict=True)
+    people = zip(
+        annotations.image_index,
+        annotations.bbox_xywh.tolist(),
+        annotations.area.tolist(),
+        annotations.is_crowd,
+        strict=True,
+    )
     truth = {
         "images": [{"id": picture} for picture in range(len(annotations.image_ids))],
         "annotations": [
-            {"id": number, "image_id": int(picture), "category_id": 1, "bbox": box, "area": area, "iscrowd": int(crowd)}
+            {
+                "id": number,
+                "image_id": int(picture),
+                "category_id": 1,
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
             for number, (picture, box, area, crowd) in enumerate(people, 1)  # the COCO code takes id 0 for "not matched"
         ],
         "categories": [{"id": 1, "name": "person"}],
     }
-    boxes = zip(detections.image_index.tolist(), detections.bbox_xywh.tolist(), detections.scores.tolist(), strict=True)
+    boxes = zip(
+        detections.image_index.tolist(),
+        detections.bbox_xywh.tolist(),
+        detections.scores.tolist(),
+        strict=True,
+    )
     rows = [{"image_id": picture, "category_id": 1, "bbox": box, "score": score} for picture, box, score in boxes]
     precision, recall = _run(truth, rows, "bbox", evaluator, None, [1, 10, max_dets], None)
     at = precision[..., -1]  # (10, 101, 1, 4)
-    values = [at[..., 0], at[0, ..., 0], at[5, ..., 0], at[..., 1], at[..., 2], at[..., 3], recall[:, :, 0, -1]]
+    values = [
+        at[..., 0],
+        at[0, ..., 0],
+        at[5, ..., 0],
+        at[..., 1],
+        at[..., 2],
+        at[..., 3],
+        recall[:, :, 0, -1],
+    ]
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
 
 
@@ -205,7 +346,8 @@ def _run(
     max_dets: list[int],
     sigmas: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without recalls); -1 for nothing to find."""
+    """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without
+    recalls); -1 for nothing to find."""
     if evaluator == "hotcoco":
         import hotcoco
 
@@ -238,7 +380,8 @@ def _run(
 
 
 def _keypoint_selections(ndim: int) -> list[tuple[Any, ...]]:
-    """Where in precision (ndim 5) or recall (ndim 4) the five numbers stand: all, .5, .75, medium, large."""
+    """Where in precision (ndim 5) or recall (ndim 4) the five numbers stand: all, .5, .75, medium,
+    large."""
     tail = (slice(None),) * (ndim - 3)
     return [(t, *tail, area, 0) for t, area in ((slice(None), 0), (0, 0), (5, 0), (slice(None), 1), (slice(None), 2))]
 

@@ -7,10 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from simplepose.core.errors import UserError
-from simplepose.core.files import atomic_path
+from simplepose.core.files import atomic_path, encode_json
 
 
 def check_submission(folder: Path | str, name: str, split: str) -> Path:
@@ -48,5 +46,5 @@ def write_coco_submission(folder: Path | str, results: list[dict[str, Any]], nam
             raise UserError(f"row {index} has {len(row['keypoints'])} keypoint numbers, the server takes 51. Cure: use a COCO network")
     kept = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in results]
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{path.stem}.json", orjson.dumps(kept))
+        archive.writestr(f"{path.stem}.json", encode_json(kept))
     return path

@@ -20,7 +20,7 @@ import numpy as np
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path
 from simplepose.core.schema import MPII_16
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 
 HEAD_SHARE = 0.6
 """Of the head box's diagonal: brings the box's size to that of the head."""

@@ -5,22 +5,36 @@ Files of PoseTrack18 and, in poseval's JSON form (`annolist`), of PoseTrack 2017
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import AREA_FRACTION, coco_content
-from simplepose.data.coco_columns import dictionaries, loads
-from simplepose.data.columns import Annotations
-from simplepose.data.posetrack import FILE_KEYPOINTS, picture_name
-from simplepose.data.posetrack17 import is_posetrack17, posetrack17_rows
+from simplepose.data.annotations import Annotations
+from simplepose.data.categories import Id
+from simplepose.data.coco import AREA_FRACTION, Image, Row, coco_content, exact_ids
+from simplepose.data.posetrack import picture_name, read_sequence
 from simplepose.evaluation.posetrack import NAMES, evaluate_posetrack
 from simplepose.evaluation.posetrack_frames import PoseTrackFrame
 
-Frames = dict[str, dict[str, Any]]
+
+@dataclass(slots=True)
+class Frame:
+    """One frame of a file."""
+
+    regions: list[np.ndarray]
+    """Ignore regions, (V, 2) each."""
+    annotated: bool
+    people: list[Row] = field(default_factory=list)
+    tracks: list[int | None] = field(default_factory=list)
+    """Identity of each of the people."""
+
+
+Frames = dict[str, Frame]
 """Frames of a sequence by name, see `frames_of`."""
 
 
@@ -69,7 +83,7 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> tuple[d
     files = sorted(ground_truth.glob("*.json")) if ground_truth.is_dir() else [ground_truth]
     if not files:
         raise UserError(f"{ground_truth} holds no JSON file. Cure: give the folder of annotations (annotations/val)")
-    truth = {file.stem: frames_of(loads(file), str(file)) for file in files}
+    truth = {file.stem: frames_of(file, str(file)) for file in files}
     for file, frames in zip(files, truth.values(), strict=True):
         if not frames:
             raise UserError(f"{file} is an empty sequence. Cure: check that it was copied completely")
@@ -81,7 +95,7 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> tuple[d
         raise UserError(
             f"{predictions} lacks {len(missing)} of {len(truth)} sequences, e.g. {missing[0]}. Cure: one result file a sequence"
         )
-    found = {name: frames_of(loads(result), str(result)) for name, result in results.items()}
+    found = {name: frames_of(result, str(result)) for name, result in results.items()}
     for name, result in results.items():
         _require_same_frames(truth[name], found[name], str(ground_truth), str(result))
     return truth, found
@@ -101,7 +115,7 @@ def score_frames(
     Raises:
         UserError: identities are to be scored, and a person has none.
     """
-    ids = [person["track"] is not None for frames in found.values() for frame in frames.values() for person in frame["people"]]
+    ids = [track is not None for frames in found.values() for frame in frames.values() for track in frame.tracks]
     tracking = (any(ids) or not ids) if tracking is None else tracking
     sequences = {name: [_frame(frame, found[name][key], tracking) for key, frame in frames.items()] for name, frames in truth.items()}
     return evaluate_posetrack(
@@ -210,121 +224,96 @@ def _require_same_frames(truth: Frames, found: Frames, truth_file: str, result_f
         )
 
 
-def _frame(truth: dict[str, Any], result: dict[str, Any], tracking: bool) -> PoseTrackFrame:
-    people, found = truth["people"], result["people"]
-    shape = (-1, len(NAMES))
-
-    def column(rows: list[dict[str, Any]], name: str, *shape: int) -> np.ndarray:
-        return np.array([row[name] for row in rows], np.float64).reshape(shape)
-
-    true_points, points = (
-        column(people, "triples", -1, len(NAMES), 3),
-        column(found, "triples", -1, len(NAMES), 3),
-    )
-    areas = column(people, "area", -1)
+def _frame(truth: Frame, result: Frame, tracking: bool) -> PoseTrackFrame:
+    people, found = truth.people, result.people
+    true_points, points = _triples(people), _triples(found)
+    nothing = [math.nan] * 4
+    heads = np.array([row.head_box_xyxy or nothing for row in people], np.float64).reshape(-1, 4)
+    sizes = np.array([row.bbox or nothing for row in people], np.float64).reshape(-1, 4)[:, 2:]
+    areas = AREA_FRACTION * sizes.prod(1)
+    scores = [row.scores or [math.nan] * len(NAMES) for row in found]
     return PoseTrackFrame(
         keypoints=true_points[..., :2],
         labelled=(true_points != 0).any(-1),
-        head_boxes_xyxy=column(people, "head", -1, 4),
-        track_ids=_track_ids(people, tracking),
+        head_boxes_xyxy=heads,
+        track_ids=_track_ids(truth, tracking),
         predicted_keypoints=points[..., :2],
         predicted=(points != 0).any(-1),
-        predicted_scores=column(found, "scores", *shape),
-        predicted_track_ids=_track_ids(found, tracking),
-        ignore_regions=truth["regions"],
-        annotated=truth["annotated"],
+        predicted_scores=np.array(scores, np.float64).reshape(-1, len(NAMES)),
+        predicted_track_ids=_track_ids(result, tracking),
+        ignore_regions=truth.regions,
+        annotated=truth.annotated,
         areas=areas if np.isfinite(areas).all() else None,
     )
 
 
-def _track_ids(people: list[dict[str, Any]], tracking: bool) -> np.ndarray:
+def _triples(rows: list[Row]) -> np.ndarray:
+    empty = [0.0] * (3 * len(NAMES))
+    lists = [row.keypoints or empty for row in rows]
+    return np.array(lists, np.float64).reshape(-1, len(NAMES), 3)
+
+
+def _track_ids(frame: Frame, tracking: bool) -> np.ndarray:
     """(N,) identities; where they are not scored, numbers stand for those that are missing."""
-    lacking = next((person for person in people if person["track"] is None), None)
-    if lacking is not None and tracking:
-        raise UserError(f"{lacking['where']} has no track id. Cure: give every person of the data one, or no predicted person: AP only")
-    return np.array([index if person["track"] is None else person["track"] for index, person in enumerate(people)])
+    if tracking and None in frame.tracks:
+        lacking = frame.people[frame.tracks.index(None)]
+        raise UserError(
+            f"a person of frame {lacking.image_id} has no track_id. "
+            "Cure: give every person of the data one, or no predicted person: AP only"
+        )
+    return np.array([index if track is None else track for index, track in enumerate(frame.tracks)], np.int64)
 
 
 def frames_of(content: Any, source: str) -> Frames:
-    """Frames of a file's content by name: people, ignore regions, whether it was annotated.
+    """Frames of a file or its content by name: people, ignore regions, whether it was annotated.
 
     A frame is known by the last two parts of its `file_name`: sequence and frame.
 
     Args:
-        content: PoseTrack18, PoseTrack 2017 (`annolist`), or COCO as `simplepose convert` writes it
-            (`head_box_xyxy`).
+        content: a path or its content: PoseTrack18, PoseTrack 2017 (`annolist`), or COCO as
+            `simplepose convert` writes it (`head_box_xyxy`).
         source: names the file in messages.
 
     Raises:
         UserError: names the file, the frame and what is wrong with it.
     """
-    images, rows, names = _rows(content, source)
-    order = [names.index(name) for name in NAMES]
-    frames: Frames = {}
-    keys = {}
-    for image in images:
-        if not isinstance(image.get("id"), (int, float, str)):
-            raise UserError(f"{source}: a frame has the id {image.get('id')!r}. Cure: give each frame a unique number")
-        key = keys[image["id"]] = _key(str(image.get("file_name") or image["id"]))
-        if key in frames:
+    images, rows = read_sequence(content, name=source)
+    ids = exact_ids([image.id for image in images], lambda n: f"{source}: frame {n}", "id")
+    if None in ids:
+        raise UserError(f"{source}: frame {ids.index(None)} has the id None. Cure: give each a unique number")
+    frames: dict[Id | None, Frame] = {}
+    names: Frames = {}
+    for image, image_id in zip(images, ids, strict=True):
+        key = _key(image.file_name or str(image_id))
+        if key in names:
             raise UserError(f"{source}: frame {key} stands in it twice. Cure: one folder of pictures for each sequence, one file a frame")
-        polygons = _polygons(image, f"{source}: frame {image['id']}")
-        frames[key] = {
-            "people": [],
-            "regions": polygons,
-            "annotated": bool(image.get("is_labeled", True)),
-        }
-    for row in rows:
-        if not isinstance(row.get("image_id"), (int, float, str)) or row["image_id"] not in keys:
-            raise UserError(f"{source}: a person is on frame {row.get('image_id')}, which `images` does not list. Cure: list every frame")
-        frames[keys[row["image_id"]]]["people"].append(_person(row, names, order, f"{source}: a person of frame {keys[row['image_id']]}"))
-    return frames
+        labelled = image.is_labeled is None or bool(image.is_labeled)
+        frames[image_id] = names[key] = Frame(_polygons(image, f"{source}: frame {image_id}"), labelled)
+
+    def label(index: int) -> str:
+        return f"{source}: the person of row {index}"
+
+    wanted = exact_ids([row.image_id for row in rows], label, "image_id")
+    tracks = exact_ids([row.track_id for row in rows], label, "track_id")
+    for index, (row, image_id, track) in enumerate(zip(rows, wanted, tracks, strict=True)):
+        frame = frames.get(image_id)
+        if frame is None:
+            raise UserError(f"{label(index)} is on frame {row.image_id} (image_id), which `images` does not list. Cure: list every frame")
+        if isinstance(track, str):
+            raise UserError(
+                f"{label(index)}, on {image_id}, has the track_id {row.track_id!r}, not a whole "
+                "number. Cure: number the tracks, or score AP only"
+            )
+        if (row.bbox_head and len(row.bbox_head) != 4) or (row.bbox and len(row.bbox) != 4):
+            raise UserError(f"{label(index)} has the bbox_head {row.bbox_head} and the bbox {row.bbox}. Cure: four numbers each")
+        frame.tracks.append(track)
+        frame.people.append(row)
+    return names
 
 
-def _person(row: dict[str, Any], names: list[str], order: list[int], where: str) -> dict[str, Any]:
-    """One annotated or predicted person."""
-    triples = _floats(row.get("keypoints") or np.zeros(3 * len(names)), "keypoints", where)
-    scores = _floats(row.get("scores") or np.full(len(names), np.nan), "scores", where)
-    if triples.size != 3 * len(names) or scores.size != len(names):
-        raise UserError(
-            f"{where} has {triples.size} keypoint numbers and {scores.size} scores for {len(names)} keypoints. Cure: correct it"
-        )
-    head, box = (_floats(row.get(name) or [np.nan] * 4, name, where, 4) for name in ("bbox_head", "bbox"))
-    head[2:] += head[:2]
-    if row.get("head_box_xyxy"):
-        head = _floats(row["head_box_xyxy"], "head_box_xyxy", where, 4)
-    track = row.get("track_id")
-    if track is not None and (
-        isinstance(track, bool) or not isinstance(track, (int, float)) or not float(track).is_integer() or abs(track) >= 2**53
-    ):
-        raise UserError(f"{where} has the track id {track!r}, not a whole number. Cure: number the tracks")
-    return {
-        "where": where,
-        "triples": triples.reshape(-1, 3)[order],
-        "scores": scores[order],
-        "head": head,
-        "track": None if track is None else int(track),
-        "area": AREA_FRACTION * box[2] * box[3],
-    }
-
-
-def _rows(content: Any, source: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Images, people and keypoint names of a file of either form."""
-    if is_posetrack17(content):
-        return *posetrack17_rows(content, source), list(NAMES)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{source} is not a PoseTrack file (no `images` list). Cure: write the official form, one file a sequence")
-    images, rows, categories = (dictionaries(content.get(name), name, source) for name in ("images", "annotations", "categories"))
-    names = list((categories or [{}])[0].get("keypoints") or FILE_KEYPOINTS)
-    absent = [name for name in NAMES if name not in names]
-    if absent:
-        raise UserError(f"{source} lacks the keypoints {absent}. Cure: write PoseTrack's 17 (or 15) keypoint names")
-    return images, rows, names
-
-
-def _polygons(image: dict[str, Any], where: str) -> list[np.ndarray]:
+def _polygons(image: Image, where: str) -> list[np.ndarray]:
     """The ignore regions of a frame, (V, 2) each."""
-    xs, ys = (image.get(f"ignore_regions_{axis}") or [] for axis in "xy")
+    xs, ys = image.ignore_regions_x or [], image.ignore_regions_y or []
     try:
         return [
             np.stack([np.atleast_1d(np.array(x, np.float64)), np.array(y, np.float64, ndmin=1)], 1) for x, y in zip(xs, ys, strict=True)
@@ -332,21 +321,8 @@ def _polygons(image: dict[str, Any], where: str) -> list[np.ndarray]:
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{where} has ignore_regions_x {str(xs)[:60]} and ignore_regions_y {str(ys)[:60]}, "
-            "which do not fit. "
-            "Cure: as many x as y in both"
+            "which do not fit. Cure: as many x as y in both"
         ) from error
-
-
-def _floats(values: Any, name: str, where: str, count: int = 0) -> np.ndarray:
-    """The numbers of a person, `count` of them where that is given."""
-    try:
-        numbers = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        numbers = np.zeros((0, 0))
-    if numbers.ndim != 1 or (count and len(numbers) != count):
-        wanted = f"{count} numbers" if count else "numbers"
-        raise UserError(f"{where} has the {name} {str(values)[:60]}, no list of {wanted}. Cure: correct it")
-    return numbers
 
 
 def _key(name: str) -> str:

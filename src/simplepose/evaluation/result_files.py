@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from simplepose.config import Task
 from simplepose.core.errors import UserError
-from simplepose.core.files import read_json
-from simplepose.data.annotations import coco_annotations, coco_content
-from simplepose.data.categories import category_numbers, keypoint_categories
-from simplepose.data.coco_columns import loads
+from simplepose.data.coco import read_coco
 from simplepose.data.readers import read_annotated
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
@@ -79,7 +75,8 @@ def score_results(
     if not Path(annotations).exists():
         raise UserError(f"there is no {annotations}. Cure: check the path")
     if task == "coco":
-        return _score_coco(results, annotations, evaluator, category)
+        people = read_coco(annotations, None, category=category)
+        return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
     if task == "crowdpose":
         return evaluate_crowdpose(annotations, results, evaluator=evaluator)
     if task == "ochuman":
@@ -102,42 +99,6 @@ def _score_mpii(results: str, annotations: str) -> dict[str, float]:
     people = read_annotated("mpii", annotations, "")
     require_keypoints("mpii", people.schema, annotations)
     return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
-
-
-def _score_coco(results: str, annotations: str, evaluator: Evaluator, category: str | None) -> dict[str, float]:
-    """The COCO numbers against the people as they are read for training, repairs included.
-
-    Categories that share their keypoints are read as one, whose id our results carry; results that
-    tell them apart are scored as the COCO code does, each category by itself. Where one is chosen,
-    rows of the file's others are left out.
-    """
-    content, given = loads(annotations), read_json(results)
-    people = coco_annotations(content, annotations, "", category=category)
-    truth: dict[str, Any] = coco_content(people)
-    used = [1 if row.get("category_id") is None else row["category_id"] for row in content["annotations"]]
-    listed = content.get("categories") or [{"id": name} for name in dict.fromkeys(map(str, used))]
-    numbers = category_numbers(listed)
-    apart = False
-    if isinstance(given, list) and any(_category(row, numbers) != people.category_id for row in given):
-        others = {*numbers.values()} - {people.category_id}
-        if category is not None:
-            given = [row for row in given if _category(row, numbers) not in others] or given
-        apart = category is None and len(set(map(str, used))) > 1
-    if apart:
-        read = {str(entry.get("id")) for entry in keypoint_categories(content.get("categories") or [], annotations)}
-        names = [str(name) for name in used if not read or str(name) in read]
-        for person, name in zip(truth["annotations"], names, strict=True):
-            person["category_id"] = numbers.get(name, people.category_id)
-    truth["categories"] = [
-        {"id": number, "name": name, "spelled_id": name} for name, number in numbers.items() if apart or number == people.category_id
-    ]
-    return evaluate_coco(truth, given, sigmas=people.schema.sigmas, evaluator=evaluator, source=results)
-
-
-def _category(row: Any, numbers: dict[str, int]) -> Any:
-    """The number of a result row's category, of which the row may give the word."""
-    found = row.get("category_id") if isinstance(row, dict) else None
-    return numbers.get(str(found), found)
 
 
 def number_table(task: Task, numbers: dict[str, float], source: str) -> str:

@@ -18,8 +18,8 @@ from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
-from simplepose.data.annotations import coco_content
-from simplepose.data.columns import GROUND_TRUTH, Annotations, Detections
+from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
+from simplepose.data.coco import coco_content
 from simplepose.data.source import boxes_to_test
 from simplepose.evaluation import posetrack
 from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco, result_table
@@ -161,7 +161,7 @@ def score_task(task: Task, annotations: Annotations, results: Any, evaluator: Ev
         return dict.fromkeys(TASKS[task].columns, -1.0)
     if task == "crowdpose":
         return evaluate_crowdpose(coco_content(annotations), results, evaluator=evaluator)
-    return evaluate_coco(coco_content(annotations), results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    return evaluate_coco(annotations, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
 
 
 def write_results(folder: Path, task: Task, annotations: Annotations, results: Any) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from simplepose import __version__
 from simplepose.config import CodecConfig, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
-from simplepose.core.files import atomic_path
+from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
@@ -53,13 +53,13 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
-        return orjson.dumps({**to_plain(self), "version": __version__}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return encode_json({**to_plain(self), "version": __version__}).decode()
 
     @classmethod
     def from_json(cls, text: str, source: str) -> ModelSpec:
         """Reads `to_json`; `source` names the file in messages."""
         try:
-            values = orjson.loads(text)
+            values = msgspec.json.decode(text)
             values.pop("version", None)
             calibration = values.pop("calibration", None) or None  # {} in files of earlier versions
             if calibration and calibration.keys() != {entry.name for entry in fields(Calibration)}:
@@ -68,7 +68,7 @@ class ModelSpec:
                     "simplepose calibrate"
                 )
             return build(cls, {**values, "calibration": calibration}, source)
-        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        except (msgspec.DecodeError, AttributeError, TypeError) as error:
             raise UserError(
                 f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
             ) from error

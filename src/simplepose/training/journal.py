@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
+import msgspec
 
 from simplepose.core.errors import need
+from simplepose.core.files import encode_json
 from simplepose.core.progress import StatusLine
 
 
@@ -47,7 +48,7 @@ class Journal:
         """One line of metrics.jsonl (and TensorBoard scalars)."""
         if self.quiet:
             return
-        self._metrics.write(orjson.dumps({"step": step, "time": time.time(), **values}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        self._metrics.write(encode_json({"step": step, "time": time.time(), **values}) + b"\n")
         self._metrics.flush()
         if self._writer is not None:
             for name, value in values.items():
@@ -74,8 +75,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; one that a crash cut short is left out."""
     records = []
     for line in path.read_bytes().splitlines():
-        with contextlib.suppress(orjson.JSONDecodeError):
-            records.append(orjson.loads(line))
+        with contextlib.suppress(msgspec.DecodeError):
+            records.append(msgspec.json.decode(line))
     return records
 
 
@@ -89,9 +90,9 @@ def forget_later_records(path: Path, step: int) -> None:
     kept = 0
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if not line.endswith(b"\n") or orjson.loads(line)["step"] > step:
+            if not line.endswith(b"\n") or msgspec.json.decode(line)["step"] > step:
                 break
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, KeyError, TypeError):
             break
         kept += len(line)
     os.truncate(path, kept)

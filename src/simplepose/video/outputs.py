@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from simplepose.core.boxes import xyxy_to_xywh
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path, readable, write_json
+from simplepose.core.files import atomic_path, encode_json, readable, write_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.video.outputs_lines import DIGITS, Line, triples
 
@@ -69,7 +68,7 @@ def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
                 }
                 if line.poses.track_ids is not None:
                     entry["track_id"] = int(line.poses.track_ids[row])
-                file.write(separator + orjson.dumps(entry))
+                file.write(separator + encode_json(entry))
                 separator = b",\n"
         file.write(b"[]" if separator == b"[" else b"]")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+import msgspec
 import numpy as np
-import orjson
 
 from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError
-from simplepose.core.files import partial_name, readable
+from simplepose.core.files import encode_json, partial_name, readable
 from simplepose.core.structures import Frame, Poses
 
 DIGITS = 3
@@ -103,7 +103,7 @@ def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.nd
     ]
     for index in np.flatnonzero(filled) if filled is not None else ():
         people[index]["filled"] = True
-    return orjson.dumps({"frame": frame, "seconds": round(seconds, 4), "source": readable(source), "people": people}) + b"\n"
+    return encode_json({"frame": frame, "seconds": round(seconds, 4), "source": readable(source), "people": people}) + b"\n"
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
@@ -116,7 +116,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         with open(path, "rb") as file:
             for number, text in enumerate(file, 1):
                 try:
-                    value = orjson.loads(text)
+                    value = msgspec.json.decode(text)
                     people = value["people"]
                     rows = np.array([one["keypoints"] for one in people], np.float64)
                     rows = rows.reshape(len(people), -1, 3) if len(people) else np.zeros((0, 0, 3))
@@ -130,7 +130,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
                     )
                     filled = np.array([one.get("filled", False) for one in people], bool)
                     yield Line(frame=value["frame"], seconds=value["seconds"], source=value["source"], poses=poses, filled=filled)
-                except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
                     raise UserError(f"{path}: line {number} is not a frame of poses ({error}). Cure: use a whole file") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error

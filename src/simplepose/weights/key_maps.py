@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
-import orjson
 import torch
 
 from simplepose.config import BackboneName, PixelConfig
@@ -126,7 +126,7 @@ def from_state_dict(
     common: dict[str, Any] = {"path": path, "ignored": tuple(ignored), "keypoint_count": keypoint_count}
     common["tensors"] = _checked(renamed, path)
     if own:
-        spec = orjson.loads(own)
+        spec = msgspec.json.decode(own)
         common["backbone"] = (spec["model"] or {}).get("backbone")
         if common["backbone"] not in TITLES:
             raise UserError(f"{path} was written by another version: it names no known backbone. Cure: train or import it again")

@@ -13,7 +13,8 @@ from training_workers import write_people
 from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.data import cache, open_cache
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
 from simplepose.data.regions import person_regions

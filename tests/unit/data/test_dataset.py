@@ -10,8 +10,9 @@ from training_workers import write_people
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
 from simplepose.data.cache import Files
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.regions import View
 from simplepose.data.shares import Share, deal, owners

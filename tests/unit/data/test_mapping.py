@@ -12,7 +12,7 @@ import pytest
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
-from simplepose.data.columns import Annotations
+from simplepose.data.annotations import Annotations
 from simplepose.data.mapping import concatenate, estimate_sigmas, keypoint_places, map_annotations, read_sigmas, with_sigmas
 
 

@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import MPII_16
-from simplepose.data.annotations import read_coco, write_coco
+from simplepose.data.coco import read_coco, write_coco
 from simplepose.data.mpii import read_mpii
 
 PERSON = {

@@ -18,7 +18,8 @@ from simplepose.commands.options import parse
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.data import pack_writer, picture_sizes
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.mapping import concatenate
 from simplepose.data.pack import annotations_hash, data_offset, file_hash, open_pack, scan_members

@@ -10,7 +10,8 @@ from training_workers import write_people
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.pack import open_pack, scan_members
 from simplepose.data.pack_writer import plan_pack, write_pack

@@ -19,8 +19,9 @@ from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data import cache, open_cache
-from simplepose.data.annotations import Annotations, read_coco
+from simplepose.data.annotations import Annotations
 from simplepose.data.cache import PixelSource, Resident, fill_device, fill_ram
+from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
 from simplepose.data.pack import open_pack

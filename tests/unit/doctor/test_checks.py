@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from simplepose.core.schema import COCO_17
-from simplepose.data.annotations import ground_truth_boxes, read_coco
-from simplepose.data.columns import Annotations, Detections
+from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes
+from simplepose.data.coco import read_coco
 from simplepose.doctor.checks import check_annotations, check_sides
 from simplepose.doctor.checks_inputs import check_detections, check_images, coverage
 from simplepose.doctor.page import thumbnail, write_page
@@ -144,7 +144,10 @@ def test_detections(tmp_path: Path) -> None:
     annotations = crowd()
     found, numbers, boxes = check_detections(detections_file(tmp_path, annotations), annotations)
     assert not found and numbers["coverage"] == 1 and boxes is not None and len(boxes) == 20
-    for changes in ({"score": 0}, {"image_id": 1}, {"category_id": 4}):
+    only, _, boxes = check_detections(detections_file(tmp_path, annotations, category_id=4), annotations)
+    assert [finding.level for finding in only] == ["warning"] and "category 4" in only[0].problem
+    assert boxes is not None and len(boxes) == 20
+    for changes in ({"score": 0}, {"image_id": 1}):
         (finding,), _, none = check_detections(detections_file(tmp_path, annotations, **changes), annotations)
         assert finding.level == "broken" and "AP would be 0" in finding.problem and finding.cure and none is None
     fractions = check_detections(detections_file(tmp_path, annotations, bbox=[0.1, 0.1, 0.3, 0.4]), annotations)[0]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
-from simplepose.data.annotations import ground_truth_boxes, read_coco
+from simplepose.data.annotations import ground_truth_boxes
+from simplepose.data.coco import read_coco
 from simplepose.evaluation.coco import METRICS, Evaluator, coco_results, evaluate_boxes, evaluate_coco, result_table
-from simplepose.evaluation.coco_files import prepare_ground_truth
 
 RNG = np.random.default_rng(0)
 
@@ -82,12 +82,6 @@ def test_other_tools_files() -> None:
     expected = evaluate_coco(truth, results, sigmas=SIGMAS)
     for evaluator in ("hotcoco", "pycocotools"):
         assert evaluate_coco(bare, results, sigmas=SIGMAS, evaluator=evaluator) == pytest.approx(expected)
-    (row, *_) = prepare_ground_truth({"images": [{"id": 1}], "annotations": [{"image_id": 1, "keypoints": [5, 6, 2, 0, 0, 0, 15, 26, 1]}]})[
-        "annotations"
-    ]
-    assert (row["num_keypoints"], row["bbox"], row["area"]) == (2, [5, 6, 10, 20], 106)
-    (row,) = prepare_ground_truth({"images": [{"id": 1}], "annotations": [{"image_id": 1}]})["annotations"]
-    assert (row["num_keypoints"], row["area"]) == (0, 0)
 
 
 def test_bbox_in_the_results_changes_nothing() -> None:
@@ -144,9 +138,9 @@ def changed(index: int, **values: object) -> list[dict]:
         (changed(3, image_id=99), SIGMAS, "picture id.*99"),
         (changed(3, category_id=5), SIGMAS, "category id.*5"),
         (changed(3, keypoints=[1, 2, 3]), SIGMAS, "row 3 has 3 keypoint numbers"),
-        (changed(3, score=None), SIGMAS, "row 3 has no 'score'"),
-        (made(17)[1], SIGMAS, "17 keypoints but 4 OKS sigmas"),
-        (made()[1], SIGMAS[:3], "4 keypoints but 3 OKS sigmas"),
+        (changed(3, score=None), SIGMAS, "row 3 has the score None"),
+        (made(17)[1], SIGMAS, "row 0 has 51 keypoint numbers, expected 12"),
+        (made()[1], SIGMAS[:3], "3 sigmas for 4 keypoints"),
     ],
 )
 def test_rows_that_cannot_be_scored(results: list[dict], sigmas: tuple[float, ...], message: str) -> None:
@@ -159,7 +153,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     truth, results = made()
     (tmp_path / "gt.json").write_text(json.dumps(truth))
     (tmp_path / "dt.json").write_text(json.dumps(results))
-    with pytest.raises(UserError, match="not a list of COCO result rows"):
+    with pytest.raises(UserError, match="gt.json is not a list of COCO rows"):
         evaluate_coco(tmp_path / "gt.json", tmp_path / "gt.json", sigmas=SIGMAS)
     with pytest.raises(UserError, match="not a COCO annotation file"):
         evaluate_coco(tmp_path / "dt.json", tmp_path / "dt.json", sigmas=SIGMAS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
-import orjson
 import pytest
 import torch
 
@@ -116,10 +116,10 @@ def test_storage() -> None:
     raw = ModelSpec(preset="", schema=COCO_17, input_size_wh=(24, 32))
     spec = replace(raw, calibration=fit(made(100), "made"))
     assert ModelSpec.from_json(spec.to_json(), "f") == spec and ModelSpec.from_json(raw.to_json(), "f") == raw
-    stored = orjson.loads(raw.to_json())
-    assert ModelSpec.from_json(orjson.dumps({**stored, "calibration": {}}).decode(), "f") == raw  # files of earlier versions
+    stored = msgspec.json.decode(raw.to_json())
+    assert ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {}}).decode(), "f") == raw  # files of earlier versions
     with pytest.raises(UserError, match="f carries a calibration of another version"):
-        ModelSpec.from_json(orjson.dumps({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f")
+        ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f")
 
 
 def test_a_calibrated_network_gives_probabilities() -> None:
