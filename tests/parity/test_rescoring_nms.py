@@ -69,7 +69,7 @@ def test_a_threshold_that_is_met_keeps() -> None:
 
 def test_sigmas_of_another_skeleton_are_refused() -> None:
     """Never a silent COCO list for another number of keypoints."""
-    with pytest.raises(UserError, match="16 keypoints but 17"):
+    with pytest.raises(UserError, match="16 .*17"):
         oks_nms(np.zeros((2, 16, 2)), np.ones(2), np.ones(2), COCO_17.sigmas)
     np.testing.assert_allclose(COCO_17.sigmas, references.COCO_SIGMAS)
 

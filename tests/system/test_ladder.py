@@ -151,15 +151,15 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="^seeds is 0"):
         climb(options(tmp_path, seeds=0), stand_in([]), Scores)
-    with pytest.raises(UserError, match="no validation data"):
+    with pytest.raises(UserError, match="validation data"):
         climb(options(tmp_path, data=DataConfig()), stand_in([]), Scores)
     with pytest.raises(UserError, match="--base"):
         climb(options(tmp_path, preset="coco_r50_256x192_ms"), stand_in([]), Scores)
     climb(options(tmp_path, seeds=1), stand_in([]), Scores)
-    with pytest.raises(UserError, match="epochs 3, here 4"):
+    with pytest.raises(UserError, match="epochs 3.* 4"):
         climb(options(tmp_path, seeds=1, epochs=4), stand_in([]), Scores)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="without torchrun"):
+    with pytest.raises(UserError, match="torchrun"):
         climb(options(tmp_path, seeds=1), stand_in([]), Scores)
 
 

@@ -37,10 +37,10 @@ def test_area() -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ([[0, 0, np.nan, 5]], "not finite"),
+        ([[0, 0, np.nan, 5]], r"dets\.json: box 0 .*nan"),
         ([[0, 0, 5, 5], [3, 3, 3, 9]], "box 1 has no positive"),
-        ([[0, 0, -5, 5]], "no positive"),
-        ([[0, 0, 5]], "shape"),
+        ([[0, 0, -5, 5]], r"dets\.json: box 0 .*-5\.0"),
+        ([[0, 0, 5]], r"dets\.json: boxes_xyxy .*\(1, 3\)"),
     ],
 )
 def test_bad_boxes_are_named(given: list, word: str) -> None:

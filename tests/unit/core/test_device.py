@@ -102,7 +102,7 @@ def test_a_device_that_is_not_there() -> None:
     missing = next(kind for kind in device_module.PREFERENCE if not device_module.is_available(kind))
     with pytest.raises(UserError, match=f"device '{missing}' is not (available here|known)"):
         device_module.choose_device(missing)
-    with pytest.raises(UserError, match="device 'tpu9' is not known"):
+    with pytest.raises(UserError, match="'tpu9' .*auto"):
         device_module.choose_device("tpu9")
 
 
@@ -134,7 +134,7 @@ def test_a_named_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -
     assert str(device_module.choose_device("xpu:1")) == "xpu:1" and chosen == [torch.device("xpu:1")]
     for name, rank in (("xpu:2", "0"), ("xpu", "2")):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        with pytest.raises(UserError, match="xpu:2 is asked for and there are 2"):
+        with pytest.raises(UserError, match=r"xpu:2 .* 2\."):
             device_module.choose_device(name)
 
 
@@ -158,7 +158,7 @@ def test_random_states_come_back() -> None:
 def test_an_absent_npu_names_its_plugin() -> None:
     """torch does not even know the name without it."""
     for name in ("npu", "npu:1"):
-        with pytest.raises(UserError, match=r"not available here \(install torch-npu and CANN, see docs/ascend.md\). Cure: one of cpu"):
+        with pytest.raises(UserError, match=r"'npu.*torch-npu.*CANN"):
             device_module.choose_device(name)
-    with pytest.raises(UserError, match="is not known"):
+    with pytest.raises(UserError, match="'tpu9'"):
         device_module.choose_device("tpu9")

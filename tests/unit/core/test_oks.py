@@ -113,19 +113,19 @@ def test_rescore() -> None:
     "call", [lambda s: oks(np.zeros((1, 16, 2)), np.zeros((1, 16, 2)), [1], s), lambda s: oks_nms(np.zeros((1, 16, 2)), [1], [1], s)]
 )
 def test_sigmas_of_another_schema(call) -> None:
-    with pytest.raises(UserError, match="16 keypoints but 17 OKS sigmas"):
+    with pytest.raises(UserError, match="16 .*17 .*sigmas"):
         call(SIGMAS)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": np.zeros(3)}, "scores has shape"),
-        ({"areas": np.zeros((2, 1))}, "areas has shape"),
-        ({"keypoints": np.zeros((2, 17, 3))}, "expected"),
-        ({"keypoints": np.full((2, 17, 2), np.nan)}, "NaN"),
-        ({"areas": np.array([1, np.inf])}, "NaN or infinity"),
-        ({"image_index": np.zeros(3)}, "image_index has shape"),
+        ({"scores": np.zeros(3)}, r"scores .*\(3,\).*\(2,\)"),
+        ({"areas": np.zeros((2, 1))}, r"areas .*\(2, 1\).*\(2,\)"),
+        ({"keypoints": np.zeros((2, 17, 3))}, r"keypoints .*\(2, 17, 3\)"),
+        ({"keypoints": np.full((2, 17, 2), np.nan)}, "keypoints .*NaN"),
+        ({"areas": np.array([1, np.inf])}, "areas .*NaN or infinity"),
+        ({"image_index": np.zeros(3)}, r"image_index .*\(3,\).*\(2,\)"),
     ],
 )
 def test_bad_arrays(change: dict, message: str) -> None:
@@ -136,5 +136,5 @@ def test_bad_arrays(change: dict, message: str) -> None:
 
 def test_bad_sigmas() -> None:
     for sigmas in ([0.0, 1.0], [1.0, float("nan")], [-1.0, 1.0]):
-        with pytest.raises(UserError, match="positive"):
+        with pytest.raises(UserError, match="sigmas .*positive"):
             check_sigmas(sigmas, 2)

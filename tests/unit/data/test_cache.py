@@ -58,7 +58,7 @@ def test_a_cache_that_does_not_fit_says_what_fits(memory) -> None:
         UserError, match=r"--data.cache device does not fit \(decoded pictures 46.40 GB.*Cure: --data.cache ram, or simplepose pack"
     ):
         open_cache.choose_cache("device", int(46.4 * GB), int(35 * GB), CARD, has_pack=False)
-    with pytest.raises(UserError, match=r"--data.cache ram does not fit.*Cure: --data.cache files, or simplepose pack"):
+    with pytest.raises(UserError, match=r"--data\.cache ram .*46\.40 GB.*--data\.cache files.*simplepose pack"):
         open_cache.choose_cache("ram", int(46.4 * GB), int(35 * GB), CPU, has_pack=False, processes=8)
 
 
@@ -72,7 +72,7 @@ def people(tmp_path: Path) -> Annotations:
 def test_a_broken_picture_stops_the_filling_or_is_counted(people: Annotations, kind: str) -> None:
     path = Path(people.image_paths[2])
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"0002.png is cut short"):
+    with pytest.raises(UserError, match=r"0002\.png .*200 bytes"):
         open_pixels(DataConfig(cache=kind), people, AugmentConfig(), (32, 32), CPU)
     calls = []
     source, on_device, reason = open_pixels(
@@ -82,7 +82,7 @@ def test_a_broken_picture_stops_the_filling_or_is_counted(people: Annotations, k
     loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=4, seed=0, skip_broken=True, source=source)
     assert sum(len(batch.rows) for batch in loader.epoch(0)) == 7 and list(loader.broken) == [str(path)]
     loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=4, seed=0, source=source)
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match=r"0002\.png .*200 bytes"):
         list(loader.epoch(0))
 
 
@@ -96,7 +96,7 @@ def test_a_share_holds_only_its_own_people(people: Annotations) -> None:
 
 
 def test_a_pack_must_be_named(people: Annotations) -> None:
-    with pytest.raises(UserError, match=r"needs to know which one. Cure: --data.pack"):
+    with pytest.raises(UserError, match=r"--data\.cache pack .*--data\.pack"):
         open_pixels(DataConfig(cache="pack"), people, AugmentConfig(), (32, 32), CPU)
 
 
@@ -104,9 +104,9 @@ def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
     import cv2
 
     cv2.imwrite(people.image_paths[1], np.zeros((10, 10, 3), np.uint8))
-    with pytest.raises(UserError, match=r"0001.png is 10 x 10, its annotation says \(80, 64\)"):
+    with pytest.raises(UserError, match=r"0001\.png .*10 x 10.*\(80, 64\)"):
         open_pixels(DataConfig(cache="device"), people, AugmentConfig(), (32, 32), CPU)
-    with pytest.raises(UserError, match=r"0001.png is 10 x 10, its annotation says \(80, 64\)"):
+    with pytest.raises(UserError, match=r"0001\.png .*10 x 10.*\(80, 64\)"):
         cache.fill_ram(people, person_regions(people, AugmentConfig(), (32, 32)))
 
 

@@ -37,7 +37,7 @@ def test_empty_folder_names_every_expected_path(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match="nowhere"):
         find_layout(tmp_path / "nowhere")
 
 

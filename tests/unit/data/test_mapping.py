@@ -77,9 +77,9 @@ def test_schemas_that_cannot_be_mapped() -> None:
 
 
 def test_concatenate() -> None:
-    with pytest.raises(UserError, match="no data sets"):
+    with pytest.raises(UserError, match="data sets"):
         concatenate([])
-    with pytest.raises(UserError, match=r"mpii_16.json has the keypoints 'mpii_16', coco_17.json 'coco_17'"):
+    with pytest.raises(UserError, match=r"mpii_16\.json .*'mpii_16'.*coco_17\.json 'coco_17'"):
         concatenate([people(COCO_17), people(MPII_16)])
     first, second = people(COCO_17, 3), people(COCO_17, 2, track_ids=np.array([5, 6]), image_extras=({"crowdIndex": 1}, {}))
     joined = concatenate([first, people(COCO_17, 0), second])
@@ -134,10 +134,10 @@ def test_sigmas_of_repeated_annotations() -> None:
         is_crowd=np.zeros(2 * count, bool),
     )
     assert estimate_sigmas(repeated) == pytest.approx(true, rel=0.08)
-    with pytest.raises(UserError, match=r"fewer than 5 repeated annotations of a \(0\), b \(0\)"):
+    with pytest.raises(UserError, match=r"two\.json: .*\ba \(0\), b \(0\)"):
         estimate_sigmas(base)
     assert with_sigmas(base, [0.2, 0.3]).schema.sigmas == (0.2, 0.3)
-    with pytest.raises(UserError, match="2 keypoints but 3 sigmas"):
+    with pytest.raises(UserError, match="'two' .*2 .*3 sigmas"):
         with_sigmas(base, [0.1, 0.2, 0.3])
 
 
@@ -147,11 +147,11 @@ def test_sigma_files(tmp_path: Path) -> None:
         path.write_text(json.dumps(value))
         assert read_sigmas(path, schema) == wanted
     for bad, words in (
-        ([0.1], "1 sigmas for 2 keypoints"),
-        ({"a": 1}, r"no sigma for \['b'\]"),
-        ({"a": 1, "b": 1, "c": 1}, r"unknown keypoints \['c'\]"),
-        ([0.1, 0], "must be positive"),
-        ("x", "no list of sigmas"),
+        ([0.1], r"sigmas\.json: 1 .* 2 "),
+        ({"a": 1}, r"sigmas\.json: .*\['b'\].*\[\]"),
+        ({"a": 1, "b": 1, "c": 1}, r"sigmas\.json: .*\[\], .*\['c'\]"),
+        ([0.1, 0], r"sigmas\.json: .*\[0\.1, 0\]"),
+        ("x", r"sigmas\.json: no list"),
     ):
         path.write_text(json.dumps(bad))
         with pytest.raises(UserError, match=words):

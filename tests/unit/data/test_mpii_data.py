@@ -51,11 +51,11 @@ def test_crop_is_the_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([], "holds no annotated person"),
-        ({"images": []}, "not MPII's JSON form"),
-        ([{**PERSON, "joints": [[1, 2]] * 14}], r"joints \(14, 2\)"),
-        ([{**PERSON, "scale": -1}], r"scale -1.0"),
-        ([{**PERSON, "center": [float("nan"), 3]}], "person 0 .000012.jpg. has centre"),
+        ([], r"valid\.json .*no .*person"),
+        ({"images": []}, r"valid\.json .*joints_vis"),
+        ([{**PERSON, "joints": [[1, 2]] * 14}], r"valid\.json: entry 0 .*joints \(14, 2\)"),
+        ([{**PERSON, "scale": -1}], r"valid\.json: person 0 .*scale -1\.0"),
+        ([{**PERSON, "center": [float("nan"), 3]}], r"valid\.json: person 0 .000012\.jpg.*\[nan, 3\.0\]"),
     ],
 )
 def test_bad_json(tmp_path: Path, value: Any, words: str) -> None:
@@ -95,12 +95,12 @@ def test_mat_form(tmp_path: Path) -> None:
 
 
 def test_bad_mat(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="joint of id 16"):
+    with pytest.raises(UserError, match=r"a\.mat: 015601864\.jpg .*16"):
         read_mpii(write_mat(tmp_path / "a.mat", [point(16, 1, 1, 1), point(1, 1, 1, 1)]), "pictures")
     savemat(tmp_path / "b.mat", {"x": 1})
-    with pytest.raises(UserError, match=r"cannot read .*b.mat as MPII"):
+    with pytest.raises(UserError, match=r"b\.mat .*RELEASE"):
         read_mpii(tmp_path / "b.mat", "pictures")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"none\.mat"):
         read_mpii(tmp_path / "none.mat", "pictures")
 
 

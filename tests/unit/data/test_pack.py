@@ -41,7 +41,7 @@ def opened(path: Path, people: Annotations, augment: AugmentConfig = AUGMENT):
 
 
 def test_nobody_to_pack(people: Annotations) -> None:
-    with pytest.raises(UserError, match="has no person to train on"):
+    with pytest.raises(UserError, match=r"people\.json .*no person"):
         plan_pack(people.select(np.zeros(0, np.int64)), AUGMENT, SIZE)
 
 
@@ -87,9 +87,9 @@ def test_people_are_stored_no_finer_than_their_closest_view(people: Annotations,
     loaders = (TrainLoader(people, AUGMENT, input_size_wh=(8, 8), batch_size=9, seed=0, source=source) for source in (None, pack))
     plain, packed = (next(loader.epoch(0)).pixels.float() for loader in loaders)
     assert (plain - packed).abs().mean() < 6  # the pictures are noise, and the plain warp skips pixels of it
-    with pytest.raises(UserError, match=r"packed for crops of 8x8, scale from 0.7, and 9 of 9 people are stored too small"):
+    with pytest.raises(UserError, match=r"a\.zip .*8x8, .*0\.7, .*9 of 9"):
         open_pack(path, people, AUGMENT, (16, 16))
-    with pytest.raises(UserError, match="JPEG quality 0 is outside 1 to 100"):
+    with pytest.raises(UserError, match="quality 0 .*1 .*100"):
         plan_pack(people, AUGMENT, SIZE, quality=0)
 
 
@@ -121,7 +121,7 @@ def test_an_interrupted_pack_goes_on_to_the_same_bytes(people: Annotations, tmp_
         return real(file, name, content)
 
     monkeypatch.setattr(pack_writer, "_add", full_disk)
-    with pytest.raises(UserError, match=r"No space left on device .*GB free.*make room and run the same command again") as caught:
+    with pytest.raises(UserError, match=r"cut\.zip: No space left on device .*cut\.partial") as caught:
         write_pack(tmp_path / "cut.zip", plan)
     partial = tmp_path / "cut.partial"
     assert str(partial) in str(caught.value) and partial.exists() and not (tmp_path / "cut.zip").exists()
@@ -144,13 +144,13 @@ def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) 
     (tmp_path / "link.json").symlink_to(source)
     for path in (source.with_suffix(".zip"), tmp_path / "link.zip"):
         for overwrite in (False, True):
-            with pytest.raises(UserError, match="would replace .*json, the annotations that are packed. Cure: another --output"):
+            with pytest.raises(UserError, match=r"\.zip .*\.json\b.*--output"):
                 write_pack(path, plan, overwrite=overwrite)
         assert not path.exists() and not path.with_suffix(".partial").exists()
     assert source.read_bytes() == annotations
     table = tmp_path / "a.json"
     table.write_text("mine")
-    with pytest.raises(UserError, match=r"a.json, which is written beside a.zip, already exists. Cure: --overwrite, or another"):
+    with pytest.raises(UserError, match=r"a\.json.* a\.zip.*--overwrite"):
         write_pack(tmp_path / "a.zip", plan)
     assert table.read_text() == "mine" and not (tmp_path / "a.partial").exists()
     (tmp_path / "a.partial").touch()  # an interrupted run of ours has written the table
@@ -160,10 +160,10 @@ def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) 
     write_pack(tmp_path / "a.zip", plan, overwrite=True)
     assert table.read_text() != "old"
     (tmp_path / "b.partial").write_text("notes of somebody, longer than the header of a zip's member")
-    with pytest.raises(UserError, match="b.partial is an unfinished pack of another data set or preset"):
+    with pytest.raises(UserError, match=r"b\.partial .*--output"):
         write_pack(tmp_path / "b.zip", plan)
     assert (tmp_path / "b.partial").read_text().startswith("notes")
-    with pytest.raises(UserError, match="a name that ends in .zip"):
+    with pytest.raises(UserError, match=r"\.zip"):
         write_pack(tmp_path / "b", plan)
 
 
@@ -173,24 +173,24 @@ def test_joined_files_are_one_pack(people: Annotations, tmp_path: Path) -> None:
     path = write_pack(tmp_path / "a.zip", plan_pack(joined, AUGMENT, SIZE))
     assert len(opened(path, joined).sizes) == 14 and opened(path, joined).view(13).pixels.any()
     assert annotations_hash(people) == file_hash(people.source)  # as in the packs that were written before there were joined ones
-    with pytest.raises(UserError, match="is another file or has changed since"):
+    with pytest.raises(UserError, match=r"\.zip was packed from .*people\.json"):
         opened(path, people)
     with (folder / "people.json").open("a") as file:
         file.write(" ")
-    with pytest.raises(UserError, match="is another file or has changed since"):
+    with pytest.raises(UserError, match=r"\.zip was packed from .*people\.json"):
         opened(path, joined)
     (folder / "people.json").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*more/people.json.*Cure"):
+    with pytest.raises(UserError, match=r"cannot read .*more/people\.json"):
         opened(path, joined)
 
 
 def test_a_partial_file_of_another_plan_is_refused(people: Annotations, tmp_path: Path) -> None:
     whole = write_pack(tmp_path / "whole.zip", plan_pack(people, AUGMENT, SIZE))
     (tmp_path / "b.partial").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(UserError, match="unfinished pack of another data set or preset"):
+    with pytest.raises(UserError, match=r"b\.partial .*--output"):
         write_pack(tmp_path / "b.zip", plan_pack(people, replace(AUGMENT, scale_factor=0.1), SIZE))
     for other in (plan_pack(people, AUGMENT, SIZE, udp=True), plan_pack(people, replace(AUGMENT, shift_factor=0.2), SIZE)):
-        with pytest.raises(UserError, match="unfinished pack of another data set or preset"):
+        with pytest.raises(UserError, match=r"b\.partial .*--output"):
             write_pack(tmp_path / "b.zip", other)
 
 
@@ -204,19 +204,19 @@ def test_what_does_not_fit_is_refused_with_the_reason(people: Annotations, tmp_p
     assert len(opened(path, people, replace(AUGMENT, scale_factor=0.1)).sizes) == len(people)  # a weaker preset fits
     cut = tmp_path / "cut.zip"
     cut.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="no whole pack"):
+    with pytest.raises(UserError, match=r"cut\.zip .*not a zip file"):
         opened(cut, people)
-    with pytest.raises(UserError, match="cannot read pack"):
+    with pytest.raises(UserError, match=r"missing\.zip: No such file"):
         opened(tmp_path / "missing.zip", people)
     few = write_pack(tmp_path / "few.zip", plan_pack(people.select(np.arange(4)), AUGMENT, SIZE))
-    with pytest.raises(UserError, match="lacks 5 of 9 people"):
+    with pytest.raises(UserError, match=r"few\.zip .*5 of 9 .*annotation 5"):
         opened(few, people)
-    with pytest.raises(UserError, match="already exists"):
+    with pytest.raises(UserError, match=r"b\.zip .*--overwrite"):
         write_pack(path, plan_pack(people, AUGMENT, SIZE))
     content = json.loads(Path(people.source).read_text())
     content["annotations"][0]["bbox"][0] += 1
     Path(people.source).write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is another file or has changed since"):
+    with pytest.raises(UserError, match=r"\.zip was packed from .*people\.json"):
         opened(path, people)
 
 

@@ -29,7 +29,7 @@ def test_people_of_unreadable_pictures_are_left_out(people: Annotations, tmp_pat
     for number in (1, 4):
         (Path(people.source).parent / f"{number:04d}.png").write_bytes(b"no picture")
     plan, said = plan_pack(people, AUGMENT, SIZE), []
-    with pytest.raises(UserError, match=r"0001.png is not a picture.*; or go on without such pictures: --data.skip-broken"):
+    with pytest.raises(UserError, match=r"0001\.png .*--data\.skip-broken"):
         write_pack(tmp_path / "a.zip", plan)
     assert not (tmp_path / "a.zip").exists()
     path = write_pack(tmp_path / "a.zip", plan, skip_broken=True, say=said.append)
@@ -42,10 +42,10 @@ def test_people_of_unreadable_pictures_are_left_out(people: Annotations, tmp_pat
     assert others.annotation_ids.tolist() == [1, 2, 5, 6, 7, 8] and len(others.image_paths) == 6
     pack = open_pack(path, people, AUGMENT, SIZE)
     assert pack.view(0).pixels.any()
-    with pytest.raises(UserError, match=r"a.zip: the member at byte \d+ is empty, because its picture could not be read.*Cure"):
+    with pytest.raises(UserError, match=r"a\.zip: .*byte \d+ "):
         pack.view(2)
     options = {"input_size_wh": SIZE, "batch_size": 4, "seed": 0, "source": pack}
-    with pytest.raises(UserError, match=r"is empty.*--data.skip-broken"):
+    with pytest.raises(UserError, match=r"a\.zip: .*byte \d+ .*--data\.skip-broken"):
         list(TrainLoader(people, AUGMENT, **options).epoch(0))
     loader = TrainLoader(people, AUGMENT, skip_broken=True, **options)
     assert sum(len(batch.rows) for batch in loader.epoch(0)) == 6 and len(loader.broken) == 2
@@ -76,7 +76,7 @@ def test_people_left_out_are_tried_again_when_packing_goes_on(people: Annotation
         write_pack(tmp_path / "a.zip", plan, skip_broken=True, progress=interrupt)
     begun = (tmp_path / "a.partial").read_bytes()
     assert [entry.file_size > 0 for entry in scan_members(tmp_path / "a.partial")[0]] == [True] * 3 + [False] * 2 + [True] * 2
-    with pytest.raises(UserError, match=r"0001.png is not a picture.*--data.skip-broken"):
+    with pytest.raises(UserError, match=r"0001\.png .*--data\.skip-broken"):
         write_pack(tmp_path / "a.zip", plan)
     assert (tmp_path / "a.partial").read_bytes() == begun
     said: list[str] = []

@@ -109,7 +109,7 @@ def test_training_reads_them_and_evaluation_does_not(folder: Path) -> None:
     joined = read_split(config(folder, "people.json", **more), "train")
     assert (joined.image_sizes_wh == (80, 64)).all() and joined.trainable().bbox_xywh[9].tolist() == known.trainable().bbox_xywh[0].tolist()
     Path(known.image_paths[0]).unlink()
-    with pytest.raises(UserError, match="0000.png"):
+    with pytest.raises(UserError, match=r"sizeless\.json .*0000\.png"):
         read_split(config(folder), "train")
     assert read_split(config(folder, skip_broken=True), "train").image_sizes_wh[0].tolist() == [0, 0]
 
@@ -168,7 +168,7 @@ def test_a_picture_repaired_after_packing_is_still_left_out(folder: Path) -> Non
     path.write_bytes(content)
     source = open_pack(pack, read_split(config(folder), "train").trainable(), AUGMENT, SIZE)
     assert source.view(3).pixels.any()
-    with pytest.raises(UserError, match="is empty, because its picture could not be read when it was packed"):
+    with pytest.raises(UserError, match=r"packed\.zip: .*at byte \d+"):
         source.view(4)
 
 
@@ -189,7 +189,7 @@ def test_a_picture_that_comes_back_later_is_no_black_crop(folder: Path, tmp_path
     people = replace(people, image_sizes_wh=sizes)
     regions = person_regions(people, AUGMENT, SIZE)
     for fill in (partial(fill_ram, people, regions), partial(fill_device, people, regions, CPU), partial(fill_device, people, None, CPU)):
-        with pytest.raises(UserError, match=r"0002.png could not be read when its size was asked for.*--data.skip-broken"):
+        with pytest.raises(UserError, match=r"0002\.png .*--data\.skip-broken"):
             fill()
         source = fill(skip_broken=True)
         pixels, rows, broken = epoch(people, source, isinstance(source, Resident))

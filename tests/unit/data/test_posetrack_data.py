@@ -40,7 +40,7 @@ def save(folder: Path, **files: Any) -> Path:
 
 
 def test_empty_folder_and_sequence_without_people(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no JSON file"):
+    with pytest.raises(UserError, match=r"JSON"):
         read_posetrack(tmp_path, tmp_path)
     found = read_posetrack(save(tmp_path / "a", s=sequence(annotations=[])), tmp_path)
     assert len(found) == 0 and len(found.image_ids) == 2
@@ -115,7 +115,7 @@ def test_missing_frames_are_noted_and_other_schemas_refused(tmp_path: Path) -> N
     value["images"][0]["nframes"] = 5
     found = read_posetrack(save(tmp_path / "a", s=value), tmp_path)
     assert "lists 2 of 5 frames" in found.warnings[0]
-    with pytest.raises(UserError, match="not 'coco_17'"):
+    with pytest.raises(UserError, match="posetrack_15.*'coco_17'"):
         write_posetrack_annotations(tmp_path, replace(found, schema=COCO_17, keypoints=np.zeros((1, 17, 2)), visibility=np.zeros((1, 17))))
     with pytest.raises(UserError, match="no track ids"):
         write_posetrack_annotations(tmp_path, replace(found, track_ids=None))
@@ -141,7 +141,7 @@ def test_posetrack_2017(tmp_path: Path) -> None:
         and found.image_extras[0]["vid_id"] == "000001"
     )
     bad = {**person, "annopoints": [{"point": [{"id": [15], "x": [1], "y": [1]}]}]}
-    with pytest.raises(UserError, match="joint of id 15"):
+    with pytest.raises(UserError, match=r"s\.json: .*00000001\.jpg .*15"):
         read_posetrack(save(tmp_path / "b", s={"annolist": [frame17([bad])]}), tmp_path)
 
 

@@ -126,7 +126,7 @@ def test_normalisation_follows_the_first_layer(tmp_path: Path, first: str, norma
     ],
 )
 def test_another_layout_says_what_was_found(inputs, outputs) -> None:
-    with pytest.raises(UserError, match="another layout") as error:
+    with pytest.raises(UserError, match=r"net\.onnx .*layout.* \(1, ") as error:
         read_layout("net.onnx", inputs, outputs)
     assert all(name in str(error.value) for name, _ in (*inputs, *outputs)) and str(outputs[0][1]) in str(error.value)
 
@@ -139,9 +139,9 @@ def test_layouts_with_symbolic_lengths() -> None:
 
 def test_a_file_that_is_no_network(tmp_path: Path) -> None:
     (tmp_path / "d.onnx").write_bytes(b"not a network")
-    with pytest.raises(UserError, match=r"d\.onnx cannot be loaded"):
+    with pytest.raises(UserError, match=r"d\.onnx .*ONNX"):
         PersonDetector(tmp_path / "d.onnx")
-    with pytest.raises(UserError, match="no such detector"):
+    with pytest.raises(UserError, match=r"none\.onnx"):
         PersonDetector(tmp_path / "none.onnx")
 
 
@@ -246,7 +246,7 @@ def test_without_a_choice_the_choices_are_said(boxes) -> None:
 
 def test_an_unknown_ending_and_ground_truth_without_annotations(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(b"")
-    with pytest.raises(UserError, match=r"\.pth"):
+    with pytest.raises(UserError, match=r"net\.pth.*'\.pth'"):
         people_source(tmp_path / "net.pth")
     with pytest.raises(UserError, match="--annotations"):
         people_source("gt")
@@ -276,7 +276,7 @@ def test_hub_detector_without_package_or_network(monkeypatch) -> None:
     import types
 
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"pip install '\.\[transformers\]' in the clone"):
+    with pytest.raises(UserError, match=r"'transformers'.*pip install"):
         people_source("hf:PekingU/rtdetr_r18vd")
 
     def offline(name: str, local_files_only: bool) -> None:
@@ -284,5 +284,5 @@ def test_hub_detector_without_package_or_network(monkeypatch) -> None:
 
     loader = types.SimpleNamespace(from_pretrained=offline)
     monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(AutoImageProcessor=loader, AutoModelForObjectDetection=loader))
-    with pytest.raises(UserError, match=r"rtdetr_r18vd.*Cure: connect to the network, or download"):
+    with pytest.raises(UserError, match=r"PekingU/rtdetr_r18vd"):
         people_source("hf:PekingU/rtdetr_r18vd")

@@ -60,7 +60,7 @@ def test_area_is_always_that_of_the_box() -> None:
 
 def test_errors() -> None:
     truth, results = made(14, [0.5])
-    with pytest.raises(UserError, match="sigmas"):
+    with pytest.raises(UserError, match="14 .*17 .*sigmas"):
         evaluate_crowdpose(truth, results, sigmas=[0.05] * 17)
     del truth["images"][0]["crowdIndex"]
     with pytest.raises(UserError, match="crowdIndex"):
@@ -79,9 +79,9 @@ def test_submission(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["person_keypoints_test-dev2017_simplepose-r50_results.json"]
         assert json.loads(archive.read(archive.namelist()[0])) == results
-    with pytest.raises(UserError, match="exists"):
+    with pytest.raises(UserError, match=r"test-dev2017_simplepose-r50_results\.zip"):
         write_coco_submission(tmp_path, results, "simplepose-r50")
-    with pytest.raises(UserError, match="letters"):
+    with pytest.raises(UserError, match="'my method'"):
         write_coco_submission(tmp_path, results, "my method")
-    with pytest.raises(UserError, match="51"):
+    with pytest.raises(UserError, match="row 0 .*42 .*51"):
         write_coco_submission(tmp_path, made(14, [0.5])[1], "x")

@@ -104,9 +104,9 @@ def test_submission_structure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"headboxes_src": None}, "head boxes"),
-        ({"headboxes_src": np.zeros((2, 2, 4))}, "no head box"),
-        ({"jnt_missing": None}, "lacks jnt_missing"),
+        ({"headboxes_src": None}, "headboxes_src"),
+        ({"headboxes_src": np.zeros((2, 2, 4))}, "person 0 .*head box"),
+        ({"jnt_missing": None}, "jnt_missing"),
     ],
 )
 def test_bad_truth(tmp_path: Path, changes: dict, message: str) -> None:
@@ -116,17 +116,17 @@ def test_bad_truth(tmp_path: Path, changes: dict, message: str) -> None:
 
 
 def test_other_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no head boxes"):
+    with pytest.raises(UserError, match=r"valid\.json .*head boxes"):
         MpiiTruth.from_boxes(KEYPOINTS, np.ones((4, 16)), None, "valid.json")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"nothing\.mat"):
         read_mpii_truth(tmp_path / "nothing.mat")
     (tmp_path / "text.mat").write_text("hello")
-    with pytest.raises(UserError, match="not a MATLAB file"):
+    with pytest.raises(UserError, match=r"text\.mat .*MATLAB"):
         read_mpii_predictions(tmp_path / "text.mat")
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match=r"\(3, 16, 2\).*\(4, 16, 2\)"):
         pckh(KEYPOINTS[:3], TRUTH)
-    with pytest.raises(UserError, match="16"):
+    with pytest.raises(UserError, match=r"\(N, 16, 2\).*\(2, 17, 2\)"):
         write_mpii_submission(tmp_path / "x.mat", np.zeros((2, 17, 2)))
-    with pytest.raises(UserError, match="3 picture names"):
+    with pytest.raises(UserError, match="3 .* 4 people"):
         write_mpii_submission(tmp_path / "x.mat", KEYPOINTS, ["a"] * 3)
     assert not (tmp_path / "x.mat").exists()

@@ -91,12 +91,12 @@ def test_precision_and_recall() -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([1.5], "whole numbers"),
-        (["a"], "whole numbers"),
-        ([float("nan")], "whole numbers"),
-        ([1, 1], "twice"),
-        ([1000], "0..999"),
-        ([-1], "0..999"),
+        ([1.5], r"results\.json: .*whole numbers"),
+        (["a"], r"results\.json: .*whole numbers"),
+        ([float("nan")], r"results\.json: .*whole numbers"),
+        ([1, 1], r"results\.json: .*\[1, 1\]"),
+        ([1000], r"results\.json: .*0\.\.999"),
+        ([-1], r"results\.json: .*0\.\.999"),
     ],
 )
 def test_bad_track_ids(ids: list, message: str) -> None:

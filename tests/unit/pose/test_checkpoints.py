@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,14 +66,14 @@ def test_read_only_folder(tmp_path: Path) -> None:
 def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"cut\.safetensors is not a whole safetensors file"):
+    with pytest.raises(UserError, match=r"cut\.safetensors .*incomplete"):
         load_model(cut)
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(1)}, foreign)
-    with pytest.raises(UserError, match="carries no description.*simplepose import"):
+    with pytest.raises(UserError, match=r"foreign\.safetensors .*simplepose import"):
         load_model(foreign)
     for missing in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(UserError, match="Cure"):
+        with pytest.raises(UserError, match=re.escape(str(missing))):
             find_weights(missing)
 
 
@@ -85,7 +86,7 @@ def test_other_shapes_and_schemas_are_named() -> None:
         UserError, match=r"missing: backbone\.conv1\.weight; surplus: surplus\.weight; wrong shapes: final_layer\.bias \(14,\) for \(17,\)"
     ):
         load_tensors(network, tensors, "file.safetensors")
-    with pytest.raises(UserError, match=r"w estimates 17 keypoints \(coco_17\), the data has 14 \(crowdpose_14\)"):
+    with pytest.raises(UserError, match=r"w .*17 .*coco_17.* 14 .*crowdpose_14"):
         require_schema(spec(), CROWDPOSE_14, "w")
 
 

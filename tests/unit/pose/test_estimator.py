@@ -37,7 +37,7 @@ def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None
         estimator()(IMAGE, boxes)
     good = People([[1, 1, 20, 20]], [1])
     if "finite" in problem:
-        with pytest.raises(UserError, match="picture 1, person 1: box .* not finite. Cure"):
+        with pytest.raises(UserError, match=r"picture 1, person 1: .*(nan|inf)"):
             estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])
     else:  # a detector's box may lose its area at the border of a frame
         poses = estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])[1]
@@ -47,7 +47,7 @@ def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None
 @pytest.mark.parametrize("score", [NAN, INF])
 def test_scores_that_are_not_finite_are_refused(score: float) -> None:
     boxes, scores = [[1, 1, 20, 20], [1, 1, 30, 30]], [0.5, score]
-    message = rf"picture 0, person 1: box .*, score {score}, which is not finite\. Cure"
+    message = f"picture 0, person 1: .*score {score}"
     with pytest.raises(UserError, match=message):
         estimator()(IMAGE, boxes, scores)
     with pytest.raises(UserError, match=message):
@@ -57,7 +57,7 @@ def test_scores_that_are_not_finite_are_refused(score: float) -> None:
 @pytest.mark.parametrize("shape", [(0, 0, 3), (0, 40, 3), (40, 0, 3)])
 def test_a_picture_without_pixels_is_refused(shape: tuple[int, int, int]) -> None:
     empty, boxes = np.zeros(shape, np.uint8), [[1, 1, 20, 20]]
-    message = f"the picture is {shape[1]} x {shape[0]} and has no pixels. Cure"
+    message = f"picture .*{shape[1]} x {shape[0]}"
     with pytest.raises(UserError, match=message):
         estimator()(empty, boxes)
     with pytest.raises(UserError, match=message):

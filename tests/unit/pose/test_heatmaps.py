@@ -98,5 +98,5 @@ def test_the_unbiased_convention_needs_no_shift(shift: str) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("sigma", 0.0), ("sigma", float("nan")), ("peak", -1.0)])
 def test_widths_and_peaks_are_positive(field: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"codec.{field} is {value}"):
+    with pytest.raises(UserError, match=rf"codec\.{field} .*{value}"):
         CodecConfig(**{field: value})

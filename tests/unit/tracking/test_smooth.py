@@ -59,7 +59,7 @@ def test_one_euro_keeps_tracks_apart_and_forgets() -> None:
 def test_poses_without_ids_are_refused() -> None:
     bare = replace(poses((1, BODY)), track_ids=None)
     for call in (lambda: PoseSmoother()(bare, 0.0), lambda: smooth_zero_phase([bare]), lambda: fill_gaps([bare], max_gap=3)):
-        with pytest.raises(UserError, match="track"):
+        with pytest.raises(UserError, match="track ids"):
             call()
     with pytest.raises(UserError):
         OneEuroConfig(min_cutoff=0)

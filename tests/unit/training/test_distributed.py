@@ -91,7 +91,7 @@ def test_gathered_boxes_come_once_and_in_the_order_of_one_process() -> None:
     both = merge_estimates(parts_of(detections, pictures % 2, 2), annotations, detections)
     assert whole.areas.tolist() == both.areas.tolist() == [1, 4, 5, 2, 3, 0, 6]
     parts = parts_of(detections, pictures % 2, 2)
-    with pytest.raises(UserError, match="estimated 4 boxes of picture 0, expected 2"):
+    with pytest.raises(UserError, match=" 4 .*picture 0.* 2"):
         merge_estimates([*parts, parts[0]], annotations, detections)
-    with pytest.raises(UserError, match="estimated 0 boxes of picture 0, expected 2"):
+    with pytest.raises(UserError, match=" 0 .*picture 0.* 2"):
         merge_estimates(parts[1:], annotations, detections)

@@ -109,11 +109,11 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     file = tmp_path / "wide.pth"
     torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
-    with pytest.raises(UserError, match=r"does not fit.*trained with, or --model\.init .*wide\.pth in place of --train\.weights$"):
+    with pytest.raises(UserError, match=r"wide\.pth .*deconv_layers\.0\.weight.*--model\.init .*wide\.pth .*--train\.weights$"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(file))))
     state = {name: tensor for name, tensor in network.state_dict().items() if name != "backbone.bn1.bias"}
     torch.save(state, file)
-    with pytest.raises(UserError, match=r"does not fit.*Cure: choose the preset it was trained with$"):
+    with pytest.raises(UserError, match=r"wide\.pth .*bn1\.bias(?!.*--)"):
         load_first_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
 
 
@@ -123,5 +123,5 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
     torch.save(network.backbone.state_dict(), tmp_path / "t.pth")
     with pytest.raises(UserError, match=r"only a backbone.*--model\.init"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "t.pth"))))
-    with pytest.raises(UserError, match="absent"):
+    with pytest.raises(UserError, match=r"absent\.pth"):
         load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))))

@@ -38,10 +38,10 @@ def test_warm_up_works_under_steps_too() -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        (TrainConfig(epochs=30), "longer than the run.*--train.drop-epochs 19 26"),
-        (TrainConfig(epochs=90, drop_epochs=(90,)), "epochs 90, but the run has 90"),
-        (replace(COSINE, warmup_epochs=6), "warm-up of 6 epochs does not fit into the 5"),
-        (TrainConfig(epochs=3, drop_epochs=(), warmup_epochs=4), "warm-up of 4 epochs"),
+        (TrainConfig(epochs=30), r"90, 120.* 30.*--train\.drop-epochs 19 26"),
+        (TrainConfig(epochs=90, drop_epochs=(90,)), "epochs 90.* has 90"),
+        (replace(COSINE, warmup_epochs=6), r"6 epochs .*5 .*--train\.warmup-epochs"),
+        (TrainConfig(epochs=3, drop_epochs=(), warmup_epochs=4), r"4 epochs .*3 .*--train\.warmup-epochs"),
     ],
 )
 def test_a_schedule_longer_than_the_run_is_refused(config: TrainConfig, sentence: str) -> None:
@@ -81,7 +81,7 @@ def test_the_trunk_may_learn_more_slowly() -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7, 30, 90])
 def test_the_advised_drops_fit(epochs: int) -> None:
     preset = load_preset("coco_r50_256x192_ms")
-    with pytest.raises(UserError, match="longer than the run") as error:
+    with pytest.raises(UserError, match=r"90, 120.*--train\.drop-epochs") as error:
         check_schedule(replace(preset, train=replace(preset.train, epochs=epochs)))
     advised = str(error.value).split("--train.drop-epochs")[1].split("(")[0].split()
     assert epochs == 1 or advised

@@ -95,9 +95,9 @@ def test_lines_without_ids_and_with_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ['{"frame": 0', "[]", '{"frame": 0, "seconds": 0, "source": "", "people": [{"score": 1}]}', "{}"])
 def test_a_broken_line_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.jsonl").write_text('{"frame": 0, "seconds": 0, "source": "", "people": []}\n' + text)
-    with pytest.raises(UserError, match="line 2"):
+    with pytest.raises(UserError, match=r"p\.jsonl: line 2"):
         list(read_lines(tmp_path / "p.jsonl"))
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"none\.jsonl"):
         list(read_lines(tmp_path / "none.jsonl"))
 
 
@@ -136,7 +136,7 @@ def test_tables(lines: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 and rows[1]["filled"] == "True" and rows[0]["track_id"] == "1"
     assert float(rows[2]["nose_x"]) == pytest.approx(some(1).keypoints[0, 0, 0], abs=1e-3)
-    with pytest.raises(UserError, match=r"\.csv or \.parquet"):
+    with pytest.raises(UserError, match=r"p\.xlsx.*\.csv.*\.parquet"):
         write_table(tmp_path / "p.xlsx", read_lines(lines), COCO_17)
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -171,7 +171,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--overwrite"):
         new_folder(tmp_path / "a")
     assert new_folder(tmp_path / "a", overwrite=True) and (tmp_path / "a" / "file").read_text() == "mine"
-    with pytest.raises(UserError, match="cannot make"):
+    with pytest.raises(UserError, match=r"file/c"):
         new_folder(tmp_path / "a" / "file" / "c")
 
 
@@ -181,5 +181,5 @@ def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
     keep_sources([tmp_path / "a.json", tmp_path / "none", tmp_path, "", "0", "rtsp://camera"], [tmp_path / "none", tmp_path / "b.json"])
     for source, output in (("a.json", "a.json"), ("a.json", "x/../a.json"), ("link.json", "a.json"), ("a.json", "link.json")):
         (tmp_path / "x").mkdir(exist_ok=True)
-        with pytest.raises(UserError, match="is read"):
+        with pytest.raises(UserError, match=r"\.json is read.*--output"):
             keep_sources([tmp_path / source], [tmp_path / output])

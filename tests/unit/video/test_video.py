@@ -46,7 +46,7 @@ def test_vp8_and_a_wrong_pair_of_codec_and_ending(tmp_path: Path) -> None:
         writer.write(picture(0))
     assert codec_in_file(str(tmp_path / "a.webm")) == "V_VP8"
     for name, codec in (("a.avi", None), ("a.mp4", "vp9"), ("a.webm", "mp4"), ("a.webm", "h264")):
-        with pytest.raises(UserError, match="Cure"):
+        with pytest.raises(UserError, match=name):
             VideoWriter(tmp_path / name, 10, codec)
 
 
@@ -68,7 +68,7 @@ def test_no_frame_no_file(tmp_path: Path) -> None:
 
 def test_an_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"), VideoWriter(tmp_path / "file" / "a.webm", 10) as writer:
+    with pytest.raises(UserError, match=r"file/a\.webm"), VideoWriter(tmp_path / "file" / "a.webm", 10) as writer:
         writer.write(picture(0))
 
 
@@ -89,9 +89,9 @@ def test_frames_of_another_size_are_fitted_in(tmp_path: Path) -> None:
 
 def test_no_such_video(tmp_path: Path) -> None:
     for name in ("none.mp4", "none.webm"):
-        with pytest.raises(UserError, match="no such video"):
+        with pytest.raises(UserError, match=name):
             open_stream(tmp_path / name)
-    with pytest.raises(UserError, match="no such picture"):
+    with pytest.raises(UserError, match=r"none\.jpg"):
         open_stream(tmp_path / "none.jpg")
 
 
@@ -215,6 +215,6 @@ def test_a_missing_encoder_is_the_error_that_is_seen(tmp_path: Path, monkeypatch
             pass
 
     monkeypatch.setattr(cv2, "VideoWriter", Closed)
-    with pytest.raises(UserError, match="has no encoder"), VideoWriter(tmp_path / "a.webm", 10) as writer:
+    with pytest.raises(UserError, match=r"encoder"), VideoWriter(tmp_path / "a.webm", 10) as writer:
         writer.write(np.zeros((20, 20, 3), np.uint8))
     assert not list(tmp_path.iterdir())

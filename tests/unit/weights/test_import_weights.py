@@ -123,5 +123,5 @@ def test_weights_get_imports_pose_networks(microsoft_file: Path, tmp_path: Path)
     (tmp_path / microsoft_file.name).write_bytes(content)
     assert f"wrote {tmp_path / 'mine.safetensors'}" in get(row, tmp_path)
     assert load_model(tmp_path / "mine.safetensors").spec.preset == PRESET
-    with pytest.raises(UserError, match="exists"):
+    with pytest.raises(UserError, match=r"mine\.safetensors exists"):
         get(row, tmp_path)

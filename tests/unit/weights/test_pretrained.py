@@ -172,7 +172,7 @@ def test_slims_trunk(bottleneck_network) -> None:
 @pytest.mark.parametrize("write", [write_v1, write_v2])
 def test_checkpoints_of_something_else(tmp_path: Path, write) -> None:
     write(tmp_path / "x.ckpt", {"vgg/conv1/weights": np.zeros((1, 1, 2, 2), np.float32)})
-    with pytest.raises(UserError, match=r"not the seed's network .* vgg/conv1/weights"):
+    with pytest.raises(UserError, match=r"x\.ckpt .* vgg/conv1/weights"):
         load_weight_file(tmp_path / "x.ckpt")
 
 
@@ -217,16 +217,16 @@ def test_long_lists_are_shortened(network) -> None:
 def test_relatives_are_refused(network) -> None:
     state = microsoft(network.state_dict())
     for change, words in (
-        ({"layer1.0.conv2.weight": torch.zeros(128, 128, 3, 3)}, "wide, grouped"),
-        ({"se.fc.weight": torch.zeros(1)}, r"surplus se\.fc\.weight"),
-        ({"transformer.weight": torch.zeros(1)}, r"surplus transformer\.weight"),
-        ({"layer1.5.conv1.weight": torch.zeros(1)}, "holds no ResNet"),
+        ({"layer1.0.conv2.weight": torch.zeros(128, 128, 3, 3)}, r"x\.pth .* layer1\.0\.conv2\.weight"),
+        ({"se.fc.weight": torch.zeros(1)}, r"x\.pth .* se\.fc\.weight"),
+        ({"transformer.weight": torch.zeros(1)}, r"x\.pth .* transformer\.weight"),
+        ({"layer1.5.conv1.weight": torch.zeros(1)}, r"x\.pth .*ResNet-18, 34"),
     ):
         with pytest.raises(UserError, match=words):
             from_state_dict(state | change, "x.pth")
     with pytest.raises(UserError, match=r"NaN or infinite numbers in backbone\.bn1\.bias"):
         from_state_dict(state | {"bn1.bias": torch.full((64,), float("nan"))}, "x.pth")
-    with pytest.raises(UserError, match="holds no ResNet"):
+    with pytest.raises(UserError, match=r"x\.pth .*variables are a\."):
         from_state_dict({"a": torch.zeros(1)}, "x.pth")
 
 
@@ -272,11 +272,11 @@ def test_truncated_files(tmp_path: Path, network) -> None:
 
 
 def test_no_file_folder_and_no_tensors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no weight file"):
+    with pytest.raises(UserError, match=r"none\.pth"):
         load_weight_file(tmp_path / "none.pth")
     with pytest.raises(UserError, match="is a folder"):
         load_weight_file(tmp_path)
-    with pytest.raises(UserError, match="holds no network"):
+    with pytest.raises(UserError, match=r"log\.pth .*state_dict"):
         load_weight_file(save(tmp_path / "log.pth", {"epoch": 3, "loss": [0.1]}))
 
 

@@ -83,7 +83,7 @@ def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
 def test_dropped_connections_then_resume(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop", "drop"]
     for kept in (len(CONTENT) // 2, len(CONTENT) * 3 // 4):
-        with pytest.raises(UserError, match=rf"broke off.*{kept} bytes are kept in .*weights\.pth\.partial.*again to go on"):
+        with pytest.raises(UserError, match=rf"/weights\.pth .*{kept} bytes .*weights\.pth\.partial"):
             download(server.row(), tmp_path)
         assert names(tmp_path) == ["weights.pth.partial"]
     assert download(server.row(), tmp_path).read_bytes() == CONTENT
@@ -100,7 +100,7 @@ def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
 def test_a_stale_partial_is_never_taken_for_whole(server: Server, tmp_path: Path, stale: bytes) -> None:
     (tmp_path / "weights.pth.partial").write_bytes(stale)
-    with pytest.raises(UserError, match="was removed: its sha256"):
+    with pytest.raises(UserError, match=r"weights\.pth\.partial .*removed.*sha256"):
         download(server.row(), tmp_path)
     assert names(tmp_path) == []
     assert download(server.row(), tmp_path).read_bytes() == CONTENT
@@ -112,11 +112,11 @@ def test_a_whole_partial_is_finished_without_a_download(server: Server, tmp_path
 
 
 def test_wrong_hash(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not the published 00000000\.\.\."):
+    with pytest.raises(UserError, match=r"weights\.pth.*sha256.* 00000000\.\.\."):
         download(server.row("00000000"), tmp_path)
     assert names(tmp_path) == []
     (tmp_path / "weights.pth").write_bytes(b"mine")
-    with pytest.raises(UserError, match="is there already, but its sha256"):
+    with pytest.raises(UserError, match=r"weights\.pth .*sha256"):
         download(server.row(), tmp_path)
     assert (tmp_path / "weights.pth").read_bytes() == b"mine"
 
@@ -128,22 +128,22 @@ def test_a_length_that_is_not_told(server: Server, tmp_path: Path) -> None:
 
 def test_no_such_file_and_no_server(server: Server, tmp_path: Path) -> None:
     server.faults = ["missing"]
-    with pytest.raises(UserError, match="answered 404"):
+    with pytest.raises(UserError, match=r"/weights\.pth .*404"):
         download(server.row(), tmp_path)
     server.server.shutdown()
     server.server.server_close()
-    with pytest.raises(UserError, match=r"broke off: .*refused.*Cure: run the command again"):
+    with pytest.raises(UserError, match=r"/weights\.pth .*refused"):
         download(server.row(), tmp_path)
 
 
 def test_a_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "taken").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match=r"taken/weights\.pth\.partial"):
         download(server.row(), tmp_path / "taken")
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be fetched directly\. Cure: open .*pose_resnet_50_256x192\.pth\.tar"):
+    with pytest.raises(UserError, match=r"microsoft-r50-256x192 .*pose_resnet_50_256x192\.pth\.tar"):
         download(find_public("microsoft-r50-256x192"), tmp_path)
 
 
@@ -156,5 +156,5 @@ def test_the_table() -> None:
             assert row.sha256 in row.file_name
         if "AP" in row.score and "box" not in row.score:
             assert "detections" in row.score and row.preset
-    with pytest.raises(UserError, match=r"no public weights 'resnet'.*torchvision-resnet18-v1"):
+    with pytest.raises(UserError, match=r"'resnet'.*torchvision-resnet18-v1"):
         find_public("resnet")

@@ -84,7 +84,7 @@ def test_truncated_v1(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "resnet_v1_50.ckpt"
     write_v1(path, example())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match="not a whole TensorFlow checkpoint"):
+    with pytest.raises(UserError, match=r"resnet_v1_50\.ckpt .*TensorFlow"):
         read_checkpoint(path)
 
 
@@ -93,7 +93,7 @@ def test_v1_cut_in_the_middle(tmp_path: Path) -> None:
     write_v1(path, example())
     content = path.read_bytes()
     path.write_bytes(content[:2000] + content[6000:])
-    with pytest.raises(UserError, match="damaged or truncated"):
+    with pytest.raises(UserError, match=r"a\.ckpt .* bytes"):
         read_checkpoint(path)
 
 
@@ -102,7 +102,7 @@ def test_faults_of_v2(tmp_path: Path) -> None:
     write_v2(tmp_path / "s.ckpt", example())
     good = data.read_bytes()
     data.write_bytes(good[:-1])
-    with pytest.raises(UserError, match="should end at byte"):
+    with pytest.raises(UserError, match=r"s\.ckpt .*up1/weights .*byte \d+"):
         read_checkpoint(tmp_path / "s.ckpt")
     broken = bytearray(good)
     broken[-1] ^= 1  # the last variable by name
@@ -112,13 +112,13 @@ def test_faults_of_v2(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="checksum of up1/weights does not fit"):
         checkpoint["up1/weights"]
     data.unlink()
-    with pytest.raises(UserError, match=r"data shard .*data-00000-of-00001 is missing"):
+    with pytest.raises(UserError, match=r"s\.ckpt\.index .*data-00000-of-00001 .*missing"):
         read_checkpoint(tmp_path / "s.ckpt.index")
     data.write_bytes(good)
     (tmp_path / "s.ckpt.index").unlink()
-    with pytest.raises(UserError, match=r"s\.ckpt\.index is missing"):
+    with pytest.raises(UserError, match=r"data-00000-of-00001 .*s\.ckpt\.index .*missing"):
         read_checkpoint(data)
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match=r"s\.ckpt .*s\.ckpt\.index"):
         read_checkpoint(tmp_path / "s.ckpt")
 
 
@@ -130,13 +130,13 @@ def test_refused_kinds(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="partitioned"):
         read_checkpoint(tmp_path / "q.ckpt")
     write_v1(tmp_path / "z.ckpt", example(), compression=1)
-    with pytest.raises(UserError, match="compressed"):
+    with pytest.raises(UserError, match=r"z\.ckpt .*compressed"):
         read_checkpoint(tmp_path / "z.ckpt")
     write_v2(tmp_path / "e.ckpt", example(), endianness=1)
-    with pytest.raises(UserError, match="big-endian"):
+    with pytest.raises(UserError, match=r"e\.ckpt\.index .*big-endian"):
         read_checkpoint(tmp_path / "e.ckpt")
     write_v1(tmp_path / "f.ckpt", example(), forget="large")
-    with pytest.raises(UserError, match="variables are not there, large first"):
+    with pytest.raises(UserError, match=r"f\.ckpt .*1 of .*16 .*large"):
         read_checkpoint(tmp_path / "f.ckpt")
 
 
@@ -145,12 +145,12 @@ def test_another_format_with_the_right_ending(tmp_path: Path, content: bytes) ->
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
     assert not is_checkpoint(path)
-    with pytest.raises(UserError, match=r"x\.ckpt is not a whole TensorFlow checkpoint"):
+    with pytest.raises(UserError, match=r"x\.ckpt .*TensorFlow"):
         read_checkpoint(path)
 
 
 def test_a_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "d.ckpt").mkdir()
     assert not is_checkpoint(tmp_path / "d.ckpt")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"d\.ckpt: Is a directory"):
         read_checkpoint(tmp_path / "d.ckpt")
