@@ -33,11 +33,17 @@ def write_file(path: Path, people: int) -> None:
     corner, side = rng.uniform(0, 300, (rows, 2)), rng.uniform(8, 300, (rows, 2))
     boxes = np.concatenate([corner, side], 1).round(2)
     keypoints = np.zeros((rows, 17, 3), int)
-    keypoints[:people, :, :2] = corner[:people, None] + rng.uniform(0, 1, (people, 17, 2)) * side[:people, None]
+    keypoints[:people, :, :2] = (
+        corner[:people, None] + rng.uniform(0, 1, (people, 17, 2)) * side[:people, None]
+    )
     keypoints[:people, :, 2] = rng.choice([0, 1, 2], (people, 17), p=[0.4, 0.08, 0.52])
     keypoints[:people, 0, 2] = 2
     keypoints[keypoints[..., 2] == 0] = 0
-    outline = (corner[:, None] + rng.uniform(0, 1, (rows, 22, 2)) * side[:, None]).round(2).reshape(rows, 44)
+    outline = (
+        (corner[:, None] + rng.uniform(0, 1, (rows, 22, 2)) * side[:, None])
+        .round(2)
+        .reshape(rows, 44)
+    )
     image_ids = rng.permutation(600_000)[:pictures]
     owner = image_ids[rng.integers(0, pictures, rows)]
     annotations = [
@@ -66,8 +72,15 @@ def write_file(path: Path, people: int) -> None:
         }
         for image_id in image_ids
     ]
-    names = {"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints), "skeleton": [[a + 1, b + 1] for a, b in COCO_17.skeleton]}
-    path.write_bytes(msgspec.json.encode({"images": images, "annotations": annotations, "categories": [names]}))
+    names = {
+        "id": 1,
+        "name": "person",
+        "keypoints": list(COCO_17.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in COCO_17.skeleton],
+    }
+    path.write_bytes(
+        msgspec.json.encode({"images": images, "annotations": annotations, "categories": [names]})
+    )
 
 
 def ours(path: str) -> tuple[int, float]:
@@ -89,7 +102,10 @@ def pycocotools(path: str) -> tuple[int, float]:
 def plain(path: str) -> tuple[int, float]:
     """json.load and the references' filter, one person at a time."""
     content = json.loads(Path(path).read_bytes())
-    return _loop([row for row in content["annotations"] if not row["iscrowd"]], {image["id"]: image for image in content["images"]})
+    return _loop(
+        [row for row in content["annotations"] if not row["iscrowd"]],
+        {image["id"]: image for image in content["images"]},
+    )
 
 
 def _loop(rows: list[dict], images: dict) -> tuple[int, float]:
@@ -98,10 +114,15 @@ def _loop(rows: list[dict], images: dict) -> tuple[int, float]:
         x, y, w, h = row["bbox"]
         image = images[row["image_id"]]
         x1, y1 = max(0, x), max(0, y)
-        x2, y2 = min(image["width"] - 1, x1 + max(0, w - 1)), min(image["height"] - 1, y1 + max(0, h - 1))
+        x2, y2 = (
+            min(image["width"] - 1, x1 + max(0, w - 1)),
+            min(image["height"] - 1, y1 + max(0, h - 1)),
+        )
         if row["area"] > 0 and x2 > x1 and y2 > y1 and max(row["keypoints"][2::3]) > 0:
             joints = np.array(row["keypoints"], np.float32).reshape(-1, 3)
-            records.append({"image": image["file_name"], "box": [x1, y1, x2 - x1, y2 - y1], "joints": joints})
+            records.append(
+                {"image": image["file_name"], "box": [x1, y1, x2 - x1, y2 - y1], "joints": joints}
+            )
             total += float(joints[:, :2].astype(np.float64).sum())
     return len(records), total
 
@@ -116,12 +137,24 @@ def child(reader: str, path: str) -> None:
     people, checksum = READERS[reader](path)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, "start_mib": before / 1024, "people": people, "checksum": checksum}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "peak_mib": peak / 1024,
+                "start_mib": before / 1024,
+                "people": people,
+                "checksum": checksum,
+            }
+        )
+    )
 
 
 def main() -> None:
     """Builds the file, times the readers, prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--people", type=int, default=149_813)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
@@ -138,29 +171,44 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "person_keypoints_train2017.json"
         # in a process of its own, because a child inherits its parent's peak memory
-        subprocess.run([sys.executable, __file__, "--people", str(arguments.people), "--build", str(path)], check=True)
+        subprocess.run(
+            [sys.executable, __file__, "--people", str(arguments.people), "--build", str(path)],
+            check=True,
+        )
         size = path.stat().st_size / 2**20
         for _ in range(arguments.rounds):
             for reader in READERS:
                 output = subprocess.run(
-                    [sys.executable, __file__, "--child", reader, str(path)], capture_output=True, text=True, check=True
+                    [sys.executable, __file__, "--child", reader, str(path)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
                 )
                 runs[reader].append(json.loads(output.stdout.splitlines()[-1]))
     table = {
         reader: {
-            name: statistics.median(run[name] for run in rounds) for name in ("seconds", "peak_mib", "start_mib", "people", "checksum")
+            name: statistics.median(run[name] for run in rounds)
+            for name in ("seconds", "peak_mib", "start_mib", "people", "checksum")
         }
         for reader, rounds in runs.items()
     }
     first = table["simplepose"]
     for reader, row in table.items():
-        assert row["people"] == first["people"] and np.isclose(row["checksum"], first["checksum"], rtol=1e-9), (reader, row, first)
-    print(f"{size:.0f} MiB, {first['people']:.0f} people to train on, median of {arguments.rounds} rounds")
+        assert row["people"] == first["people"] and np.isclose(
+            row["checksum"], first["checksum"], rtol=1e-9
+        ), (reader, row, first)
+    print(
+        f"{size:.0f} MiB, {first['people']:.0f} people to train on, median of {arguments.rounds} rounds"
+    )
     for reader, row in table.items():
         ratio = row["seconds"] / first["seconds"]
-        print(f"{reader:<14}{row['seconds']:7.2f} s  peak {row['peak_mib']:7.0f} MiB  {ratio:5.1f} x the time of simplepose")
+        print(
+            f"{reader:<14}{row['seconds']:7.2f} s  peak {row['peak_mib']:7.0f} MiB  {ratio:5.1f} x the time of simplepose"
+        )
     if arguments.output:
-        arguments.output.write_text(json.dumps({"file_mib": size, "rounds": arguments.rounds, "readers": table}, indent=2))
+        arguments.output.write_text(
+            json.dumps({"file_mib": size, "rounds": arguments.rounds, "readers": table}, indent=2)
+        )
 
 
 if __name__ == "__main__":

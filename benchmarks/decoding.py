@@ -25,16 +25,27 @@ BATCH, WIDTH, HEIGHT, INPUT_WH = 64, 48, 64, (192, 256)
 def problem(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Heatmaps with one smooth peak and noise, those of the mirrored input, and crop affines."""
     rng = np.random.default_rng(seed)
-    x, y = rng.uniform(-2, WIDTH + 2, (BATCH, 17, 1, 1)), rng.uniform(-2, HEIGHT + 2, (BATCH, 17, 1, 1))
+    x, y = (
+        rng.uniform(-2, WIDTH + 2, (BATCH, 17, 1, 1)),
+        rng.uniform(-2, HEIGHT + 2, (BATCH, 17, 1, 1)),
+    )
     columns, rows = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
-    maps = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8) + rng.normal(0, 0.02, (BATCH, 17, HEIGHT, WIDTH))
+    maps = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8) + rng.normal(
+        0, 0.02, (BATCH, 17, HEIGHT, WIDTH)
+    )
     mirrored = maps[:, COCO_17.flip_order, :, ::-1] + rng.normal(0, 0.02, maps.shape)
     corner, size = rng.uniform(0, 300, (BATCH, 2)), rng.uniform(30, 300, (BATCH, 2))
     centers, sizes = geometry.fit_boxes(np.concatenate([corner, corner + size], 1), INPUT_WH)
-    return maps.astype(np.float32), np.ascontiguousarray(mirrored, np.float32), geometry.crop_affines(centers, sizes, INPUT_WH)
+    return (
+        maps.astype(np.float32),
+        np.ascontiguousarray(mirrored, np.float32),
+        geometry.crop_affines(centers, sizes, INPUT_WH),
+    )
 
 
-def plain_loop(maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def plain_loop(
+    maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The order of work of the reference codes: flip, swap and shift the batch, then a loop over people and keypoints."""
     back = mirrored[:, :, :, ::-1].copy()
     for left, right in COCO_17.flip_pairs:
@@ -52,7 +63,9 @@ def plain_loop(maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray) -> t
             point = np.array([px, py, 1.0])
             if 1 < px < WIDTH - 1 and 1 < py < HEIGHT - 1:
                 one = average[n, k]
-                step = np.array([one[py, px + 1] - one[py, px - 1], one[py + 1, px] - one[py - 1, px]])
+                step = np.array(
+                    [one[py, px + 1] - one[py, px - 1], one[py + 1, px] - one[py - 1, px]]
+                )
                 point[:2] += 0.25 * np.sign(step)
             if scores[n, k] <= 0:
                 point[:2] = 0
@@ -60,7 +73,9 @@ def plain_loop(maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray) -> t
     return points, scores
 
 
-def vectorised(maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def vectorised(
+    maps: np.ndarray, mirrored: np.ndarray, to_crop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """What the estimator does after the network."""
     codec = CodecConfig()
     keypoints, scores = decode_pair(maps, mirrored, COCO_17.flip_order, codec, INPUT_WH)
@@ -83,12 +98,18 @@ def main() -> None:
             times[name].append(time.process_time() - began)
     medians = {name: float(np.median(values)) * 1000 for name, values in times.items()}
     ratio = medians["plain loop"] / medians["vectorised"]
-    print(f"64 crops x 17 maps of 64x48, medians of {options.rounds} interleaved rounds, CPU-ms, results equal")
+    print(
+        f"64 crops x 17 maps of 64x48, medians of {options.rounds} interleaved rounds, CPU-ms, results equal"
+    )
     for name, value in medians.items():
         print(f"  {name:<12}{value:8.2f} ms")
     print(f"  ratio       {ratio:8.1f} x")
     if options.output:
-        write_json(options.output, {"cpu_ms": medians, "ratio": ratio, "rounds": options.rounds}, indent=True)
+        write_json(
+            options.output,
+            {"cpu_ms": medians, "ratio": ratio, "rounds": options.rounds},
+            indent=True,
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ def box_ap(truth: COCO, rows: list[dict[str, Any]]) -> tuple[float, float, float
     return tuple(float(value) for value in scoring.stats[:3])  # type: ignore[return-value]
 
 
-def detect_all(detector: PersonDetector, truth: COCO, images: Path) -> tuple[list[dict[str, Any]], float]:
+def detect_all(
+    detector: PersonDetector, truth: COCO, images: Path
+) -> tuple[list[dict[str, Any]], float]:
     """COCO results, the 100 best boxes a picture, and milliseconds a picture in the detector."""
     rows, spent = [], 0.0
     for image_id in sorted(truth.getImgIds()):
@@ -42,13 +44,19 @@ def detect_all(detector: PersonDetector, truth: COCO, images: Path) -> tuple[lis
         begin = time.perf_counter()
         people = detector(image)[:100]
         spent += time.perf_counter() - begin
-        for bbox, score in zip(xyxy_to_xywh(people.boxes_xyxy).round(2).tolist(), people.scores.tolist(), strict=True):
-            rows.append({"image_id": image_id, "category_id": 1, "bbox": bbox, "score": round(score, 5)})
+        for bbox, score in zip(
+            xyxy_to_xywh(people.boxes_xyxy).round(2).tolist(), people.scores.tolist(), strict=True
+        ):
+            rows.append(
+                {"image_id": image_id, "category_id": 1, "bbox": bbox, "score": round(score, 5)}
+            )
     return rows, 1000 * spent / len(truth.getImgIds())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("detector")
     parser.add_argument("--annotations", required=True)
     parser.add_argument("--images", type=Path, required=True)
@@ -63,12 +71,22 @@ def main() -> None:
     if options.reference:
         rows = json.loads(Path(options.reference).read_text())
         result["reference"] = box_ap(truth, rows)
-        print(f"{'reference':<14}" + "".join(f"{value:7.4f}" for value in result["reference"]) + f"{len(rows):8,}")
+        print(
+            f"{'reference':<14}"
+            + "".join(f"{value:7.4f}" for value in result["reference"])
+            + f"{len(rows):8,}"
+        )
     for name, cut in (("uncut", False), ("border cut", True)):
-        detector = PersonDetector(options.detector, score_threshold=0.001, cut_border=cut, threads=1)
+        detector = PersonDetector(
+            options.detector, score_threshold=0.001, cut_border=cut, threads=1
+        )
         rows, milliseconds = detect_all(detector, truth, options.images)
         result[name] = box_ap(truth, rows)
-        print(f"{name:<14}" + "".join(f"{value:7.4f}" for value in result[name]) + f"{len(rows):8,}{milliseconds:7.1f}")
+        print(
+            f"{name:<14}"
+            + "".join(f"{value:7.4f}" for value in result[name])
+            + f"{len(rows):8,}{milliseconds:7.1f}"
+        )
         if options.detections and not cut:
             options.detections.write_text(json.dumps(rows))
     if options.output:

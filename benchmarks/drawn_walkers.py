@@ -66,7 +66,10 @@ class Walker:
         next_x, _, next_scale = self.path(frame + 1)
         speed = (next_x - x) / scale
         stride = min(1, 45 * (abs(speed) + abs(next_scale / scale - 1)))
-        swing, lift = (stride * wave(self.phase + self.phase_step * frame + np.array((0, np.pi))) for wave in (np.sin, np.cos))
+        swing, lift = (
+            stride * wave(self.phase + self.phase_step * frame + np.array((0, np.pi)))
+            for wave in (np.sin, np.cos)
+        )
         knees = 4 + 8 * stride + 40 * np.maximum(lift, 0)
         angles = [
             -24 * swing[0],

@@ -37,19 +37,33 @@ from simplepose.video.outputs_lines import LinesWriter
 from simplepose.video.streams import VideoStream, VideoWriter
 
 
-def plain_loop(video: str, detector: PersonDetector, estimator: PoseEstimator, frames: int, *, join: bool = False) -> list[np.ndarray]:
+def plain_loop(
+    video: str,
+    detector: PersonDetector,
+    estimator: PoseEstimator,
+    frames: int,
+    *,
+    join: bool = False,
+) -> list[np.ndarray]:
     """Keypoints of each frame, one thing after the other."""
     tracker = Tracker(estimator.schema)
     out: list[np.ndarray] = []
     for frame in VideoStream(video):
         people, seen = detector(frame.image), None
         if join:
-            people, seen = join_boxes(people, tracker.propagated_boxes(frame.image), tracker.config.nms_threshold)
-        parts = [estimator.estimate_batch([frame.image], [people[person]])[0] for person in range(len(people))]
+            people, seen = join_boxes(
+                people, tracker.propagated_boxes(frame.image), tracker.config.nms_threshold
+            )
+        parts = [
+            estimator.estimate_batch([frame.image], [people[person]])[0]
+            for person in range(len(people))
+        ]
         poses = estimator.estimate_batch([frame.image], [People.empty()])[0]
         if parts:
             fields = ("keypoints", "keypoint_scores", "boxes_xyxy", "scores")
-            poses = type(poses)(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+            poses = type(poses)(
+                *(np.concatenate([getattr(part, name) for part in parts]) for name in fields)
+            )
         out.append(tracker.update(frame.image, poses, detected=seen).keypoints)
         if len(out) == frames:
             break
@@ -78,11 +92,15 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
     cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
 
     def estimator(threads: int) -> PoseEstimator:
-        return PoseEstimator.from_checkpoint(options.weights, device="cpu", flip_test=False, threads=threads)
+        return PoseEstimator.from_checkpoint(
+            options.weights, device="cpu", flip_test=False, threads=threads
+        )
 
     plain_detector, plain_estimator = PersonDetector(options.boxes), estimator(0)
     threads = share_processor()
-    cut, whole = (PersonDetector(options.boxes, threads=threads, cut_border=flag) for flag in (True, False))
+    cut, whole = (
+        PersonDetector(options.boxes, threads=threads, cut_border=flag) for flag in (True, False)
+    )
     shared = estimator(threads)
     runners = {
         "engine, every frame": PoseTracker(shared, cut, detect_every=1),
@@ -90,10 +108,13 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
         "engine, every 5th": PoseTracker(shared, cut, detect_every=5),
     }
     check = min(120, options.frames or 120)
-    strict = engine(PoseTracker(shared, whole, detect_every=1, batch_frames=1), options.video, check)
+    strict = engine(
+        PoseTracker(shared, whole, detect_every=1, batch_frames=1), options.video, check
+    )
     reference = plain_loop(options.video, whole, shared, check, join=True)
     assert sum(map(len, reference)) and all(
-        a.shape == b.shape and np.allclose(a, b, atol=1e-2) for a, b in zip(strict, reference, strict=True)
+        a.shape == b.shape and np.allclose(a, b, atol=1e-2)
+        for a, b in zip(strict, reference, strict=True)
     ), "the engine's poses differ from the plain loop's"
 
     def plain() -> list[np.ndarray]:
@@ -105,7 +126,10 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
             share_processor()
 
     works: dict[str, Callable[[], list[np.ndarray]]] = {"plain loop": plain}
-    works |= {name: (lambda runner=runner: engine(runner, options.video, options.frames)) for name, runner in runners.items()}
+    works |= {
+        name: (lambda runner=runner: engine(runner, options.video, options.frames))
+        for name, runner in runners.items()
+    }
     rates: dict[str, list[float]] = {name: [] for name in works}
     poses: dict[str, int] = {}
     for number in range(options.rounds):
@@ -116,7 +140,9 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
     print(f"\n{'':<38}{'frames/s':>9}{'ratio':>7}{'poses':>8}")
     result = {}
     for name, values in rates.items():
-        ratio = statistics.median(value / base for value, base in zip(values, rates["plain loop"], strict=True))
+        ratio = statistics.median(
+            value / base for value, base in zip(values, rates["plain loop"], strict=True)
+        )
         result[name] = {"fps": statistics.median(values), "ratio": ratio, "poses": poses[name]}
         print(f"{name:<38}{statistics.median(values):9.1f}{ratio:7.2f}{poses[name]:8,}")
     print("stages of the last engine run alone, frames/s:", runners["engine, every 5th"].speed)
@@ -126,7 +152,9 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
     """Resident memory while a long drawn video goes through everything: reading, motion boxes, network, tracking, writing."""
     share_processor()
-    estimator = PoseEstimator.from_checkpoint(options.weights, device="cpu", flip_test=False, threads=1)
+    estimator = PoseEstimator.from_checkpoint(
+        options.weights, device="cpu", flip_test=False, threads=1
+    )
     with tempfile.TemporaryDirectory() as folder:
         drawn = endless()
         with VideoWriter(f"{folder}/long.mp4", 25) as video:
@@ -134,13 +162,19 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
                 video.write(next(drawn))
         sizes: list[float] = []
         runner = PoseTracker(estimator, MotionDetector(), detect_every=5)
-        with LinesWriter(f"{folder}/poses.jsonl") as lines, VideoWriter(f"{folder}/out.mp4", 25) as video:
+        with (
+            LinesWriter(f"{folder}/poses.jsonl") as lines,
+            VideoWriter(f"{folder}/out.mp4", 25) as video,
+        ):
             for frame, poses in runner(f"{folder}/long.mp4"):
                 lines.write(frame, poses)
                 video.write(frame.image)
                 if (frame.index + 1) % max(1, options.memory // 10) == 0:
                     sizes.append(resident_mb())
-                    print(f"frame {frame.index + 1:6,}  {sizes[-1]:7.1f} MB  {len(poses)} people", flush=True)
+                    print(
+                        f"frame {frame.index + 1:6,}  {sizes[-1]:7.1f} MB  {len(poses)} people",
+                        flush=True,
+                    )
     print(f"growth over the last nine tenths: {sizes[-1] - sizes[0]:.1f} MB")
     return {"frames": options.memory, "resident_mb": sizes}
 
@@ -152,7 +186,9 @@ def resident_mb() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("video", nargs="?")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--boxes")

@@ -34,7 +34,9 @@ from simplepose.evaluation.top_down import Estimates, suppress_and_write
 SIGMAS = np.array(COCO_17.sigmas)
 
 
-def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndarray) -> dict[str, float]:
+def reference(
+    truth: str, folder: Path, estimates: Estimates, image_ids: np.ndarray
+) -> dict[str, float]:
     """Box by box, as the references."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -47,7 +49,12 @@ def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndar
                 total, count = total + score, count + 1
         score = float(total / count * estimates.box_scores[row]) if count else 0.0
         points = estimates.keypoints[row].astype(np.float64)
-        person = {"keypoints": points, "scores": estimates.keypoint_scores[row], "score": score, "area": estimates.areas[row]}
+        person = {
+            "keypoints": points,
+            "scores": estimates.keypoint_scores[row],
+            "score": score,
+            "area": estimates.areas[row],
+        }
         by_picture.setdefault(int(image_ids[estimates.image_index[row]]), []).append(person)
     results = []
     variance = (SIGMAS * 2) ** 2
@@ -60,14 +67,29 @@ def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndar
             similarity = np.zeros(len(order) - 1)
             for place, index in enumerate(order[1:]):
                 other = people[index]
-                dx, dy = other["keypoints"][:, 0] - best["keypoints"][:, 0], other["keypoints"][:, 1] - best["keypoints"][:, 1]
-                e = (dx**2 + dy**2) / variance / ((best["area"] + other["area"]) / 2 + np.spacing(1)) / 2
+                dx, dy = (
+                    other["keypoints"][:, 0] - best["keypoints"][:, 0],
+                    other["keypoints"][:, 1] - best["keypoints"][:, 1],
+                )
+                e = (
+                    (dx**2 + dy**2)
+                    / variance
+                    / ((best["area"] + other["area"]) / 2 + np.spacing(1))
+                    / 2
+                )
                 similarity[place] = np.sum(np.exp(-e)) / e.shape[0]
             order = order[1:][similarity <= 0.9]
         for person in kept:
             flat = np.zeros((17, 3))
             flat[:, :2], flat[:, 2] = person["keypoints"], person["scores"]
-            results.append({"image_id": image_id, "category_id": 1, "keypoints": flat.ravel().tolist(), "score": person["score"]})
+            results.append(
+                {
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "keypoints": flat.ravel().tolist(),
+                    "score": person["score"],
+                }
+            )
     path = folder / "reference.json"
     with path.open("w") as file:
         json.dump(results, file, sort_keys=True, indent=4)
@@ -85,7 +107,9 @@ def reference(truth: str, folder: Path, estimates: Estimates, image_ids: np.ndar
     return dict(zip(METRICS, test.stats.tolist(), strict=True))
 
 
-def ours(truth: str, folder: Path, estimates: Estimates, annotations: Annotations) -> dict[str, float]:
+def ours(
+    truth: str, folder: Path, estimates: Estimates, annotations: Annotations
+) -> dict[str, float]:
     """Arrays all the way."""
     rows = suppress_and_write(estimates, annotations, EvaluateConfig())
     write_json(folder / "ours.json", rows)
@@ -103,15 +127,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path = folder / "truth.json"
-        images = [{"id": image["id"], "file_name": f"{image['id']}.jpg", "width": 640, "height": 640} for image in truth["images"]]
+        images = [
+            {"id": image["id"], "file_name": f"{image['id']}.jpg", "width": 640, "height": 640}
+            for image in truth["images"]
+        ]
         path.write_text(json.dumps({**truth, "images": images, "categories": categories}))
         annotations = read_coco(path, folder, COCO_17)
         order = np.argsort(image_ids, kind="stable")
         areas = np.random.default_rng(1).uniform(2e3, 9e4, len(order))
         estimates = Estimates(
-            np.searchsorted(annotations.image_ids, image_ids[order]), keypoints[order].astype(np.float32),
-            keypoint_scores[order].astype(np.float32), scores[order] + 1e-6, areas,
-        )  # fmt: skip
+            np.searchsorted(annotations.image_ids, image_ids[order]),
+            keypoints[order].astype(np.float32),
+            keypoint_scores[order].astype(np.float32),
+            scores[order] + 1e-6,
+            areas,
+        )
         times: dict[str, list[tuple[float, float]]] = {"reference": [], "ours": []}
         numbers: dict[str, dict[str, float]] = {}
         for _ in range(args.rounds):
@@ -124,17 +154,28 @@ def main() -> None:
                 times[name].append((time.perf_counter() - wall, time.process_time() - busy))
     worst = max(abs(numbers["reference"][name] - numbers["ours"][name]) for name in METRICS)
     assert worst < 1e-9, numbers
-    middle = {name: [statistics.median(values) for values in zip(*rounds, strict=True)] for name, rounds in times.items()}
-    ratios = {"wall": middle["reference"][0] / middle["ours"][0], "processor": middle["reference"][1] / middle["ours"][1]}
+    middle = {
+        name: [statistics.median(values) for values in zip(*rounds, strict=True)]
+        for name, rounds in times.items()
+    }
+    ratios = {
+        "wall": middle["reference"][0] / middle["ours"][0],
+        "processor": middle["reference"][1] / middle["ours"][1],
+    }
     print(f"{len(order):,} boxes; seconds of wall clock and of processor")
     for name, (wall, busy) in middle.items():
         print(f"{name:<12}{wall:8.2f} {busy:8.2f}")
     print(
-        f"ratio {ratios['wall']:.1f} x wall, {ratios['processor']:.1f} x processor (target 18); ten numbers equal to {worst:.1g}: ", end=""
+        f"ratio {ratios['wall']:.1f} x wall, {ratios['processor']:.1f} x processor (target 18); ten numbers equal to {worst:.1g}: ",
+        end="",
     )
     print(" ".join(f"{numbers['ours'][name]:.3f}" for name in METRICS))
     if args.output:
-        write_json(args.output, {"seconds": middle, "ratios": ratios, "metrics": numbers["ours"]}, indent=True)
+        write_json(
+            args.output,
+            {"seconds": middle, "ratios": ratios, "metrics": numbers["ours"]},
+            indent=True,
+        )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,14 @@ VARIANTS = (
     [(f"ResNet-{depth}", ModelConfig(backbone=f"resnet{depth}")) for depth in (50, 101, 152)]
     + [("ResNet-50, 2 deconvolutions", ModelConfig(deconv_layers=2))]
     + [(f"ResNet-50, kernel {kernel}", ModelConfig(deconv_kernel=kernel)) for kernel in (2, 3)]
-    + [(f"ResNet-50, {filters} filters", ModelConfig(deconv_filters=filters)) for filters in (64, 128)]
-    + [("ResNet-50, 3x3 output", ModelConfig(output_kernel=3)), ("ResNet-50, stride in the 1x1", ModelConfig(stride_style="1x1"))]
+    + [
+        (f"ResNet-50, {filters} filters", ModelConfig(deconv_filters=filters))
+        for filters in (64, 128)
+    ]
+    + [
+        ("ResNet-50, 3x3 output", ModelConfig(output_kernel=3)),
+        ("ResNet-50, stride in the 1x1", ModelConfig(stride_style="1x1")),
+    ]
     + [(f"ResNet-{depth}", ModelConfig(backbone=f"resnet{depth}")) for depth in (18, 34)]
     + [("EfficientNet-Lite0, depthwise head of 128", LITE)]
 )
@@ -42,26 +48,44 @@ def rows() -> list[dict]:
             heatmap_wh = (width // config.heatmap_stride, height // config.heatmap_stride)
             found.append(
                 {
-                    "variant": name, "input_size_wh": (width, height), "heatmap_size_wh": heatmap_wh,
-                    "parameters": parameters, "macs": macs, "config": asdict(config),
+                    "variant": name,
+                    "input_size_wh": (width, height),
+                    "heatmap_size_wh": heatmap_wh,
+                    "parameters": parameters,
+                    "macs": macs,
+                    "config": asdict(config),
                 }
-            )  # fmt: skip
+            )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Parameters and multiply-adds of the paper's ablation table.")
+    parser = argparse.ArgumentParser(
+        description="Parameters and multiply-adds of the paper's ablation table."
+    )
     parser.add_argument("--output", help="write the rows to this JSON file")
     options = parser.parse_args()
     found = rows()
-    print("| network | layers x kernel, filters | input (h x w) | heatmap | parameters (M) | GMAC |\n|---|---|---|---|---|---|")
+    print(
+        "| network | layers x kernel, filters | input (h x w) | heatmap | parameters (M) | GMAC |\n|---|---|---|---|---|---|"
+    )
     for row in found:
-        config, (width, height), (map_width, map_height) = row["config"], row["input_size_wh"], row["heatmap_size_wh"]
+        config, (width, height), (map_width, map_height) = (
+            row["config"],
+            row["input_size_wh"],
+            row["heatmap_size_wh"],
+        )
         head = f"{config['deconv_layers']} x {config['deconv_kernel']}, {config['deconv_filters']}"
         cost = f"{row['parameters'] / 1e6:.1f} | {row['macs'] / 1e9:.2f}"
-        print(f"| {row['variant']} | {head} | {height}x{width} | {map_height}x{map_width} | {cost} |")
+        print(
+            f"| {row['variant']} | {head} | {height}x{width} | {map_height}x{map_width} | {cost} |"
+        )
     if options.output:
-        write_json(options.output, {"benchmark": "network_cost", "keypoint_count": KEYPOINTS, "rows": found}, indent=True)
+        write_json(
+            options.output,
+            {"benchmark": "network_cost", "keypoint_count": KEYPOINTS, "rows": found},
+            indent=True,
+        )
 
 
 if __name__ == "__main__":

@@ -30,12 +30,22 @@ def problem(pictures: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     people = rng.uniform(0, 500, (pictures, 8, 1, 2)) + rng.uniform(0, 150, (pictures, 8, 17, 2))
     which = rng.integers(0, 8, (pictures, POSES))
     blur = rng.choice([1, 4, 12], (pictures, POSES))[:, :, None, None]
-    keypoints = np.take_along_axis(people, which[:, :, None, None], 1) + rng.normal(0, 1, (pictures, POSES, 17, 2)) * blur
+    keypoints = (
+        np.take_along_axis(people, which[:, :, None, None], 1)
+        + rng.normal(0, 1, (pictures, POSES, 17, 2)) * blur
+    )
     count = pictures * POSES
-    return np.repeat(np.arange(pictures), POSES), keypoints.reshape(-1, 17, 2), rng.uniform(size=count), rng.uniform(2e4, 6e4, count)
+    return (
+        np.repeat(np.arange(pictures), POSES),
+        keypoints.reshape(-1, 17, 2),
+        rng.uniform(size=count),
+        rng.uniform(2e4, 6e4, count),
+    )
 
 
-def plain_loop(image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
+def plain_loop(
+    image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray
+) -> np.ndarray:
     """Picture by picture, pose by pose, pair by pair; numpy only inside a pair, as the reference does it."""
     variance = (2 * np.array(COCO_17.sigmas)) ** 2
     kept = np.zeros(len(scores), bool)
@@ -49,22 +59,33 @@ def plain_loop(image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarra
             similarity = np.zeros(len(order) - 1)
             for place, other in enumerate(order[1:]):
                 dx, dy = x[other] - x[best], y[other] - y[best]
-                e = (dx**2 + dy**2) / variance / ((area[best] + area[other]) / 2 + np.spacing(1)) / 2
+                e = (
+                    (dx**2 + dy**2)
+                    / variance
+                    / ((area[best] + area[other]) / 2 + np.spacing(1))
+                    / 2
+                )
                 similarity[place] = np.sum(np.exp(-e)) / e.shape[0]
             order = order[1:][similarity <= THRESHOLD]
     return kept
 
 
-def one_by_one(image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
+def one_by_one(
+    image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray
+) -> np.ndarray:
     """`oks_nms` picture by picture: numpy over the remaining poses."""
     kept = np.zeros(len(scores), bool)
     for start in range(0, len(scores), POSES):
         part = slice(start, start + POSES)
-        kept[start + oks_nms(keypoints[part], scores[part], areas[part], COCO_17.sigmas, THRESHOLD)] = True
+        kept[
+            start + oks_nms(keypoints[part], scores[part], areas[part], COCO_17.sigmas, THRESHOLD)
+        ] = True
     return kept
 
 
-def batch(image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
+def batch(
+    image_index: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray
+) -> np.ndarray:
     """`oks_nms_batch` of all pictures."""
     return oks_nms_batch(image_index, keypoints, scores, areas, COCO_17.sigmas, THRESHOLD)
 
@@ -76,7 +97,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     data = problem(options.pictures)
-    forms = {"plain loop": plain_loop, "oks_nms, picture by picture": one_by_one, "oks_nms_batch": batch}
+    forms = {
+        "plain loop": plain_loop,
+        "oks_nms, picture by picture": one_by_one,
+        "oks_nms_batch": batch,
+    }
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     results: dict[str, np.ndarray] = {}
     for _ in range(options.rounds):
@@ -89,11 +114,17 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: medians["plain loop"] / value for name, value in medians.items()}
     share = results["oks_nms_batch"].mean()
-    print(f"{options.pictures:,} pictures x {POSES} poses, {share:.1%} kept by all forms; CPU seconds, median of {options.rounds} rounds")
+    print(
+        f"{options.pictures:,} pictures x {POSES} poses, {share:.1%} kept by all forms; CPU seconds, median of {options.rounds} rounds"
+    )
     for name, value in medians.items():
         print(f"  {name:<28}{value:8.3f} s  {ratios[name]:6.1f} x")
     if options.output:
-        write_json(options.output, {"pictures": options.pictures, "poses": POSES, "seconds": medians, "ratios": ratios}, indent=True)
+        write_json(
+            options.output,
+            {"pictures": options.pictures, "poses": POSES, "seconds": medians, "ratios": ratios},
+            indent=True,
+        )
 
 
 if __name__ == "__main__":

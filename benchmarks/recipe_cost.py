@@ -42,19 +42,33 @@ class Subject:
         config = replace(config, train=replace(config.train, batch_size=batch))
         device, (width, height) = torch.device("cpu"), config.input_size_wh
         torch.manual_seed(0)
-        network = PoseResNet(config.model, 17, config.input_size_wh).to(memory_format=torch.channels_last)
+        network = PoseResNet(config.model, 17, config.input_size_wh).to(
+            memory_format=torch.channels_last
+        )
         self.macs = count_cost(network, config.input_size_wh)[1]
         spec = ModelSpec(
-            preset="", schema=COCO_17, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec, model=config.model
+            preset="",
+            schema=COCO_17,
+            input_size_wh=config.input_size_wh,
+            pixels=config.pixels,
+            codec=config.codec,
+            model=config.model,
         )
-        self.estimator = PoseEstimator(copy.deepcopy(network).eval(), spec, flip_test=True, batch_size=batch)
+        self.estimator = PoseEstimator(
+            copy.deepcopy(network).eval(), spec, flip_test=True, batch_size=batch
+        )
         self.ema = Ema(network, config.train.ema) if config.train.ema else None
-        self.network, self.step = network.train(), TrainStep(network, make_optimizer(network, config.train), config, device, "fp32")
+        self.network, self.step = (
+            network.train(),
+            TrainStep(network, make_optimizer(network, config.train), config, device, "fp32"),
+        )
         self.crops = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8)
         self.batch = Batch(
-            torch.from_numpy(self.crops).permute(0, 3, 1, 2), torch.rand(batch, 17, 2) * width, torch.ones(batch, 17, dtype=torch.bool),
+            torch.from_numpy(self.crops).permute(0, 3, 1, 2),
+            torch.rand(batch, 17, 2) * width,
+            torch.ones(batch, 17, dtype=torch.bool),
             np.arange(batch),
-        )  # fmt: skip
+        )
         self.affines = np.tile(np.eye(2, 3), (batch, 1, 1))
         self.train(), self.infer()
 
@@ -85,26 +99,46 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rungs = make_rungs(load_preset(base_of(options.preset)), load_preset(options.preset))
     subjects = [Subject(rung.config, options.batch) for rung in rungs]
-    times: dict[str, list[list[float]]] = {"train": [[] for _ in rungs], "infer": [[] for _ in rungs]}
+    times: dict[str, list[list[float]]] = {
+        "train": [[] for _ in rungs],
+        "infer": [[] for _ in rungs],
+    }
     for _ in range(options.rounds):
         for index, subject in enumerate(subjects):
             times["train"][index].append(subject.train())
             times["infer"][index].append(subject.infer())
-    medians = {what: [1e3 * statistics.median(one) for one in values] for what, values in times.items()}
+    medians = {
+        what: [1e3 * statistics.median(one) for one in values] for what, values in times.items()
+    }
     rows: list[dict[str, Any]] = []
-    print(f"{options.preset}, batch {options.batch}, {options.threads} threads, medians of {options.rounds} interleaved rounds")
+    print(
+        f"{options.preset}, batch {options.batch}, {options.threads} threads, medians of {options.rounds} interleaved rounds"
+    )
     print(f"{'rung':38} {'GMAC':>6} {'step ms':>9} {'ratio':>6} {'infer ms':>9} {'ratio':>6}")
     for index, (rung, subject) in enumerate(zip(rungs, subjects, strict=True)):
         step, infer = medians["train"][index], medians["infer"][index]
         row = {
-            "rung": rung.name, "gmac": subject.macs / 1e9, "step_ms": step, "step_ratio": step / medians["train"][0],
-            "infer_ms": infer, "infer_ratio": infer / medians["infer"][0],
-        }  # fmt: skip
+            "rung": rung.name,
+            "gmac": subject.macs / 1e9,
+            "step_ms": step,
+            "step_ratio": step / medians["train"][0],
+            "infer_ms": infer,
+            "infer_ratio": infer / medians["infer"][0],
+        }
         rows.append(row)
-        print(f"{rung.name:38} {row['gmac']:6.3f} {step:9.1f} {row['step_ratio']:6.2f} {infer:9.1f} {row['infer_ratio']:6.2f}")
+        print(
+            f"{rung.name:38} {row['gmac']:6.3f} {step:9.1f} {row['step_ratio']:6.2f} {infer:9.1f} {row['infer_ratio']:6.2f}"
+        )
     if options.output:
         write_json(
-            options.output, {"preset": options.preset, "batch": options.batch, "threads": options.threads, "rungs": rows}, indent=True
+            options.output,
+            {
+                "preset": options.preset,
+                "batch": options.batch,
+                "threads": options.threads,
+                "rungs": rows,
+            },
+            indent=True,
         )
 
 

@@ -21,7 +21,15 @@ from simplepose.core.boxes import iou
 from simplepose.core.oks import oks
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People, Poses
-from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, clear_mot, hota, identity
+from simplepose.evaluation.tracking import (
+    ClearMot,
+    Hota,
+    Identity,
+    TrackedFrame,
+    clear_mot,
+    hota,
+    identity,
+)
 from simplepose.tracking.matching import join_boxes
 from simplepose.tracking.track import TrackConfig, Tracker
 
@@ -45,21 +53,28 @@ def detect(frame: DrawnFrame, rng: np.random.Generator) -> People:
     scores = rng.uniform(0.6, 0.9, len(boxes))
     if rng.uniform() < GHOST:
         left, top = rng.uniform(0, 250), rng.uniform(0, 100)
-        boxes, scores = np.concatenate([boxes, [[left, top, left + 60, top + 130]]]), np.r_[scores, rng.uniform(0.3, 0.5)]
+        boxes, scores = (
+            np.concatenate([boxes, [[left, top, left + 60, top + 130]]]),
+            np.r_[scores, rng.uniform(0.3, 0.5)],
+        )
     return People(boxes, scores)
 
 
 def estimate(frame: DrawnFrame, people: People, rng: np.random.Generator) -> Poses:
     """The simulated network: in each box the true keypoints of the person who fills it, with noise; low scores where nobody does."""
     boxes = people.boxes_xyxy
-    keypoints = boxes[:, None, :2] + rng.uniform(0, 1, (len(boxes), 17, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
+    keypoints = boxes[:, None, :2] + rng.uniform(0, 1, (len(boxes), 17, 2)) * (
+        boxes[:, None, 2:] - boxes[:, None, :2]
+    )
     scores = rng.uniform(0, 0.25, (len(boxes), 17))
     if len(frame.boxes_xyxy) and len(boxes):
         overlap = iou(boxes, frame.boxes_xyxy)
         person = overlap.argmax(1)
         found = overlap.max(1) > 0.3
         heights = frame.boxes_xyxy[person, 3] - frame.boxes_xyxy[person, 1]
-        noisy = frame.keypoints[person] + rng.normal(0, NOISE, keypoints.shape) * heights[:, None, None]
+        noisy = (
+            frame.keypoints[person] + rng.normal(0, NOISE, keypoints.shape) * heights[:, None, None]
+        )
         keypoints = np.where(found[:, None, None], noisy, keypoints)
         sure = np.where(frame.visibility[person] == 2, 0.85, 0.35)
         scores = np.where(found[:, None], sure, scores)
@@ -88,26 +103,42 @@ def row(parts: list[list[TrackedFrame]]) -> dict[str, float]:
     mot, ids, higher = ClearMot(), Identity(), Hota()
     for frames in parts:
         mot, ids, higher = mot + clear_mot(frames), ids + identity(frames), higher + hota(frames)
-    return {"MOTA": 100 * mot.mota, "IDF1": 100 * ids.idf1, "HOTA": 100 * higher.hota, "switches": mot.switches}
+    return {
+        "MOTA": 100 * mot.mota,
+        "IDF1": 100 * ids.idf1,
+        "HOTA": 100 * higher.hota,
+        "switches": mot.switches,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strides", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    drawn = {(name, seed): list(SCENARIOS[name](seed)) for name in SCENARIOS for seed in SEEDS[: options.seeds]}
+    drawn = {
+        (name, seed): list(SCENARIOS[name](seed))
+        for name in SCENARIOS
+        for seed in SEEDS[: options.seeds]
+    }
     table = []
     for stride in options.strides:
-        print(f"\nevery frame\n{'-' * 11}" if stride == 1 else f"\nevery {stride}. frame\n{'-' * 14}")
+        print(
+            f"\nevery frame\n{'-' * 11}" if stride == 1 else f"\nevery {stride}. frame\n{'-' * 14}"
+        )
         print(f"{'scenario':<18}{'mode':<24}{'MOTA':>7}{'IDF1':>7}{'HOTA':>7}{'switches':>10}")
         kept: dict[str, list[list[TrackedFrame]]] = {mode: [] for mode in MODES}
         for name in [*SCENARIOS, "all"]:
             for mode, config in MODES.items():
                 if name != "all":
-                    parts = [follow(drawn[name, seed][::stride], config, seed) for seed in SEEDS[: options.seeds]]
+                    parts = [
+                        follow(drawn[name, seed][::stride], config, seed)
+                        for seed in SEEDS[: options.seeds]
+                    ]
                     kept[mode] += parts
                 numbers = row(kept[mode] if name == "all" else parts)
                 table.append({"stride": stride, "scenario": name, "mode": mode, **numbers})

@@ -41,16 +41,28 @@ def replicated(annotations: Annotations, count: int) -> Annotations:
     many = annotations.select(rows)
     turn = np.arange(count) // len(annotations)
     return replace(
-        many, annotation_ids=np.arange(count), image_index=many.image_index + turn * pictures, image_ids=np.arange(pictures * times),
-        image_paths=annotations.image_paths * times, image_sizes_wh=np.tile(annotations.image_sizes_wh, (times, 1)), image_extras=None,
-    )  # fmt: skip
+        many,
+        annotation_ids=np.arange(count),
+        image_index=many.image_index + turn * pictures,
+        image_ids=np.arange(pictures * times),
+        image_paths=annotations.image_paths * times,
+        image_sizes_wh=np.tile(annotations.image_sizes_wh, (times, 1)),
+        image_extras=None,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    folder = Path(os.environ.get("SIMPLEPOSE_TEST_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
+    folder = Path(
+        os.environ.get(
+            "SIMPLEPOSE_TEST_DATA",
+            Path(__file__).resolve().parent.parent.parent / "shared" / "data",
+        )
+    )
     folder /= "coco_train2017_images160"
-    parser.add_argument("--annotations", default=str(folder / "person_keypoints_train2017_160.json"))
+    parser.add_argument(
+        "--annotations", default=str(folder / "person_keypoints_train2017_160.json")
+    )
     parser.add_argument("--images", default=str(folder / "train2017"))
     parser.add_argument("--preset", default="coco_r50_256x192_ms")
     parser.add_argument("--people", type=int, default=0, help="replicate the people to this number")
@@ -77,26 +89,39 @@ def main() -> None:
         preset = load_preset(args.preset)
         config = replace(
             preset,
-            train=replace(preset.train, batch_size=size, precision=args.precision, compile=args.compile),
+            train=replace(
+                preset.train, batch_size=size, precision=args.precision, compile=args.compile
+            ),
             data=replace(preset.data, cache=args.cache, workers=args.workers),
         )
         began = time.perf_counter()
         parts = assemble(config, people, device, Processes(), say=print)
         filled = time.perf_counter() - began
         parts.network.train()
-        epochs = (batch for epoch in itertools.count() for batch in parts.loader.epoch(epoch) if len(batch.rows) == size)
+        epochs = (
+            batch
+            for epoch in itertools.count()
+            for batch in parts.loader.epoch(epoch)
+            if len(batch.rows) == size
+        )
         resident = next(epochs).to(device)
         for _ in range(min(5, args.steps)):  # warm up, or compile
             parts.step(next(epochs).to(device, parts.step.cut), 1e-4, 0)
         rates: dict[str, list[float]] = {"with data": [], "resident batch": []}
         for _ in range(args.rounds):
             for way, values in rates.items():
-                for _ in range(AHEAD if way == "with data" else 0):  # what was read ahead while the other way ran would come free
+                for _ in range(
+                    AHEAD if way == "with data" else 0
+                ):  # what was read ahead while the other way ran would come free
                     parts.step(next(epochs).to(device, parts.step.cut), 1e-4, 0)
                 synchronize(device)
                 began = clock()
                 for _ in range(args.steps):
-                    parts.step(next(epochs).to(device, parts.step.cut) if way == "with data" else resident, 1e-4, 0)
+                    parts.step(
+                        next(epochs).to(device, parts.step.cut) if way == "with data" else resident,
+                        1e-4,
+                        0,
+                    )
                 synchronize(device)
                 values.append(args.steps * size / (clock() - began))
         middle = {way: statistics.median(values) for way, values in rates.items()}
@@ -105,7 +130,12 @@ def main() -> None:
             f"{args.preset} on {device}, {parts.precision}, batch {size}: {middle['with data']:.1f} samples/s with data, "
             f"{middle['resident batch']:.1f} without: {share:.3f} of it (at least 0.97); cache filled in {filled:.0f} s"
         )
-        record["batches"][str(size)] = {**middle, "share": share, "fill_seconds": filled, "precision": parts.precision}
+        record["batches"][str(size)] = {
+            **middle,
+            "share": share,
+            "fill_seconds": filled,
+            "precision": parts.precision,
+        }
         del parts, epochs, resident
         if args.output:  # after every size: a larger one may not fit
             write_json(args.output, record, indent=True)

@@ -35,19 +35,35 @@ def batch_of(config: Config, count: int) -> Batch:
     """Noise pictures with keypoints anywhere in the crop."""
     rng = np.random.default_rng(0)
     width, height = config.input_size_wh
-    pixels = torch.from_numpy(rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(
+        rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    ).permute(0, 3, 1, 2)
     keypoints = torch.from_numpy(rng.uniform(0, [width, height], (count, 17, 2)).astype(np.float32))
     return Batch(pixels, keypoints, torch.ones((count, 17), dtype=torch.bool), np.arange(count))
 
 
-def reference_step(config: Config, network: torch.nn.Module, device: torch.device, batch: Batch) -> Callable[[], float]:
+def reference_step(
+    config: Config, network: torch.nn.Module, device: torch.device, batch: Batch
+) -> Callable[[], float]:
     """The step as both references and their descendants write it."""
-    mean, std = np.float32(config.pixels.mean)[:, None, None], np.float32(config.pixels.std)[:, None, None]
+    mean, std = (
+        np.float32(config.pixels.mean)[:, None, None],
+        np.float32(config.pixels.std)[:, None, None],
+    )
     host = (
-        np.ascontiguousarray(batch.pixels.numpy()[:, ::-1] if config.pixels.channel_order == "bgr" else batch.pixels.numpy()) - mean
+        np.ascontiguousarray(
+            batch.pixels.numpy()[:, ::-1]
+            if config.pixels.channel_order == "bgr"
+            else batch.pixels.numpy()
+        )
+        - mean
     ) / std
-    maps, weights = encode(batch.keypoints, batch.visible, config.codec, config.input_size_wh, config.heatmap_size_wh)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, foreach=False, fused=False)
+    maps, weights = encode(
+        batch.keypoints, batch.visible, config.codec, config.input_size_wh, config.heatmap_size_wh
+    )
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=config.train.learning_rate, foreach=False, fused=False
+    )
     criterion = torch.nn.MSELoss()
 
     def step() -> float:
@@ -72,11 +88,23 @@ def reference_step(config: Config, network: torch.nn.Module, device: torch.devic
 
 
 def our_step(
-    config: Config, network: torch.nn.Module, device: torch.device, batch: Batch, *, fused: bool, precision: str
+    config: Config,
+    network: torch.nn.Module,
+    device: torch.device,
+    batch: Batch,
+    *,
+    fused: bool,
+    precision: str,
 ) -> Callable[[], Any]:
     """The package's step."""
     network.to(memory_format=torch.channels_last)
-    step = TrainStep(network, make_optimizer(network, config.train, fused=fused or None), config, device, precision)
+    step = TrainStep(
+        network,
+        make_optimizer(network, config.train, fused=fused or None),
+        config,
+        device,
+        precision,
+    )
     done = 0
 
     def run() -> torch.Tensor:
@@ -92,10 +120,16 @@ def main() -> None:
     parser.add_argument("--preset", default="coco_r18_128x96_mini")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1, help="steps timed together; more on an accelerator")
+    parser.add_argument(
+        "--steps", type=int, default=1, help="steps timed together; more on an accelerator"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it needs a C++ compiler)")
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="leave torch.compile out (it needs a C++ compiler)",
+    )
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -104,20 +138,36 @@ def main() -> None:
     torch.manual_seed(0)
     network = PoseResNet(config.model, 17, config.input_size_wh).to(device)
     batch = batch_of(config, args.batch_size)
-    forms: dict[str, Callable[[], Any]] = {"reference": reference_step(config, copy.deepcopy(network), device, batch)}
-    forms["ours"] = our_step(config, copy.deepcopy(network), device, batch, fused=False, precision="fp32")
-    forms["ours, fused optimiser"] = our_step(config, copy.deepcopy(network), device, batch, fused=True, precision="fp32")
+    forms: dict[str, Callable[[], Any]] = {
+        "reference": reference_step(config, copy.deepcopy(network), device, batch)
+    }
+    forms["ours"] = our_step(
+        config, copy.deepcopy(network), device, batch, fused=False, precision="fp32"
+    )
+    forms["ours, fused optimiser"] = our_step(
+        config, copy.deepcopy(network), device, batch, fused=True, precision="fp32"
+    )
     compiled = replace(config, train=replace(config.train, compile="on"))
     if not args.no_compile:
-        forms["ours, fused, compiled"] = our_step(compiled, copy.deepcopy(network), device, batch, fused=True, precision="fp32")
+        forms["ours, fused, compiled"] = our_step(
+            compiled, copy.deepcopy(network), device, batch, fused=True, precision="fp32"
+        )
     if resolve_precision("auto", device) == "bf16":
-        forms["ours, fused, bf16"] = our_step(config, copy.deepcopy(network), device, batch, fused=True, precision="bf16")
+        forms["ours, fused, bf16"] = our_step(
+            config, copy.deepcopy(network), device, batch, fused=True, precision="bf16"
+        )
         if not args.no_compile:
-            forms["ours, fused, bf16, compiled"] = our_step(compiled, copy.deepcopy(network), device, batch, fused=True, precision="bf16")
+            forms["ours, fused, bf16, compiled"] = our_step(
+                compiled, copy.deepcopy(network), device, batch, fused=True, precision="bf16"
+            )
     losses = {name: [float(step()) for _ in range(3)] for name, step in forms.items()}
     for name, values in losses.items():
         tolerance = 2e-2 if "bf16" in name else 1e-3
-        assert np.allclose(values, losses["reference"], rtol=tolerance), (name, values, losses["reference"])
+        assert np.allclose(values, losses["reference"], rtol=tolerance), (
+            name,
+            values,
+            losses["reference"],
+        )
     times: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(args.rounds):
         for name, step in forms.items():
@@ -126,9 +176,14 @@ def main() -> None:
             for _ in range(args.steps):
                 step()
             synchronize(device)
-            times[name].append(((time.perf_counter() if device.type != "cpu" else time.process_time()) - began) / args.steps)
+            times[name].append(
+                ((time.perf_counter() if device.type != "cpu" else time.process_time()) - began)
+                / args.steps
+            )
     middle = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{args.preset}, batch {args.batch_size}, {device}, {args.threads} threads; milliseconds a step (processor time on the CPU)")
+    print(
+        f"{args.preset}, batch {args.batch_size}, {device}, {args.threads} threads; milliseconds a step (processor time on the CPU)"
+    )
     for name, seconds in middle.items():
         print(
             f"{name:<30}{seconds * 1e3:10.1f} ms   {middle['reference'] / seconds:5.2f} x   losses {' '.join(f'{v:.6g}' for v in losses[name])}"
@@ -138,7 +193,13 @@ def main() -> None:
     if args.output:
         write_json(
             args.output,
-            {"preset": args.preset, "batch_size": args.batch_size, "device": str(device), "seconds": middle, "best": best},
+            {
+                "preset": args.preset,
+                "batch_size": args.batch_size,
+                "device": str(device),
+                "seconds": middle,
+                "best": best,
+            },
             indent=True,
         )
 

@@ -23,7 +23,9 @@ def real_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = real_data_root() / name
         if not path.exists():
-            pytest.skip(f"real data {name} not found below {real_data_root()} (set SIMPLEPOSE_TEST_DATA)")
+            pytest.skip(
+                f"real data {name} not found below {real_data_root()} (set SIMPLEPOSE_TEST_DATA)"
+            )
         return path
 
     return find

@@ -24,7 +24,14 @@ FLOORS = [  # from the ground to the roof; a room may import from its own floor 
 ]
 APART = [("pose", "data"), ("data", "weights"), ("detection", "tracking"), ("evaluation", "video")]
 """Pairs of rooms of which the first never imports the second."""
-NETWORKS = {"pose.backbone", "pose.network", "pose.checkpoints", "pose.estimator", "pose.onnx", "pose.calibration"}
+NETWORKS = {
+    "pose.backbone",
+    "pose.network",
+    "pose.checkpoints",
+    "pose.estimator",
+    "pose.onnx",
+    "pose.calibration",
+}
 """What `data` never imports: it may know geometry, codec and pixels."""
 
 
@@ -45,11 +52,19 @@ def imports_of(path: Path) -> set[str]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue
-            if isinstance(child, ast.ImportFrom) and child.module and child.module.startswith("simplepose"):
+            if (
+                isinstance(child, ast.ImportFrom)
+                and child.module
+                and child.module.startswith("simplepose")
+            ):
                 base = child.module.removeprefix("simplepose").lstrip(".")
                 names.update(f"{base}.{alias.name}".lstrip(".") for alias in child.names)
             elif isinstance(child, ast.Import):
-                names.update(alias.name.removeprefix("simplepose.") for alias in child.names if alias.name.startswith("simplepose."))
+                names.update(
+                    alias.name.removeprefix("simplepose.")
+                    for alias in child.names
+                    if alias.name.startswith("simplepose.")
+                )
             visit(child)
 
     visit(ast.parse(path.read_text(encoding="utf-8")))
@@ -95,7 +110,11 @@ def test_arrows_point_down() -> None:
 
 
 def test_rooms_that_do_not_know_each_other() -> None:
-    wrong = [f"{a} -> {b}" for a, b in arrows() if (room(a), room(b)) in APART or (room(a) == "data" and b in NETWORKS)]
+    wrong = [
+        f"{a} -> {b}"
+        for a, b in arrows()
+        if (room(a), room(b)) in APART or (room(a) == "data" and b in NETWORKS)
+    ]
     assert not wrong
 
 
@@ -120,11 +139,16 @@ def test_no_cycles() -> None:
 
 @pytest.mark.parametrize(
     ("statement", "heavy"),
-    [("import simplepose", ("torch", "cv2", "numpy")), ("from simplepose.cli import main; main(['--help'])", ("torch", "cv2"))],
+    [
+        ("import simplepose", ("torch", "cv2", "numpy")),
+        ("from simplepose.cli import main; main(['--help'])", ("torch", "cv2")),
+    ],
 )
 def test_import_is_light(statement: str, heavy: tuple[str, ...]) -> None:
     code = f"import sys\n{statement}\nprint('LOADED', [name for name in {heavy!r} if name in sys.modules])"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert output.strip().endswith("LOADED []")
 
 

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Frame": "core.structures", "People": "core.structures", "Poses": "core.structures",
-    "KeypointSchema": "core.schema", "COCO_17": "core.schema", "MPII_16": "core.schema", "POSETRACK_15": "core.schema", "CROWDPOSE_14": "core.schema",
-    "PoseEstimator": "pose.estimator", "load_model": "pose.checkpoints", "read_image": "core.images", "UserError": "core.errors",
-    "PoseTracker": "video.engine", "Tracker": "tracking.track",
-}  # fmt: skip
+    "Frame": "core.structures",
+    "People": "core.structures",
+    "Poses": "core.structures",
+    "KeypointSchema": "core.schema",
+    "COCO_17": "core.schema",
+    "MPII_16": "core.schema",
+    "POSETRACK_15": "core.schema",
+    "CROWDPOSE_14": "core.schema",
+    "PoseEstimator": "pose.estimator",
+    "load_model": "pose.checkpoints",
+    "read_image": "core.images",
+    "UserError": "core.errors",
+    "PoseTracker": "video.engine",
+    "Tracker": "tracking.track",
+}
 
 __all__ = sorted(_HOME)
 

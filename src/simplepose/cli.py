@@ -50,7 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS:
-        print(f"error: there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"error: there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     try:
         from simplepose.commands.options import parse

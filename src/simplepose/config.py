@@ -36,7 +36,9 @@ from simplepose.core.settings import (
 )
 
 StrideStyle = Literal["3x3", "1x1"]
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0"]
+BackboneName = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0"
+]
 Head = Literal["heatmap", "heatmap_light", "heatmap_depthwise", "simcc"]
 Initialisation = Literal["ms", "tf", "torch"]
 RecipeName = Literal["ms", "tf", "modern"]
@@ -158,7 +160,10 @@ class ModelConfig:
     without an ImageNet backbone."""
 
     def __post_init__(self) -> None:
-        if not self.backbone.startswith("resnet") and (self.width, self.stride_style) != (64, "3x3"):
+        if not self.backbone.startswith("resnet") and (self.width, self.stride_style) != (
+            64,
+            "3x3",
+        ):
             raise UserError(
                 f"model.width is {self.width} and model.stride_style {self.stride_style}, which only "
                 f"ResNets have; model.backbone is {self.backbone}. "
@@ -457,7 +462,9 @@ class Config:
 def preset_names() -> list[str]:
     """Names of the built-in presets."""
     entries = (resources.files("simplepose") / "presets").iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")
+    )
 
 
 def sibling(name: str, recipe: str) -> str:
@@ -477,7 +484,9 @@ def sibling(name: str, recipe: str) -> str:
         of_recipe.setdefault("ms", stem)
     if recipe in of_recipe:
         return of_recipe[recipe]
-    cure = f"one of {', '.join(of_recipe)}" if of_recipe else f"one of the presets {', '.join(known)}"
+    cure = (
+        f"one of {', '.join(of_recipe)}" if of_recipe else f"one of the presets {', '.join(known)}"
+    )
     raise UserError(f"there is no recipe {recipe!r} of {stem}. Cure: {cure}")
 
 
@@ -503,27 +512,39 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
     """The values of a preset laid over those of its bases; `above` are the files that name it as
     theirs."""
     if name in above:
-        raise UserError(f"{above[-1]}: `base` {name} leads back to itself. Cure: name another preset as base, or leave it out")
+        raise UserError(
+            f"{above[-1]}: `base` {name} leads back to itself. Cure: name another preset as base, or leave it out"
+        )
     if name.endswith((".yaml", ".yml")):
         text = _read_text(name)
     else:
         if recipe:
             name, recipe = sibling(name, recipe), ""
         if name not in preset_names():
-            raise UserError(f"there is no preset {name!r}. Cure: a .yaml file, or one of {', '.join(preset_names())}")
-        text = (resources.files("simplepose") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+            raise UserError(
+                f"there is no preset {name!r}. Cure: a .yaml file, or one of {', '.join(preset_names())}"
+            )
+        text = (resources.files("simplepose") / "presets" / f"{name}.yaml").read_text(
+            encoding="utf-8"
+        )
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         problem = str(error).replace(chr(10), " ")
         raise UserError(f"{name} is not valid YAML: {problem}. Cure: correct that line") from error
     if not isinstance(values, dict):
-        raise UserError(f"{name} holds {type(values).__name__}, expected names and values. Cure: write one `name: value` a line")
+        raise UserError(
+            f"{name} holds {type(values).__name__}, expected names and values. Cure: write one `name: value` a line"
+        )
     base = values.pop("base", None)
     if base is not None and not isinstance(base, str):
-        raise UserError(f"{name}: `base` is {base!r}. Cure: the name of one preset, or the path of one .yaml file")
+        raise UserError(
+            f"{name}: `base` is {base!r}. Cure: the name of one preset, or the path of one .yaml file"
+        )
     if recipe and not base:
-        raise UserError(f"{name} builds on no preset, so that it has no other recipe. Cure: leave --recipe out, or name a `base`")
+        raise UserError(
+            f"{name} builds on no preset, so that it has no other recipe. Cure: leave --recipe out, or name a `base`"
+        )
     return _merge(_read(base, recipe, (*above, name)), values) if base else values
 
 
@@ -531,9 +552,13 @@ def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot read preset {path}: {error.strerror}. Cure: check the path") from error
+        raise UserError(
+            f"cannot read preset {path}: {error.strerror}. Cure: check the path"
+        ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8") from error
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8"
+        ) from error
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def write_quadrupeds(root: Path, *, train_animals: int, val_animals: int, seed: 
     counts = {"train_animals": train_animals, "val_animals": val_animals}
     with drawn_folder(Path(root), "drawn quadrupeds", counts, seed) as folder:
         if folder is not None:
-            for half, (split, animals) in enumerate(zip(("train", "val"), counts.values(), strict=True)):
+            for half, (split, animals) in enumerate(
+                zip(("train", "val"), counts.values(), strict=True)
+            ):
                 annotations = folder / "annotations" / f"quadruped_{split}.json"
                 images = folder / "images" / split
                 write_coco(annotations, images, QUADRUPED, draw_animals, animals, [seed, 7, half])
@@ -81,14 +83,19 @@ def _at(left: float, up: float, front: float) -> np.ndarray:
     return np.array((left, up, front))
 
 
-def _paint_animal(canvas: Canvas, rng: Generator, centre: np.ndarray, scale: float, index: int) -> np.ndarray:
+def _paint_animal(
+    canvas: Canvas, rng: Generator, centre: np.ndarray, scale: float, index: int
+) -> np.ndarray:
     """Paints animal `index`; returns its keypoints (8, 2) in pixels.
 
     Body frame: x to its own left, y up, z forward; the middle of the back is the origin.
     """
     view = rotation(0, rng.uniform(2, 16), rng.choice((-1, 1)) * rng.normal(80, 22))
     coat = draw_cloth(rng)
-    dark, white, black = (Cloth(colour, colour) for colour in (0.35 * draw_colour(rng), np.full(3, 245), np.full(3, 10)))
+    dark, white, black = (
+        Cloth(colour, colour)
+        for colour in (0.35 * draw_colour(rng), np.full(3, 245), np.full(3, 10))
+    )
     girth, leg, neck = rng.uniform((0.8, 0.2, 0.1), (1.2, 0.36, 0.3))
     shoulder, rump = np.array([0, 0, 0.27]), np.array([0, 0, -0.27])
     withers, tail = shoulder + _at(0, 0.085 * girth, -0.02), rump + _at(0, 0.06 * girth, -0.07)
@@ -117,7 +124,9 @@ def _paint_animal(canvas: Canvas, rng: Generator, centre: np.ndarray, scale: flo
     ear = rng.uniform(0.05, 0.12)
     for side in (1, -1):
         low, eye = head + _at(side * 0.045, 0.04, -0.01), head + _at(side * 0.05, 0.022, 0.06)
-        shapes.append((_HEAD, dark, (low, low + _at(side * 0.025, ear, -0.02)), (0.028, 0.012), 0.004))
+        shapes.append(
+            (_HEAD, dark, (low, low + _at(side * 0.025, ear, -0.02)), (0.028, 0.012), 0.004)
+        )
         shapes.append((_HEAD, white, (eye,), (0.016,), 0.02))
         shapes.append((_HEAD, black, (eye,), (0.009,), 0.021))
 
@@ -142,4 +151,6 @@ if __name__ == "__main__":
     parser.add_argument("--val", type=int, default=100, help="animals to evaluate on")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    write_quadrupeds(chosen.folder, train_animals=chosen.train, val_animals=chosen.val, seed=chosen.seed)
+    write_quadrupeds(
+        chosen.folder, train_animals=chosen.train, val_animals=chosen.val, seed=chosen.seed
+    )

@@ -19,7 +19,7 @@ import yaml
 from simplepose import UserError, load_model
 from simplepose.cli import main
 from simplepose.config import dump_config, load_preset, preset_names
-from simplepose.data.annotations import read_coco, read_detections
+from simplepose.data.coco import read_coco, read_detections
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.loader import TrainLoader
 from simplepose.data.open_cache import open_pixels
@@ -35,7 +35,12 @@ from simplepose.weights.tensorflow import read_checkpoint
 
 __all__ = ["UserError", "load_model"]
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "train.trunk_rate_factor": "train.backbone_learning_rate_factor",
+    "train.flat_share": "train.flat_fraction",
+    "train.teacher_share": "train.teacher_fraction",
+    "model.depth": "model.backbone",
+}
 """A field as recorded -> as it is called now: `"train.flat_share": "train.flat_fraction"`."""
 ARRAYS = (
     "image_ids",
@@ -111,6 +116,8 @@ def evaluate(
         images,
         "--boxes",
         boxes or "gt",
+        "--ground-truth-boxes",
+        "annotated",
         "--decoder",
         decoding[0],
         "--flip-shift",
@@ -122,7 +129,9 @@ def evaluate(
 
 def score(task: str, results: Path, truth: Path, folder: Path) -> None:
     """Scores a finished result file."""
-    run("evaluate", results, "--task", task, "--annotations", truth, "--output", folder)
+    exact = ["--no-exact-poseval"] * (task == "posetrack")
+    numbers = folder / "metrics.json"
+    run("score", results, "--task", task, "--annotations", truth, "--output", numbers, *exact)
 
 
 def track(video: Path, weights: Path, detector: Path, frames: int, folder: Path) -> None:
@@ -147,7 +156,7 @@ def track(video: Path, weights: Path, detector: Path, frames: int, folder: Path)
 
 def import_weights(file: Path, preset: Path, output: Path, *, backbone_only: bool) -> None:
     """Brings other people's weights."""
-    run("import", file, "--as", preset, "--output", output, *["--trunk-only"] * backbone_only)
+    run("import", file, "--as", preset, "--output", output, *["--backbone-only"] * backbone_only)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

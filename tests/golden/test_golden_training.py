@@ -12,7 +12,7 @@ import pytest
 
 TINY = {
     "input_size_wh": [64, 96],
-    "model.depth": 18,
+    "model.backbone": "resnet18",
     "model.width": 8,
     "model.deconv_filters": 16,
     "model.init": "",

@@ -19,8 +19,11 @@ SMALL_PRESET = "base: coco_r50_256x192_tf\ninput_size_wh: [32, 32]\nmodel: {deco
 _SMALLER = {
     "resnet_v1_50/block2": {128: 8, 512: 32},
     "resnet_v1_50/block3": {512: 32, 256: 8, 1024: 32},
-    "up1": {2048: 32, 256: 8}, "up2": {256: 8}, "up3": {256: 8}, "out": {256: 8},
-}  # fmt: skip
+    "up1": {2048: 32, 256: 8},
+    "up2": {256: 8},
+    "up3": {256: 8},
+    "out": {256: 8},
+}
 """Channels in a scope -> channels in the small network; block 1 stays as wide as every ResNet's."""
 
 
@@ -29,7 +32,12 @@ def listed_shapes() -> dict[str, tuple[int, ...]]:
     with LIST.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 625 and {row["dtype"] for row in rows} == {"float32"}
-    return {row["name"]: () if row["shape"] == "scalar" else tuple(int(size) for size in row["shape"].split("x")) for row in rows}
+    return {
+        row["name"]: ()
+        if row["shape"] == "scalar"
+        else tuple(int(size) for size in row["shape"].split("x"))
+        for row in rows
+    }
 
 
 def small_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -54,7 +62,9 @@ def powers(updates: int) -> tuple[np.float32, np.float32]:
     return tuple(value if value >= tiny else np.float32(0) for value in found)
 
 
-def small_snapshot(updates: int, learning_rate: float, *, spread: float = 0) -> dict[str, np.ndarray]:
+def small_snapshot(
+    updates: int, learning_rate: float, *, spread: float = 0
+) -> dict[str, np.ndarray]:
     """Every listed variable with few channels.
 
     Args:

@@ -61,7 +61,9 @@ def shape_proto(shape: tuple[int, ...]) -> bytes:
     return b"".join(field(2, field(1, size)) for size in shape)
 
 
-def block(entries: list[tuple[bytes, bytes]], compression: int = 0, restart_interval: int = 16) -> bytes:
+def block(
+    entries: list[tuple[bytes, bytes]], compression: int = 0, restart_interval: int = 16
+) -> bytes:
     """Prefix-compressed entries, restart points, compression byte and masked checksum."""
     out, restarts, last = bytearray(), [], b""
     for index, (key, value) in enumerate(entries):
@@ -71,7 +73,9 @@ def block(entries: list[tuple[bytes, bytes]], compression: int = 0, restart_inte
         else:
             while shared < min(len(key), len(last)) and key[shared] == last[shared]:
                 shared += 1
-        out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        out += (
+            varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        )
         last = key
     restarts = restarts or [0]
     for place in (*restarts, len(restarts)):
@@ -80,7 +84,9 @@ def block(entries: list[tuple[bytes, bytes]], compression: int = 0, restart_inte
     return content + masked(content)
 
 
-def table(entries: list[tuple[bytes, bytes]], *, block_bytes: int = 4096, compression: int = 0) -> bytes:
+def table(
+    entries: list[tuple[bytes, bytes]], *, block_bytes: int = 4096, compression: int = 0
+) -> bytes:
     out, index, pending = bytearray(), [], []
 
     def flush() -> None:
@@ -99,7 +105,12 @@ def table(entries: list[tuple[bytes, bytes]], *, block_bytes: int = 4096, compre
     out += block([])
     index_at = len(out)
     out += block(index)
-    handles = varint(meta_at) + varint(index_at - meta_at - 5) + varint(index_at) + varint(len(out) - index_at - 5)
+    handles = (
+        varint(meta_at)
+        + varint(index_at - meta_at - 5)
+        + varint(index_at)
+        + varint(len(out) - index_at - 5)
+    )
     return bytes(out) + handles.ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
@@ -115,12 +126,26 @@ def values_of(array: np.ndarray) -> bytes:
     return field(VALUE_FIELDS[kind], packed)
 
 
-def write_v1(path: Path, variables: Mapping[str, np.ndarray], *, partitioned: bool = False, compression: int = 0, forget: str = "") -> None:
+def write_v1(
+    path: Path,
+    variables: Mapping[str, np.ndarray],
+    *,
+    partitioned: bool = False,
+    compression: int = 0,
+    forget: str = "",
+) -> None:
     meta, entries = b"", []
     for name in sorted(variables):
         array = np.asarray(variables[name])
-        extents = b"".join(field(1, field(1, 0) + field(2, size) if partitioned else b"") for size in array.shape)
-        slice_meta = field(1, name.encode()) + field(2, shape_proto(array.shape)) + field(3, TYPES[array.dtype.str]) + field(4, extents)
+        extents = b"".join(
+            field(1, field(1, 0) + field(2, size) if partitioned else b"") for size in array.shape
+        )
+        slice_meta = (
+            field(1, name.encode())
+            + field(2, shape_proto(array.shape))
+            + field(3, TYPES[array.dtype.str])
+            + field(4, extents)
+        )
         meta += field(1, slice_meta)
         if name != forget:
             saved = field(1, name.encode()) + field(2, extents) + field(3, values_of(array))
@@ -129,13 +154,32 @@ def write_v1(path: Path, variables: Mapping[str, np.ndarray], *, partitioned: bo
     path.write_bytes(table(entries, compression=compression))
 
 
-def write_v2(prefix: Path, variables: Mapping[str, np.ndarray], *, partitioned: bool = False, endianness: int = 0) -> None:
-    data, entries = b"", [(b"", field(1, 1) + (field(2, endianness) if endianness else b"") + field(3, field(1, 1)))]
+def write_v2(
+    prefix: Path,
+    variables: Mapping[str, np.ndarray],
+    *,
+    partitioned: bool = False,
+    endianness: int = 0,
+) -> None:
+    data, entries = (
+        b"",
+        [
+            (
+                b"",
+                field(1, 1) + (field(2, endianness) if endianness else b"") + field(3, field(1, 1)),
+            )
+        ],
+    )
     for name in sorted(variables):
         array = np.asarray(variables[name])
         raw = array.tobytes()
         entry = field(1, TYPES[array.dtype.str]) + field(2, shape_proto(array.shape))
-        entry += (field(4, len(data)) if data else b"") + field(5, len(raw)) + varint(6 << 3 | 5) + masked(raw)
+        entry += (
+            (field(4, len(data)) if data else b"")
+            + field(5, len(raw))
+            + varint(6 << 3 | 5)
+            + masked(raw)
+        )
         entries.append((name.encode(), entry + (field(7, field(1, b"")) if partitioned else b"")))
         data += raw
     prefix.with_name(prefix.name + ".index").write_bytes(table(entries))

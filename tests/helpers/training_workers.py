@@ -27,19 +27,41 @@ def write_people(folder: Path, count: int = 22) -> Path:
     images, people = [], []
     for picture in range((count + 1) // 2):
         name = f"{picture:04d}.png"
-        cv2.imwrite(str(folder / name), cv2.resize(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8), (80, 64)))
+        cv2.imwrite(
+            str(folder / name),
+            cv2.resize(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8), (80, 64)),
+        )
         images.append({"id": picture + 1, "file_name": name, "width": 80, "height": 64})
     for number in range(count):
         left, top = rng.uniform(2, 30, 2)
         points = np.concatenate(
-            [rng.uniform([left, top], [left + 30, top + 30], (KEYPOINTS, 2)), rng.integers(1, 3, (KEYPOINTS, 1))], axis=1
+            [
+                rng.uniform([left, top], [left + 30, top + 30], (KEYPOINTS, 2)),
+                rng.integers(1, 3, (KEYPOINTS, 1)),
+            ],
+            axis=1,
         )
-        people.append({
-            "id": number + 1, "image_id": number // 2 + 1, "category_id": 1, "bbox": [left, top, 30.0, 30.0], "area": 500.0, "iscrowd": 0,
-            "keypoints": points.round(2).ravel().tolist(), "num_keypoints": KEYPOINTS,
-        })  # fmt: skip
-    category = {"id": 1, "name": "person", "keypoints": [f"k{number}" for number in range(KEYPOINTS)], "skeleton": []}
-    (folder / "people.json").write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
+        people.append(
+            {
+                "id": number + 1,
+                "image_id": number // 2 + 1,
+                "category_id": 1,
+                "bbox": [left, top, 30.0, 30.0],
+                "area": 500.0,
+                "iscrowd": 0,
+                "keypoints": points.round(2).ravel().tolist(),
+                "num_keypoints": KEYPOINTS,
+            }
+        )
+    category = {
+        "id": 1,
+        "name": "person",
+        "keypoints": [f"k{number}" for number in range(KEYPOINTS)],
+        "skeleton": [],
+    }
+    (folder / "people.json").write_text(
+        json.dumps({"images": images, "annotations": people, "categories": [category]})
+    )
     return folder
 
 
@@ -48,13 +70,35 @@ def changed(config: Config, values: dict[str, Any]) -> Config:
     return build(Config, unflatten(flatten(to_plain(config)) | flatten(values)), "test")
 
 
-def small_config(data: Path, output: Path, *, kind: str = "heatmap", augment: dict[str, Any] | None = None, **train: Any) -> Config:
+def small_config(
+    data: Path,
+    output: Path,
+    *,
+    kind: str = "heatmap",
+    augment: dict[str, Any] | None = None,
+    **train: Any,
+) -> Config:
     """A run of a few seconds."""
     values = {
-        "output": str(output), "input_size_wh": [32, 32], "codec": {"kind": kind}, "augment": augment or {},
-        "data": {"train_annotations": str(data / "people.json"), "train_images": str(data), "workers": 1},
-        "train": {"precision": "fp32", "epochs": 3, "batch_size": 4, "drop_epochs": [2], "evaluate_every": 0, "save_every_minutes": 0.0, **train},
-    }  # fmt: skip
+        "output": str(output),
+        "input_size_wh": [32, 32],
+        "codec": {"kind": kind},
+        "augment": augment or {},
+        "data": {
+            "train_annotations": str(data / "people.json"),
+            "train_images": str(data),
+            "workers": 1,
+        },
+        "train": {
+            "precision": "fp32",
+            "epochs": 3,
+            "batch_size": 4,
+            "drop_epochs": [2],
+            "evaluate_every": 0,
+            "save_every_minutes": 0.0,
+            **train,
+        },
+    }
     return changed(load_preset("coco_r18_128x96_mini"), values)
 
 
@@ -63,14 +107,26 @@ def tiny_network(*_: Any) -> Any:
     import torch
     from torch import nn
 
-    layers = [nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)]
+    layers = [
+        nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(8),
+    ]
     network = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(8, KEYPOINTS, 1))
     torch.nn.init.normal_(network[-1].weight, std=0.1)
     return network
 
 
 def train_here(
-    config: Config, *, kill_at: int = -1, kill_with: int = signal.SIGKILL, look_every: int = 2, late: float = 0, environment: dict[str, str]
+    config: Config,
+    *,
+    kill_at: int = -1,
+    kill_with: int = signal.SIGKILL,
+    look_every: int = 2,
+    late: float = 0,
+    environment: dict[str, str],
 ) -> None:
     """Runs in the child: trains, and kills itself before update `kill_at`; all but the first process look at the folder `late` seconds late."""
     os.environ.update(environment)
@@ -103,21 +159,38 @@ def train_here(
 
 
 def run_training(
-    config: Config, *, count: int = 1, kill_rank: int = 0, kill_at: int = -1, timeout: float = 60, **options: Any
+    config: Config,
+    *,
+    count: int = 1,
+    kill_rank: int = 0,
+    kill_at: int = -1,
+    timeout: float = 60,
+    **options: Any,
 ) -> list[int]:
     """Trains in `count` processes; the one of rank `kill_rank` dies before update `kill_at`. Returns their exit codes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch._dynamo", "torch.distributed.nn", "simplepose.training.train"])
+    context.set_forkserver_preload(
+        ["torch", "torch._dynamo", "torch.distributed.nn", "simplepose.training.train"]
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     workers = []
     for rank in range(count):
         environment = {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ERROR_FILE": f"{config.run_folder}.error{rank}",
-        }  # fmt: skip
-        chosen = {"kill_at": kill_at if rank == kill_rank else -1, "environment": environment, **options}
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ERROR_FILE": f"{config.run_folder}.error{rank}",
+        }
+        chosen = {
+            "kill_at": kill_at if rank == kill_rank else -1,
+            "environment": environment,
+            **options,
+        }
         workers.append(context.Process(target=train_here, args=(config,), kwargs=chosen))
     for worker in workers:
         worker.start()
@@ -139,7 +212,9 @@ def state_of(config: Config) -> dict[str, Any]:
 def losses_of(config: Config) -> list[tuple[int, float]]:
     """(step, loss) of each epoch in metrics.jsonl."""
     lines = (config.run_folder / "metrics.jsonl").read_text().splitlines()
-    return [(record["step"], record["loss"]) for record in map(json.loads, lines) if "loss" in record]
+    return [
+        (record["step"], record["loss"]) for record in map(json.loads, lines) if "loss" in record
+    ]
 
 
 def resumed(config: Config, **train: Any) -> Config:

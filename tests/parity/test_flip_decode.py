@@ -22,12 +22,19 @@ def maps(family: str, kind: str) -> np.ndarray:
     """(3, 17, 16, 12) float32 maps of several kinds."""
     rng = np.random.default_rng(3)
     values = rng.normal(size=(3, 17, HEIGHT, WIDTH)) * 0.1
-    if kind == "peaks":  # a peak in every region: corners, borders, index 1 and 2, W-2 and W-3, the middle
-        columns, rows = [0, 1, 2, 5, WIDTH - 3, WIDTH - 2, WIDTH - 1], [0, 1, 2, 8, HEIGHT - 3, HEIGHT - 2, HEIGHT - 1]
+    if (
+        kind == "peaks"
+    ):  # a peak in every region: corners, borders, index 1 and 2, W-2 and W-3, the middle
+        columns, rows = (
+            [0, 1, 2, 5, WIDTH - 3, WIDTH - 2, WIDTH - 1],
+            [0, 1, 2, 8, HEIGHT - 3, HEIGHT - 2, HEIGHT - 1],
+        )
         places = [(r, c) for r in rows for c in columns]
         for index, (r, c) in enumerate(places[: 3 * 17]):
             values[index // 17, index % 17, r, c] = 1 + 0.01 * index
-    elif kind == "ties":  # few values: equal neighbours (sign 0) and several maxima (the first one wins)
+    elif (
+        kind == "ties"
+    ):  # few values: equal neighbours (sign 0) and several maxima (the first one wins)
         values = np.zeros(values.shape)
         values[:, :, 2:14, 2:10] = rng.integers(0, 3, (3, 17, 12, 8))
     elif kind == "empty":  # no positive value anywhere
@@ -44,7 +51,9 @@ def test_decode(family: str, kind: str, library: str) -> None:
     """A quarter pixel toward the higher neighbour where 1 < px < W-1 and 1 < py < H-1 jointly; ms puts keypoints without a peak at 0."""
     values = maps(family, kind)
     codec = load_preset(references.PRESETS[family]).codec
-    points, scores = decode(torch.from_numpy(values) if library == "torch" else values, codec, SIZE_WH)
+    points, scores = decode(
+        torch.from_numpy(values) if library == "torch" else values, codec, SIZE_WH
+    )
     moved = 0
     for b in range(3):
         for k in range(17):
@@ -63,7 +72,11 @@ def test_flip_mean(family: str, library: str) -> None:
     """Mirrored back, left and right swapped, one column to the right, column 0 kept, then the mean."""
     plain, mirrored = maps(family, "noise"), maps(family, "peaks")
     codec = load_preset(references.PRESETS[family]).codec
-    pair = (torch.from_numpy(plain), torch.from_numpy(mirrored)) if library == "torch" else (plain, mirrored)
+    pair = (
+        (torch.from_numpy(plain), torch.from_numpy(mirrored))
+        if library == "torch"
+        else (plain, mirrored)
+    )
     mean = np.asarray(flip_average(*pair, np.asarray(COCO_17.flip_order), codec))
     for b in range(3):
         expected = references.flip_mean(plain[b].astype(np.float64), mirrored[b].astype(np.float64))
@@ -86,7 +99,9 @@ def test_from_boxes_to_picture_coordinates(family: str) -> None:
     preset = load_preset(references.PRESETS[family])
     plain, mirrored = maps(family, "peaks"), maps(family, "noise")
     answers = iter([plain, mirrored])
-    spec = ModelSpec(preset="", schema=COCO_17, input_size_wh=SIZE_WH, pixels=preset.pixels, codec=preset.codec)
+    spec = ModelSpec(
+        preset="", schema=COCO_17, input_size_wh=SIZE_WH, pixels=preset.pixels, codec=preset.codec
+    )
     seen: list[torch.Tensor] = []
 
     def network(pixels: torch.Tensor) -> torch.Tensor:
@@ -97,21 +112,34 @@ def test_from_boxes_to_picture_coordinates(family: str) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (150, 120, 3), np.uint8)
     poses = PoseEstimator(network, spec)(picture, boxes)
     for b, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        center, (width, height) = references.region((left, top, right - left, bottom - top), SIZE_WH)
-        mean = references.flip_mean(plain[b].astype(np.float64), mirrored[b].astype(np.float64)).astype(np.float32)
+        center, (width, height) = references.region(
+            (left, top, right - left, bottom - top), SIZE_WH
+        )
+        mean = references.flip_mean(
+            plain[b].astype(np.float64), mirrored[b].astype(np.float64)
+        ).astype(np.float32)
         for k in range(17):
             x, y, score = references.decode(mean[k], family)
             if family == "tf":
-                expected = [x * 4 / SIZE_WH[0] * width + center[0] - width / 2, y * 4 / SIZE_WH[1] * height + center[1] - height / 2]
+                expected = [
+                    x * 4 / SIZE_WH[0] * width + center[0] - width / 2,
+                    y * 4 / SIZE_WH[1] * height + center[1] - height / 2,
+                ]
                 tolerance = 1e-9
             else:
-                matrix = references.affine_single(center, width, 0, (WIDTH, HEIGHT)).astype(np.float64)
+                matrix = references.affine_single(center, width, 0, (WIDTH, HEIGHT)).astype(
+                    np.float64
+                )
                 expected = np.linalg.solve(matrix[:, :2], np.array([x, y]) - matrix[:, 2]).tolist()
                 tolerance = 1e-3
-            np.testing.assert_allclose(poses.keypoints[b, k], expected, rtol=0, atol=max(tolerance, 3e-5))  # Poses are float32
+            np.testing.assert_allclose(
+                poses.keypoints[b, k], expected, rtol=0, atol=max(tolerance, 3e-5)
+            )  # Poses are float32
             assert poses.keypoint_scores[b, k] == pytest.approx(score, rel=1e-5)
         bbox = (left, top, right - left, bottom - top)
-        crop, _, _ = references.training_sample(picture[..., ::-1], bbox, np.zeros((17, 2)), np.zeros(17), 1, 0, False, SIZE_WH)
+        crop, _, _ = references.training_sample(
+            picture[..., ::-1], bbox, np.zeros((17, 2)), np.zeros(17), 1, 0, False, SIZE_WH
+        )
         expected_input = references.normalised(crop, family)
         one_level = 1.0 if family == "tf" else 1 / 255 / 0.224
         assert np.abs(seen[0][b].numpy() - expected_input).max() <= one_level * 1.01

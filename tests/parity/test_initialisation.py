@@ -17,7 +17,9 @@ from torch import nn
 from simplepose.config import load_preset
 from simplepose.pose.network import PoseResNet
 
-CUT = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2)))  # deviation of a normal cut at +-2
+CUT = math.sqrt(
+    1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2))
+)  # deviation of a normal cut at +-2
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def network(preset: str) -> PoseResNet:
     torch.manual_seed(0)
-    return PoseResNet(replace(load_preset(preset).model, backbone="resnet18", deconv_filters=64), 17)
+    return PoseResNet(
+        replace(load_preset(preset).model, backbone="resnet18", deconv_filters=64), 17
+    )
 
 
 def test_cut() -> None:
@@ -56,7 +60,10 @@ def test_tf() -> None:
                 assert not module.bias.any()
         if isinstance(module, nn.BatchNorm2d):
             assert (
-                (module.weight == 1).all() and not module.bias.any() and not module.running_mean.any() and (module.running_var == 1).all()
+                (module.weight == 1).all()
+                and not module.bias.any()
+                and not module.running_mean.any()
+                and (module.running_var == 1).all()
             )
     assert seen > 10
 

@@ -44,18 +44,28 @@ def microsoft_rate(epoch: int, base: float, drops: tuple[int, ...]) -> float:
     ],
 )
 @pytest.mark.parametrize("per_epoch", [1, 3, math.ceil(PEOPLE / 32)])
-def test_rate_at_every_boundary(preset: str, base: float, epochs: int, drops: tuple[int, ...], per_epoch: int) -> None:
+def test_rate_at_every_boundary(
+    preset: str, base: float, epochs: int, drops: tuple[int, ...], per_epoch: int
+) -> None:
     """The updates before, at and after the end of every epoch: exact up to the last digit of a division by ten."""
     config = load_preset(preset).train
     assert config.epochs == epochs
     for boundary in range(epochs + 1):
-        for update in range(max(boundary * per_epoch - 2, 0), min(boundary * per_epoch + 2, epochs * per_epoch)):
+        for update in range(
+            max(boundary * per_epoch - 2, 0), min(boundary * per_epoch + 2, epochs * per_epoch)
+        ):
             ours = learning_rate(
-                config.learning_rate, update, per_epoch, drop_epochs=config.drop_epochs, drop_factor=config.drop_factor,
+                config.learning_rate,
+                update,
+                per_epoch,
+                drop_epochs=config.drop_epochs,
+                drop_factor=config.drop_factor,
                 count_from_one=config.count_from_one,
-            )  # fmt: skip
+            )
             expected = (
-                seed_rate(update + 1, per_epoch, base, drops) if preset.endswith("tf") else microsoft_rate(update // per_epoch, base, drops)
+                seed_rate(update + 1, per_epoch, base, drops)
+                if preset.endswith("tf")
+                else microsoft_rate(update // per_epoch, base, drops)
             )
             assert ours == pytest.approx(expected, rel=1e-12), (update, boundary)
 
@@ -89,13 +99,21 @@ def test_stream_of_the_seed(people: int, batch: int) -> None:
 
     annotations = noise_world(people)[0]
     augment = load_preset("coco_r50_256x192_tf").augment
-    epochs = [epoch_samples(annotations, augment, seed=3, number=n, batch_size=batch, fill=True) for n in range(6)]
-    assert all(len(rows) == math.ceil(people / batch) * batch == len(draws.scales) for rows, draws in epochs)
+    epochs = [
+        epoch_samples(annotations, augment, seed=3, number=n, batch_size=batch, fill=True)
+        for n in range(6)
+    ]
+    assert all(
+        len(rows) == math.ceil(people / batch) * batch == len(draws.scales)
+        for rows, draws in epochs
+    )
     stream = np.concatenate([rows for rows, _ in epochs])
     for start in range(0, len(stream) - people + 1, people):
         assert sorted(stream[start : start + people]) == list(range(people))
     again = epoch_samples(annotations, augment, seed=3, number=4, batch_size=batch, fill=True)
-    assert np.array_equal(again[0], epochs[4][0]) and np.array_equal(again[1].rotations, epochs[4][1].rotations)
+    assert np.array_equal(again[0], epochs[4][0]) and np.array_equal(
+        again[1].rotations, epochs[4][1].rotations
+    )
 
 
 def test_passes_of_microsoft() -> None:
@@ -104,5 +122,8 @@ def test_passes_of_microsoft() -> None:
 
     annotations = noise_world(10)[0]
     augment = load_preset(references.PRESETS["ms"]).augment
-    orders = [epoch_samples(annotations, augment, seed=3, number=n, batch_size=4, fill=False)[0] for n in range(2)]
+    orders = [
+        epoch_samples(annotations, augment, seed=3, number=n, batch_size=4, fill=False)[0]
+        for n in range(2)
+    ]
     assert all(sorted(order) == list(range(10)) for order in orders) and not np.array_equal(*orders)

@@ -29,13 +29,20 @@ SIZE = CONFIG.input_size_wh
 @pytest.fixture(scope="module")
 def people(real_data) -> Annotations:
     folder = real_data("coco_train2017_images160")
-    everybody = read_coco(folder / "person_keypoints_train2017_160.json", folder / "train2017").trainable()
+    everybody = read_coco(
+        folder / "person_keypoints_train2017_160.json", folder / "train2017"
+    ).trainable()
     return everybody.select(everybody.image_index < 12)
 
 
-def reference_sample(people: Annotations, row: int, scale: float, degrees: float, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+def reference_sample(
+    people: Annotations, row: int, scale: float, degrees: float, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Box -> centre and scale -> three points -> cv2.warpAffine of the mirrored picture, as both references write it."""
-    image = cv2.imread(people.image_paths[people.image_index[row]], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[:, :, ::-1]
+    image = cv2.imread(
+        people.image_paths[people.image_index[row]],
+        cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    )[:, :, ::-1]
     x, y, w, h = people.bbox_xywh[row].astype(np.float64)
     center = np.array([x + w / 2, y + h / 2])
     if w > SIZE[0] / SIZE[1] * h:
@@ -50,19 +57,25 @@ def reference_sample(people: Annotations, row: int, scale: float, degrees: float
         points = points[people.schema.flip_order]
         points[:, 0] = image.shape[1] - 1 - points[:, 0]
     angle = np.deg2rad(degrees)
-    down = np.array([np.sin(-angle) * -1, np.cos(angle)])  # the region's downward direction in the picture
+    down = np.array(
+        [np.sin(-angle) * -1, np.cos(angle)]
+    )  # the region's downward direction in the picture
     toward = center + np.array([down[0], -down[1]]) * w / 2
     third = toward + np.array([-(center - toward)[1], (center - toward)[0]])
     out_center = np.array(SIZE) / 2
     out_toward = out_center - [0, SIZE[0] / 2]
     out_third = out_toward + np.array([-(out_center - out_toward)[1], (out_center - out_toward)[0]])
-    to_crop = cv2.getAffineTransform(np.float32([center, toward, third]), np.float32([out_center, out_toward, out_third]))
+    to_crop = cv2.getAffineTransform(
+        np.float32([center, toward, third]), np.float32([out_center, out_toward, out_third])
+    )
     crop = cv2.warpAffine(np.ascontiguousarray(image), to_crop, SIZE, flags=cv2.INTER_LINEAR)
     return crop, points @ to_crop[:, :2].T + to_crop[:, 2]
 
 
 def first_batches(people: Annotations, count: int = 2, **options) -> list[Batch]:
-    loader = TrainLoader(people, CONFIG.augment, input_size_wh=SIZE, batch_size=16, seed=3, **options)
+    loader = TrainLoader(
+        people, CONFIG.augment, input_size_wh=SIZE, batch_size=16, seed=3, **options
+    )
     return [batch.to(CPU) for _, batch in zip(range(count), loader.epoch(1), strict=False)]
 
 
@@ -73,9 +86,13 @@ def test_the_loader_gives_the_samples_of_a_plain_reference(people: Annotations) 
     draws = draw(rng, people, CONFIG.augment)[order]
     np.testing.assert_array_equal(batch.rows, order[:16])
     for place, row in enumerate(batch.rows):
-        crop, points = reference_sample(people, row, draws.scales[place], draws.rotations[place], bool(draws.flips[place]))
+        crop, points = reference_sample(
+            people, row, draws.scales[place], draws.rotations[place], bool(draws.flips[place])
+        )
         ours = batch.pixels[place].permute(1, 2, 0).numpy().astype(int)
-        assert np.abs(ours - crop).mean() < 0.6  # the references round their three points to float32
+        assert (
+            np.abs(ours - crop).mean() < 0.6
+        )  # the references round their three points to float32
         order_of = people.schema.flip_order if draws.flips[place] else np.arange(17)
         seen = people.visibility[row][order_of] > 0
         np.testing.assert_allclose(batch.keypoints[place].numpy()[seen], points[seen], atol=0.02)
@@ -85,7 +102,9 @@ def test_the_loader_gives_the_samples_of_a_plain_reference(people: Annotations) 
 @pytest.fixture(scope="module")
 def sources(people: Annotations, tmp_path_factory) -> dict[str, dict]:
     regions = person_regions(people, CONFIG.augment, SIZE)
-    path = write_pack(tmp_path_factory.mktemp("pack") / "people.zip", plan_pack(people, CONFIG.augment, SIZE))
+    path = write_pack(
+        tmp_path_factory.mktemp("pack") / "people.zip", plan_pack(people, CONFIG.augment, SIZE)
+    )
     return {
         "files": {"source": Files(people)},
         "files, warp on the device": {"source": Files(people), "warp_on_device": True},
@@ -95,23 +114,39 @@ def sources(people: Annotations, tmp_path_factory) -> dict[str, dict]:
         "device": {"source": fill_device(people, None, CPU)},
         "device, regions": {"source": fill_device(people, regions, CPU)},
         "pack": {"source": open_pack(path, people, CONFIG.augment, SIZE)},
-        "pack, warp on the device": {"source": open_pack(path, people, CONFIG.augment, SIZE), "warp_on_device": True},
+        "pack, warp on the device": {
+            "source": open_pack(path, people, CONFIG.augment, SIZE),
+            "warp_on_device": True,
+        },
     }
 
 
 NAMES = [
-    "files", "files, warp on the device", "ram", "ram, warp on the device", "ram, regions", "device", "device, regions", "pack",
+    "files",
+    "files, warp on the device",
+    "ram",
+    "ram, warp on the device",
+    "ram, regions",
+    "device",
+    "device, regions",
+    "pack",
     "pack, warp on the device",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_place_gives_the_same_samples(name: str, people: Annotations, sources: dict[str, dict]) -> None:
+def test_every_place_gives_the_same_samples(
+    name: str, people: Annotations, sources: dict[str, dict]
+) -> None:
     reference = first_batches(people)
     for theirs, ours in zip(reference, first_batches(people, **sources[name]), strict=True):
         np.testing.assert_array_equal(ours.rows, theirs.rows)
-        assert torch.equal(ours.keypoints, theirs.keypoints) and torch.equal(ours.visible, theirs.visible)
-        assert ours.pixels.shape == theirs.pixels.shape and ours.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(ours.keypoints, theirs.keypoints) and torch.equal(
+            ours.visible, theirs.visible
+        )
+        assert ours.pixels.shape == theirs.pixels.shape and ours.pixels.is_contiguous(
+            memory_format=torch.channels_last
+        )
         difference = (ours.pixels.int() - theirs.pixels.int()).abs()
         if name in ("files", "ram"):
             assert difference.max() == 0
@@ -119,7 +154,10 @@ def test_every_place_gives_the_same_samples(name: str, people: Annotations, sour
             assert difference.float().mean() <= 4
         else:
             assert difference.max() <= 1
-        targets = [encode(one.keypoints, one.visible, CONFIG.codec, SIZE, CONFIG.heatmap_size_wh)[0] for one in (ours, theirs)]
+        targets = [
+            encode(one.keypoints, one.visible, CONFIG.codec, SIZE, CONFIG.heatmap_size_wh)[0]
+            for one in (ours, theirs)
+        ]
         assert torch.equal(*targets) and targets[0].max() == 1
 
 
@@ -132,7 +170,9 @@ def test_a_region_holds_every_view_of_every_preset(people: Annotations) -> None:
     for name in preset_names():
         config = load_preset(name)
         presets.setdefault((config.augment, config.input_size_wh, config.codec.udp), name)
-    strong = replace(CONFIG.augment, half_body_probability=0.5, scale_factor=0.5, rotation_degrees=45)
+    strong = replace(
+        CONFIG.augment, half_body_probability=0.5, scale_factor=0.5, rotation_degrees=45
+    )
     presets[(strong, SIZE, False)] = "strong"
     for augment, size, udp in presets:
         regions = person_regions(people, augment, size, udp=udp)
@@ -140,19 +180,33 @@ def test_a_region_holds_every_view_of_every_preset(people: Annotations) -> None:
         for number in range(30):
             draws = draw(np.random.default_rng(number), people, augment)
             rows = np.arange(len(people))
-            needed = needed_regions(sample_affines(people, rows, draws, size, udp=udp), size, people.person_sizes_wh)
+            needed = needed_regions(
+                sample_affines(people, rows, draws, size, udp=udp), size, people.person_sizes_wh
+            )
             assert contains(regions, needed).all(), presets[(augment, size, udp)]
             tight |= (np.abs(regions - needed).min(1) < 24) & (regions[:, :2] > 0).all(1)
         assert tight.any()  # not everything: the margins are no larger than they must be
 
 
 def test_the_same_epoch_again_and_from_the_middle(people: Annotations) -> None:
-    loader = TrainLoader(people, CONFIG.augment, input_size_wh=SIZE, batch_size=16, seed=3, workers=3, source=fill_ram(people, None))
+    loader = TrainLoader(
+        people,
+        CONFIG.augment,
+        input_size_wh=SIZE,
+        batch_size=16,
+        seed=3,
+        workers=3,
+        source=fill_ram(people, None),
+    )
     whole = list(loader.epoch(2))
     later = list(loader.epoch(2, start=2))
-    assert [batch.index for batch in whole] == list(range(len(loader))) and [batch.index for batch in later] == list(range(2, len(loader)))
+    assert [batch.index for batch in whole] == list(range(len(loader))) and [
+        batch.index for batch in later
+    ] == list(range(2, len(loader)))
     for one, other in zip(whole[2:], later, strict=True):
         assert torch.equal(one.pixels, other.pixels) and torch.equal(one.keypoints, other.keypoints)
-    assert sorted(np.concatenate([batch.rows for batch in whole]).tolist()) == list(range(len(people)))
+    assert sorted(np.concatenate([batch.rows for batch in whole]).tolist()) == list(
+        range(len(people))
+    )
     assert not np.array_equal(whole[0].rows, next(iter(loader.epoch(3))).rows)
     assert Path(people.source).exists()

@@ -11,7 +11,9 @@ from simplepose.config import load_preset
 from simplepose.training.loss import heatmap_loss
 
 
-def expected_loss(predicted: np.ndarray, target: np.ndarray, weights: np.ndarray, family: str) -> float:
+def expected_loss(
+    predicted: np.ndarray, target: np.ndarray, weights: np.ndarray, family: str
+) -> float:
     batch, count, height, width = predicted.shape
     if family == "tf":  # one mean over everything
         total = 0.0
@@ -23,7 +25,9 @@ def expected_loss(predicted: np.ndarray, target: np.ndarray, weights: np.ndarray
     for k in range(count):
         squares = 0.0
         for b in range(batch):
-            squares += float(((predicted[b, k] * weights[b, k] - target[b, k] * weights[b, k]) ** 2).sum())
+            squares += float(
+                ((predicted[b, k] * weights[b, k] - target[b, k] * weights[b, k]) ** 2).sum()
+            )
         total += 0.5 * squares / (batch * height * width)
     return total / count
 
@@ -36,7 +40,8 @@ def test_loss(family: str, masked: float) -> None:
     predicted, target = rng.normal(size=(2, 3, 5, 8, 6)) * references.PEAK[family]
     weights = (rng.random((3, 5)) >= masked).astype(np.float64)
     loss = heatmap_loss(
-        *(torch.from_numpy(a).float() for a in (predicted, target, weights)), load_preset(references.PRESETS[family]).train.loss_factor
+        *(torch.from_numpy(a).float() for a in (predicted, target, weights)),
+        load_preset(references.PRESETS[family]).train.loss_factor,
     )
     assert float(loss) == pytest.approx(expected_loss(predicted, target, weights, family), rel=1e-5)
     assert (float(loss) > 0) == (masked < 1)

@@ -13,7 +13,16 @@ from simplepose.evaluation.mpii import GROUPS, read_mpii_predictions, read_mpii_
 PUBLISHED = {
     "preds/bearpaw-hg_s1_b1.mat": (95.12, 93.61, 85.53, 79.56, 84.51, 78.28, 73.38, 85.09),
     "preds/bearpaw-hg_s2_b1.mat": (95.81, 94.57, 88.12, 83.31, 86.24, 80.88, 77.45, 87.30),
-    "detections_our_format.mat": (95.60, 92.71, 83.37, 76.74, 81.93, 73.36, 65.45, 82.34),  # Tompson et al., inside the ground truth file
+    "detections_our_format.mat": (
+        95.60,
+        92.71,
+        83.37,
+        76.74,
+        81.93,
+        73.36,
+        65.45,
+        82.34,
+    ),  # Tompson et al., inside the ground truth file
 }
 
 
@@ -21,7 +30,9 @@ PUBLISHED = {
 def test_published_pckh(real_data: Callable[[str], Path], name: str) -> None:
     folder = real_data("mpii_valid")
     result = score_mpii(folder / "detections_our_format.mat", folder / name)
-    assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(PUBLISHED[name], abs=0.01)
+    assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(
+        PUBLISHED[name], abs=0.01
+    )
     assert 20 < result["Mean@0.1"] < result["Mean@0.11"] < 40
 
 
@@ -30,8 +41,15 @@ def test_h5_form(real_data: Callable[[str], Path]) -> None:
     folder = real_data("mpii_valid")
     truth = read_mpii_truth(folder / "valid.h5")
     assert truth.keypoints.shape == (2958, 16, 2)
-    assert abs(truth.head_sizes - read_mpii_truth(folder / "detections_our_format.mat").head_sizes).max() < 1e-3
+    assert (
+        abs(
+            truth.head_sizes - read_mpii_truth(folder / "detections_our_format.mat").head_sizes
+        ).max()
+        < 1e-3
+    )
     tompson = read_mpii_predictions(folder / "preds/tompson.h5")
     assert abs(tompson - read_mpii_predictions(folder / "detections_our_format.mat")).max() < 1e-3
     result = score_mpii(folder / "valid.h5", folder / "preds/bearpaw-hg_s1_b1.mat")
-    assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(PUBLISHED["preds/bearpaw-hg_s1_b1.mat"], abs=0.1)
+    assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(
+        PUBLISHED["preds/bearpaw-hg_s1_b1.mat"], abs=0.1
+    )

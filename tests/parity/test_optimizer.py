@@ -24,10 +24,22 @@ RATE = {"ms": 1e-3, "tf": 5e-4}
 
 def small_network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 2, 2, bias=False), nn.Conv2d(2, 2, 1)).double()
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3),
+        nn.BatchNorm2d(3),
+        nn.ConvTranspose2d(3, 2, 2, bias=False),
+        nn.Conv2d(2, 2, 1),
+    ).double()
 
 
-def plain_adam(values: list[float], gradients: list[list[float]], family: str, rate: float, decay: float, devices: int) -> list[float]:
+def plain_adam(
+    values: list[float],
+    gradients: list[list[float]],
+    family: str,
+    rate: float,
+    decay: float,
+    devices: int,
+) -> list[float]:
     """Each number on its own through all updates."""
     results = []
     for place, value in enumerate(values):
@@ -48,8 +60,15 @@ def plain_adam(values: list[float], gradients: list[list[float]], family: str, r
 @pytest.mark.parametrize("size", [1.0, 1e-8])
 def test_three_updates(family: str, devices: int, size: float) -> None:
     """Kernels decay, norms and biases do not; gradients of 1e-8 show where epsilon stands."""
-    config, network, rng = load_preset(references.PRESETS[family]).train, small_network(), np.random.default_rng(1)
-    before = {name: parameter.detach().flatten().tolist() for name, parameter in network.named_parameters()}
+    config, network, rng = (
+        load_preset(references.PRESETS[family]).train,
+        small_network(),
+        np.random.default_rng(1),
+    )
+    before = {
+        name: parameter.detach().flatten().tolist()
+        for name, parameter in network.named_parameters()
+    }
     gradients: dict[str, list[list[float]]] = {name: [] for name in before}
     optimizer = make_optimizer(network, config, device_count=devices)
     for update in range(3):
@@ -61,7 +80,9 @@ def test_three_updates(family: str, devices: int, size: float) -> None:
     for name, parameter in network.named_parameters():
         decay = DECAY[family] if name in ("0.weight", "2.weight", "3.weight") else 0.0
         expected = plain_adam(before[name], gradients[name], family, RATE[family], decay, devices)
-        np.testing.assert_allclose(parameter.detach().flatten().numpy(), expected, rtol=1e-12, atol=1e-15, err_msg=name)
+        np.testing.assert_allclose(
+            parameter.detach().flatten().numpy(), expected, rtol=1e-12, atol=1e-15, err_msg=name
+        )
 
 
 def test_the_two_epsilons_are_not_the_same_thing() -> None:
@@ -75,4 +96,6 @@ def test_the_two_epsilons_are_not_the_same_thing() -> None:
         set_update(optimizer, 1.0, 0, replace(config, adam_epsilon=style))
         optimizer.step()
         moved.append(1 - network[1].weight.detach().numpy()[0])
-    assert moved[0] == pytest.approx(1 / (1 + 1 / math.sqrt(0.001)), rel=1e-6) and moved[1] == pytest.approx(0.5, rel=1e-6)
+    assert moved[0] == pytest.approx(1 / (1 + 1 / math.sqrt(0.001)), rel=1e-6) and moved[
+        1
+    ] == pytest.approx(0.5, rel=1e-6)

@@ -81,15 +81,27 @@ MS: dict[str, Any] = {
 }
 OF_DATA: dict[str, dict[str, Any]] = {
     "coco": {},
-    "mpii": {"augment.scale_factor": 0.25, "augment.rotation_degrees": 30, "evaluate.oks_nms_threshold": 1},  # PCKh: one pose a person
-    "posetrack": {"train.epochs": 20, "train.drop_epochs": [10, 15], "evaluate.person_score": "keypoint_mean"},
+    "mpii": {
+        "augment.scale_factor": 0.25,
+        "augment.rotation_degrees": 30,
+        "evaluate.oks_nms_threshold": 1,
+    },  # PCKh: one pose a person
+    "posetrack": {
+        "train.epochs": 20,
+        "train.drop_epochs": [10, 15],
+        "evaluate.person_score": "keypoint_mean",
+    },
 }
 
 
 def wrong_fields(preset: str, wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Field -> what the preset says and what the table says, where they differ."""
     fields = flatten(to_plain(load_preset(preset)))
-    return {field: (fields[field], value) for field, value in wanted.items() if fields[field] != pytest.approx(value)}
+    return {
+        field: (fields[field], value)
+        for field, value in wanted.items()
+        if fields[field] != pytest.approx(value)
+    }
 
 
 REFERENCES = [name for name in preset_names() if name.endswith(("_tf", "_ms"))]
@@ -103,7 +115,12 @@ def expected(name: str) -> dict[str, Any]:
     if data == "posetrack":
         row["train.learning_rate"] /= 10
     sigma = {256: 2, 384: 3}[height]  # in heatmap pixels, 64 and 96 of them high
-    return {**row, "model.backbone": f"resnet{depth[1:]}", "input_size_wh": [width, height], "codec.sigma": sigma}
+    return {
+        **row,
+        "model.backbone": f"resnet{depth[1:]}",
+        "input_size_wh": [width, height],
+        "codec.sigma": sigma,
+    }
 
 
 def test_there_is_every_size_of_both_families() -> None:
@@ -116,7 +133,18 @@ def test_preset_is_the_reference(name: str) -> None:
 
 
 def test_the_mini_preset_is_microsofts_recipe_made_small() -> None:
-    small = {"model.backbone": "resnet18", "input_size_wh": [96, 128], "codec.sigma": 1, "train.epochs": 30, "train.drop_epochs": [19, 26]}
+    small = {
+        "model.backbone": "resnet18",
+        "input_size_wh": [96, 128],
+        "codec.sigma": 1,
+        "train.epochs": 30,
+        "train.drop_epochs": [19, 26],
+    }
     assert wrong_fields("coco_r18_128x96_mini", {**expected("coco_r50_256x192_ms"), **small}) == {}
     narrow = {"model.width": 16, "model.deconv_filters": 64}
-    assert wrong_fields("coco_r18_128x96_narrow_mini", {**expected("coco_r50_256x192_ms"), **small, **narrow}) == {}
+    assert (
+        wrong_fields(
+            "coco_r18_128x96_narrow_mini", {**expected("coco_r50_256x192_ms"), **small, **narrow}
+        )
+        == {}
+    )

@@ -28,10 +28,15 @@ def crowd(seed: int, count: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Poses of which many are near copies: keypoints, keypoint scores, box scores, areas."""
     rng = np.random.default_rng(seed)
     originals = rng.uniform(0, 300, (count // 3, 17, 2))
-    copies = originals[rng.integers(0, len(originals), count)] + rng.normal(size=(count, 17, 2)) * rng.choice(
-        [0.5, 3, 8, 15], (count, 1, 1)
+    copies = originals[rng.integers(0, len(originals), count)] + rng.normal(
+        size=(count, 17, 2)
+    ) * rng.choice([0.5, 3, 8, 15], (count, 1, 1))
+    return (
+        copies,
+        rng.random((count, 17)).astype(np.float32),
+        rng.random(count),
+        rng.uniform(2_000, 40_000, count),
     )
-    return copies, rng.random((count, 17)).astype(np.float32), rng.random(count), rng.uniform(2_000, 40_000, count)
 
 
 def test_rescoring() -> None:
@@ -41,7 +46,10 @@ def test_rescoring() -> None:
     keypoint_scores[1] = 0.0
     keypoint_scores[2, 1:] = 0.1
     ours = rescore(box_scores, keypoint_scores.astype(np.float64), 0.2)
-    expected = [references.person_score(box, row) for box, row in zip(box_scores, keypoint_scores.astype(np.float64), strict=True)]
+    expected = [
+        references.person_score(box, row)
+        for box, row in zip(box_scores, keypoint_scores.astype(np.float64), strict=True)
+    ]
     np.testing.assert_allclose(ours[1:], expected[1:], rtol=1e-12)
     assert ours[1] == 0 and rescore(np.ones(1), np.full((1, 17), 0.2))[0] == 0
 
@@ -90,17 +98,29 @@ def test_the_test_of_a_network_suppresses_by_the_padded_crop(tmp_path: Path) -> 
     boxes, of the boxes only padded, or of those only brought to the aspect of the input, both would stay.
     """
     write_image(tmp_path / "0.png", np.zeros((200, 200, 3), np.uint8))
-    annotations = people(np.ones((1, 4)), np.zeros((1, 17, 2)), np.zeros((1, 17)), np.full((1, 2), 200), (str(tmp_path / "0.png"),))
+    annotations = people(
+        np.ones((1, 4)),
+        np.zeros((1, 17, 2)),
+        np.zeros((1, 17)),
+        np.full((1, 2), 200),
+        (str(tmp_path / "0.png"),),
+    )
     width, height, apart = 20, 120, 4
     left = np.array([60, 60 + apart])
     boxes = np.stack([left, np.full(2, 30), left + width, np.full(2, 30 + height)], axis=1)
-    detections = Detections(image_index=np.zeros(2), boxes_xyxy=boxes, scores=np.array([0.9, 0.8]), source="test")
+    detections = Detections(
+        image_index=np.zeros(2), boxes_xyxy=boxes, scores=np.array([0.9, 0.8]), source="test"
+    )
     maps = torch.zeros(17, 16, 12)
     maps[:, 8, 6] = 1.0
     spec = ModelSpec(preset="", schema=COCO_17, input_size_wh=(48, 64))
-    estimator = PoseEstimator(lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False)
+    estimator = PoseEstimator(
+        lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False
+    )
     estimates = estimate_boxes(estimator, annotations, detections)
-    np.testing.assert_allclose(estimates.keypoints[1] - estimates.keypoints[0], np.tile([apart, 0.0], (17, 1)), atol=1e-9)
+    np.testing.assert_allclose(
+        estimates.keypoints[1] - estimates.keypoints[0], np.tile([apart, 0.0], (17, 1)), atol=1e-9
+    )
 
     def alike(area: float) -> float:
         return references.similarity(estimates.keypoints[0], estimates.keypoints[1], area, area)
@@ -109,18 +129,32 @@ def test_the_test_of_a_network_suppresses_by_the_padded_crop(tmp_path: Path) -> 
     padded, smaller = alike(fixed * 1.25**2), (width * height, width * height * 1.25**2, fixed)
     assert padded > max(map(alike, smaller)) + 0.01
     for threshold, kept in ((padded - 1e-6, 1), (padded + 1e-6, 2)):
-        rows = suppress_and_write(estimates, annotations, EvaluateConfig(oks_nms_threshold=threshold))
+        rows = suppress_and_write(
+            estimates, annotations, EvaluateConfig(oks_nms_threshold=threshold)
+        )
         assert len(rows) == kept
 
 
-@pytest.mark.parametrize("preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf", "posetrack_r50_256x192_tf", "posetrack_r50_256x192_ms"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "coco_r50_256x192_ms",
+        "coco_r50_256x192_tf",
+        "posetrack_r50_256x192_tf",
+        "posetrack_r50_256x192_ms",
+    ],
+)
 def test_what_is_written(preset: str) -> None:
     """COCO: rescored, suppressed on that score. PoseTrack: no rescoring, the mean of all keypoint scores decides."""
     poses, keypoint_scores, box_scores, areas = crowd(4)
     pictures = np.arange(30) % 2
-    annotations = people(np.ones((2, 4)), np.zeros((2, 17, 2)), np.zeros((2, 17)), np.full((2, 2), 100))
+    annotations = people(
+        np.ones((2, 4)), np.zeros((2, 17, 2)), np.zeros((2, 17)), np.full((2, 2), 100)
+    )
     config = load_preset(preset).evaluate
-    rows = suppress_and_write(Estimates(pictures, poses, keypoint_scores, box_scores, areas), annotations, config)
+    rows = suppress_and_write(
+        Estimates(pictures, poses, keypoint_scores, box_scores, areas), annotations, config
+    )
     expected = []
     for picture in (0, 1):
         members = np.flatnonzero(pictures == picture)
@@ -136,7 +170,11 @@ def test_what_is_written(preset: str) -> None:
         (p, pytest.approx(s, abs=5.1e-5 if "tf" in preset else 1e-9)) for p, _, s in expected
     ]
     for row, (_, member, _) in zip(rows, expected, strict=True):
-        np.testing.assert_allclose(np.array(row["keypoints"]).reshape(17, 3)[:, :2], poses[member], atol=5.1e-4 if "tf" in preset else 1e-9)
+        np.testing.assert_allclose(
+            np.array(row["keypoints"]).reshape(17, 3)[:, :2],
+            poses[member],
+            atol=5.1e-4 if "tf" in preset else 1e-9,
+        )
 
 
 def test_raw_scores_rank_and_calibrated_ones_are_written() -> None:
@@ -144,14 +182,26 @@ def test_raw_scores_rank_and_calibrated_ones_are_written() -> None:
     poses = np.tile(np.random.default_rng(0).uniform(10, 90, (1, 17, 2)), (2, 1, 1))
     keypoint_scores = np.full((2, 17), 1e-5, np.float32)
     keypoint_scores[1] = 9e-5
-    annotations = people(np.ones((1, 4)), np.zeros((1, 17, 2)), np.zeros((1, 17)), np.full((1, 2), 100))
+    annotations = people(
+        np.ones((1, 4)), np.zeros((1, 17, 2)), np.zeros((1, 17)), np.full((1, 2), 100)
+    )
     calibration = Calibration(
-        keypoint_slope=1.0, keypoint_offset=9.0, pose_slope=1.0, pose_offset=8.0, people=100, error_raw=0.3, error=0.1
-    )  # fmt: skip
+        keypoint_slope=1.0,
+        keypoint_offset=9.0,
+        pose_slope=1.0,
+        pose_offset=8.0,
+        people=100,
+        error_raw=0.3,
+        error=0.1,
+    )
     estimates = Estimates(np.zeros(2, int), poses, keypoint_scores, np.ones(2), np.full(2, 6400.0))
-    (row,) = suppress_and_write(estimates, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
+    (row,) = suppress_and_write(
+        estimates, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration
+    )
     one = 1 / (1 + np.exp(-(np.log(1e-4 / (1 - 1e-4)) + 8)))  # scores below 1e-4 count as that
     assert row["score"] == pytest.approx(one, rel=1e-4)
     ranked = replace(estimates, keypoints=poses + np.array([0, 0.01])[:, None, None])
-    (row,) = suppress_and_write(ranked, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
+    (row,) = suppress_and_write(
+        ranked, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration
+    )
     assert row["keypoints"][0] == pytest.approx(poses[1, 0, 0] + 0.01)

@@ -40,19 +40,39 @@ RATE, DECAY = {"ms": 1e-3, "tf": 5e-4}, {"ms": 0.0, "tf": 1e-5}
 def drawn_people(folder: Path) -> tuple[Path, Path]:
     """Ten smooth pictures of different size with one annotated person each."""
     rng = np.random.default_rng(8)
-    content: dict = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}]}
+    content: dict = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}],
+    }
     for index in range(1, PEOPLE + 1):
         width, height = (int(side) for side in rng.integers(80, 160, 2))
-        picture = cv2.resize(rng.integers(0, 256, (12, 12, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.resize(
+            rng.integers(0, 256, (12, 12, 3), np.uint8),
+            (width, height),
+            interpolation=cv2.INTER_CUBIC,
+        )
         cv2.imwrite(str(folder / f"{index}.png"), picture)
         x, y = rng.uniform(-5, 20, 2)
         w, h = rng.uniform(40, 70, 2)
-        points = np.stack([rng.uniform(x, x + w, 17), rng.uniform(y, y + h, 17), rng.integers(0, 3, 17)], 1)
-        content["images"].append({"id": index, "file_name": f"{index}.png", "width": width, "height": height})
-        content["annotations"].append({
-            "id": index, "image_id": index, "category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
-            "keypoints": points.ravel().tolist(), "num_keypoints": 17,
-        })  # fmt: skip
+        points = np.stack(
+            [rng.uniform(x, x + w, 17), rng.uniform(y, y + h, 17), rng.integers(0, 3, 17)], 1
+        )
+        content["images"].append(
+            {"id": index, "file_name": f"{index}.png", "width": width, "height": height}
+        )
+        content["annotations"].append(
+            {
+                "id": index,
+                "image_id": index,
+                "category_id": 1,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+                "keypoints": points.ravel().tolist(),
+                "num_keypoints": 17,
+            }
+        )
     (folder / "people.json").write_text(json.dumps(content))
     return folder / "people.json", folder
 
@@ -75,31 +95,55 @@ def forward(state: dict[str, torch.Tensor], x: torch.Tensor, family: str) -> tor
     share, eps = NORM[family]
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+        mean, variance = (
+            x.mean((0, 2, 3), keepdim=True),
+            x.var((0, 2, 3), unbiased=False, keepdim=True),
+        )
         count = x.numel() / x.shape[1]
         with torch.no_grad():
-            state[f"{name}.running_mean"] += share * (mean.flatten() - state[f"{name}.running_mean"])
-            state[f"{name}.running_var"] += share * (variance.flatten() * count / (count - 1) - state[f"{name}.running_var"])
+            state[f"{name}.running_mean"] += share * (
+                mean.flatten() - state[f"{name}.running_mean"]
+            )
+            state[f"{name}.running_var"] += share * (
+                variance.flatten() * count / (count - 1) - state[f"{name}.running_var"]
+            )
         scaled = (x - mean) / torch.sqrt(variance + eps)
-        return scaled * state[f"{name}.weight"].view(1, -1, 1, 1) + state[f"{name}.bias"].view(1, -1, 1, 1)
+        return scaled * state[f"{name}.weight"].view(1, -1, 1, 1) + state[f"{name}.bias"].view(
+            1, -1, 1, 1
+        )
 
-    x = F.relu(norm(F.conv2d(x, state["backbone.conv1.weight"], stride=2, padding=3), "backbone.bn1"))
+    x = F.relu(
+        norm(F.conv2d(x, state["backbone.conv1.weight"], stride=2, padding=3), "backbone.bn1")
+    )
     x = F.max_pool2d(x, 3, 2, padding=1)
     for stage in range(1, 5):
         for block in range(2):
             name, stride = f"backbone.layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
             shortcut = x
             if f"{name}.downsample.0.weight" in state:
-                shortcut = norm(F.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride), f"{name}.downsample.1")
-            y = F.relu(norm(F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1), f"{name}.bn1"))
-            x = F.relu(norm(F.conv2d(y, state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2") + shortcut)
+                shortcut = norm(
+                    F.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride),
+                    f"{name}.downsample.1",
+                )
+            y = F.relu(
+                norm(
+                    F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1),
+                    f"{name}.bn1",
+                )
+            )
+            x = F.relu(
+                norm(F.conv2d(y, state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2")
+                + shortcut
+            )
     for layer in (0, 3, 6):
         x = F.conv_transpose2d(x, state[f"deconv_layers.{layer}.weight"], stride=2, padding=1)
         x = F.relu(norm(x, f"deconv_layers.{layer + 1}"))
     return F.conv2d(x, state["final_layer.weight"], state["final_layer.bias"])
 
 
-def plain_training(state: dict[str, torch.Tensor], config: Config, family: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+def plain_training(
+    state: dict[str, torch.Tensor], config: Config, family: str
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Mean loss of each epoch, and the trained tensors."""
     annotations = read_coco(config.data.train_annotations, config.data.train_images)
     boxes = [
@@ -110,33 +154,56 @@ def plain_training(state: dict[str, torch.Tensor], config: Config, family: str) 
     m, v = ({name: torch.zeros_like(state[name]) for name in learned} for _ in range(2))
     curve, update, per_epoch = [], 0, math.ceil(PEOPLE / BATCH)
     for epoch in range(config.train.epochs):
-        rows, draws = epoch_samples(annotations.trainable(), config.augment, seed=0, number=epoch, batch_size=BATCH, fill=family == "tf")
+        rows, draws = epoch_samples(
+            annotations.trainable(),
+            config.augment,
+            seed=0,
+            number=epoch,
+            batch_size=BATCH,
+            fill=family == "tf",
+        )
         losses = []
         for first in range(0, len(rows), BATCH):
             inputs, maps, weights = [], [], []
             for place in range(first, min(first + BATCH, len(rows))):
                 row = int(rows[place])
                 picture = cv2.imread(
-                    annotations.image_paths[annotations.image_index[row]], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+                    annotations.image_paths[annotations.image_index[row]],
+                    cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
                 )
                 crop, points, visible = references.training_sample(
-                    picture, boxes[row], annotations.keypoints[row], annotations.visibility[row], float(draws.scales[place]),
-                    float(draws.rotations[place]), bool(draws.flips[place]), SIZE_WH, copy=False,
-                )  # fmt: skip
+                    picture,
+                    boxes[row],
+                    annotations.keypoints[row],
+                    annotations.visibility[row],
+                    float(draws.scales[place]),
+                    float(draws.rotations[place]),
+                    bool(draws.flips[place]),
+                    SIZE_WH,
+                    copy=False,
+                )
                 target, weight = references.targets(points, visible, family, 2, SIZE_WH, MAP_WH)
                 inputs.append(references.normalised(crop, family))
                 maps.append(target)
                 weights.append(weight)
-            x, target, weight = (torch.from_numpy(np.array(values)) for values in (inputs, maps, weights))
+            x, target, weight = (
+                torch.from_numpy(np.array(values)) for values in (inputs, maps, weights)
+            )
             for name in learned:
                 state[name].requires_grad_(True)
             predicted = forward(state, x, family)
             squares = (predicted - target) ** 2 * weight[:, :, None, None]
             # tf: one mean; ms: half the mean of each keypoint, averaged
-            loss = squares.mean() if family == "tf" else sum(0.5 * squares[:, k].mean() for k in range(17)) / 17
+            loss = (
+                squares.mean()
+                if family == "tf"
+                else sum(0.5 * squares[:, k].mean() for k in range(17)) / 17
+            )
             gradients = torch.autograd.grad(loss, [state[name] for name in learned])
             losses.append(float(loss.detach()))
-            passed = sum(((update + 1) // per_epoch if family == "tf" else epoch) >= drop for drop in DROPS)
+            passed = sum(
+                ((update + 1) // per_epoch if family == "tf" else epoch) >= drop for drop in DROPS
+            )
             rate, update = RATE[family] / 10**passed, update + 1
             with torch.no_grad():
                 for name, gradient in zip(learned, gradients, strict=True):
@@ -144,17 +211,38 @@ def plain_training(state: dict[str, torch.Tensor], config: Config, family: str) 
                     gradient = gradient + DECAY[family] * state[name] if kernel else gradient
                     m[name] = 0.9 * m[name] + 0.1 * gradient
                     v[name] = 0.999 * v[name] + 0.001 * gradient * gradient
-                    first_correction, second_correction = 1 - 0.9**update, math.sqrt(1 - 0.999**update)
+                    first_correction, second_correction = (
+                        1 - 0.9**update,
+                        math.sqrt(1 - 0.999**update),
+                    )
                     if family == "tf":
-                        step = rate * second_correction / first_correction * m[name] / (v[name].sqrt() + 1e-8)
+                        step = (
+                            rate
+                            * second_correction
+                            / first_correction
+                            * m[name]
+                            / (v[name].sqrt() + 1e-8)
+                        )
                     else:
-                        step = rate / first_correction * m[name] / (v[name].sqrt() / second_correction + 1e-8)
+                        step = (
+                            rate
+                            / first_correction
+                            * m[name]
+                            / (v[name].sqrt() / second_correction + 1e-8)
+                        )
                     state[name] = state[name].detach() - step
         curve.append(sum(losses) / len(losses))
     return curve, state
 
 
-def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def compare(
+    family: str,
+    annotations: Path,
+    images: Path,
+    folder: Path,
+    epochs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(4)
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 16, 16, 16))
     preset = load_preset(references.PRESETS[family])
@@ -163,18 +251,41 @@ def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: 
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.float())  # weight files are read in single precision
-    state = {name: tensor.clone() for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    state = {
+        name: tensor.clone()
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point()
+    }
     weights = folder / "first.safetensors"
-    save_checkpoint(weights, network, ModelSpec(preset="", schema=COCO_17, input_size_wh=SIZE_WH, model=model))
+    save_checkpoint(
+        weights, network, ModelSpec(preset="", schema=COCO_17, input_size_wh=SIZE_WH, model=model)
+    )
     config = replace(
-        preset, output=str(folder / "run"), input_size_wh=SIZE_WH, model=model,
-        data=replace(preset.data, train_annotations=str(annotations), train_images=str(images), cache="files", warp="host"),
-        train=replace(
-            preset.train, weights=str(weights), epochs=epochs, batch_size=BATCH, drop_epochs=DROPS, evaluate_every=0, device="cpu"
+        preset,
+        output=str(folder / "run"),
+        input_size_wh=SIZE_WH,
+        model=model,
+        data=replace(
+            preset.data,
+            train_annotations=str(annotations),
+            train_images=str(images),
+            cache="files",
+            warp="host",
         ),
-    )  # fmt: skip
+        train=replace(
+            preset.train,
+            weights=str(weights),
+            epochs=epochs,
+            batch_size=BATCH,
+            drop_epochs=DROPS,
+            evaluate_every=0,
+            device="cpu",
+        ),
+    )
     train(config)
-    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     ours = [row["loss"] for row in rows if "loss" in row and "epoch" in row]
     before = {name: tensor.clone() for name, tensor in state.items()}
     expected, after = plain_training(state, config, family)
@@ -183,8 +294,13 @@ def compare(family: str, annotations: Path, images: Path, folder: Path, epochs: 
     tensors, _ = read_checkpoint(folder / "run" / "checkpoints" / "last.safetensors")
     for kind, wanted in (("kernels", 4), ("norms and biases", 1)):
         names = [name for name in after if after[name].dim() == wanted]
-        moved, missed = (torch.cat([(after[name] - other[name]).flatten() for name in names]).norm().item() for other in (before, tensors))
-        print(f"{family} {kind}: moved {moved:.4g}, missed {missed:.3g}; curve off by {np.max(np.abs(np.divide(ours, expected) - 1)):.2g}")
+        moved, missed = (
+            torch.cat([(after[name] - other[name]).flatten() for name in names]).norm().item()
+            for other in (before, tensors)
+        )
+        print(
+            f"{family} {kind}: moved {moved:.4g}, missed {missed:.3g}; curve off by {np.max(np.abs(np.divide(ours, expected) - 1)):.2g}"
+        )
         assert missed < 0.01 * moved, kind
 
 
@@ -204,4 +320,6 @@ def test_drawn_people(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("family", references.FAMILIES)
 def test_mini_coco(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_data) -> None:
     """51 updates on photographs."""
-    compare(family, *real_people(tmp_path, real_data("coco_train_small384")), tmp_path, 17, monkeypatch)
+    compare(
+        family, *real_people(tmp_path, real_data("coco_train_small384")), tmp_path, 17, monkeypatch
+    )

@@ -15,12 +15,18 @@ side = st.floats(1, 900)
 
 
 @settings(max_examples=60, deadline=None)
-@given(coordinate, coordinate, side, side, st.floats(-180, 180), st.booleans(), coordinate, coordinate)
-def test_to_image_undoes_to_crop(x: float, y: float, w: float, h: float, degrees: float, udp: bool, px: float, py: float) -> None:
+@given(
+    coordinate, coordinate, side, side, st.floats(-180, 180), st.booleans(), coordinate, coordinate
+)
+def test_to_image_undoes_to_crop(
+    x: float, y: float, w: float, h: float, degrees: float, udp: bool, px: float, py: float
+) -> None:
     centers, sizes = geometry.fit_boxes(np.array([[x, y, x + w, y + h]]), (192, 256))
     to_crop = geometry.crop_affines(centers, sizes, (192, 256), np.array([degrees]), udp=udp)
     point = np.array([[[px, py]]])
-    back = geometry.transform_points(geometry.invert_affines(to_crop), geometry.transform_points(to_crop, point))
+    back = geometry.transform_points(
+        geometry.invert_affines(to_crop), geometry.transform_points(to_crop, point)
+    )
     np.testing.assert_allclose(back, point, atol=1e-6)
 
 
@@ -50,5 +56,9 @@ def test_flipping_twice_is_nothing(name: str) -> None:
 def test_mirroring_twice_is_nothing(width: int, a: float, b: float) -> None:
     affine = np.array([[[a, 0.5, 3], [0.1, b, 4]]])
     np.testing.assert_allclose(
-        geometry.mirror_pictures(geometry.mirror_pictures(affine, np.array([width])), np.array([width])), affine, atol=1e-9
+        geometry.mirror_pictures(
+            geometry.mirror_pictures(affine, np.array([width])), np.array([width])
+        ),
+        affine,
+        atol=1e-9,
     )

@@ -25,17 +25,27 @@ def test_oks_is_a_similarity(poses: np.ndarray, areas: np.ndarray, sigmas: np.nd
     assert ((values >= 0) & (values <= 1)).all()
     same_area = oks(poses, poses, np.full(3, areas[0]), sigmas)
     assert np.allclose(same_area, same_area.T)
-    assert np.allclose(oks(poses * 2, poses * 2, areas * 4, sigmas), values)  # does not depend on the picture's size
+    assert np.allclose(
+        oks(poses * 2, poses * 2, areas * 4, sigmas), values
+    )  # does not depend on the picture's size
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0.0, 1.0))
 @settings(max_examples=60, deadline=None)
 def test_forms_of_nms_agree(seed: int, count: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
-    poses = rng.uniform(0, 50, (3, 6, 2))[rng.integers(0, 3, count)] + rng.normal(0, 2, (count, 6, 2)) * rng.integers(0, 2, (count, 1, 1))
-    scores, areas, pictures = rng.integers(0, 4, count) / 4, rng.uniform(1, 5000, count), rng.integers(0, 5, count)
+    poses = rng.uniform(0, 50, (3, 6, 2))[rng.integers(0, 3, count)] + rng.normal(
+        0, 2, (count, 6, 2)
+    ) * rng.integers(0, 2, (count, 1, 1))
+    scores, areas, pictures = (
+        rng.integers(0, 4, count) / 4,
+        rng.uniform(1, 5000, count),
+        rng.integers(0, 5, count),
+    )
     sigmas = rng.uniform(0.02, 0.12, 6)
     kept = oks_nms_batch(pictures, poses, scores, areas, sigmas, threshold)
     for picture in np.unique(pictures):
         mine = np.flatnonzero(pictures == picture)
-        assert set(mine[oks_nms(poses[mine], scores[mine], areas[mine], sigmas, threshold)]) == set(mine[kept[mine]])
+        assert set(mine[oks_nms(poses[mine], scores[mine], areas[mine], sigmas, threshold)]) == set(
+            mine[kept[mine]]
+        )

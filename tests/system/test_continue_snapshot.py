@@ -55,12 +55,18 @@ def test_epoch_101(tmp_path: Path, command: list[str], monkeypatch: pytest.Monke
     def spy(network: torch.nn.Module, *options: object, **named: object) -> torch.optim.Optimizer:
         """Keeps a copy of each update's gradients."""
         optimizer = make(network, *options, **named)
-        optimizer.register_step_pre_hook(lambda *_: gradients.append({n: p.grad.numpy().copy() for n, p in network.named_parameters()}))
+        optimizer.register_step_pre_hook(
+            lambda *_: gradients.append(
+                {n: p.grad.numpy().copy() for n, p in network.named_parameters()}
+            )
+        )
         return optimizer
 
     monkeypatch.setattr(assemble, "make_optimizer", spy)
     assert main(command) == 0
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [(record["epoch"], record["step"]) for record in records] == [(101, 101 * PER_EPOCH)]
     assert records[0]["learning_rate"] == pytest.approx(5e-5) and len(gradients) == PER_EPOCH
     expected, names = TensorFlowAdam(snapshot, 90_000), torch_names()
@@ -84,7 +90,9 @@ def test_epoch_101(tmp_path: Path, command: list[str], monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("fault", ["no slots", "partitioned"])
-def test_refused_in_one_sentence(tmp_path: Path, command: list[str], fault: str, capsys: pytest.CaptureFixture) -> None:
+def test_refused_in_one_sentence(
+    tmp_path: Path, command: list[str], fault: str, capsys: pytest.CaptureFixture
+) -> None:
     """Before any run folder is written."""
     (tmp_path / "model_dump").mkdir()
     few = {"out/weights": np.zeros((1, 1, 8, 17), np.float32)}

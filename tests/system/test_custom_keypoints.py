@@ -16,21 +16,47 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "custom-keypoints.md"
 
 def test_the_page_names_what_the_code_names() -> None:
     text = PAGE.read_text()
-    for name in (*QUADRUPED.keypoints, "tests/drawn/quadrupeds.py", "--estimate-sigmas", "--sigmas", "--also"):
+    for name in (
+        *QUADRUPED.keypoints,
+        "tests/drawn/quadrupeds.py",
+        "--estimate-sigmas",
+        "--sigmas",
+        "--also",
+    ):
         assert name in text
     for command in ("doctor", "convert", "train", "evaluate", "predict"):
         assert f"simplepose {command} " in text
 
 
-def test_quadrupeds_from_drawing_to_overlay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quadrupeds_from_drawing_to_overlay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     animals = tmp_path / "animals"
     write_quadrupeds(animals, train_animals=16, val_animals=6)
-    train, val_truth = (animals / "annotations" / f"quadruped_{split}.json" for split in ("train", "val"))
+    train, val_truth = (
+        animals / "annotations" / f"quadruped_{split}.json" for split in ("train", "val")
+    )
     train_images, val_images = animals / "images" / "train", animals / "images" / "val"
     page = tmp_path / "doctor.html"
-    assert main(["doctor", "--annotations", str(train), "--images", str(train_images), "--html", str(page)]) == 0
+    assert (
+        main(
+            [
+                "doctor",
+                "--annotations",
+                str(train),
+                "--images",
+                str(train_images),
+                "--html",
+                str(page),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
-    assert "front_left_paw <-> front_right_paw, hind_left_paw <-> hind_right_paw" in out and "0.05 is used for each" in out
+    assert (
+        "front_left_paw <-> front_right_paw, hind_left_paw <-> hind_right_paw" in out
+        and "0.05 is used for each" in out
+    )
     assert page.exists()
 
     (tmp_path / "sigmas.json").write_text(json.dumps({name: 0.06 for name in QUADRUPED.keypoints}))
@@ -47,13 +73,36 @@ def test_quadrupeds_from_drawing_to_overlay(tmp_path: Path, capsys: pytest.Captu
     assert main(command) == 0, capsys.readouterr().err
 
     results = tmp_path / "results"
-    assert main(["evaluate", str(run), "--annotations", str(val), "--images", str(val_images), "--output", str(results)]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--annotations",
+                str(val),
+                "--images",
+                str(val_images),
+                "--output",
+                str(results),
+            ]
+        )
+        == 0
+    )
     assert 0 <= json.loads((results / "metrics.json").read_text())["AP"] <= 1
     predictions = json.loads((results / "predictions.json").read_text())
     assert len(predictions) == 6 and all(len(row["keypoints"]) == 24 for row in predictions)
 
     overlays = tmp_path / "overlays"
-    command = ["predict", str(val_images), "--weights", str(run), "--boxes", "gt", "--annotations", str(val)]
+    command = [
+        "predict",
+        str(val_images),
+        "--weights",
+        str(run),
+        "--boxes",
+        "gt",
+        "--annotations",
+        str(val),
+    ]
     assert main([*command, "--output", str(overlays)]) == 0
     assert len(json.loads((overlays / "poses.json").read_text())) > 0
     assert list(overlays.rglob("*.jpg")) or list(overlays.rglob("*.png"))

@@ -57,7 +57,9 @@ def run(*argv: str) -> int:
 def test_versions_and_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     out = capsys.readouterr().out
-    assert "torch " in out and "used unless --device says otherwise" in out and "findings: none" in out
+    assert (
+        "torch " in out and "used unless --device says otherwise" in out and "findings: none" in out
+    )
 
 
 def test_a_healthy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,8 +72,12 @@ def test_a_healthy_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "data:image/jpeg;base64," in (tmp_path / "page.html").read_text()
 
 
-@pytest.mark.parametrize("name", ["vict.json", "photo.jpg", "letter.html", "link.html", "folder.html"])
-def test_only_a_page_of_the_doctor_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["vict.json", "photo.jpg", "letter.html", "link.html", "folder.html"]
+)
+def test_only_a_page_of_the_doctor_is_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     (tmp_path / "vict.json").write_text("{}")
     (tmp_path / "photo.jpg").write_bytes(b"photo")
     (tmp_path / "letter.html").write_text("<!doctype html><title>a letter</title>")
@@ -97,13 +103,19 @@ def test_long_keypoint_names_are_whole(tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.endswith("#" * 30)]
     assert (
-        "front_left_paw_of_it        1  ###" in out and len({line.index("#") for line in lines if "right_" in line or "paw" in line}) == 1
+        "front_left_paw_of_it        1  ###" in out
+        and len({line.index("#") for line in lines if "right_" in line or "paw" in line}) == 1
     )
 
 
-def test_an_empty_folder_names_the_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_names_the_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("--data.root", str(tmp_path)) == 1
-    assert f"expected at {tmp_path / 'annotations' / 'person_keypoints_val2017.json'}" in capsys.readouterr().out
+    assert (
+        f"expected at {tmp_path / 'annotations' / 'person_keypoints_val2017.json'}"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +131,11 @@ def test_an_empty_folder_names_the_paths(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )
 def test_says_in_advance_why_ap_would_fail(
-    tmp_path: Path, person: dict[str, Any], box: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    person: dict[str, Any],
+    box: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = dataset(tmp_path / "data", **person)
     write_detections(root, **box)
@@ -128,14 +144,18 @@ def test_says_in_advance_why_ap_would_fail(
     assert words in out and "Cure:" in out
 
 
-def test_boxes_of_another_category_alone_are_used_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_boxes_of_another_category_alone_are_used_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = dataset(tmp_path / "data")
     write_detections(root, category_id=2)
     assert run("--data.root", str(root)) == 0
     assert "of category 2 are used" in capsys.readouterr().out
 
 
-def test_missing_pictures_and_lonely_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_pictures_and_lonely_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = dataset(tmp_path / "data")
     (root / "images/val2017/1.jpg").unlink()
     file = str(root / "annotations/person_keypoints_val2017.json")
@@ -144,12 +164,18 @@ def test_missing_pictures_and_lonely_options(tmp_path: Path, capsys: pytest.Capt
     assert run("--detections", file) == 2 and "add --annotations" in capsys.readouterr().err
 
 
-def test_torch_that_cannot_be_imported_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_torch_that_cannot_be_imported_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import importlib.util
     import sys
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object() if name == "torch_npu" else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: object() if name == "torch_npu" else find(name, *rest),
+    )
     monkeypatch.setitem(sys.modules, "simplepose.core.device", None)
     assert run() == 1
     out = capsys.readouterr().out

@@ -64,7 +64,9 @@ def run(*argv: object) -> int:
     return main([str(word) for word in argv])
 
 
-def evaluate(output: Path, weights: Path, annotations: Path, images: Path, *more: object) -> dict[str, Any]:
+def evaluate(
+    output: Path, weights: Path, annotations: Path, images: Path, *more: object
+) -> dict[str, Any]:
     """The record of `simplepose evaluate`."""
     command = (
         "evaluate",
@@ -136,10 +138,14 @@ def save_posetrack(folder: Path) -> tuple[Path, Path]:
                 "file_name": f"images/val/{name}/{frame:06}.jpg",
                 "vid_id": name[:6],
             }
-            images.append(picture | {"frame_id": 1000 * number + frame, "nframes": 3, "is_labeled": True})
+            images.append(
+                picture | {"frame_id": 1000 * number + frame, "nframes": 3, "is_labeled": True}
+            )
             draw(folder / picture["file_name"], 10 * number + frame)
             for track in range(0 if frame == 1 else 2):
-                points = np.concatenate([rng.uniform(20, 70, (17, 2)).round(2), np.ones((17, 1))], 1)
+                points = np.concatenate(
+                    [rng.uniform(20, 70, (17, 2)).round(2), np.ones((17, 1))], 1
+                )
                 points[3:5] = 0
                 points[7 + track] = 0
                 people.append(
@@ -175,16 +181,22 @@ def mean_pckh(predictions: np.ndarray, people: Annotations) -> float:
                 continue
             counted += 1
             x, y = people.keypoints[n, k].tolist()
-            right += ((predictions[n, k, 0] - 1 - x) ** 2 + (predictions[n, k, 1] - 1 - y) ** 2) ** 0.5 <= 0.5 * size
+            right += (
+                (predictions[n, k, 0] - 1 - x) ** 2 + (predictions[n, k, 1] - 1 - y) ** 2
+            ) ** 0.5 <= 0.5 * size
     return 100 * right / counted
 
 
-def test_mpii_people_stand_in_the_order_of_the_file(tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mpii_people_stand_in_the_order_of_the_file(
+    tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Pictures are read one by one, people of one picture do not follow each other in the file."""
     annotations, images = save_mpii(tmp_path / "mpii")
     people = read_mpii(annotations, images)
     knowing(people, 0.3)
-    record = evaluate(tmp_path / "out", network(tmp_path, MPII_16), annotations, images, "--task", "mpii")
+    record = evaluate(
+        tmp_path / "out", network(tmp_path, MPII_16), annotations, images, "--task", "mpii"
+    )
     preds = loadmat(tmp_path / "out" / "predictions.mat")["preds"]
     near = np.linalg.norm(preds - 1 - people.keypoints, axis=-1) < 4
     assert preds.shape == (4, 16, 2) and 0.2 < near.mean() < 0.8
@@ -199,20 +211,27 @@ def test_mpii_people_stand_in_the_order_of_the_file(tmp_path: Path, knowing: Cal
             strict=True,
         )
     )
-    assert cells["Mean"] == f"{record['Mean']:.1f}" and cells["Mean@0.1"] == f"{record['Mean@0.1']:.1f}"
+    assert (
+        cells["Mean"] == f"{record['Mean']:.1f}"
+        and cells["Mean@0.1"] == f"{record['Mean@0.1']:.1f}"
+    )
     for truth in (annotations, annotations.with_name("gt_valid.mat")):
         again = score(tmp_path / "out" / "predictions.mat", "mpii", truth)
         assert again == pytest.approx({name: record[name] for name in again})
 
 
-def test_mpii_from_the_converted_file_equals_its_own_form(tmp_path: Path, knowing: Callable) -> None:
+def test_mpii_from_the_converted_file_equals_its_own_form(
+    tmp_path: Path, knowing: Callable
+) -> None:
     annotations, images = save_mpii(tmp_path / "mpii")
     knowing(read_mpii(annotations, images))
     converted, weights = tmp_path / "mpii.json", network(tmp_path, MPII_16)
     assert run("convert", "mpii", annotations, "--images", images, "--output", converted) == 0
     own = evaluate(tmp_path / "own", weights, annotations, images, "--task", "mpii")
     other = evaluate(tmp_path / "other", weights, converted, images, "--task", "mpii")
-    assert {name: own[name] for name in ("Head", "Mean")} == {name: other[name] for name in ("Head", "Mean")}
+    assert {name: own[name] for name in ("Head", "Mean")} == {
+        name: other[name] for name in ("Head", "Mean")
+    }
     again = score(tmp_path / "other" / "predictions.mat", "mpii", converted)
     assert again["Mean"] == other["Mean"]
 
@@ -222,7 +241,9 @@ def test_mpii_on_real_pictures(real_data: Find, tmp_path: Path, knowing: Callabl
     source = real_data(SAMPLES) / "mpii"
     truth = loadmat(real_data("mpii_valid/detections_our_format.mat"))
     (tmp_path / "valid.json").write_bytes((source / "test_mpii.json").read_bytes())
-    columns = {name: truth[name][..., :5] for name in ("headboxes_src", "pos_gt_src", "jnt_missing")}
+    columns = {
+        name: truth[name][..., :5] for name in ("headboxes_src", "pos_gt_src", "jnt_missing")
+    }
     savemat(tmp_path / "gt_valid.mat", columns)
     weights = network(tmp_path, MPII_16)
     command = (tmp_path / "valid.json", source, "--task", "mpii")
@@ -237,7 +258,9 @@ def test_mpii_on_real_pictures(real_data: Find, tmp_path: Path, knowing: Callabl
             assert again == {name: record[name] for name in again} and "Mean@0.11" in again
 
 
-def test_broken_pictures_are_wrong_answers(tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_pictures_are_wrong_answers(
+    tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
     annotations, images = save_mpii(tmp_path / "mpii")
     people = read_mpii(annotations, images)
     knowing(people, 0.0)
@@ -281,18 +304,29 @@ def test_posetrack(tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixt
             json.loads(file.read_text()),
             json.loads((annotations / file.name).read_text()),
         )
-        assert [image["file_name"] for image in found["images"]] == [image["file_name"] for image in truth["images"]]
-        assert [image["id"] for image in found["images"]] == [image["id"] for image in truth["images"]]
+        assert [image["file_name"] for image in found["images"]] == [
+            image["file_name"] for image in truth["images"]
+        ]
+        assert [image["id"] for image in found["images"]] == [
+            image["id"] for image in truth["images"]
+        ]
         assert {image["vid_id"] for image in found["images"]} == {file.name[:6]}
-        assert len(found["annotations"]) == 4 and found["categories"][0]["keypoints"] == list(POSETRACK_15.keypoints)
-        assert all(len(row["scores"]) == 15 and len(set(row["scores"])) > 1 for row in found["annotations"])
+        assert len(found["annotations"]) == 4 and found["categories"][0]["keypoints"] == list(
+            POSETRACK_15.keypoints
+        )
+        assert all(
+            len(row["scores"]) == 15 and len(set(row["scores"])) > 1 for row in found["annotations"]
+        )
     converted = tmp_path / "converted.json"
     assert run("convert", "posetrack", annotations, "--images", images, "--output", converted) == 0
     for truth in (annotations, converted):
         again = score(tmp_path / "out" / "predictions", "posetrack", truth)
         assert again == {name: record[name] for name in again} and len(again) == 8
     # the library's reader of two folders is a third way
-    assert score_posetrack(annotations, tmp_path / "out" / "predictions", exact=True)["AP"] == record["AP"]
+    assert (
+        score_posetrack(annotations, tmp_path / "out" / "predictions", exact=True)["AP"]
+        == record["AP"]
+    )
     other = evaluate(
         tmp_path / "other",
         tmp_path / "posetrack_15.safetensors",
@@ -304,14 +338,19 @@ def test_posetrack(tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixt
     assert other["AP"] == record["AP"]
 
 
-def test_posetrack_frames_without_annotated_people_do_not_count(tmp_path: Path, knowing: Callable) -> None:
+def test_posetrack_frames_without_annotated_people_do_not_count(
+    tmp_path: Path, knowing: Callable
+) -> None:
     """poseval drops them, whatever is detected there; without its quirks the detections are wrong."""
     annotations, images = save_posetrack(tmp_path / "posetrack")
     people, weights = read_posetrack(annotations, images), network(tmp_path, POSETRACK_15)
     knowing(people)
     ids = [*people.image_ids[people.image_index].tolist(), 1, 1001]
     boxes = [*people.bbox_xywh.tolist(), people.bbox_xywh[0].tolist(), people.bbox_xywh[1].tolist()]
-    rows = [{"image_id": image_id, "category_id": 1, "bbox": box, "score": 0.9} for image_id, box in zip(ids, boxes, strict=True)]
+    rows = [
+        {"image_id": image_id, "category_id": 1, "bbox": box, "score": 0.9}
+        for image_id, box in zip(ids, boxes, strict=True)
+    ]
     (tmp_path / "boxes.json").write_text(json.dumps(rows))
     command = (weights, annotations, images, "--task", "posetrack")
     annotated = evaluate(tmp_path / "annotated", *command)
@@ -325,7 +364,9 @@ def test_posetrack_frames_without_annotated_people_do_not_count(tmp_path: Path, 
 def test_posetrack_on_real_pictures(real_data: Find, tmp_path: Path, knowing: Callable) -> None:
     source = real_data(SAMPLES) / "posetrack18"
     annotations, weights = source / "annotations" / "val", network(tmp_path, POSETRACK_15)
-    untrained = evaluate(tmp_path / "untrained", weights, annotations, source, "--task", "posetrack")
+    untrained = evaluate(
+        tmp_path / "untrained", weights, annotations, source, "--task", "posetrack"
+    )
     knowing(read_posetrack(annotations, source))
     known = evaluate(
         tmp_path / "known",
@@ -363,10 +404,14 @@ def test_track_ids_bring_the_tracking_numbers(tmp_path: Path) -> None:
         for number, row in enumerate(content["annotations"]):
             row["track_id"] = number % 2
         file.write_text(json.dumps(content))
-    assert {"MOTA", "IDF1", "HOTA"} <= score(folder, "posetrack", annotations, "--no-exact-poseval").keys()
+    assert {"MOTA", "IDF1", "HOTA"} <= score(
+        folder, "posetrack", annotations, "--no-exact-poseval"
+    ).keys()
 
 
-def test_crowdpose(real_data: Find, tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_crowdpose(
+    real_data: Find, tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = real_data(SAMPLES) / "crowdpose"
     annotations = source / "test_crowdpose.json"
     knowing(read_annotated("crowdpose", annotations, source), 0.05)
@@ -379,7 +424,11 @@ def test_crowdpose(real_data: Find, tmp_path: Path, knowing: Callable, capsys: p
         "crowdpose",
     )
     assert "AP easy | AP medium | AP hard" in capsys.readouterr().out
-    assert 0.05 < record["AP"] < 0.99 and record["APeasy"] == -1 and record["APmedium"] == pytest.approx(record["AP"])
+    assert (
+        0.05 < record["AP"] < 0.99
+        and record["APeasy"] == -1
+        and record["APmedium"] == pytest.approx(record["AP"])
+    )
     again = score(tmp_path / "out" / "predictions.json", "crowdpose", annotations)
     assert again == pytest.approx({name: record[name] for name in again})
 
@@ -446,7 +495,9 @@ def test_options_that_would_be_ignored_or_make_no_sense(
     assert words in capsys.readouterr().err
 
 
-def test_frames_of_one_name_are_not_mixed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_frames_of_one_name_are_not_mixed_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two sequences in folders of one name: their frames cannot be told apart in result files."""
     annotations, images = save_posetrack(tmp_path / "posetrack")
     file = annotations / "000002_mpii.json"
@@ -459,7 +510,9 @@ def test_frames_of_one_name_are_not_mixed_up(tmp_path: Path, capsys: pytest.Capt
     assert "frame 000001_bonn/000000.jpg stands in it twice" in capsys.readouterr().err
 
 
-def test_annotations_that_lack_what_the_measure_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_annotations_that_lack_what_the_measure_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     headless, images = save_mpii(tmp_path / "headless", heads=False)
     others, _ = save_mpii(tmp_path / "others", shift=3.0)
     many, _ = save_mpii(tmp_path / "many")
@@ -480,7 +533,10 @@ def test_annotations_that_lack_what_the_measure_needs(tmp_path: Path, capsys: py
     ]
     for task, schema, truth, folder, words in cases:
         weights = network(tmp_path, schema)
-        assert run("evaluate", weights, "--task", task, "--annotations", truth, "--images", folder) == 2
+        assert (
+            run("evaluate", weights, "--task", task, "--annotations", truth, "--images", folder)
+            == 2
+        )
         error = capsys.readouterr().err
         assert words in error and "Cure:" in error
 
@@ -490,7 +546,9 @@ def train(tmp_path: Path, annotations: Path, images: Path, *more: object) -> Pat
     model = "{backbone: resnet18, width: 8, deconv_filters: 8, init: ''}"
     small = f"{{base: synthetic_demo, input_size_wh: [64, 64], model: {model}}}"
     (tmp_path / "small.yaml").write_text(small)
-    data = [f"--data.{split}-{what}" for split in ("train", "val") for what in ("annotations", "images")]
+    data = [
+        f"--data.{split}-{what}" for split in ("train", "val") for what in ("annotations", "images")
+    ]
     paths = (annotations, images, annotations, images)
     command = [
         "train",
@@ -511,19 +569,31 @@ def train(tmp_path: Path, annotations: Path, images: Path, *more: object) -> Pat
 
 
 @pytest.mark.parametrize(("task", "number"), [("mpii", "Mean"), ("posetrack", "AP")])
-def test_training_chooses_the_best_by_the_data_sets_own_score(tmp_path: Path, task: str, number: str) -> None:
-    save, results = (save_mpii, "predictions.mat") if task == "mpii" else (save_posetrack, "predictions")
+def test_training_chooses_the_best_by_the_data_sets_own_score(
+    tmp_path: Path, task: str, number: str
+) -> None:
+    save, results = (
+        (save_mpii, "predictions.mat") if task == "mpii" else (save_posetrack, "predictions")
+    )
     annotations, images = save(tmp_path / "data")
     converted = tmp_path / "converted.json"
     assert run("convert", task, annotations, "--images", images, "--output", converted) == 0
-    folder = train(tmp_path, converted, images, "--evaluate.task", task, "--train.evaluate-every", 1)
+    folder = train(
+        tmp_path, converted, images, "--evaluate.task", task, "--train.evaluate-every", 1
+    )
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     scores = [record[number] for record in records if number in record]
     best = read_spec(folder / "checkpoints" / "best.safetensors")
-    assert len(scores) == 2 and best.score[number] == max(scores) and best.config["evaluate"]["task"] == task
+    assert (
+        len(scores) == 2
+        and best.score[number] == max(scores)
+        and best.config["evaluate"]["task"] == task
+    )
     # the results beside it are the best's; the run knows its task
     assert score(folder / results, task, converted)[number] == max(scores)
-    assert evaluate(tmp_path / "again", folder, converted, images)[number] == pytest.approx(max(scores))
+    assert evaluate(tmp_path / "again", folder, converted, images)[number] == pytest.approx(
+        max(scores)
+    )
     assert (
         run(
             "train",
@@ -538,7 +608,9 @@ def test_training_chooses_the_best_by_the_data_sets_own_score(tmp_path: Path, ta
     )
 
 
-def test_a_training_without_head_boxes_ends_before_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_without_head_boxes_ends_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     annotations, images = save_mpii(tmp_path / "data", heads=False)
     converted = tmp_path / "converted.json"
     assert run("convert", "mpii", annotations, "--images", images, "--output", converted) == 0

@@ -45,7 +45,9 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
 def same(one: Path, other: Path) -> bool:
     """Whether two files hold the same tensors."""
     first, second = load_file(one), load_file(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def test_every_second_epoch_is_kept(run: Config) -> None:
@@ -60,12 +62,24 @@ def test_a_row_for_each_epoch_on_the_boxes_of_the_training(
     run: Config, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["evaluate", str(run.run_folder), "--epochs", "2:4:2", "--device", "cpu"]
-    argv += ["--annotations", str(data / "people.json"), "--images", str(data), "--output", str(tmp_path)]
+    argv += [
+        "--annotations",
+        str(data / "people.json"),
+        "--images",
+        str(data),
+        "--output",
+        str(tmp_path),
+    ]
     assert main(argv) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(table) == 4 and len({len(line) for line in table}) == 1
-    assert ", epoch 2 | ground truth, clipped |" in table[2] and ", epoch 4 | ground truth, clipped |" in table[3]
-    records = [json.loads((tmp_path / f"epoch_00{epoch}" / "metrics.json").read_text()) for epoch in (2, 4)]
+    assert (
+        ", epoch 2 | ground truth, clipped |" in table[2]
+        and ", epoch 4 | ground truth, clipped |" in table[3]
+    )
+    records = [
+        json.loads((tmp_path / f"epoch_00{epoch}" / "metrics.json").read_text()) for epoch in (2, 4)
+    ]
     lines = map(json.loads, (run.run_folder / "metrics.jsonl").read_text().splitlines())
     trained = [record for record in lines if "AP" in record]
     assert [one["epoch"] for one in records] == [one["epoch"] for one in trained] == [2, 4]
@@ -75,11 +89,15 @@ def test_a_row_for_each_epoch_on_the_boxes_of_the_training(
     # The results of the best evaluation of the training are those of the same epoch here: the same boxes.
     written = json.loads((run.run_folder / "predictions.json").read_text())
     found = json.loads((tmp_path / f"epoch_00{best['epoch']}" / "predictions.json").read_text())
-    assert [row["keypoints"] for row in written] == [pytest.approx(row["keypoints"], abs=1e-3) for row in found]
+    assert [row["keypoints"] for row in written] == [
+        pytest.approx(row["keypoints"], abs=1e-3) for row in found
+    ]
     assert main(argv) == 2 and "epoch_002 already holds results" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["x", "", "0", "-2", "4:2", "2:4:0", "2:4:2:1", "2:", ":4", "2-4", "2,4", "²"])
+@pytest.mark.parametrize(
+    "text", ["x", "", "0", "-2", "4:2", "2:4:0", "2:4:2:1", "2:", ":4", "2-4", "2,4", "²"]
+)
 def test_malformed_epochs(text: str) -> None:
     with pytest.raises(UserError, match="--epochs is .*Cure"):
         parse_epochs(text)
@@ -100,12 +118,16 @@ def test_epochs() -> None:
         (["--epochs", "4", "--submission", "mine"], "--epochs or --submission"),
     ],
 )
-def test_epochs_that_cannot_be_tested(run: Config, more: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_that_cannot_be_tested(
+    run: Config, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", str(run.run_folder), *more]) == 2
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_epochs_of_what_is_no_run(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_of_what_is_no_run(
+    run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in (str(tmp_path), str(run.run_folder / "checkpoints" / "last.safetensors")):
         assert main(["evaluate", name, "--epochs", "4"]) == 2
         assert f"{name} keeps no weights of single epochs" in capsys.readouterr().err
@@ -114,7 +136,9 @@ def test_epochs_of_what_is_no_run(run: Config, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_killed_run_keeps_the_same_weights(data: Path, tmp_path: Path) -> None:
-    whole, killed = (small_config(data, tmp_path / name, keep_every=1, ema=0.9) for name in ("whole", "killed"))
+    whole, killed = (
+        small_config(data, tmp_path / name, keep_every=1, ema=0.9) for name in ("whole", "killed")
+    )
     assert run_training(whole) == [0]
     assert run_training(killed, kill_at=8) != [0] and kept_epochs(killed.run_folder) == [1]
     assert run_training(resumed(killed)) == [0]
@@ -123,7 +147,9 @@ def test_a_killed_run_keeps_the_same_weights(data: Path, tmp_path: Path) -> None
         assert same(epoch_weights(whole.run_folder, epoch), epoch_weights(killed.run_folder, epoch))
 
 
-def test_weights_that_could_not_be_written_are_kept_later(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_could_not_be_written_are_kept_later(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The state of the epoch comes first, so that the run can go on, and its weights are not forgotten."""
     config = changed(
         small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], keep_every=1),
@@ -140,7 +166,11 @@ def test_weights_that_could_not_be_written_are_kept_later(data: Path, tmp_path: 
         patch.setattr(train_module, "save_checkpoint", full)
         with pytest.raises(UserError, match="no space"):
             train_module.train(config)
-    assert (config.run_folder / "checkpoints" / "last.train.pt").exists() and not kept_epochs(config.run_folder)
+    assert (config.run_folder / "checkpoints" / "last.train.pt").exists() and not kept_epochs(
+        config.run_folder
+    )
     train_module.train(replace(config, resume=True))
     folder = config.run_folder / "checkpoints"
-    assert kept_epochs(config.run_folder) == [1] and same(folder / "epoch_001.safetensors", folder / "last.safetensors")
+    assert kept_epochs(config.run_folder) == [1] and same(
+        folder / "epoch_001.safetensors", folder / "last.safetensors"
+    )

@@ -15,9 +15,21 @@ from simplepose.core.images import read_image, write_image
 from simplepose.synthetic.dataset import write_synthetic_dataset
 
 TINY = [
-    "synthetic_demo", "--model.deconv-filters", "16", "--input-size-wh", "64", "96", "--train.epochs", "1", "--train.batch-size", "16",
-    "--train.evaluate-every", "1", "--train.device", "cpu",
-]  # fmt: skip
+    "synthetic_demo",
+    "--model.deconv-filters",
+    "16",
+    "--input-size-wh",
+    "64",
+    "96",
+    "--train.epochs",
+    "1",
+    "--train.batch-size",
+    "16",
+    "--train.evaluate-every",
+    "1",
+    "--train.device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +61,9 @@ def test_the_run_folder_is_complete(run: Path) -> None:
     assert not list(run.rglob("*.partial*"))
 
 
-def test_another_run_is_never_overwritten(run: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_run_is_never_overwritten(
+    run: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (run / "checkpoints" / "best.safetensors").read_bytes()
     assert main(["train", *TINY, "--data.root", str(dataset), "--output", str(run)]) == 2
     assert "already holds a run" in capsys.readouterr().err
@@ -60,7 +74,16 @@ def test_another_run_is_never_overwritten(run: Path, dataset: Path, capsys: pyte
 def test_evaluate_writes_results_and_record(
     run: Path, dataset: Path, tmp_path: Path, boxes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["evaluate", str(run), "--data.root", str(dataset), "--boxes", boxes, "--output", str(tmp_path)]
+    argv = [
+        "evaluate",
+        str(run),
+        "--data.root",
+        str(dataset),
+        "--boxes",
+        boxes,
+        "--output",
+        str(tmp_path),
+    ]
     assert main(argv) == 0
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert set(record) >= {
@@ -86,10 +109,14 @@ def test_evaluate_writes_results_and_record(
     assert main(argv) == 2 and "already holds results" in capsys.readouterr().err
     assert main([*argv, "--overwrite", "--evaluator", "pycocotools"]) == 0
     again = json.loads((tmp_path / "metrics.json").read_text())
-    assert {key: again[key] for key in ("AP", "AR", "APM")} == {key: record[key] for key in ("AP", "AR", "APM")}
+    assert {key: again[key] for key in ("AP", "AR", "APM")} == {
+        key: record[key] for key in ("AP", "AR", "APM")
+    }
 
 
-def test_predict_draws_and_writes(run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_draws_and_writes(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pictures = dataset / "images" / "val2017"
     argv = [
         "predict",
@@ -103,22 +130,47 @@ def test_predict_draws_and_writes(run: Path, dataset: Path, tmp_path: Path, caps
     ]
     assert main(argv) == 0
     poses = json.loads((tmp_path / "poses.json").read_text())
-    assert len(poses["pictures"]) == len(list(pictures.iterdir())) and any(picture["people"] for picture in poses["pictures"])
+    assert len(poses["pictures"]) == len(list(pictures.iterdir())) and any(
+        picture["people"] for picture in poses["pictures"]
+    )
     for picture in poses["pictures"]:
-        assert read_image(tmp_path / f"{Path(picture['file_name']).stem}.jpg").shape[:2] == (picture["height"], picture["width"])
+        assert read_image(tmp_path / f"{Path(picture['file_name']).stem}.jpg").shape[:2] == (
+            picture["height"],
+            picture["width"],
+        )
     assert main(argv) == 2 and "already holds poses.json" in capsys.readouterr().err
 
 
 def test_predict_takes_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
-    kinds = {"grey": image[..., 0], "alpha": np.dstack([image, image[..., 0]]), "deep": image.astype(np.uint16) * 257}
+    kinds = {
+        "grey": image[..., 0],
+        "alpha": np.dstack([image, image[..., 0]]),
+        "deep": image.astype(np.uint16) * 257,
+    }
     for name, array in kinds.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), array)
-    assert main(["predict", str(tmp_path / "*.png"), "--weights", str(run), "--boxes", "whole", "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                str(tmp_path / "*.png"),
+                "--weights",
+                str(run),
+                "--boxes",
+                "whole",
+                "--output",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
     assert len(json.loads((tmp_path / "out" / "poses.json").read_text())["pictures"]) == 3
 
 
-def test_predict_asks_where_the_people_are(dataset: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_asks_where_the_people_are(
+    dataset: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pictures = str(dataset / "images" / "val2017")
     assert main(["predict", pictures, "--weights", "w"]) == 2
     assert "nobody said where the people are" in capsys.readouterr().err
@@ -127,10 +179,21 @@ def test_predict_asks_where_the_people_are(dataset: Path, run: Path, capsys: pyt
     assert "none of its boxes is on" in capsys.readouterr().err
 
 
-def test_predict_stops_at_a_broken_picture_or_skips_it(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_stops_at_a_broken_picture_or_skips_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_image(tmp_path / "in" / "good.jpg", np.zeros((60, 60, 3), np.uint8))
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8nothing")
-    argv = ["predict", str(tmp_path / "in"), "--weights", str(run), "--boxes", "whole", "--output", str(tmp_path / "out")]
+    argv = [
+        "predict",
+        str(tmp_path / "in"),
+        "--weights",
+        str(run),
+        "--boxes",
+        "whole",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert "bad.jpg" in error and "--skip-broken" in error
@@ -147,7 +210,9 @@ def broken_copy(dataset: Path, tmp_path: Path) -> tuple[Path, str]:
     return root, path.name
 
 
-def test_a_broken_picture_stops_training_or_is_counted(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_picture_stops_training_or_is_counted(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, name = broken_copy(dataset, tmp_path)
     argv = ["train", *TINY, "--data.root", str(root)]
     assert main([*argv, "--output", str(tmp_path / "a")]) == 2
@@ -185,37 +250,90 @@ def test_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
     ("change", "words"),
     [
         (lambda content: [], "is not a detection file|holds no detection"),
-        (lambda content: [{**row, "image_id": 10**9 + n} for n, row in enumerate(content)], "none of its"),
-        (lambda content: [{**content[0], "bbox": [0, 0, float("nan"), 5]}], "not finite|not valid JSON"),
+        (
+            lambda content: [{**row, "image_id": 10**9 + n} for n, row in enumerate(content)],
+            "none of its",
+        ),
+        (
+            lambda content: [{**content[0], "bbox": [0, 0, float("nan"), 5]}],
+            "not finite|not valid JSON",
+        ),
         (lambda content: "nonsense", "no COCO file"),
     ],
     ids=["empty", "other pictures", "nan", "no list"],
 )
-def test_bad_detection_files(run: Path, dataset: Path, tmp_path: Path, change, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_detection_files(
+    run: Path, dataset: Path, tmp_path: Path, change, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     import re
 
     content = json.loads((dataset / "dets" / "human_detection.json").read_text())
     (tmp_path / "dets.json").write_text(json.dumps(change(content)))
-    assert main(["evaluate", str(run), "--data.root", str(dataset), "--boxes", str(tmp_path / "dets.json")]) == 2
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--data.root",
+                str(dataset),
+                "--boxes",
+                str(tmp_path / "dets.json"),
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert re.search(words, error) and "dets.json" in error and "Cure" in error
 
 
-def test_weights_of_another_schema_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_another_schema_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_image(tmp_path / "a.jpg", np.zeros((60, 60, 3), np.uint8))
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 60}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 50, 50], "keypoints": [5, 5, 2, 9, 9, 2]}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [1, 1, 50, 50],
+                "keypoints": [5, 5, 2, 9, 9, 2],
+            }
+        ],
         "categories": [{"id": 1, "name": "x", "keypoints": ["left_a", "right_a"]}],
     }
     (tmp_path / "two.json").write_text(json.dumps(content))
-    assert main(["evaluate", str(run), "--annotations", str(tmp_path / "two.json"), "--images", str(tmp_path)]) == 2
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                "--annotations",
+                str(tmp_path / "two.json"),
+                "--images",
+                str(tmp_path),
+            ]
+        )
+        == 2
+    )
     assert "estimates 17 keypoints" in capsys.readouterr().err
 
 
 def test_a_demo_that_was_stopped_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("preset: synthetic_demo\n")
-    options = ["--people", "16", "--val-people", "4", "--epochs", "1", "--pictures", "1", "--device", "cpu"]
+    options = [
+        "--people",
+        "16",
+        "--val-people",
+        "4",
+        "--epochs",
+        "1",
+        "--pictures",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert main(["demo", *options, "--output", str(tmp_path)]) == 0
     assert (tmp_path / "overlays" / "contact_sheet.jpg").exists()

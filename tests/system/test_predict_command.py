@@ -32,14 +32,32 @@ def draw(*paths: Path) -> None:
         write_image(path, np.full((60, 50, 3), 90, np.uint8))
 
 
-def run(folder: Path, *pictures: Path, output: str = "out", boxes: str = "whole", more: tuple[str, ...] = ()) -> int:
-    options = ["--weights", str(folder / "net.onnx"), "--boxes", boxes, "--output", str(folder / output), "--device", "cpu"]
+def run(
+    folder: Path,
+    *pictures: Path,
+    output: str = "out",
+    boxes: str = "whole",
+    more: tuple[str, ...] = (),
+) -> int:
+    options = [
+        "--weights",
+        str(folder / "net.onnx"),
+        "--boxes",
+        boxes,
+        "--output",
+        str(folder / output),
+        "--device",
+        "cpu",
+    ]
     return main(["predict", *map(str, pictures), *options, *more])
 
 
 def done(folder: Path) -> list[str]:
     """Names of the pictures in poses.json."""
-    return [Path(row["file_name"]).name for row in json.loads((folder / "out" / "poses.json").read_text())["pictures"]]
+    return [
+        Path(row["file_name"]).name
+        for row in json.loads((folder / "out" / "poses.json").read_text())["pictures"]
+    ]
 
 
 def test_photos_are_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,21 +69,33 @@ def test_photos_are_never_written_over(folder: Path, capsys: pytest.CaptureFixtu
         assert run(folder, photo, output=output, more=("--overwrite",)) == 2
         error = capsys.readouterr().err
         assert "a.jpg is read" in error and "Cure:" in error
-    assert photo.read_bytes() == before and [path.name for path in (folder / "ph").iterdir()] == ["a.jpg"]
+    assert photo.read_bytes() == before and [path.name for path in (folder / "ph").iterdir()] == [
+        "a.jpg"
+    ]
 
 
-@pytest.mark.parametrize(("option", "value"), [("--box-threshold", "nan"), ("--keypoint-threshold", "-1")])
-def test_thresholds_that_make_no_sense_are_refused(folder: Path, capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [("--box-threshold", "nan"), ("--keypoint-threshold", "-1")]
+)
+def test_thresholds_that_make_no_sense_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
     draw(folder / "a.jpg")
     assert run(folder, folder / "a.jpg", more=(option, value)) == 2
-    assert f"{option} is {value}. Cure: " in capsys.readouterr().err and not (folder / "out").exists()
+    assert (
+        f"{option} is {value}. Cure: " in capsys.readouterr().err and not (folder / "out").exists()
+    )
 
 
-def test_the_box_file_is_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_box_file_is_never_written_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw(folder / "7.jpg")
     boxes = folder / "out" / "poses.json"
     boxes.parent.mkdir()
-    boxes.write_text(json.dumps([{"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}]))
+    boxes.write_text(
+        json.dumps([{"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}])
+    )
     before = boxes.read_bytes()
     assert run(folder, folder / "7.jpg", boxes=str(boxes), more=("--overwrite",)) == 2
     assert "poses.json is read" in capsys.readouterr().err and boxes.read_bytes() == before
@@ -75,37 +105,57 @@ def test_every_picture_has_its_own_overlay(folder: Path) -> None:
     pictures = [folder / name for name in ("x/a.jpg", "y/a.jpg", "z/a_2.jpg")]
     draw(*pictures)
     assert run(folder, *pictures) == 0
-    assert sorted(path.name for path in (folder / "out").glob("*.jpg")) == ["a.jpg", "a_2.jpg", "a_2_2.jpg"]
+    assert sorted(path.name for path in (folder / "out").glob("*.jpg")) == [
+        "a.jpg",
+        "a_2.jpg",
+        "a_2_2.jpg",
+    ]
 
 
 def test_a_name_that_is_not_utf8_loses_nothing(folder: Path) -> None:
     draw(folder / "ph" / "a.jpg")
     shutil.copy(folder / "ph" / "a.jpg", os.fsencode(folder / "ph") + b"/caf\xe9.jpg")
     assert run(folder, folder / "ph") == 0
-    assert done(folder) == ["a.jpg", "caf\\xe9.jpg"] and os.path.exists(os.fsencode(folder / "out") + b"/caf\xe9.jpg")
+    assert done(folder) == ["a.jpg", "caf\\xe9.jpg"] and os.path.exists(
+        os.fsencode(folder / "out") + b"/caf\xe9.jpg"
+    )
 
 
-def test_a_broken_picture_leaves_the_poses_before_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_picture_leaves_the_poses_before_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw(folder / "in" / "a.jpg", folder / "in" / "b.jpg", folder / "in" / "d.jpg")
     (folder / "in" / "c.jpg").write_bytes(b"\xff\xd8nothing")
     assert run(folder, folder / "in") == 2
     error = capsys.readouterr().err
     assert "c.jpg" in error and "--skip-broken" in error and "2 pictures" in error
     assert done(folder) == ["a.jpg", "b.jpg"]
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.jpg", "b.jpg", "poses.json"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "a.jpg",
+        "b.jpg",
+        "poses.json",
+    ]
 
 
-def test_dead_links_and_folders_named_as_pictures_are_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_links_and_folders_named_as_pictures_are_skipped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw(folder / "in" / "a.jpg", folder / "in" / "sub.jpg" / "b.jpg")
     (folder / "in" / "dead.jpg").symlink_to(folder / "gone.jpg")
     assert run(folder, folder / "in") == 2
     assert "dead.jpg: No such file" in capsys.readouterr().err
     assert run(folder, folder / "in", more=("--skip-broken", "--overwrite")) == 0
     error = capsys.readouterr().err
-    assert done(folder) == ["a.jpg"] and error.count("skipped: ") == 2 and "sub.jpg: Is a directory" in error
+    assert (
+        done(folder) == ["a.jpg"]
+        and error.count("skipped: ") == 2
+        and "sub.jpg: Is a directory" in error
+    )
 
 
-def test_without_pictures_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_pictures_nothing_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(folder) == 2
     assert "no picture is named" in capsys.readouterr().err and not (folder / "out").exists()
 
@@ -131,21 +181,36 @@ def test_ctrl_c_leaves_the_poses_so_far(folder: Path, monkeypatch: pytest.Monkey
     assert done(folder) == ["a.jpg", "b.jpg"]
 
 
-def test_two_pictures_with_the_boxes_of_one_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_pictures_with_the_boxes_of_one_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw(folder / "a" / "7.jpg", folder / "b" / "7.jpg")
-    (folder / "boxes.json").write_text(json.dumps([{"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}]))
-    assert run(folder, folder / "a" / "7.jpg", folder / "b" / "7.jpg", boxes=str(folder / "boxes.json")) == 2
+    (folder / "boxes.json").write_text(
+        json.dumps([{"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}])
+    )
+    assert (
+        run(
+            folder, folder / "a" / "7.jpg", folder / "b" / "7.jpg", boxes=str(folder / "boxes.json")
+        )
+        == 2
+    )
     assert "would both get the boxes of image id 7" in capsys.readouterr().err
     assert run(folder, folder / "a" / "7.jpg", boxes=str(folder / "boxes.json")) == 0
 
 
 def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(folder / "7.jpg")
-    rows = [{"image_id": number, "bbox": [5, 5, 30, 40], "score": score} for number, score in ((7, 0.9), (7, 0.1), (8, 0.9))]
+    rows = [
+        {"image_id": number, "bbox": [5, 5, 30, 40], "score": score}
+        for number, score in ((7, 0.9), (7, 0.1), (8, 0.9))
+    ]
     for name, content in (("boxes", rows), ("low", rows[1:2]), ("none", [])):
         (folder / f"{name}.json").write_text(json.dumps(content))
     assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
-    assert "boxes left out: 1 have no score above 0.3, 1 are of other pictures\n" in capsys.readouterr().err
+    assert (
+        "boxes left out: 1 have no score above 0.3, 1 are of other pictures\n"
+        in capsys.readouterr().err
+    )
     assert run(folder, folder / "7.jpg", boxes=str(folder / "low.json"), output="low") == 2
     error = capsys.readouterr().err
     assert "no score above 0.3; none is used" in error and "Cure: lower --box-threshold" in error
@@ -156,11 +221,23 @@ def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFi
 def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
     draw(folder / "7.jpg")
     names = PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints
-    listed = [{"id": 1, "name": "person", "keypoints": ["tip"]}, {"id": 2, "name": "dog", "keypoints": list(names)}]
-    rows = [{"image_id": 7, "category_id": number, "bbox": [number, 5, 30, 40]} for number in (1, 2, 2)]
-    content = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": rows, "categories": listed}
+    listed = [
+        {"id": 1, "name": "person", "keypoints": ["tip"]},
+        {"id": 2, "name": "dog", "keypoints": list(names)},
+    ]
+    rows = [
+        {"image_id": 7, "category_id": number, "bbox": [number, 5, 30, 40]} for number in (1, 2, 2)
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "7.jpg"}],
+        "annotations": rows,
+        "categories": listed,
+    }
     (folder / "two.json").write_text(json.dumps(content))
-    assert run(folder, folder / "7.jpg", boxes="gt", more=("--annotations", str(folder / "two.json"))) == 0
+    assert (
+        run(folder, folder / "7.jpg", boxes="gt", more=("--annotations", str(folder / "two.json")))
+        == 0
+    )
     (picture,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
     assert [one["box_xyxy"][0] for one in picture["people"]] == [2, 2]
 
@@ -172,7 +249,9 @@ def turned_photo(path: Path, orientation: int) -> None:
     write_image(path, image)
     content = path.read_bytes()
     exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
-    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    path.write_bytes(
+        content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+    )
 
 
 def only_row(folder: Path) -> dict[str, Any]:
@@ -189,7 +268,10 @@ def test_photos_are_read_upright(folder: Path) -> None:
     assert read_image(folder / "out" / "7.jpg").shape == (120, 60, 3)
 
 
-STORED, UPRIGHT = [80, 10, 30, 40], [10, 80, 40, 30]  # x, y, width, height of the person, with orientation 6
+STORED, UPRIGHT = (
+    [80, 10, 30, 40],
+    [10, 80, 40, 30],
+)  # x, y, width, height of the person, with orientation 6
 
 
 @pytest.mark.parametrize(
@@ -199,21 +281,39 @@ STORED, UPRIGHT = [80, 10, 30, 40], [10, 80, 40, 30]  # x, y, width, height of t
         (3, (120, 60), STORED, [10, 10, 40, 50]),
         (6, None, STORED, [10, 80, 50, 110]),
         (6, (120, 60), STORED, [10, 80, 50, 110]),
-        (6, (60, 120), UPRIGHT, [10, 80, 50, 110]),  # made by a tool that shows photos upright, and the file says so
+        (
+            6,
+            (60, 120),
+            UPRIGHT,
+            [10, 80, 50, 110],
+        ),  # made by a tool that shows photos upright, and the file says so
         (8, (120, 60), STORED, [10, 10, 50, 40]),
     ],
 )
 def test_boxes_of_a_file_turn_with_the_photo(
-    folder: Path, orientation: int, size: tuple[int, int] | None, bbox: list[int], expected: list[int]
+    folder: Path,
+    orientation: int,
+    size: tuple[int, int] | None,
+    bbox: list[int],
+    expected: list[int],
 ) -> None:
     turned_photo(folder / "7.jpg", orientation)
-    listed = {"id": 7, "file_name": "7.jpg", **({"width": size[0], "height": size[1]} if size else {})}
+    listed = {
+        "id": 7,
+        "file_name": "7.jpg",
+        **({"width": size[0], "height": size[1]} if size else {}),
+    }
     rows = [{"id": 1, "image_id": 7, "category_id": 1, "bbox": bbox, "score": 0.9}]
-    (folder / "boxes.json").write_text(json.dumps({"images": [listed], "annotations": rows} if size else rows))
+    (folder / "boxes.json").write_text(
+        json.dumps({"images": [listed], "annotations": rows} if size else rows)
+    )
     assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
     row = only_row(folder)
     assert row["people"][0]["box_xyxy"] == expected
     left, top, right, bottom = expected
     image = read_image(folder / "7.jpg", upright=True)
-    assert image.shape[:2] == (row["height"], row["width"]) and image[top:bottom, left:right].mean() > 240
+    assert (
+        image.shape[:2] == (row["height"], row["width"])
+        and image[top:bottom, left:right].mean() > 240
+    )
     assert read_image(folder / "out" / "7.jpg").shape == image.shape

@@ -24,4 +24,6 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pandas.read_csv("keypoints.csv")) == 2 * 17
     assert read_image("left_wrist.png").shape == (48, 32, 3)
     sheet = read_image("heatmaps.png")
-    assert sheet.shape[1] > 2 * 192 and (np.ptp(sheet.astype(int), axis=2) > 60).any()  # the maps' violet to yellow
+    assert (
+        sheet.shape[1] > 2 * 192 and (np.ptp(sheet.astype(int), axis=2) > 60).any()
+    )  # the maps' violet to yellow

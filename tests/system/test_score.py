@@ -18,21 +18,31 @@ Find = Callable[[str], Path]
 
 def numbers(text: str) -> dict[str, float]:
     """The table that the command prints."""
-    return {line[:-8].strip(): float(line[-8:]) for line in text.splitlines() if line.startswith("  ")}
+    return {
+        line[:-8].strip(): float(line[-8:]) for line in text.splitlines() if line.startswith("  ")
+    }
 
 
-def test_no_score_stands_without_its_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_score_stands_without_its_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A result file does not say on which boxes it was made; -1 is no score."""
     truth, results = animals()
     assert score(tmp_path, truth, results)["APL"] == -1
     lines = capsys.readouterr().out.splitlines()
     assert "preset and boxes unknown, from" in lines[0] and "results.json" in lines[0]
-    assert [line.split()[1] for line in lines if line.strip().startswith(("AP ", "APL", "ARL"))] == ["1.0000", "-", "-"]
+    assert [
+        line.split()[1] for line in lines if line.strip().startswith(("AP ", "APL", "ARL"))
+    ] == ["1.0000", "-", "-"]
 
 
-def test_coco_published_numbers(real_data: Find, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_coco_published_numbers(
+    real_data: Find, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     truth = real_data("coco_val2014_fake100/person_keypoints_val2014_100_rebuilt.json")
-    results = real_data("evaluator_fixtures/cocoapi/person_keypoints_val2014_fakekeypoints100_results.json")
+    results = real_data(
+        "evaluator_fixtures/cocoapi/person_keypoints_val2014_fakekeypoints100_results.json"
+    )
     published = [0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522]
     for evaluator in ("hotcoco", "pycocotools"):
         assert (
@@ -54,10 +64,21 @@ def test_coco_published_numbers(real_data: Find, capsys: pytest.CaptureFixture[s
         assert [round(record[name], 3) for name in numbers(capsys.readouterr().out)] == published
 
 
-@pytest.mark.parametrize(("name", "mean"), [("bearpaw-hg_s1_b1.mat", 85.09), ("bearpaw-hg_s2_b1.mat", 87.30)])
-def test_mpii_published_numbers(real_data: Find, name: str, mean: float, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "mean"), [("bearpaw-hg_s1_b1.mat", 85.09), ("bearpaw-hg_s2_b1.mat", 87.30)]
+)
+def test_mpii_published_numbers(
+    real_data: Find, name: str, mean: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = real_data("mpii_valid")
-    argv = ["score", str(folder / "preds" / name), "--task", "mpii", "--annotations", str(folder / "detections_our_format.mat")]
+    argv = [
+        "score",
+        str(folder / "preds" / name),
+        "--task",
+        "mpii",
+        "--annotations",
+        str(folder / "detections_our_format.mat"),
+    ]
     assert main(argv) == 0
     assert numbers(capsys.readouterr().out)["Mean"] == pytest.approx(mean, abs=0.011)
 
@@ -69,10 +90,15 @@ def test_mpii_published_numbers(real_data: Find, name: str, mean: float, capsys:
         (["results.json", "--annotations", "none.json"], "there is no"),
         (["results.mat", "--task", "mpii", "--annotations", "none.mat"], "there is no"),
         (["folder", "--task", "posetrack", "--annotations", "none"], "there is no"),
-        (["preds.npy", "--task", "mpii", "--annotations", "none.mat"], "preds.npy is no result file of task mpii (.mat, .h5, .hdf5)"),
+        (
+            ["preds.npy", "--task", "mpii", "--annotations", "none.mat"],
+            "preds.npy is no result file of task mpii (.mat, .h5, .hdf5)",
+        ),
     ],
 )
-def test_missing_files_are_named(argv: list[str], words: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_named(
+    argv: list[str], words: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results.json").write_text("[]")
     (tmp_path / "results.mat").write_bytes(b"x")
@@ -87,7 +113,14 @@ def evaluate(folder: Path, truth: dict, results: list[dict], *more: str) -> int:
     """The exit status of `simplepose score results.json`."""
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
-    argv = ["score", str(folder / "results.json"), "--annotations", str(folder / "truth.json"), "--output", str(folder / "out.json")]
+    argv = [
+        "score",
+        str(folder / "results.json"),
+        "--annotations",
+        str(folder / "truth.json"),
+        "--output",
+        str(folder / "out.json"),
+    ]
     return main([*argv, "--overwrite", *more])
 
 
@@ -101,25 +134,57 @@ def animals() -> tuple[dict, list[dict]]:
     """Cats and dogs by turns with the same keypoints, and perfect answers that are all of the first category, as ours are."""
     rng = np.random.default_rng(0)
     rows = [
-        {"id": n, "image_id": n, "category_id": 1 + n % 2, "bbox": [10, 10, 60, 50], "area": 2000.0,
-         "keypoints": np.concatenate([rng.integers(12, 60, (3, 2)), np.full((3, 1), 2)], 1).ravel().tolist()}
+        {
+            "id": n,
+            "image_id": n,
+            "category_id": 1 + n % 2,
+            "bbox": [10, 10, 60, 50],
+            "area": 2000.0,
+            "keypoints": np.concatenate([rng.integers(12, 60, (3, 2)), np.full((3, 1), 2)], 1)
+            .ravel()
+            .tolist(),
+        }
         for n in range(1, 7)
-    ]  # fmt: skip
-    categories = [{"id": i, "name": name, "keypoints": ["nose", "left_paw", "right_paw"]} for i, name in ((1, "cat"), (2, "dog"))]
-    truth = {"images": [{"id": n, "file_name": f"{n}.png"} for n in range(1, 7)], "annotations": rows, "categories": categories}
-    return truth, [{"image_id": row["image_id"], "category_id": 1, "keypoints": row["keypoints"], "score": 0.9} for row in rows]
+    ]
+    categories = [
+        {"id": i, "name": name, "keypoints": ["nose", "left_paw", "right_paw"]}
+        for i, name in ((1, "cat"), (2, "dog"))
+    ]
+    truth = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(1, 7)],
+        "annotations": rows,
+        "categories": categories,
+    }
+    return truth, [
+        {"image_id": row["image_id"], "category_id": 1, "keypoints": row["keypoints"], "score": 0.9}
+        for row in rows
+    ]
 
 
 def people_of_coco() -> tuple[dict, list[dict]]:
     """Three of COCO's people, and perfect answers."""
     flat = [value for k in range(17) for value in (50 + 5 * k, 60 + 9 * k, 2)]
     rows = [
-        {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 60, 50], "area": 2000.0, "keypoints": flat, "iscrowd": 0}
+        {
+            "id": n,
+            "image_id": n,
+            "category_id": 1,
+            "bbox": [10, 10, 60, 50],
+            "area": 2000.0,
+            "keypoints": flat,
+            "iscrowd": 0,
+        }
         for n in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     categories = [{"id": 1, "name": "person", "keypoints": list(COCO_17.keypoints)}]
-    truth = {"images": [{"id": n, "file_name": f"{n}.png"} for n in (1, 2, 3)], "annotations": rows, "categories": categories}
-    return truth, [{"image_id": n, "category_id": 1, "keypoints": flat, "score": 0.9} for n in (1, 2, 3)]
+    truth = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in (1, 2, 3)],
+        "annotations": rows,
+        "categories": categories,
+    }
+    return truth, [
+        {"image_id": n, "category_id": 1, "keypoints": flat, "score": 0.9} for n in (1, 2, 3)
+    ]
 
 
 def test_what_can_be_trained_on_can_be_scored(tmp_path: Path) -> None:
@@ -127,31 +192,52 @@ def test_what_can_be_trained_on_can_be_scored(tmp_path: Path) -> None:
     truth, results = animals()
     truth["annotations"][0]["area"] = float("nan")
     truth["annotations"][1]["area"] = "2000"
-    truth["annotations"][2]["keypoints"] = [float("nan"), float("nan"), 0, *truth["annotations"][2]["keypoints"][3:]]
+    truth["annotations"][2]["keypoints"] = [
+        float("nan"),
+        float("nan"),
+        0,
+        *truth["annotations"][2]["keypoints"][3:],
+    ]
     assert score(tmp_path, truth, results)["AP"] == pytest.approx(1)
 
 
 def test_results_that_tell_categories_apart(tmp_path: Path) -> None:
     truth, results = animals()
-    cats = [row for row, animal in zip(results, truth["annotations"], strict=True) if animal["category_id"] == 1]
+    cats = [
+        row
+        for row, animal in zip(results, truth["annotations"], strict=True)
+        if animal["category_id"] == 1
+    ]
     dogs = [{**row, "category_id": 2} for row in results if row not in cats]
     assert score(tmp_path, truth, cats + dogs)["AP"] == pytest.approx(1)
-    assert score(tmp_path, truth, [{**row, "category_id": 2} for row in results])["AP"] < 0.6  # the cats are dogs and not found
+    assert (
+        score(tmp_path, truth, [{**row, "category_id": 2} for row in results])["AP"] < 0.6
+    )  # the cats are dogs and not found
 
 
 def test_one_of_several_skeletons(tmp_path: Path) -> None:
     truth, results = animals()
     truth["categories"][1]["keypoints"] = ["nose", "tail"]
-    cats = [row for row, animal in zip(results, truth["annotations"], strict=True) if animal["category_id"] == 1]
+    cats = [
+        row
+        for row, animal in zip(results, truth["annotations"], strict=True)
+        if animal["category_id"] == 1
+    ]
     assert score(tmp_path, truth, cats, "--category", "cat")["AP"] == pytest.approx(1)
     # rows of the others, also of another length, are left out
-    tails = [{**row, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1]} for row in results if row not in cats]
+    tails = [
+        {**row, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1]}
+        for row in results
+        if row not in cats
+    ]
     assert score(tmp_path, truth, [*tails, *cats], "--category", "cat")["AP"] == pytest.approx(1)
     assert evaluate(tmp_path, truth, cats) == 2
 
 
 @pytest.mark.parametrize("named", ["as text", "by words", "by our numbers"])
-def test_results_may_name_pictures_and_categories_as_the_ground_truth_does(tmp_path: Path, named: str) -> None:
+def test_results_may_name_pictures_and_categories_as_the_ground_truth_does(
+    tmp_path: Path, named: str
+) -> None:
     truth, results = animals()
     for row in truth["images"]:
         row["id"] = f"im{row['id']}" if named != "as text" else row["id"]
@@ -164,7 +250,10 @@ def test_results_may_name_pictures_and_categories_as_the_ground_truth_does(tmp_p
     for row in [*truth["annotations"], *(results if named != "by our numbers" else [])]:
         row["category_id"] = names[row["category_id"]]
     assert score(tmp_path, truth, results)["AP"] == pytest.approx(1)
-    apart = [{**row, "category_id": animal["category_id"]} for row, animal in zip(results, truth["annotations"], strict=True)]
+    apart = [
+        {**row, "category_id": animal["category_id"]}
+        for row, animal in zip(results, truth["annotations"], strict=True)
+    ]
     assert score(tmp_path, truth, apart)["AP"] == pytest.approx(1)
 
 
@@ -172,11 +261,19 @@ def test_results_may_name_pictures_and_categories_as_the_ground_truth_does(tmp_p
 @pytest.mark.parametrize(
     "change",
     [
-        {"iscrowd": None}, {"bbox": []}, {"bbox": ["10", "10", "60", "50"]}, {"area": "2000"}, {"area": "x"}, {"category_id": "1"},
-        {"keypoints": None}, {"num_keypoints": None},
+        {"iscrowd": None},
+        {"bbox": []},
+        {"bbox": ["10", "10", "60", "50"]},
+        {"area": "2000"},
+        {"area": "x"},
+        {"category_id": "1"},
+        {"keypoints": None},
+        {"num_keypoints": None},
     ],
-)  # fmt: skip
-def test_ground_truth_that_reading_repairs_is_scored_by_each_task(tmp_path: Path, task: str, change: dict) -> None:
+)
+def test_ground_truth_that_reading_repairs_is_scored_by_each_task(
+    tmp_path: Path, task: str, change: dict
+) -> None:
     truth, results = people_of_coco()
     truth["annotations"][1] |= change
     if change == {"keypoints": None}:
@@ -186,14 +283,28 @@ def test_ground_truth_that_reading_repairs_is_scored_by_each_task(tmp_path: Path
 
 @pytest.mark.parametrize("task", ["coco", "ochuman"])
 @pytest.mark.parametrize(
-    "change", [{"bbox": "x"}, {"bbox": ["x", 1, 2, 3]}, {"bbox": [1, 2, 3]}, {"keypoints": 5}, {"keypoints": ["x", 5, 2] * 17}]
+    "change",
+    [
+        {"bbox": "x"},
+        {"bbox": ["x", 1, 2, 3]},
+        {"bbox": [1, 2, 3]},
+        {"keypoints": 5},
+        {"keypoints": ["x", 5, 2] * 17},
+    ],
 )
-def test_ground_truth_that_nobody_can_read(tmp_path: Path, task: str, change: dict, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ground_truth_that_nobody_can_read(
+    tmp_path: Path, task: str, change: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
     truth, results = people_of_coco()
     truth["annotations"][1] |= change
     assert evaluate(tmp_path, truth, results, "--task", task) == 2
     error = capsys.readouterr().err
-    assert "truth.json: " in error and "annotation 2" in error and next(iter(change))[:8] in error and "Cure:" in error
+    assert (
+        "truth.json: " in error
+        and "annotation 2" in error
+        and next(iter(change))[:8] in error
+        and "Cure:" in error
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +320,9 @@ def test_ground_truth_that_nobody_can_read(tmp_path: Path, task: str, change: di
         ({"category_id": "x"}, "1 category id(s) that the ground truth does not have, e.g. x"),
     ],
 )
-def test_results_that_nobody_can_score(tmp_path: Path, change: dict, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_that_nobody_can_score(
+    tmp_path: Path, change: dict, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     truth, results = people_of_coco()
     results[1] |= change
     assert evaluate(tmp_path, truth, results) == 2
@@ -226,7 +339,11 @@ def test_results_that_nobody_can_score(tmp_path: Path, change: dict, words: str,
     ],
 )
 def test_options_that_make_no_sense(
-    more: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    more: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results.json").write_text("[]")

@@ -32,24 +32,61 @@ def film(tmp_path: Path) -> Path:
             image = np.random.default_rng(0).integers(0, 60, (91, 161, 3)).astype(np.uint8)
             image[20:80, 20 + 3 * index : 60 + 3 * index] = 220
             writer.write(image)
-            boxes.append({"image_id": index, "category_id": 1, "bbox": [20 + 3 * index, 20, 40, 60], "score": 0.9})
+            boxes.append(
+                {
+                    "image_id": index,
+                    "category_id": 1,
+                    "bbox": [20 + 3 * index, 20, 40, 60],
+                    "score": 0.9,
+                }
+            )
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     save_network(tmp_path / "net.onnx")
     return tmp_path
 
 
 def track(folder: Path, *more: str, boxes: str = "boxes.json", video: str = "film.mp4") -> int:
-    arguments = ["track", str(folder / video), "--weights", str(folder / "net.onnx"), "--output", str(folder / "out")]
+    arguments = [
+        "track",
+        str(folder / video),
+        "--weights",
+        str(folder / "net.onnx"),
+        "--output",
+        str(folder / "out"),
+    ]
     return main([*arguments, *(["--boxes", str(folder / boxes)] if boxes else []), *more])
 
 
 def test_all_outputs(film: Path, capsys) -> None:
-    assert track(film, "--posetrack", "--table", "csv", "--fill-gaps", "3", "--smooth-after", "1", "--smooth", "--detect-every", "2") == 0
+    assert (
+        track(
+            film,
+            "--posetrack",
+            "--table",
+            "csv",
+            "--fill-gaps",
+            "3",
+            "--smooth-after",
+            "1",
+            "--smooth",
+            "--detect-every",
+            "2",
+        )
+        == 0
+    )
     out = film / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["film.webm", "poses.csv", "poses.jsonl", "posetrack", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "film.webm",
+        "poses.csv",
+        "poses.jsonl",
+        "posetrack",
+        "results.json",
+    ]
     lines = list(read_lines(out / "poses.jsonl"))
     assert [line.frame for line in lines] == list(range(12))
-    assert {tuple(line.poses.track_ids.tolist()) for line in lines[1:]} == {(1,)}  # the id comes with the second sighting
+    assert {tuple(line.poses.track_ids.tolist()) for line in lines[1:]} == {
+        (1,)
+    }  # the id comes with the second sighting
     assert {row["track_id"] for row in json.loads((out / "results.json").read_text())} == {1}
     stream = open_stream(out / "film.webm")
     images = [frame.image for frame in stream]
@@ -63,7 +100,9 @@ def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) ->
     assert track(film, "--video-codec", "none") == 2
     assert "--overwrite" in capsys.readouterr().err and os.listdir(film / "out") == ["mine.txt"]
     assert track(film, "--video-codec", "none", "--overwrite") == 0
-    assert (film / "out" / "mine.txt").read_text() == "mine" and (film / "out" / "poses.jsonl").exists()
+    assert (film / "out" / "mine.txt").read_text() == "mine" and (
+        film / "out" / "poses.jsonl"
+    ).exists()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +117,9 @@ def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) ->
         ({"video": "half.mp4"}, "cut short"),
     ],
 )
-def test_mistakes_are_one_sentence_and_leave_nothing(film: Path, capsys, change, message: str) -> None:
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    film: Path, capsys, change, message: str
+) -> None:
     (film / "empty.mp4").write_bytes(b"")
     (film / "half.mp4").write_bytes((film / "film.mp4").read_bytes()[:2000])
     assert track(film, **change) == 2
@@ -95,7 +136,10 @@ def test_ground_truth_has_its_own_words(film: Path, capsys) -> None:
 
 def test_a_posetrack_file_that_cannot_be_scored_is_said(film: Path, capsys) -> None:
     assert track(film, "--video-codec", "none", "--posetrack") == 0
-    assert "lacks PoseTrack's keypoints head_bottom, head_top: simplepose score" in capsys.readouterr().err
+    assert (
+        "lacks PoseTrack's keypoints head_bottom, head_top: simplepose score"
+        in capsys.readouterr().err
+    )
     assert track(film, "--video-codec", "none", "--overwrite") == 0
     assert "PoseTrack" not in capsys.readouterr().err
 
@@ -109,18 +153,27 @@ def test_pictures_are_estimated_but_not_followed(film: Path) -> None:
     save_pictures(film)
     assert track(film, "--video-codec", "none", "--posetrack", video="pictures") == 0
     lines = list(read_lines(film / "out" / "poses.jsonl"))
-    assert len(lines) == 12 and all(len(line.poses) == 1 and line.poses.track_ids is None for line in lines)
+    assert len(lines) == 12 and all(
+        len(line.poses) == 1 and line.poses.track_ids is None for line in lines
+    )
     rows = json.loads((film / "out" / "posetrack" / "pictures.json").read_text())["annotations"]
     assert len(rows) == 12 and not any("track_id" in row for row in rows)
 
 
 def test_boxes_that_are_on_no_frame_are_said(film: Path, capsys) -> None:
-    (film / "far.json").write_text(json.dumps([{"image_id": 900, "bbox": [1, 2, 30, 40], "score": 0.9}]))
+    (film / "far.json").write_text(
+        json.dumps([{"image_id": 900, "bbox": [1, 2, 30, 40], "score": 0.9}])
+    )
     save_pictures(film)
     for video in ("film.mp4", "pictures"):
-        assert track(film, "--video-codec", "none", "--overwrite", boxes="far.json", video=video) == 0
+        assert (
+            track(film, "--video-codec", "none", "--overwrite", boxes="far.json", video=video) == 0
+        )
         error = capsys.readouterr().err
-        assert "none of its boxes is used on" in error and "boxes left out: 1 are of other pictures" in error
+        assert (
+            "none of its boxes is used on" in error
+            and "boxes left out: 1 are of other pictures" in error
+        )
     assert track(film, "--video-codec", "none", "--overwrite") == 0
     assert "note" not in capsys.readouterr().err
 
@@ -128,10 +181,19 @@ def test_boxes_that_are_on_no_frame_are_said(film: Path, capsys) -> None:
 def test_a_name_that_is_not_utf8_loses_nothing(film: Path) -> None:
     folder = os.fsdecode(os.fsencode(film) + b"/caf\xe9")
     write_image(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"), np.zeros((90, 60, 3), np.uint8))
-    assert track(film, "--video-codec", "none", "--posetrack", "--boxes", "whole", boxes="", video=folder) == 0
-    assert [Path(line.source).name for line in read_lines(film / "out" / "poses.jsonl")] == ["caf\\xe9.png"]
+    assert (
+        track(
+            film, "--video-codec", "none", "--posetrack", "--boxes", "whole", boxes="", video=folder
+        )
+        == 0
+    )
+    assert [Path(line.source).name for line in read_lines(film / "out" / "poses.jsonl")] == [
+        "caf\\xe9.png"
+    ]
     (posetrack,) = (film / "out" / "posetrack").iterdir()
-    assert json.loads(posetrack.read_bytes())["images"][0]["file_name"] == "images/caf\\xe9/000000.jpg"
+    assert (
+        json.loads(posetrack.read_bytes())["images"][0]["file_name"] == "images/caf\\xe9/000000.jpg"
+    )
 
 
 @pytest.mark.parametrize("codec", ["vp8", "mp4"])
@@ -140,7 +202,9 @@ def test_the_video_is_never_written_over(film: Path, capsys, codec: str) -> None
     if codec == "vp8":
         (film / name).write_bytes((film / "film.mp4").read_bytes())
     before = (film / name).read_bytes()
-    assert track(film, "--overwrite", "--output", str(film), "--video-codec", codec, video=name) == 2
+    assert (
+        track(film, "--overwrite", "--output", str(film), "--video-codec", codec, video=name) == 2
+    )
     assert f"{name} is read" in capsys.readouterr().err
     assert (film / name).read_bytes() == before and not (film / "poses.jsonl").exists()
 
@@ -193,8 +257,18 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
     error = capsys.readouterr().err
     assert "the encoder gave up" in error and "after 5 frames" in error
     assert len(list(read_lines(film / "out" / "poses.jsonl"))) == 5
-    assert {row["image_id"] for row in json.loads((film / "out" / "results.json").read_text())} == {1, 2, 3, 4}
-    assert sorted(path.name for path in (film / "out").iterdir()) == ["film.webm", "poses.csv", "poses.jsonl", "results.json"]
+    assert {row["image_id"] for row in json.loads((film / "out" / "results.json").read_text())} == {
+        1,
+        2,
+        3,
+        4,
+    }
+    assert sorted(path.name for path in (film / "out").iterdir()) == [
+        "film.webm",
+        "poses.csv",
+        "poses.jsonl",
+        "results.json",
+    ]
 
 
 def test_an_error_at_once_leaves_the_old_files(film: Path, capsys, monkeypatch) -> None:
@@ -212,13 +286,23 @@ def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
     with VideoWriter(film / "long.mp4", 10) as writer:
         for index in range(1500):
             writer.write(np.full((240, 320, 3), index % 200, np.uint8))
-    command = [sys.executable, "-m", "simplepose.cli", "track", str(film / "long.mp4"), "--weights", str(film / "net.onnx")]
+    command = [
+        sys.executable,
+        "-m",
+        "simplepose.cli",
+        "track",
+        str(film / "long.mp4"),
+        "--weights",
+        str(film / "net.onnx"),
+    ]
     command += ["--boxes", "whole", "--output", str(film / "out"), "--video-codec", "vp8"]
     # A runner in the background may ignore Ctrl-C, and children inherit that.
     heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(path.stat().st_size > 20_000 for path in film.glob("out/.poses.*")):
+    while time.monotonic() < deadline and not any(
+        path.stat().st_size > 20_000 for path in film.glob("out/.poses.*")
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
@@ -242,6 +326,11 @@ def test_a_real_clip_has_one_id_for_one_person(real_data, tmp_path: Path) -> Non
     )
     assert code == 0
     lines = list(read_lines(tmp_path / "out" / "poses.jsonl"))
-    ids = {track_id for line in lines if line.poses.track_ids is not None for track_id in line.poses.track_ids.tolist()}
+    ids = {
+        track_id
+        for line in lines
+        if line.poses.track_ids is not None
+        for track_id in line.poses.track_ids.tolist()
+    }
     assert len(lines) == 110 and ids == {1}
     assert sum(len(line.poses) for line in lines[70:]) >= 38

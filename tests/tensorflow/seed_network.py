@@ -45,7 +45,9 @@ def variable(name: str, shape: tuple[int, ...], low: float | None = None, high: 
     else:
         values = random.uniform(low, high, shape)
     trainable = not name.startswith("moving")
-    return tf1.get_variable(name, initializer=values.astype(np.float32), use_resource=False, trainable=trainable)
+    return tf1.get_variable(
+        name, initializer=values.astype(np.float32), use_resource=False, trainable=trainable
+    )
 
 
 def norm(x: tf.Tensor, relu: bool) -> tf.Tensor:
@@ -54,11 +56,15 @@ def norm(x: tf.Tensor, relu: bool) -> tf.Tensor:
         gamma, beta = variable("gamma", size, 0.4, 0.9), variable("beta", size, -0.2, 0.2)
         mean = variable("moving_mean", size, -0.2, 0.2)
         variance = variable("moving_variance", size, 0.5, 1.5)
-    x, _, _ = tf1.nn.fused_batch_norm(x, gamma, beta, mean, variance, epsilon=NORM_EPSILON, is_training=False)
+    x, _, _ = tf1.nn.fused_batch_norm(
+        x, gamma, beta, mean, variance, epsilon=NORM_EPSILON, is_training=False
+    )
     return tf.nn.relu(x) if relu else x
 
 
-def conv(x: tf.Tensor, name: str, width: int, kernel: int, stride: int = 1, relu: bool = True) -> tf.Tensor:
+def conv(
+    x: tf.Tensor, name: str, width: int, kernel: int, stride: int = 1, relu: bool = True
+) -> tf.Tensor:
     """Convolution with explicit symmetric padding, then batch norm."""
     with tf1.variable_scope(name):
         weights = variable("weights", (kernel, kernel, int(x.shape[-1]), width))
@@ -106,7 +112,10 @@ def require_list(variables: list[Any]) -> None:
     """The graph's variables are those of a real snapshot of the seed, one for one."""
     with LIST.open(encoding="utf-8") as file:
         listed = {tuple(row.values()) for row in csv.DictReader(file, delimiter="\t")}
-    ours = {(v.op.name, v.dtype.base_dtype.name, "x".join(map(str, v.shape.as_list())) or "scalar") for v in variables}
+    ours = {
+        (v.op.name, v.dtype.base_dtype.name, "x".join(map(str, v.shape.as_list())) or "scalar")
+        for v in variables
+    }
     assert ours == listed and len(listed) == 625, sorted(ours ^ listed)[:8]
 
 
@@ -137,7 +146,8 @@ def main(folder: Path) -> None:
     trained = tf1.trainable_variables()
     gradients = tf.gradients(tf.reduce_mean((heatmaps - target) ** 2), trained)
     decayed = [
-        gradient + WEIGHT_DECAY * v if v.op.name.endswith("/weights") else gradient for gradient, v in zip(gradients, trained, strict=True)
+        gradient + WEIGHT_DECAY * v if v.op.name.endswith("/weights") else gradient
+        for gradient, v in zip(gradients, trained, strict=True)
     ]
     update = optimizer.apply_gradients(list(zip(decayed, trained, strict=True)))
     variables = tf1.global_variables()
@@ -147,7 +157,8 @@ def main(folder: Path) -> None:
         target: 255 * random.uniform(0, 1, (1, 64, 48, 17)).astype(np.float32) ** 8,
     }
     savers = {
-        name: tf1.train.Saver(write_version=version) for name, version in (("v1", tf1.train.SaverDef.V1), ("v2", tf1.train.SaverDef.V2))
+        name: tf1.train.Saver(write_version=version)
+        for name, version in (("v1", tf1.train.SaverDef.V1), ("v2", tf1.train.SaverDef.V2))
     }
     with tf1.Session() as session:
 

@@ -26,13 +26,28 @@ def random_sequence(seed: int, frames: int = 40) -> list[TrackedFrame]:
             label[[a, b]] = label[[b, a]]
         if rng.uniform() < 0.1:
             label[rng.integers(6)] = 100 + t
-        there = np.flatnonzero(rng.uniform(size=6) < 0.85) if rng.uniform() > 0.05 else np.zeros(0, int)
-        found = there[rng.uniform(size=len(there)) < 0.85] if rng.uniform() > 0.05 else np.zeros(0, int)
+        there = (
+            np.flatnonzero(rng.uniform(size=6) < 0.85) if rng.uniform() > 0.05 else np.zeros(0, int)
+        )
+        found = (
+            there[rng.uniform(size=len(there)) < 0.85] if rng.uniform() > 0.05 else np.zeros(0, int)
+        )
         places = start + speed * t
-        points = np.concatenate([places[found] + rng.normal(0, 1, (len(found), 2)), rng.uniform(0, 30, (rng.integers(0, 3), 2))])
-        identities = np.concatenate([label[found], 1000 + 10 * t + np.arange(len(points) - len(found))])
+        points = np.concatenate(
+            [
+                places[found] + rng.normal(0, 1, (len(found), 2)),
+                rng.uniform(0, 30, (rng.integers(0, 3), 2)),
+            ]
+        )
+        identities = np.concatenate(
+            [label[found], 1000 + 10 * t + np.arange(len(points) - len(found))]
+        )
         distance = np.linalg.norm(places[there][:, None] - points[None], axis=-1)
-        sequence.append(TrackedFrame(there.astype(np.int64), identities.astype(np.int64), np.clip(1 - distance / 6, 0, 1)))
+        sequence.append(
+            TrackedFrame(
+                there.astype(np.int64), identities.astype(np.int64), np.clip(1 - distance / 6, 0, 1)
+            )
+        )
     return sequence
 
 
@@ -44,11 +59,25 @@ def test_clear_mot_against_motmetrics(seed: int) -> None:
     for frame in sequence:
         distance = np.where(frame.similarity >= 0.5, 1 - frame.similarity, np.nan)
         accumulator.update(frame.ids, frame.predicted_ids, distance)
-    names = ["num_matches", "num_switches", "num_misses", "num_false_positives", "mota", "motp", "idf1"]
+    names = [
+        "num_matches",
+        "num_switches",
+        "num_misses",
+        "num_false_positives",
+        "mota",
+        "motp",
+        "idf1",
+    ]
     theirs = motmetrics.metrics.create().compute(accumulator, metrics=names, return_dataframe=False)
     mine = clear_mot(sequence)
-    assert (mine.matches - mine.switches, mine.switches) == (theirs["num_matches"], theirs["num_switches"])
-    assert (mine.misses, mine.false_positives) == (theirs["num_misses"], theirs["num_false_positives"])
+    assert (mine.matches - mine.switches, mine.switches) == (
+        theirs["num_matches"],
+        theirs["num_switches"],
+    )
+    assert (mine.misses, mine.false_positives) == (
+        theirs["num_misses"],
+        theirs["num_false_positives"],
+    )
     assert mine.mota == pytest.approx(theirs["mota"], abs=1e-9)
     assert mine.motp == pytest.approx(1 - theirs["motp"], abs=1e-9)
     assert identity(sequence).idf1 == pytest.approx(theirs["idf1"], abs=1e-9)
@@ -60,18 +89,27 @@ def trackeval_input(sequence: list[TrackedFrame]) -> dict:
     sides = []
     for side in ("ids", "predicted_ids"):
         known = np.unique(np.concatenate([getattr(frame, side) for frame in sequence]))
-        sides.append((len(known), [np.searchsorted(known, getattr(frame, side)) for frame in sequence]))
+        sides.append(
+            (len(known), [np.searchsorted(known, getattr(frame, side)) for frame in sequence])
+        )
     (true_count, true), (found_count, found) = sides
     return {
-        "num_gt_ids": true_count, "num_tracker_ids": found_count, "gt_ids": true, "tracker_ids": found,
-        "num_gt_dets": sum(map(len, true)), "num_tracker_dets": sum(map(len, found)), "num_timesteps": len(sequence),
+        "num_gt_ids": true_count,
+        "num_tracker_ids": found_count,
+        "gt_ids": true,
+        "tracker_ids": found,
+        "num_gt_dets": sum(map(len, true)),
+        "num_tracker_dets": sum(map(len, found)),
+        "num_timesteps": len(sequence),
         "similarity_scores": [frame.similarity for frame in sequence],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_hota_and_idf1_against_trackeval(seed: int) -> None:
-    metrics = pytest.importorskip("trackeval.metrics", reason="needs trackeval (make test-trackeval)")
+    metrics = pytest.importorskip(
+        "trackeval.metrics", reason="needs trackeval (make test-trackeval)"
+    )
     sequence = random_sequence(seed)
     data = trackeval_input(sequence)
     theirs = metrics.HOTA().eval_sequence(data)
@@ -80,7 +118,9 @@ def test_hota_and_idf1_against_trackeval(seed: int) -> None:
     assert mine.deta == pytest.approx(theirs["DetA"].mean(), abs=1e-9)
     assert mine.assa == pytest.approx(theirs["AssA"].mean(), abs=1e-9)
     assert np.array_equal(mine.true_positives, theirs["HOTA_TP"])
-    assert identity(sequence).idf1 == pytest.approx(metrics.Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"], abs=1e-9)
+    assert identity(sequence).idf1 == pytest.approx(
+        metrics.Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"], abs=1e-9
+    )
     assert 0.1 < mine.hota < 0.9
 
 
@@ -96,17 +136,41 @@ def test_whole_posetrack_numbers_against_motmetrics() -> None:
         body = rng.uniform(0, 200, (4, 15, 2))
         frames.append(
             PoseTrackFrame(
-                keypoints=body, labelled=rng.uniform(size=(4, 15)) < 0.8, head_boxes_xyxy=np.tile([0.0, 0, 30, 40], (4, 1)),
-                track_ids=np.arange(4), predicted_keypoints=body + rng.normal(0, 8, body.shape), predicted=rng.uniform(size=(4, 15)) < 0.9,
-                predicted_scores=rng.uniform(size=(4, 15)), predicted_track_ids=rng.permutation(6)[:4],
+                keypoints=body,
+                labelled=rng.uniform(size=(4, 15)) < 0.8,
+                head_boxes_xyxy=np.tile([0.0, 0, 30, 40], (4, 1)),
+                track_ids=np.arange(4),
+                predicted_keypoints=body + rng.normal(0, 8, body.shape),
+                predicted=rng.uniform(size=(4, 15)) < 0.9,
+                predicted_scores=rng.uniform(size=(4, 15)),
+                predicted_track_ids=rng.permutation(6)[:4],
             )
-        )  # fmt: skip
+        )
     values = []
     for k in range(15):
         accumulator = motmetrics.MOTAccumulator(auto_id=True)
         for frame in frames[:-1]:
-            true, found = np.flatnonzero(frame.labelled[:, k]), np.flatnonzero(frame.predicted[:, k])
-            distance = np.linalg.norm(frame.keypoints[true, k][:, None] - frame.predicted_keypoints[found, k][None], axis=-1) / 30
-            accumulator.update(frame.track_ids[true], frame.predicted_track_ids[found], np.where(distance <= 0.5, distance, np.nan))
-        values.append(motmetrics.metrics.create().compute(accumulator, metrics=["mota"], return_dataframe=False)["mota"])
-    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * np.mean(values), abs=1e-9)
+            true, found = (
+                np.flatnonzero(frame.labelled[:, k]),
+                np.flatnonzero(frame.predicted[:, k]),
+            )
+            distance = (
+                np.linalg.norm(
+                    frame.keypoints[true, k][:, None] - frame.predicted_keypoints[found, k][None],
+                    axis=-1,
+                )
+                / 30
+            )
+            accumulator.update(
+                frame.track_ids[true],
+                frame.predicted_track_ids[found],
+                np.where(distance <= 0.5, distance, np.nan),
+            )
+        values.append(
+            motmetrics.metrics.create().compute(
+                accumulator, metrics=["mota"], return_dataframe=False
+            )["mota"]
+        )
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(
+        100 * np.mean(values), abs=1e-9
+    )

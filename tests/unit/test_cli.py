@@ -26,8 +26,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "no_such_preset"], "there is no preset 'no_such_preset'"),
         (["train", "--data.root", "x"], "the preset comes first"),
         (["train", "coco_r18_128x96_mini"], "no train data is named"),
-        (["train", "coco_r18_128x96_mini", "--data.root", "/no/such/folder"], "/no/such/folder is not a folder"),
-        (["evaluate", "nothing.safetensors", "--data.root", "/no/such/folder"], "no weights at nothing.safetensors"),
+        (
+            ["train", "coco_r18_128x96_mini", "--data.root", "/no/such/folder"],
+            "/no/such/folder is not a folder",
+        ),
+        (
+            ["evaluate", "nothing.safetensors", "--data.root", "/no/such/folder"],
+            "no weights at nothing.safetensors",
+        ),
         (["predict", ".", "--weights", "w"], "holds no pictures"),
         (["predict", "nothing.jpg", "--weights", "w", "--boxes", "whole"], "no such picture"),
     ],
@@ -38,7 +44,12 @@ def test_mistakes_are_one_line_without_traceback(
     monkeypatch.chdir(tmp_path)
     assert main(argv) == 2
     error = capsys.readouterr().err
-    assert words in error and "Cure: " in error and "Traceback" not in error and error.startswith("error: ")
+    assert (
+        words in error
+        and "Cure: " in error
+        and "Traceback" not in error
+        and error.startswith("error: ")
+    )
     assert not list(tmp_path.iterdir()), "a refused command left something behind"
 
 
@@ -50,7 +61,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"simplepose {name}" in capsys.readouterr().out
 
 
-def test_ctrl_c_has_its_own_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_has_its_own_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stop(options: object) -> None:
         raise KeyboardInterrupt
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from simplepose import UserError
-from simplepose.config import Config, DataConfig, TrainConfig, dump_config, load_preset, preset_names
+from simplepose.config import (
+    Config,
+    DataConfig,
+    TrainConfig,
+    dump_config,
+    load_preset,
+    preset_names,
+)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -20,14 +27,27 @@ def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path)
     depth = int(name.split("_r")[1].split("_")[0]) if "_r" in name else None
     assert depth is None or config.model.backbone == f"resnet{depth}"
     sizes = [part for part in name.split("_") if part[0].isdigit() and "x" in part]
-    assert not sizes or config.input_size_wh == tuple(int(side) for side in reversed(sizes[0].split("x")))
+    assert not sizes or config.input_size_wh == tuple(
+        int(side) for side in reversed(sizes[0].split("x"))
+    )
 
 
 def test_microsofts_recipe() -> None:
     config = load_preset("coco_r50_256x192_ms")
-    assert config.pixels.channel_order == "bgr" and config.pixels.mean[0] == pytest.approx(0.485 * 255)
-    assert (config.train.learning_rate, config.train.weight_decay, config.train.drop_epochs) == (1e-3, 0, (90, 120))
-    assert (config.codec.peak, config.codec.center, config.codec.truncate, config.codec.sigma) == (1, "truncate", True, 2)
+    assert config.pixels.channel_order == "bgr" and config.pixels.mean[0] == pytest.approx(
+        0.485 * 255
+    )
+    assert (config.train.learning_rate, config.train.weight_decay, config.train.drop_epochs) == (
+        1e-3,
+        0,
+        (90, 120),
+    )
+    assert (config.codec.peak, config.codec.center, config.codec.truncate, config.codec.sigma) == (
+        1,
+        "truncate",
+        True,
+        2,
+    )
     assert config.heatmap_size_wh == (48, 64)
     assert load_preset("coco_r152_384x288_ms").codec.sigma == 3
     assert load_preset("coco_r18_128x96_mini").codec.sigma == 1
@@ -44,7 +64,10 @@ def test_ground_truth_boxes_of_each_family(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("evaluate: {ground_truth_boxes: all}", "evaluate.ground_truth_boxes.*'all'.*clipped.*annotated.*everybody"),
+        (
+            "evaluate: {ground_truth_boxes: all}",
+            "evaluate.ground_truth_boxes.*'all'.*clipped.*annotated.*everybody",
+        ),
         ("train: {keep_every: -1}", "train.keep_every is -1"),
         ("train: {epoch: 3}", r"unknown key train\.epoch.*train\.epochs"),
         ("input_size_wh: [100, 100]", r"input_size_wh is 100"),
@@ -78,7 +101,9 @@ def test_threads_are_the_cores_of_each_process(monkeypatch: pytest.MonkeyPatch) 
 def test_a_preset_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("base: coco_r50_256x192_ms\ntrain:\n  epochs: 3\n")
     config = load_preset(str(tmp_path / "mine.yaml"))
-    assert config.preset == "mine" and config.train.epochs == 3 and config.train.learning_rate == 1e-3
+    assert (
+        config.preset == "mine" and config.train.epochs == 3 and config.train.learning_rate == 1e-3
+    )
     assert config.run_folder == Path("runs/mine") and Config(output="x").run_folder == Path("x")
 
 
@@ -90,7 +115,9 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
         (b"base: [1, 2]\n", r"own.yaml: `base` is \[1, 2\].*Cure"),
     ],
 )
-def test_files_and_bases_that_cannot_be_read(content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_and_bases_that_cannot_be_read(
+    content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_bytes(content)
     with pytest.raises(UserError, match=words):

@@ -56,7 +56,9 @@ def test_help_and_refusals_come_before_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_a_bad_option_is_one_line_that_names_it_as_it_was_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_option_is_one_line_that_names_it_as_it_was_typed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([name, *BAD[name]]) == 2
     error = capsys.readouterr().err
     wrong = next(word for word in reversed(BAD[name]) if word.startswith("--"))
@@ -122,23 +124,33 @@ def test_what_is_not_listed_is_accepted() -> None:
             "--train.tensorboard",
         ],
     )
-    assert options.config.codec.sigma == 1.5 and options.config.train.drop_epochs == (1, 2) and options.config.train.tensorboard
+    assert (
+        options.config.codec.sigma == 1.5
+        and options.config.train.drop_epochs == (1, 2)
+        and options.config.train.tensorboard
+    )
 
 
 def test_evaluate_has_no_options_of_training(capsys: pytest.CaptureFixture[str]) -> None:
-    data = {name for name in listed(["evaluate", "--help-all"], capsys) if name.startswith("--data.")}
+    data = {
+        name for name in listed(["evaluate", "--help-all"], capsys) if name.startswith("--data.")
+    }
     assert data == {"--data.root", "--data.category", "--data.skip-broken"}
 
 
 @pytest.mark.parametrize("typed", [["--recipe", "modern"], ["--recipe=modern"]])
-@pytest.mark.parametrize("preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf", "coco_r50_256x192"])
+@pytest.mark.parametrize(
+    "preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf", "coco_r50_256x192"]
+)
 def test_a_recipe_by_name(preset: str, typed: list[str]) -> None:
     assert parse("train", [preset, *typed]).config == load_preset("coco_r50_256x192_modern")
 
 
 def test_recipes_of_small_presets_and_of_ones_own(tmp_path: Any) -> None:
     assert load_preset("coco_r18_128x96_mini_modern", "ms") == load_preset("coco_r18_128x96_mini")
-    assert load_preset("coco_r18_128x96_mini", "modern") == load_preset("coco_r18_128x96_mini_modern")
+    assert load_preset("coco_r18_128x96_mini", "modern") == load_preset(
+        "coco_r18_128x96_mini_modern"
+    )
     path = tmp_path / "mine.yaml"
     path.write_text("base: coco_r50_256x192_ms\ntrain: {epochs: 3}\n")
     mine = load_preset(str(path), "modern")
@@ -159,10 +171,14 @@ def test_recipes_that_there_are_not(preset: str, recipe: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["--train.epochs"], ["--input-size-wh", "64"], ["surplus"]])
-def test_words_that_are_missing_or_too_many(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_that_are_missing_or_too_many(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", "coco_r50_256x192_ms", *words]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and words[0] in error and "Cure: " in error and "╭" not in error
+    assert (
+        error.startswith("error: ") and words[0] in error and "Cure: " in error and "╭" not in error
+    )
 
 
 def test_a_missing_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,9 +27,14 @@ from simplepose.evaluation.coco import evaluate_coco, read_results
 NAMES = ["nose", "left_paw"]
 CATEGORY = {"id": 1, "name": "animal", "keypoints": NAMES}
 PERSON = {
-    "id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "area": 100, "iscrowd": 0,
+    "id": 1,
+    "image_id": 7,
+    "category_id": 1,
+    "bbox": [1, 2, 30, 40],
+    "area": 100,
+    "iscrowd": 0,
     "keypoints": [5, 5, 2, 9, 9, 2],
-}  # fmt: skip
+}
 BOX = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
 WHOLE = 2**60
 
@@ -119,7 +124,9 @@ DOORS = {"evaluate": evaluate_door, "doctor": doctor_door, "predict and track": 
     ],
     ids=str,
 )
-def test_detections(tmp_path: Path, door: Callable[[Path, Path], int], changes: dict[str, Any], wanted: int | str) -> None:
+def test_detections(
+    tmp_path: Path, door: Callable[[Path, Path], int], changes: dict[str, Any], wanted: int | str
+) -> None:
     annotated(tmp_path)
     path = save(tmp_path / "dets.json", [BOX, changed(BOX, **changes)])
     if isinstance(wanted, int):
@@ -131,8 +138,12 @@ def test_detections(tmp_path: Path, door: Callable[[Path, Path], int], changes: 
 
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
-@pytest.mark.parametrize("change", [{"category_id": 7}, {"category_id": "dog"}, {"score": ...}], ids=str)
-def test_what_all_detections_say(tmp_path: Path, door: Callable[[Path, Path], int], change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"category_id": 7}, {"category_id": "dog"}, {"score": ...}], ids=str
+)
+def test_what_all_detections_say(
+    tmp_path: Path, door: Callable[[Path, Path], int], change: dict[str, Any]
+) -> None:
     """The only category of a file is that of people; without any score each is 1."""
     annotated(tmp_path)
     path = save(tmp_path / "dets.json", [changed(BOX, **change)] * 2)
@@ -206,7 +217,9 @@ FIRST, SECOND = [1, 2, 30, 40], [50, 2, 30, 40]
     ],
     ids=str,
 )
-def test_annotations(tmp_path: Path, door: Callable[[Path], list[int]], changes: dict[str, Any], wanted: Any) -> None:
+def test_annotations(
+    tmp_path: Path, door: Callable[[Path], list[int]], changes: dict[str, Any], wanted: Any
+) -> None:
     second = changed({**PERSON, "id": 2, "bbox": SECOND}, **changes)
     path = save(tmp_path / "truth.json", content(PERSON, second))
     if isinstance(wanted, list):
@@ -219,10 +232,17 @@ def test_annotations(tmp_path: Path, door: Callable[[Path], list[int]], changes:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"area": "x"}, {"area": ..., "bbox": [1, 2, -3, 4]}, {"iscrowd": "1"}, {"num_keypoints": 0}, {"bbox": ...},
-     {"category_id": None}, {"keypoints": [5, 5, 0.4, 9, 9, 2]}],
+    [
+        {"area": "x"},
+        {"area": ..., "bbox": [1, 2, -3, 4]},
+        {"iscrowd": "1"},
+        {"num_keypoints": 0},
+        {"bbox": ...},
+        {"category_id": None},
+        {"keypoints": [5, 5, 0.4, 9, 9, 2]},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_trained_on_is_what_is_scored(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A file and the people read from it give the same numbers."""
     rows = [
@@ -243,14 +263,34 @@ def test_what_is_trained_on_is_what_is_scored(tmp_path: Path, changes: dict[str,
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
-        (7, 7), ("7", 7), (" 7 ", 7), ("000000000007", 7), (7.0, 7), (-7, -7), ("-07", -7), ("+7", 7),
-        (WHOLE + 1, WHOLE + 1), (str(WHOLE + 1), WHOLE + 1),
-        (2**63 - 1, 2**63 - 1), (2**63, str(2**63)), (-(2**63), -(2**63)), (2**130, str(2**130)),
+        (7, 7),
+        ("7", 7),
+        (" 7 ", 7),
+        ("000000000007", 7),
+        (7.0, 7),
+        (-7, -7),
+        ("-07", -7),
+        ("+7", 7),
+        (WHOLE + 1, WHOLE + 1),
+        (str(WHOLE + 1), WHOLE + 1),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, str(2**63)),
+        (-(2**63), -(2**63)),
+        (2**130, str(2**130)),
         (f"0{2**63}", str(2**63)),
-        ("1_23", "1_23"), ("12_3", "12_3"), ("1e3", "1e3"), ("0x1f", "0x1f"), ("7.0", "7.0"), ("", ""),
-        ("nan", "nan"), ("true", "true"), ("null", "null"), ("\u0667", "\u0667"), (None, None),
+        ("1_23", "1_23"),
+        ("12_3", "12_3"),
+        ("1e3", "1e3"),
+        ("0x1f", "0x1f"),
+        ("7.0", "7.0"),
+        ("", ""),
+        ("nan", "nan"),
+        ("true", "true"),
+        ("null", "null"),
+        ("\u0667", "\u0667"),
+        (None, None),
     ],
-)  # fmt: skip
+)
 def test_ids_are_whole_numbers_of_64_bits_or_words(value: Any, wanted: Any) -> None:
     assert exact_ids([value], str, "id") == [wanted]
 
@@ -264,12 +304,17 @@ def test_what_is_no_id(value: Any) -> None:
 @pytest.mark.parametrize(
     "ids",
     [
-        [WHOLE + k for k in range(4)], [2**63 + k for k in range(4)], [2**127 + k for k in range(4)],
-        [f"{WHOLE + k}" for k in range(4)], ["1_23", "12_3", "123", "1_2_3"], ["a", "b", "A", "a "],
-        ["000000000001", "2", 3, "0004"], [2**63, "1_2", 5, "x"],
+        [WHOLE + k for k in range(4)],
+        [2**63 + k for k in range(4)],
+        [2**127 + k for k in range(4)],
+        [f"{WHOLE + k}" for k in range(4)],
+        ["1_23", "12_3", "123", "1_2_3"],
+        ["a", "b", "A", "a "],
+        ["000000000001", "2", 3, "0004"],
+        [2**63, "1_2", 5, "x"],
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_pictures_with_close_ids_stay_apart(tmp_path: Path, ids: list[Any]) -> None:
     """In annotations, detections, boxes by picture and results alike; also written and read again."""
     images = [{"id": name, "file_name": f"{i}.jpg"} for i, name in enumerate(ids)]

@@ -113,7 +113,9 @@ def test_from_the_side_the_far_half_is_hidden():
     # Looks to the right: the right half is nearer.
     canvas, person = grey(260, 160), standing(80, angles=angles)
     paint_person(canvas, person, 0)
-    visibility = dict(zip(COCO_17.keypoints, keypoints_of(annotate_person(canvas, person, 0))[:, 2], strict=True))
+    visibility = dict(
+        zip(COCO_17.keypoints, keypoints_of(annotate_person(canvas, person, 0))[:, 2], strict=True)
+    )
     for joint in ("ear", "shoulder", "hip"):
         assert visibility[f"right_{joint}"] == 2
         assert visibility[f"left_{joint}"] == 1

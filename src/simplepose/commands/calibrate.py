@@ -28,10 +28,18 @@ def run(options: CalibrateOptions) -> None:
     """
     weights = find_weights(options.weights)
     if weights.suffix != ".safetensors":
-        raise UserError(f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file (simplepose import makes one)")
-    output = Path(options.output) if options.output else weights.with_name(f"{weights.stem}_calibrated.safetensors")
+        raise UserError(
+            f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file (simplepose import makes one)"
+        )
+    output = (
+        Path(options.output)
+        if options.output
+        else weights.with_name(f"{weights.stem}_calibrated.safetensors")
+    )
     if output.exists() and not options.overwrite:
-        raise UserError(f"{output} already exists. Cure: --overwrite, or --output with another name")
+        raise UserError(
+            f"{output} already exists. Cure: --overwrite, or --output with another name"
+        )
     annotations = (
         read_coco(options.annotations, options.images, category=options.data.category or None)
         if options.annotations
@@ -42,12 +50,23 @@ def run(options: CalibrateOptions) -> None:
     detections = boxes_to_test(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:
         estimates = estimate_boxes(
-            estimator, annotations, detections, workers=own_cores(), skip_broken=options.data.skip_broken, progress=progress
+            estimator,
+            annotations,
+            detections,
+            workers=own_cores(),
+            skip_broken=options.data.skip_broken,
+            progress=progress,
         )
     if estimates.broken:
         reason = next(iter(estimates.broken.values()))
-        print(f"note: {len(estimates.broken)} unreadable pictures skipped, first: {reason}", file=sys.stderr)
-    calibration = fit(match_estimates(estimates, annotations, stored_settings(estimator.spec, weights)), annotations.source)
+        print(
+            f"note: {len(estimates.broken)} unreadable pictures skipped, first: {reason}",
+            file=sys.stderr,
+        )
+    calibration = fit(
+        match_estimates(estimates, annotations, stored_settings(estimator.spec, weights)),
+        annotations.source,
+    )
     assert isinstance(estimator.network, torch.nn.Module)  # it came from a .safetensors file
     save_checkpoint(output, estimator.network, replace(estimator.spec, calibration=calibration))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"

@@ -16,7 +16,13 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import schema_named
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco, write_coco
-from simplepose.data.mapping import concatenate, estimate_sigmas, map_annotations, read_sigmas, with_sigmas
+from simplepose.data.mapping import (
+    concatenate,
+    estimate_sigmas,
+    map_annotations,
+    read_sigmas,
+    with_sigmas,
+)
 from simplepose.data.readers import READERS
 
 
@@ -27,15 +33,23 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
         UserError: bad input, keypoints that cannot be mapped, or an output that exists.
     """
     if options.output.exists() and not options.overwrite:
-        raise UserError(f"{options.output} exists. Cure: choose another --output, or add --overwrite")
+        raise UserError(
+            f"{options.output} exists. Cure: choose another --output, or add --overwrite"
+        )
     wanted = schema_named(options.schema) if options.schema is not None else None
     if options.sigmas is not None and options.estimate_sigmas:
         raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
     first = options.images or (options.input if options.input.is_dir() else options.input.parent)
     sources = [(options.kind, options.input, first), *options.also]
     folders = [Path(os.path.abspath(images)) for _, _, images in sources]
-    readers: dict[Task, Callable[[Path, Path], Annotations]] = {**READERS, "coco": partial(read_coco, category=options.category)}
-    parts = [readers[kind](path, folder) for (kind, path, _), folder in zip(sources, folders, strict=True)]
+    readers: dict[Task, Callable[[Path, Path], Annotations]] = {
+        **READERS,
+        "coco": partial(read_coco, category=options.category),
+    }
+    parts = [
+        readers[kind](path, folder)
+        for (kind, path, _), folder in zip(sources, folders, strict=True)
+    ]
     target = wanted or parts[0].schema
     annotations = concatenate([map_annotations(part, target) for part in parts])
     if options.sigmas is not None:

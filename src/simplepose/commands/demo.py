@@ -21,9 +21,20 @@ def run(options: DemoOptions) -> None:
         UserError: the output folder holds something else, or a number makes no sense.
     """
     began, folder = time.monotonic(), Path(options.output)
-    print(f"1. drawing {options.people:,} people to train on and {options.val_people:,} to evaluate on", flush=True)
-    write_synthetic_dataset(folder / "dataset", train_people=options.people, val_people=options.val_people, seed=options.seed)
-    print(f"   {folder / 'dataset'}: a COCO-format folder ({time.monotonic() - began:.0f} s)", flush=True)
+    print(
+        f"1. drawing {options.people:,} people to train on and {options.val_people:,} to evaluate on",
+        flush=True,
+    )
+    write_synthetic_dataset(
+        folder / "dataset",
+        train_people=options.people,
+        val_people=options.val_people,
+        seed=options.seed,
+    )
+    print(
+        f"   {folder / 'dataset'}: a COCO-format folder ({time.monotonic() - began:.0f} s)",
+        flush=True,
+    )
     if options.only_data:
         print(f"next: simplepose train {PRESET} --data.root {folder / 'dataset'}")
         return
@@ -65,7 +76,15 @@ def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
 
     for boxes in ("gt", "detections"):
         print(f"\n3. evaluating on held-out people, boxes: {boxes}", flush=True)
-        argv = [str(run), "--data.root", str(folder / "dataset"), "--boxes", boxes, "--device", options.device]
+        argv = [
+            str(run),
+            "--data.root",
+            str(folder / "dataset"),
+            "--boxes",
+            boxes,
+            "--device",
+            options.device,
+        ]
         argv += ["--output", str(folder / "results" / boxes), "--overwrite"]
         evaluate.run(parse("evaluate", argv))
 
@@ -92,5 +111,12 @@ def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
         )
     )
     sheet = overlays / "contact_sheet.jpg"
-    write_image(sheet, contact_sheet([read_image(overlays / f"{path.stem}.jpg") for path in pictures], 4, cell_size_wh=(400, 320)))
+    write_image(
+        sheet,
+        contact_sheet(
+            [read_image(overlays / f"{path.stem}.jpg") for path in pictures],
+            4,
+            cell_size_wh=(400, 320),
+        ),
+    )
     return sheet

@@ -21,9 +21,22 @@ from simplepose.doctor.statistics import Histogram, histograms, overview
 from simplepose.evaluation.coco import evaluate_boxes, spell
 
 PACKAGES = (
-    "torch", "numpy", "opencv-python-headless", "scipy", "hotcoco", "msgspec", "safetensors", "pydantic", "tyro",
-    "onnx", "onnxruntime", "openvino", "pycocotools", "tensorboard", "torch-npu",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "scipy",
+    "hotcoco",
+    "msgspec",
+    "safetensors",
+    "pydantic",
+    "tyro",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "pycocotools",
+    "tensorboard",
+    "torch-npu",
+)
 
 
 def versions() -> list[str]:
@@ -53,7 +66,9 @@ def devices() -> tuple[list[str], list[Finding]]:
     why = "the only device here" if chosen.type == "cpu" else "an accelerator goes before the CPU"
     lines.append(f"  used unless --device says otherwise: {chosen} ({why})")
     if npu and chosen.type != "npu":
-        lines.append("  torch-npu is installed but no NPU answers: load CANN first (source .../ascend-toolkit/set_env.sh)")
+        lines.append(
+            "  torch-npu is installed but no NPU answers: load CANN first (source .../ascend-toolkit/set_env.sh)"
+        )
     return lines, []
 
 
@@ -67,17 +82,28 @@ def _torch_cure(npu: bool) -> str:
 
 
 def examine(
-    annotations_path: Path, images: Path, detections: Path | None, category: str | None, all_images: bool
+    annotations_path: Path,
+    images: Path,
+    detections: Path | None,
+    category: str | None,
+    all_images: bool,
 ) -> tuple[list[str], list[Finding], list[Histogram], Annotations | None]:
     """Facts, findings and histograms of one annotation file with its pictures and, if given, detections."""
     try:
         annotations = read_coco(annotations_path, images, category=category)
     except UserError as error:
-        return [], [Finding(level="broken", problem=error.problem, count=1, cure=error.cure)], [], None
+        return (
+            [],
+            [Finding(level="broken", problem=error.problem, count=1, cure=error.cure)],
+            [],
+            None,
+        )
     facts = [f"{annotations_path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
     facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
     facts += [f"  note: {warning}" for warning in annotations.warnings]
-    findings = check_annotations(annotations) + check_images(annotations, None if all_images else 200)
+    findings = check_annotations(annotations) + check_images(
+        annotations, None if all_images else 200
+    )
     if detections is not None:
         found, numbers, boxes = check_detections(detections, annotations)
         findings += found
@@ -93,7 +119,9 @@ def examine(
 def run(options: DoctorOptions) -> None:
     """The command line; exit status 1 where something is broken."""
     if (options.detections or options.images) and not (options.annotations or options.root):
-        raise UserError("--images and --detections are checked against annotations. Cure: add --annotations FILE")
+        raise UserError(
+            "--images and --detections are checked against annotations. Cure: add --annotations FILE"
+        )
     if options.html is not None:
         check_page(options.html)
     device_lines, findings = devices()
@@ -102,7 +130,9 @@ def run(options: DoctorOptions) -> None:
     charts: list[Histogram] = []
     shown: Annotations | None = None
     for annotations_path, images, detections in _jobs(options, facts, findings):
-        lines, found, bars, annotations = examine(annotations_path, images, detections, options.category, options.all_images)
+        lines, found, bars, annotations = examine(
+            annotations_path, images, detections, options.category, options.all_images
+        )
         for bar in bars:
             lines += [f"  {bar.title}", *(f"  {line}" for line in bar.lines())]
         print("\n".join(lines))
@@ -124,11 +154,15 @@ def run(options: DoctorOptions) -> None:
         raise SystemExit(1)
 
 
-def _jobs(options: DoctorOptions, facts: list[str], findings: list[Finding]) -> list[tuple[Path, Path, Path | None]]:
+def _jobs(
+    options: DoctorOptions, facts: list[str], findings: list[Finding]
+) -> list[tuple[Path, Path, Path | None]]:
     """The annotation files to examine, with pictures and detections; missing pieces of a layout become findings."""
     jobs: list[tuple[Path, Path, Path | None]] = []
     if options.annotations is not None:
-        jobs.append((options.annotations, options.images or options.annotations.parent, options.detections))
+        jobs.append(
+            (options.annotations, options.images or options.annotations.parent, options.detections)
+        )
     if options.root is not None:
         layout = find_layout(options.root)
         lines = [f"data folder {options.root}", *(f"  {line}" for line in layout.report())]
@@ -142,11 +176,15 @@ def _jobs(options: DoctorOptions, facts: list[str], findings: list[Finding]) -> 
                     level="warning" if optional else "broken",
                     problem=f"{name.replace('_', ' ')} missing, expected at {getattr(layout, name)}",
                     count=1,
-                    cure="put it there; until then use --boxes gt" if name == "detections" else "put it there",
+                    cure="put it there; until then use --boxes gt"
+                    if name == "detections"
+                    else "put it there",
                 )
             )
         if layout.val_annotations.exists():
-            found = options.detections or (layout.detections if layout.detections.exists() else None)
+            found = options.detections or (
+                layout.detections if layout.detections.exists() else None
+            )
             jobs.append((layout.val_annotations, layout.val_images, found))
         if layout.train_annotations.exists():
             jobs.append((layout.train_annotations, layout.train_images, None))

@@ -59,7 +59,9 @@ def run(options: EvaluateOptions) -> None:
             )
         check_submission(Path(options.output), options.submission, split_of(options))
     if bool(options.annotations) != bool(options.images):
-        raise UserError("--annotations and --images belong together. Cure: give both, or --data.root")
+        raise UserError(
+            "--annotations and --images belong together. Cure: give both, or --data.root"
+        )
     score_networks(options, networks)
 
 
@@ -93,7 +95,10 @@ def score_networks(options: EvaluateOptions, networks: Networks) -> None:
         if not epoch:
             _say_more(estimator, outcome)
         if folder is not None:
-            written += [write_results(folder, task, data.annotations, outcome.results), folder / "metrics.json"]
+            written += [
+                write_results(folder, task, data.annotations, outcome.results),
+                folder / "metrics.json",
+            ]
             record = _record(options, weights, data, estimator, outcome)
             record |= {"epoch": epoch} if epoch else {}
             write_json(folder / "metrics.json", record, indent=True)
@@ -122,7 +127,9 @@ def _require_free(folder: Path | None, options: EvaluateOptions) -> None:
     """Raises where results would be overwritten."""
     if folder is None or options.overwrite:
         return
-    if any((folder / name).exists() for name in (TASKS[options.evaluate.task].results, "metrics.json")):
+    if any(
+        (folder / name).exists() for name in (TASKS[options.evaluate.task].results, "metrics.json")
+    ):
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or another --output")
 
 
@@ -179,7 +186,9 @@ def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
         batch_size=options.evaluate.batch_size,
     )
     spec = estimator.spec
-    estimator.spec = replace(spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec))
+    estimator.spec = replace(
+        spec, pixels=_pixels(options, spec.pixels), codec=changed_codec(options, spec.codec)
+    )
     return estimator
 
 
@@ -188,7 +197,9 @@ def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     pace = outcome.people / max(outcome.seconds, 1e-9)
-    print(f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}")
+    print(
+        f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) on {estimator.device}"
+    )
 
 
 def _record(
@@ -229,7 +240,9 @@ def split_of(options: EvaluateOptions) -> str:
 def _pixels(options: EvaluateOptions, own: PixelConfig) -> PixelConfig:
     """The network's preprocessing with what the options override."""
     order = own.channel_order if options.channel_order == "file" else options.channel_order
-    return PixelConfig(channel_order=order, mean=options.mean or own.mean, std=options.std or own.std)
+    return PixelConfig(
+        channel_order=order, mean=options.mean or own.mean, std=options.std or own.std
+    )
 
 
 def changed_codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:

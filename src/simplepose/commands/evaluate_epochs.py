@@ -40,7 +40,11 @@ def parse_epochs(text: str) -> range:
     """
     match = re.fullmatch(r"([0-9]{1,9})(:[0-9]{1,9})?(:[0-9]{1,9})?", text)
     if match:
-        first, last, step = match[1], (match[2] or match[1]).lstrip(":"), (match[3] or "1").lstrip(":")
+        first, last, step = (
+            match[1],
+            (match[2] or match[1]).lstrip(":"),
+            (match[3] or "1").lstrip(":"),
+        )
         if 1 <= int(first) <= int(last) and int(step):
             return range(int(first), int(last) + 1, int(step))
     raise UserError(f"--epochs is {text!r}. Cure: FIRST:LAST:STEP as 100:140:10, or one epoch")

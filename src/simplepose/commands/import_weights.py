@@ -10,14 +10,28 @@ import torch
 from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, PixelConfig, load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, SCHEMAS, KeypointSchema, schema_named
+from simplepose.core.schema import (
+    COCO_17,
+    CROWDPOSE_14,
+    MPII_16,
+    POSETRACK_15,
+    SCHEMAS,
+    KeypointSchema,
+    schema_named,
+)
 from simplepose.core.settings import to_plain
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseResNet
 from simplepose.weights.key_maps import WeightFile
 from simplepose.weights.pretrained import load_into, load_weight_file
 
-_SCHEMA_OF_PRESET = {"coco": COCO_17, "mpii": MPII_16, "posetrack": POSETRACK_15, "crowdpose": CROWDPOSE_14, "synthetic": COCO_17}
+_SCHEMA_OF_PRESET = {
+    "coco": COCO_17,
+    "mpii": MPII_16,
+    "posetrack": POSETRACK_15,
+    "crowdpose": CROWDPOSE_14,
+    "synthetic": COCO_17,
+}
 
 
 @dataclass(frozen=True)
@@ -42,11 +56,15 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
         return schema_named(name)
     family = Path(preset).stem.split("_")[0]
     if family not in _SCHEMA_OF_PRESET:
-        raise UserError(f"preset {preset} does not tell its skeleton. Cure: add --schema, one of {', '.join(SCHEMAS)}")
+        raise UserError(
+            f"preset {preset} does not tell its skeleton. Cure: add --schema, one of {', '.join(SCHEMAS)}"
+        )
     return _SCHEMA_OF_PRESET[family]
 
 
-def spec_of(config: Config, schema: KeypointSchema, source: WeightFile, *, backbone_only: bool) -> tuple[ModelSpec, list[str]]:
+def spec_of(
+    config: Config, schema: KeypointSchema, source: WeightFile, *, backbone_only: bool
+) -> tuple[ModelSpec, list[str]]:
     """The preset's description with the conventions that the file was trained with, and a note for each that differs.
 
     A trunk keeps the preset's own conventions: its head will be trained under them.
@@ -65,9 +83,14 @@ def spec_of(config: Config, schema: KeypointSchema, source: WeightFile, *, backb
                 f"its heatmaps peak at {codec.peak:g}, flip shift {codec.flip_shift}; the checkpoint says so, in place of the preset's"
             )
     spec = ModelSpec(
-        preset=config.preset, schema=schema, input_size_wh=config.input_size_wh, pixels=pixels, codec=codec, model=config.model,
+        preset=config.preset,
+        schema=schema,
+        input_size_wh=config.input_size_wh,
+        pixels=pixels,
+        codec=codec,
+        model=config.model,
         config=to_plain(config),
-    )  # fmt: skip
+    )
     return spec, notes
 
 
@@ -76,7 +99,9 @@ def _round(values: tuple[float, ...]) -> list[float]:
 
 
 def _alike(one: PixelConfig, other: PixelConfig) -> bool:
-    return one.channel_order == other.channel_order and _round((*one.mean, *one.std)) == _round((*other.mean, *other.std))
+    return one.channel_order == other.channel_order and _round((*one.mean, *one.std)) == _round(
+        (*other.mean, *other.std)
+    )
 
 
 def import_weights(options: ImportOptions) -> Imported:
@@ -87,7 +112,9 @@ def import_weights(options: ImportOptions) -> Imported:
     """
     stem = options.file.name.split(".")[0] or "imported"
     target = options.output or Path("runs") / stem
-    path = target if target.suffix == ".safetensors" else target / "checkpoints" / "best.safetensors"
+    path = (
+        target if target.suffix == ".safetensors" else target / "checkpoints" / "best.safetensors"
+    )
     if path.exists():
         raise UserError(f"{path} exists. Cure: choose another --output")
     config = load_preset(options.preset)
@@ -110,12 +137,18 @@ def import_weights(options: ImportOptions) -> Imported:
 def run(options: ImportOptions) -> None:
     """The command line."""
     imported = import_weights(options)
-    keypoints = "no heatmaps" if imported.source.is_backbone_only else f"{imported.source.keypoint_count} keypoints"
+    keypoints = (
+        "no heatmaps"
+        if imported.source.is_backbone_only
+        else f"{imported.source.keypoint_count} keypoints"
+    )
     print(f"{options.file}: {imported.source.kind}, {keypoints}")
     for note in imported.notes:
         print(f"note: {note}")
     print(f"wrote {imported.path}")
     if options.backbone_only:
-        print(f"next: simplepose train {options.preset} --model.init {imported.path} --data.root DIR")
+        print(
+            f"next: simplepose train {options.preset} --model.init {imported.path} --data.root DIR"
+        )
     else:
         print(f"next: simplepose evaluate {imported.path} --data.root DIR")

@@ -73,7 +73,9 @@ def climb(
     epochs = options.epochs or goal.train.epochs
     base = load_preset(options.base) if options.base else load_preset(options.preset, "ms")
     if base == goal:
-        raise UserError(f"{goal.preset} is the reference itself. Cure: name the preset it is compared with, --base PRESET")
+        raise UserError(
+            f"{goal.preset} is the reference itself. Cure: name the preset it is compared with, --base PRESET"
+        )
     rungs = make_rungs(*(settle(config, options, epochs) for config in (base, goal)))
     serving = training_rungs(rungs)
     folder = Path(options.output or f"runs/ladder_{goal.preset}")
@@ -85,28 +87,44 @@ def climb(
 
     def of_seed(index: int, seed: int) -> Config:
         rung, output = rungs[index], str(folder / f"rung{index:02}_seed{seed}")
-        return replace(rung.config, preset=f"{goal.preset}: {rung.name}", output=output, train=replace(rung.config.train, seed=seed))
+        return replace(
+            rung.config,
+            preset=f"{goal.preset}: {rung.name}",
+            output=output,
+            train=replace(rung.config.train, seed=seed),
+        )
 
     def write() -> set[tuple[int, int]]:
         """The table of all that is known, whichever command found it; returns the trainings that are done."""
         places = [(index, seed) for index in range(len(rungs)) for seed in range(options.seeds)]
-        outcomes = {place: outcome for place in places if (outcome := read_outcome(of_seed(*place))) is not None}
+        outcomes = {
+            place: outcome
+            for place in places
+            if (outcome := read_outcome(of_seed(*place))) is not None
+        }
         write_table(folder, heading, rungs, outcomes)
         done = outcomes.keys() & set(work)
         seconds = [epochs * (outcomes[place]["seconds_an_epoch"] or math.nan) for place in done]
         left = (len(work) - len(done)) * statistics.fmean(seconds or [math.nan])
-        print(f"{len(done)} of {len(work)} trainings of {epochs} epochs done -> {folder}; left {format_seconds(left)}", flush=True)
+        print(
+            f"{len(done)} of {len(work)} trainings of {epochs} epochs done -> {folder}; left {format_seconds(left)}",
+            flush=True,
+        )
         return done
 
     def attempt(place: int, seed: int) -> bool:
         """Trains and tests what is not there yet; False where another command is at it."""
         trained = of_seed(place, seed)
         try:
-            held = FileLock(f"{trained.run_folder}.lock").acquire(blocking=False)  # freed by the system if this process dies
+            held = FileLock(f"{trained.run_folder}.lock").acquire(
+                blocking=False
+            )  # freed by the system if this process dies
         except Timeout:
             return False
         with held:
-            served = [of_seed(index, seed) for index in range(len(rungs)) if serving[index] == place]
+            served = [
+                of_seed(index, seed) for index in range(len(rungs)) if serving[index] == place
+            ]
             if any([find_outcome(config, trained, train, score) for config in served]):
                 write()
         return True
@@ -114,10 +132,17 @@ def climb(
     write()
     try:
         elsewhere = [one for one in work if not attempt(*one)]
-        if [one for one in elsewhere if not attempt(*one)]:  # a second look: those that did them may have been stopped
+        if [
+            one for one in elsewhere if not attempt(*one)
+        ]:  # a second look: those that did them may have been stopped
             done = write()
-            if missing := ", ".join(f"rung{place:02}_seed{seed}" for place, seed in work if (place, seed) not in done):
-                print(f"still with other commands: {missing}. If one of them is stopped, give the same command again", flush=True)
+            if missing := ", ".join(
+                f"rung{place:02}_seed{seed}" for place, seed in work if (place, seed) not in done
+            ):
+                print(
+                    f"still with other commands: {missing}. If one of them is stopped, give the same command again",
+                    flush=True,
+                )
         elif elsewhere:
             write()
     except (KeyboardInterrupt, SystemExit):
@@ -129,4 +154,9 @@ def climb(
 def settle(config: Config, options: LadderOptions, epochs: int) -> Config:
     """A preset with the ladder's data, budget and device; the ladder itself tests it, at the end."""
     config = shorten(config, epochs)
-    return replace(config, data=options.data, train=replace(config.train, device=options.device, evaluate_every=0), resume=False)
+    return replace(
+        config,
+        data=options.data,
+        train=replace(config.train, device=options.device, evaluate_every=0),
+        resume=False,
+    )

@@ -31,7 +31,10 @@ def read_outcome(config: Config) -> dict[str, Any] | None:
 
 
 def find_outcome(
-    config: Config, trained: Config, train: Callable[[Config], Path], score: Callable[[Path, Config], dict[str, float]]
+    config: Config,
+    trained: Config,
+    train: Callable[[Config], Path],
+    score: Callable[[Path, Config], dict[str, float]],
 ) -> bool:
     """Writes the outcome of one rung if it is not there yet, and says whether it did; its training is done or gone on with if need be.
 
@@ -48,15 +51,22 @@ def find_outcome(
         return False
     run = trained.run_folder
     started = (run / "checkpoints" / "last.train.pt").exists()
-    ended = (run / "checkpoints" / "best.safetensors").exists()  # nothing is evaluated on the way, so it is the end that writes it
+    ended = (
+        run / "checkpoints" / "best.safetensors"
+    ).exists()  # nothing is evaluated on the way, so it is the end that writes it
     if started or ended:
         require_same(to_plain(load_preset(str(run / "config.yaml"))), trained, "was begun")
     if not ended:
         train(replace(trained, resume=started))
-    seconds = [record["seconds"] for record in read_records(run / "metrics.jsonl") if "seconds" in record]
+    seconds = [
+        record["seconds"] for record in read_records(run / "metrics.jsonl") if "seconds" in record
+    ]
     scores = score(run, config)
     outcome: dict[str, Any] = {name: scores[name] for name in ("AP", "AP50", "AP75", "AR")}
-    outcome |= {"seconds_an_epoch": statistics.median(seconds) if seconds else None, "settings": to_plain(config)}
+    outcome |= {
+        "seconds_an_epoch": statistics.median(seconds) if seconds else None,
+        "settings": to_plain(config),
+    }
     write_json(config.run_folder / "outcome.json", outcome, durable=True)
     return True
 

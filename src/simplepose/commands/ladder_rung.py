@@ -53,13 +53,21 @@ class Scorer:
         if config.run_folder != run:
             write_weights(run, config)
         estimator = PoseEstimator.from_checkpoint(
-            config.run_folder, device=self.device, flip_test=config.evaluate.flip_test, precision=config.train.precision,
+            config.run_folder,
+            device=self.device,
+            flip_test=config.evaluate.flip_test,
+            precision=config.train.precision,
             batch_size=config.evaluate.batch_size,
-        )  # fmt: skip
+        )
         with Progress("evaluating", "boxes") as progress:
             outcome = evaluate_network(
-                estimator, self.people, self.boxes, config.evaluate, skip_broken=self.data.skip_broken, progress=progress
-            )  # fmt: skip
+                estimator,
+                self.people,
+                self.boxes,
+                config.evaluate,
+                skip_broken=self.data.skip_broken,
+                progress=progress,
+            )
         return outcome.metrics
 
 

@@ -12,7 +12,9 @@ from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.training.rungs import Rung
 
 
-def make_rows(rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+def make_rows(
+    rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """One row for each rung that has an outcome.
 
     Args:
@@ -26,7 +28,11 @@ def make_rows(rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[
     """
     rows: list[dict[str, Any]] = []
     for index, rung in enumerate(rungs):
-        scores = {seed: outcome["AP"] for (place, seed), outcome in sorted(outcomes.items()) if place == index}
+        scores = {
+            seed: outcome["AP"]
+            for (place, seed), outcome in sorted(outcomes.items())
+            if place == index
+        }
         if not scores:
             continue
         gains = [
@@ -34,14 +40,23 @@ def make_rows(rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[
             for seed, score in scores.items()
             if (index - 1, seed) in outcomes and min(score, outcomes[index - 1, seed]["AP"]) >= 0
         ]
-        times = [seconds for seed in scores if (seconds := outcomes[index, seed]["seconds_an_epoch"]) is not None]
+        times = [
+            seconds
+            for seed in scores
+            if (seconds := outcomes[index, seed]["seconds_an_epoch"]) is not None
+        ]
         rows.append(
             {
-                "rung": rung.name, "changes": rung.changes, "AP": statistics.fmean(scores.values()), "AP_all": list(scores.values()),
-                "AP_spread": _spread(list(scores.values())), "delta": statistics.fmean(gains) if gains else None, "delta_spread": _spread(gains),
+                "rung": rung.name,
+                "changes": rung.changes,
+                "AP": statistics.fmean(scores.values()),
+                "AP_all": list(scores.values()),
+                "AP_spread": _spread(list(scores.values())),
+                "delta": statistics.fmean(gains) if gains else None,
+                "delta_spread": _spread(gains),
                 "seconds_an_epoch": statistics.median(times) if times else None,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -51,7 +66,10 @@ def _spread(values: list[float]) -> float | None:
 
 
 def write_table(
-    folder: Path, heading: Mapping[str, Any], rungs: Sequence[Rung], outcomes: Mapping[tuple[int, int], Mapping[str, Any]]
+    folder: Path,
+    heading: Mapping[str, Any],
+    rungs: Sequence[Rung],
+    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
 ) -> None:
     """Writes ladder.md and ladder.json of the trainings so far, and prints the table if it has rows. `-` where there was nobody to find.
 
@@ -72,7 +90,9 @@ def write_table(
     ]
     for row in rows:
         score = f"{row['AP']:.3f}{_plus_minus(row['AP_spread'])}" if row["AP"] >= 0 else "-"
-        delta = "" if row["delta"] is None else f"{row['delta']:+.3f}{_plus_minus(row['delta_spread'])}"
+        delta = (
+            "" if row["delta"] is None else f"{row['delta']:+.3f}{_plus_minus(row['delta_spread'])}"
+        )
         seconds = "-" if row["seconds_an_epoch"] is None else f"{row['seconds_an_epoch']:.1f}"
         lines.append(f"| {row['rung']} | {score} | {delta} | {len(row['AP_all'])} | {seconds} |")
     write_bytes(folder / "ladder.md", ("\n".join(lines) + "\n").encode())

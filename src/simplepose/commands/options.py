@@ -119,7 +119,9 @@ class EvaluateOptions:
     """How keypoints are read from heatmaps: as the weight file says, or this."""
     flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
     """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
-    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(default_factory=EvaluateConfig)
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
+        default_factory=EvaluateConfig
+    )
     """The test; a trained run's own settings are the defaults."""
 
 
@@ -518,5 +520,7 @@ def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
     elif (weights := find_weights(options.weights)).suffix != ".safetensors":
         return options
-    default = EvaluateOptions(weights=options.weights, evaluate=stored_settings(read_spec(weights), weights))
+    default = EvaluateOptions(
+        weights=options.weights, evaluate=stored_settings(read_spec(weights), weights)
+    )
     return parse_words(cls, words, name="evaluate", example=example, default=default)

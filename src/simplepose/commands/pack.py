@@ -25,7 +25,12 @@ def run(options: PackOptions) -> None:
     if not options.estimate_only:
         check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(
-        people, config.augment, config.input_size_wh, udp=config.codec.udp, quality=options.quality, full_colour=options.full_colour
+        people,
+        config.augment,
+        config.input_size_wh,
+        udp=config.codec.udp,
+        quality=options.quality,
+        full_colour=options.full_colour,
     )
     estimate = estimate_pack(plan)
     partial = target.with_suffix(".partial")
@@ -34,7 +39,8 @@ def run(options: PackOptions) -> None:
     free = shutil.disk_usage(parent).free
     print(
         f"{len(people):,} people: about {estimate.bytes / 1e6:,.1f} MB, {format_seconds(estimate.core_seconds)} of processor time on "
-        f"{options.data.threads} threads; {free / 1e9:,.1f} GB free" + (f"; {there / 1e6:,.1f} MB are packed already" if there else "")
+        f"{options.data.threads} threads; {free / 1e9:,.1f} GB free"
+        + (f"; {there / 1e6:,.1f} MB are packed already" if there else "")
     )
     if options.estimate_only:
         return
@@ -45,10 +51,19 @@ def run(options: PackOptions) -> None:
     notes: list[str] = []
     with Progress("packing", "people") as progress:
         write_pack(
-            target, plan, workers=options.data.threads, overwrite=options.overwrite, skip_broken=options.data.skip_broken,
-            say=notes.append, progress=progress,
-        )  # fmt: skip
+            target,
+            plan,
+            workers=options.data.threads,
+            overwrite=options.overwrite,
+            skip_broken=options.data.skip_broken,
+            say=notes.append,
+            progress=progress,
+        )
     for note in notes:
         print(note)
-    print(f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}")
-    print(f"next: simplepose train {options.preset} --data.cache pack --data.pack {target} and the same --data options")
+    print(
+        f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}"
+    )
+    print(
+        f"next: simplepose train {options.preset} --data.cache pack --data.pack {target} and the same --data options"
+    )

@@ -35,7 +35,9 @@ T = TypeVar("T")
 Path = tuple[str, ...]
 
 
-def parse_words(cls: type[T], words: Sequence[str], *, name: str, example: str, default: T | None = None) -> T:
+def parse_words(
+    cls: type[T], words: Sequence[str], *, name: str, example: str, default: T | None = None
+) -> T:
     """The options of a command.
 
     Args:
@@ -100,7 +102,10 @@ def _fields(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Any, tuple[Any,
 
 
 def _has_recipe(cls: type) -> bool:
-    return any(RECIPE in marks or ((inner := dataclass_of(hint)) and _has_recipe(inner)) for _, hint, marks in _fields(cls))
+    return any(
+        RECIPE in marks or ((inner := dataclass_of(hint)) and _has_recipe(inner))
+        for _, hint, marks in _fields(cls)
+    )
 
 
 def _registry(*, hide_recipes: bool) -> ConstructorRegistry:
@@ -131,10 +136,14 @@ def _registry(*, hide_recipes: bool) -> ConstructorRegistry:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="{" + ",".join(map(str, choices)) + "}" if choices else info.type.__name__.upper(),
+            metavar="{" + ",".join(map(str, choices)) + "}"
+            if choices
+            else info.type.__name__.upper(),
             instance_from_str=lambda words: words[0],
             is_instance=lambda value: isinstance(value, (str, int, float)),
-            str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
+            str_from_instance=lambda value: [
+                f"{value:g}" if isinstance(value, float) else str(value)
+            ],
         )
 
     return registry
@@ -154,7 +163,9 @@ def _docs(cls: type) -> dict[str, str]:
         field.target.id: " ".join(text.value.value.split())
         for field, text in pairwise(body.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+        if isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
     }
 
 

@@ -25,36 +25,63 @@ from simplepose.video.streams import PictureStream
 def run(options: PredictOptions) -> None:
     """Predicts and writes the overlays and poses.json."""
     if not options.pictures:
-        raise UserError("no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns")
+        raise UserError(
+            "no picture is named. Cure: simplepose predict PICTURES..., files, folders or glob patterns"
+        )
     pictures = list_pictures(options.pictures)
     for path in pictures:
         if path.suffix.lower() not in PICTURE_ENDINGS:
-            raise UserError(f"{path} is no picture ({', '.join(PICTURE_ENDINGS)}). Cure: for a video, simplepose track {path}")
+            raise UserError(
+                f"{path} is no picture ({', '.join(PICTURE_ENDINGS)}). Cure: for a video, simplepose track {path}"
+            )
     require_choice(options.boxes)
     folder, names = Path(options.output), _overlay_names(pictures)
     outputs = [folder / name for name in ("poses.json", *names.values())]
     keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
     taken = [path.name for path in outputs if path.exists()]
     if taken and not options.overwrite:
-        raise UserError(f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder")
-    estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test)
+        raise UserError(
+            f"{folder} already holds {taken[0]}. Cure: --overwrite, or --output with another folder"
+        )
+    estimator = PoseEstimator.from_checkpoint(
+        options.weights, device=options.device, flip_test=options.flip_test
+    )
     people = people_source(
-        options.boxes, annotations=options.annotations or None, score_threshold=options.box_threshold,
-        keypoints=estimator.schema.keypoints, device=options.device,
-    )  # fmt: skip
+        options.boxes,
+        annotations=options.annotations or None,
+        score_threshold=options.box_threshold,
+        keypoints=estimator.schema.keypoints,
+        device=options.device,
+    )
     if isinstance(people, BoxFile):
         _require_match(people, pictures)
-    threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
+    threshold = (
+        estimator.drawn_threshold
+        if options.keypoint_threshold is None
+        else options.keypoint_threshold
+    )
 
     stream = PictureStream(pictures, listed=True)
     rows: list[dict[str, Any]] = []
-    record = {"weights": readable(options.weights), "preset": estimator.spec.preset, "schema": to_plain(estimator.schema), "pictures": rows}
+    record = {
+        "weights": readable(options.weights),
+        "preset": estimator.spec.preset,
+        "schema": to_plain(estimator.schema),
+        "pictures": rows,
+    }
     try:
         with Progress("predicting", "pictures") as progress:
             for frame, poses in PoseTracker(estimator, people, track=False)(stream):
-                if frame.index > len(rows):  # the reader is ahead: what comes before the broken picture is finished first
+                if frame.index > len(
+                    rows
+                ):  # the reader is ahead: what comes before the broken picture is finished first
                     _stop_at_broken(stream, options.skip_broken)
-                overlay = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold, boxes=options.draw_boxes)
+                overlay = poses.draw(
+                    frame.image,
+                    estimator.schema,
+                    keypoint_threshold=threshold,
+                    boxes=options.draw_boxes,
+                )
                 rows.append(_row(frame, poses))
                 write_image(folder / names[frame.source], overlay)
                 progress(frame.index + 1, len(pictures))
@@ -62,13 +89,18 @@ def run(options: PredictOptions) -> None:
     except (Exception, KeyboardInterrupt):
         if rows:
             write_json(folder / "poses.json", record)
-            print(f"stopped; {folder / 'poses.json'} holds the {len(rows):,} pictures that are done", file=sys.stderr)
+            print(
+                f"stopped; {folder / 'poses.json'} holds the {len(rows):,} pictures that are done",
+                file=sys.stderr,
+            )
         raise
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
     write_json(folder / "poses.json", record)
     count = sum(len(row["people"]) for row in rows)
-    print(f"{count:,} people in {len(rows):,} pictures -> {readable(str(folder))}/ ({len(rows):,} overlays, poses.json)")
+    print(
+        f"{count:,} people in {len(rows):,} pictures -> {readable(str(folder))}/ ({len(rows):,} overlays, poses.json)"
+    )
 
 
 def _require_match(people: BoxFile, pictures: list[Path]) -> None:
@@ -79,7 +111,11 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
     ids = [people.image_id(path) for path in pictures]
     first: dict[int, Path] = {}
     for path, image_id in zip(pictures, ids, strict=True):
-        if image_id is not None and image_id in people.by_id and (other := first.setdefault(image_id, path)) != path:
+        if (
+            image_id is not None
+            and image_id in people.by_id
+            and (other := first.setdefault(image_id, path)) != path
+        ):
             raise UserError(
                 f"{people.path}: {other} and {path} would both get the boxes of image id {image_id}. Cure: --annotations FILE whose `images` "
                 "name both with their folders"
@@ -110,14 +146,22 @@ def _overlay_names(pictures: list[Path]) -> dict[str, str]:
     names: dict[str, str] = {}
     for path in dict.fromkeys(pictures):
         numbered = (f"{path.stem}_{number}.jpg" for number in itertools.count(2))
-        names[str(path)] = name = next(name for name in itertools.chain([f"{path.stem}.jpg"], numbered) if name not in used)
+        names[str(path)] = name = next(
+            name for name in itertools.chain([f"{path.stem}.jpg"], numbered) if name not in used
+        )
         used.add(name)
     return names
 
 
 def _row(frame: Frame, poses: Poses) -> dict[str, Any]:
     """One picture of poses.json."""
-    columns = zip(poses.boxes_xyxy.tolist(), poses.scores.tolist(), poses.keypoints.tolist(), poses.keypoint_scores.tolist(), strict=True)
+    columns = zip(
+        poses.boxes_xyxy.tolist(),
+        poses.scores.tolist(),
+        poses.keypoints.tolist(),
+        poses.keypoint_scores.tolist(),
+        strict=True,
+    )
     names = ("box_xyxy", "score", "keypoints", "keypoint_scores")
     height, width = frame.image.shape[:2]
     return {

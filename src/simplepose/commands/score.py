@@ -18,7 +18,9 @@ def run(options: ScoreOptions) -> None:
             that exists.
     """
     if options.output and Path(options.output).suffix.lower() != ".json":
-        raise UserError(f"--output {options.output} is no .json file. Cure: name the file of the numbers, e.g. score.json")
+        raise UserError(
+            f"--output {options.output} is no .json file. Cure: name the file of the numbers, e.g. score.json"
+        )
     if options.output and Path(options.output).exists() and not options.overwrite:
         raise UserError(f"{options.output} exists. Cure: --overwrite, or another --output")
     numbers = score_results(

@@ -15,7 +15,13 @@ from simplepose.core.errors import UserError, need
 from simplepose.core.files import readable, write_bytes
 from simplepose.core.progress import StatusLine
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.video.outputs import keep_sources, new_folder, write_coco_results, write_posetrack_results, write_table
+from simplepose.video.outputs import (
+    keep_sources,
+    new_folder,
+    write_coco_results,
+    write_posetrack_results,
+    write_table,
+)
 from simplepose.video.outputs_lines import LinesWriter, read_lines, to_line
 from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
@@ -34,7 +40,9 @@ def run(options: TrackOptions) -> None:
     estimator, runner = build(options)
     stream = open_stream(options.video)
     if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
-        raise UserError(f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out")
+        raise UserError(
+            f"{options.video}: people in pictures are not followed. Cure: leave --smooth, --smooth-after and --fill-gaps out"
+        )
     new_folder(folder, overwrite=options.overwrite)
     _note_boxes(runner.detector, stream)
     schema = estimator.schema
@@ -45,7 +53,11 @@ def run(options: TrackOptions) -> None:
             "simplepose score --task posetrack refuses the PoseTrack file",
             file=sys.stderr,
         )
-    threshold = estimator.drawn_threshold if options.keypoint_threshold is None else options.keypoint_threshold
+    threshold = (
+        estimator.drawn_threshold
+        if options.keypoint_threshold is None
+        else options.keypoint_threshold
+    )
     status = Status(stream.frame_count)
     ids: set[int] = set()
     done = people = 0
@@ -69,7 +81,10 @@ def run(options: TrackOptions) -> None:
     except (Exception, KeyboardInterrupt):
         status.end()
         if lines.saved:
-            print(f"stopped after {lines.frames:,} frames; what is written so far is whole", file=sys.stderr)
+            print(
+                f"stopped after {lines.frames:,} frames; what is written so far is whole",
+                file=sys.stderr,
+            )
             _finish(options, folder, name, schema)
         raise
     status.end()
@@ -84,7 +99,9 @@ def run(options: TrackOptions) -> None:
 def _check(options: TrackOptions) -> None:
     """Refuses numbers that make no sense, and what would fail only when the last frame is done."""
     if options.boxes == "gt":
-        raise UserError("--boxes gt belongs to simplepose predict. Cure: give track the annotation file itself, --boxes FILE.json")
+        raise UserError(
+            "--boxes gt belongs to simplepose predict. Cure: give track the annotation file itself, --boxes FILE.json"
+        )
     for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
         try:
             import_module(package)
@@ -103,15 +120,23 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
 
     require_choice(options.boxes)
     threads = share_processor()
-    estimator = PoseEstimator.from_checkpoint(options.weights, device=options.device, flip_test=options.flip_test, threads=threads)
+    estimator = PoseEstimator.from_checkpoint(
+        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
+    )
     detector = people_source(
-        options.boxes, score_threshold=options.box_threshold, keypoints=estimator.schema.keypoints, device=options.device, threads=threads,
+        options.boxes,
+        score_threshold=options.box_threshold,
+        keypoints=estimator.schema.keypoints,
+        device=options.device,
+        threads=threads,
         cut_border=True,
-    )  # fmt: skip
+    )
     return estimator, PoseTracker(
         estimator,
         detector,
-        config=TrackConfig(mode=options.mode, matching=options.matching, keep_frames=options.keep_frames),
+        config=TrackConfig(
+            mode=options.mode, matching=options.matching, keep_frames=options.keep_frames
+        ),
         detect_every=options.detect_every,
         batch_frames=options.batch_frames or None,
         smoothing=OneEuroConfig() if options.smooth else None,
@@ -125,9 +150,16 @@ def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
 
     if not isinstance(detector, BoxFile):
         return
-    ids = detector.image_ids(stream.paths) if isinstance(stream, PictureStream) else range(stream.frame_count)
+    ids = (
+        detector.image_ids(stream.paths)
+        if isinstance(stream, PictureStream)
+        else range(stream.frame_count)
+    )
     if ids and not detector.by_id.keys() & set(ids):
-        print(f"note: {detector.path}: none of its boxes is used on {stream.source}, nobody will be found there", file=sys.stderr)
+        print(
+            f"note: {detector.path}: none of its boxes is used on {stream.source}, nobody will be found there",
+            file=sys.stderr,
+        )
     note = detector.left_out(set(ids) if ids else None)
     if note:
         print(f"note: {note}", file=sys.stderr)
@@ -164,7 +196,9 @@ def _outputs(options: TrackOptions, folder: Path, name: str) -> list[Path]:
 
 def _video_path(options: TrackOptions, stem: Path) -> Path | None:
     """The annotated video, or None."""
-    return None if options.video_codec == "none" else Path(f"{stem}{CODECS[options.video_codec][1]}")
+    return (
+        None if options.video_codec == "none" else Path(f"{stem}{CODECS[options.video_codec][1]}")
+    )
 
 
 def _video_writer(options: TrackOptions, stem: Path, fps: float) -> VideoWriter | None:
@@ -193,5 +227,8 @@ def _smooth_file(path: Path, options: TrackOptions) -> None:
     sequence, filled = fill_gaps([line.poses for line in lines], max_gap=options.fill_gaps)
     if options.smooth_after:
         sequence = smooth_zero_phase(sequence, sigma_frames=options.smooth_after)
-    texts = [to_line(line.frame, line.seconds, line.source, poses, mark) for line, poses, mark in zip(lines, sequence, filled, strict=True)]
+    texts = [
+        to_line(line.frame, line.seconds, line.source, poses, mark)
+        for line, poses, mark in zip(lines, sequence, filled, strict=True)
+    ]
     write_bytes(path, b"".join(texts))

@@ -41,8 +41,22 @@ def evaluate_command(config: Config) -> str:
     layout = find_layout(data.root) if data.root and Path(data.root).is_dir() else None
     words = ["simplepose", "evaluate", str(config.run_folder)]
     if data.val_annotations or layout is None or not has_split(data, "val"):
-        images = data.val_images or (str(layout.val_images) if layout and data.val_annotations else "DIR")
-        words += ["--annotations", data.val_annotations or "FILE", "--images", images, "--boxes", "gt"]
+        images = data.val_images or (
+            str(layout.val_images) if layout and data.val_annotations else "DIR"
+        )
+        words += [
+            "--annotations",
+            data.val_annotations or "FILE",
+            "--images",
+            images,
+            "--boxes",
+            "gt",
+        ]
     else:
-        words += ["--data.root", data.root, "--boxes", "gt" if "detections" in layout.missing else "detections"]
+        words += [
+            "--data.root",
+            data.root,
+            "--boxes",
+            "gt" if "detections" in layout.missing else "detections",
+        ]
     return shlex.join([*words, *(["--data.category", data.category] if data.category else [])])

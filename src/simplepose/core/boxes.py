@@ -62,11 +62,18 @@ def validate_xyxy(boxes_xyxy: np.ndarray, source: str) -> np.ndarray:
     boxes = np.asarray(boxes_xyxy, np.float64)
     boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise UserError(f"{source}: boxes_xyxy has shape {boxes.shape}, expected (N, 4). Cure: pass left, top, right, bottom a person")
+        raise UserError(
+            f"{source}: boxes_xyxy has shape {boxes.shape}, expected (N, 4). Cure: pass left, top, right, bottom a person"
+        )
     finite = np.isfinite(boxes).all(1)
     positive = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    for good, problem in ((finite, "is not finite"), (positive | ~finite, "has no positive width and height")):
+    for good, problem in (
+        (finite, "is not finite"),
+        (positive | ~finite, "has no positive width and height"),
+    ):
         if not good.all():
             index = int(np.argmin(good))
-            raise UserError(f"{source}: box {index} {problem}: {boxes[index].tolist()} (xyxy). Cure: remove or correct that box")
+            raise UserError(
+                f"{source}: box {index} {problem}: {boxes[index].tolist()} (xyxy). Cure: remove or correct that box"
+            )
     return boxes

@@ -47,7 +47,9 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         if name.partition(":")[0] == "npu":  # torch knows the name only with the plug-in
             raise _not_here(name, available) from error
-        raise UserError(f"device {name!r} is not known. Cure: one of auto, cpu, {', '.join(PREFERENCE)}") from error
+        raise UserError(
+            f"device {name!r} is not known. Cure: one of auto, cpu, {', '.join(PREFERENCE)}"
+        ) from error
     if device.type != "cpu" and device.type not in available:
         raise _not_here(name, available)
     if device.type not in ("cpu", "mps"):
@@ -66,7 +68,9 @@ def choose_device(name: str = "auto") -> torch.device:
 def _not_here(name: str, available: list[str]) -> UserError:
     """The sentence for a known device that this machine lacks."""
     hint = " (install torch-npu and CANN, see docs/ascend.md)" if name.startswith("npu") else ""
-    return UserError(f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}")
+    return UserError(
+        f"device {name!r} is not available here{hint}. Cure: one of {', '.join(['cpu', *available])}"
+    )
 
 
 def describe_devices() -> list[str]:
@@ -86,7 +90,9 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """Mixed precision for the forward pass: `bf16`, `fp16` or `fp32` (none)."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16
+    )
 
 
 def collective_backend(device: torch.device) -> str:
@@ -140,7 +146,9 @@ def local_processes() -> int:
 
 def own_cores() -> int:
     """Processor cores for each process of this training on this machine, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, cores // local_processes())
 
 
@@ -165,15 +173,21 @@ def _host_memory() -> tuple[int, int]:
     """(available, total) bytes of the host, or of the container it is cut to."""
     page = os.sysconf("SC_PAGE_SIZE")
     free, total = os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
-    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux counts the page cache as available
+    with contextlib.suppress(
+        OSError, ValueError, IndexError
+    ):  # Linux counts the page cache as available
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        free = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
+        )
     physical = total
     for folder, limit, used, stale in _memory_groups():
         with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
             cap = int((folder / limit).read_text())
             taken = int((folder / used).read_text())
-            with contextlib.suppress(OSError, ValueError):  # files read before are given up when memory is wanted
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # files read before are given up when memory is wanted
                 lines = (folder / "memory.stat").read_text().splitlines()
                 taken -= next((int(line.split()[1]) for line in lines if line.startswith(stale)), 0)
             if cap < physical:
@@ -185,7 +199,12 @@ def _memory_groups() -> list[tuple[Path, str, str, str]]:
     """Control groups that may limit this process, its own and all above (Slurm limits one below the top): folder, names of its files."""
     kinds: dict[str, tuple[Path, str, str, str]] = {
         "": (CGROUP, "memory.max", "memory.current", "inactive_file "),
-        "memory": (CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
+        "memory": (
+            CGROUP / "memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file ",
+        ),
     }
     groups = []
     with contextlib.suppress(OSError, ValueError):
@@ -194,7 +213,11 @@ def _memory_groups() -> list[tuple[Path, str, str, str]]:
             for name in {"memory", ""} & set(controllers.split(",")):
                 top, limit, used, stale = kinds[name]
                 own = top / path.strip("/")
-                groups += [(one, limit, used, stale) for one in (own, *own.parents) if one != top and one.is_relative_to(top)]
+                groups += [
+                    (one, limit, used, stale)
+                    for one in (own, *own.parents)
+                    if one != top and one.is_relative_to(top)
+                ]
     return groups + list(kinds.values())
 
 
@@ -235,7 +258,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cpu":
-        native = any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        native = any(
+            getattr(torch.cpu, name, lambda: False)()
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
     else:
         module = getattr(torch, device.type)
         answer: Any = getattr(module, "is_bf16_supported", lambda: device.type == "npu")

@@ -68,7 +68,9 @@ def draw_poses(
     if schema is None:
         schema = schema_with(count)
     elif len(schema) != count:
-        raise UserError(f"schema {schema.name!r} has {len(schema)} keypoints, the poses have {count}. Cure: pass the schema of the poses")
+        raise UserError(
+            f"schema {schema.name!r} has {len(schema)} keypoints, the poses have {count}. Cure: pass the schema of the poses"
+        )
     sides = _sides(schema, count)
     canvas = np.ascontiguousarray(image).copy()
     sizes = _person_sizes(poses, keypoint_threshold)
@@ -77,7 +79,9 @@ def draw_poses(
         colours = person_colours(number)
         width = _line_width(float(sizes[person]), image.shape, thickness)
         keypoints = poses.keypoints[person]
-        drawn = np.isfinite(keypoints).all(1) & (poses.keypoint_scores[person] >= keypoint_threshold)
+        drawn = np.isfinite(keypoints).all(1) & (
+            poses.keypoint_scores[person] >= keypoint_threshold
+        )
         if boxes and np.isfinite(poses.boxes_xyxy[person]).all():
             _draw_box(canvas, poses.boxes_xyxy[person], colours[1], width)
         if limbs and schema is not None:
@@ -85,7 +89,13 @@ def draw_poses(
             for edge in (True, False) if _edge(width) else (False,):
                 for a, b in pairs:
                     colour = _OUTLINE if edge else colours[_limb_side(sides[a], sides[b])]
-                    _draw_line(canvas, keypoints[a], keypoints[b], colour, width + 2 * _edge(width) if edge else width)
+                    _draw_line(
+                        canvas,
+                        keypoints[a],
+                        keypoints[b],
+                        colour,
+                        width + 2 * _edge(width) if edge else width,
+                    )
         if dots:
             for row in np.flatnonzero(drawn):
                 _draw_dot(canvas, keypoints[row], _DOTS[sides[row]], width)
@@ -99,12 +109,19 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = ((hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78))
     colours = (colorsys.hsv_to_rgb(*tone) for tone in tones)
-    centre, left, right = ((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours)
+    centre, left, right = (
+        (round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours
+    )
     return centre, left, right
 
 
 def draw_heatmaps(
-    image: np.ndarray, heatmaps: np.ndarray, to_image: np.ndarray | None = None, *, peak: float = 1.0, opacity: float = 0.75
+    image: np.ndarray,
+    heatmaps: np.ndarray,
+    to_image: np.ndarray | None = None,
+    *,
+    peak: float = 1.0,
+    opacity: float = 0.75,
 ) -> np.ndarray:
     """Lays heatmaps over a copy of the picture, dark violet to yellow; where they are low the picture shows.
 
@@ -124,7 +141,9 @@ def draw_heatmaps(
     if to_image is None:
         value = cv2.resize(strongest, size_wh, interpolation=cv2.INTER_LINEAR)
     else:
-        value = cv2.warpAffine(strongest, np.asarray(to_image, np.float64), size_wh, flags=cv2.INTER_LINEAR)
+        value = cv2.warpAffine(
+            strongest, np.asarray(to_image, np.float64), size_wh, flags=cv2.INTER_LINEAR
+        )
     value = np.clip(np.nan_to_num(value) / peak, 0, 1)
     colours = cv2.applyColorMap((255 * value).astype(np.uint8), cv2.COLORMAP_PLASMA)[..., ::-1]
     alpha = (opacity * np.clip(2.2 * value, 0, 1))[..., None]
@@ -151,7 +170,11 @@ def _person_sizes(poses: Poses, threshold: float) -> np.ndarray:
         points = poses.keypoints[person]
         points = points[np.isfinite(points).all(1) & (poses.keypoint_scores[person] >= threshold)]
         corners = points if len(points) > 1 else poses.boxes_xyxy[person].reshape(2, 2)
-        sizes[person] = np.nan_to_num(np.hypot(*(np.nanmax(corners, 0) - np.nanmin(corners, 0)))) if np.isfinite(corners).any() else 0
+        sizes[person] = (
+            np.nan_to_num(np.hypot(*(np.nanmax(corners, 0) - np.nanmin(corners, 0))))
+            if np.isfinite(corners).any()
+            else 0
+        )
     return sizes
 
 
@@ -171,7 +194,9 @@ def _point(xy: np.ndarray) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def _draw_line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, width: float) -> None:
+def _draw_line(
+    canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, width: float
+) -> None:
     """A line with sub-pixel ends, cut to the neighbourhood of the picture first: OpenCV overflows on far-away points."""
     margin = 64 + 4 * int(width)
     size = max(canvas.shape[:2]) + 2 * margin
@@ -182,7 +207,9 @@ def _draw_line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: C
         if not inside:
             return
         ends = np.array([first, second], np.float64) - margin
-    cv2.line(canvas, _point(ends[0]), _point(ends[1]), colour, max(1, round(width)), cv2.LINE_AA, _SHIFT)
+    cv2.line(
+        canvas, _point(ends[0]), _point(ends[1]), colour, max(1, round(width)), cv2.LINE_AA, _SHIFT
+    )
 
 
 def _draw_dot(canvas: np.ndarray, xy: np.ndarray, colour: Colour, width: float) -> None:
@@ -204,7 +231,9 @@ def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, colour: Colour, width: f
             _draw_line(canvas, first, second, tone, line)
 
 
-def _draw_tag(canvas: np.ndarray, poses: Poses, person: int, size: float, *, ids: bool, scores: bool) -> None:
+def _draw_tag(
+    canvas: np.ndarray, poses: Poses, person: int, size: float, *, ids: bool, scores: bool
+) -> None:
     """The track id and score on a plate above the person's box."""
     words = []
     if ids and poses.track_ids is not None:
@@ -214,7 +243,15 @@ def _draw_tag(canvas: np.ndarray, poses: Poses, person: int, size: float, *, ids
     box = poses.boxes_xyxy[person]
     if words and np.isfinite(box).all():
         across = float(np.hypot(*canvas.shape[:2]))
-        height = round(float(np.clip(0.085 * size, max(11.0, 0.018 * across), max(11.0, 0.045 * across))))
+        height = round(
+            float(np.clip(0.085 * size, max(11.0, 0.018 * across), max(11.0, 0.045 * across)))
+        )
         number = int(poses.track_ids[person]) if poses.track_ids is not None else person
         corner = np.clip(box[:2], -1e6, 1e6)
-        draw_label(canvas, " ".join(words), (float(corner[0]), float(corner[1]) - height - 2), height, plate=person_colours(number)[1])
+        draw_label(
+            canvas,
+            " ".join(words),
+            (float(corner[0]), float(corner[1]) - height - 2),
+            height,
+            plate=person_colours(number)[1],
+        )

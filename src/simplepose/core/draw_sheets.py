@@ -14,7 +14,11 @@ _PAPER, _INK = (245, 245, 242), (40, 40, 44)
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], columns: int = 4, titles: Sequence[str] = (), *, cell_size_wh: tuple[int, int] = (320, 240)
+    images: Sequence[np.ndarray],
+    columns: int = 4,
+    titles: Sequence[str] = (),
+    *,
+    cell_size_wh: tuple[int, int] = (320, 240),
 ) -> np.ndarray:
     """Pictures in rows of equal cells, each fitted into its cell with its proportions kept.
 
@@ -32,21 +36,31 @@ def contact_sheet(
     """
     _check(images, titles)
     if columns < 1:
-        raise UserError(f"a contact sheet of {columns} columns makes no sense. Cure: ask for at least 1")
+        raise UserError(
+            f"a contact sheet of {columns} columns makes no sense. Cure: ask for at least 1"
+        )
     cells = [_fit(image, cell_size_wh) for image in images]
     columns = min(columns, len(cells))
-    cells += [np.full((cell_size_wh[1], cell_size_wh[0], 3), _PAPER, np.uint8)] * (-len(cells) % columns)
+    cells += [np.full((cell_size_wh[1], cell_size_wh[0], 3), _PAPER, np.uint8)] * (
+        -len(cells) % columns
+    )
     names = list(titles) + [""] * (len(cells) - len(titles)) if titles else []
     starts = range(0, len(cells), columns)
     rows = [cells[start : start + columns] for start in starts]
-    return _page(rows, [names[start : start + columns] for start in starts] if names else [], gap=max(2, cell_size_wh[1] // 40))
+    return _page(
+        rows,
+        [names[start : start + columns] for start in starts] if names else [],
+        gap=max(2, cell_size_wh[1] // 40),
+    )
 
 
 def _check(images: Sequence[np.ndarray], titles: Sequence[str]) -> None:
     if not len(images):
         raise UserError("there is no picture to put on the sheet. Cure: pass at least one")
     if titles and len(titles) != len(images):
-        raise UserError(f"{len(titles)} titles for {len(images)} pictures. Cure: pass one title a picture, or none")
+        raise UserError(
+            f"{len(titles)} titles for {len(images)} pictures. Cure: pass one title a picture, or none"
+        )
 
 
 def _resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
@@ -54,13 +68,17 @@ def _resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     if image.shape[1::-1] == size_wh:
         return image
     shrinking = size_wh[0] < image.shape[1]
-    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    return cv2.resize(
+        image, size_wh, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    )
 
 
 def _fit(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     """The picture in the middle of a cell of paper."""
     factor = min(size_wh[0] / image.shape[1], size_wh[1] / image.shape[0])
-    inner = _resize(image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))))
+    inner = _resize(
+        image, (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    )
     cell = np.full((size_wh[1], size_wh[0], 3), _PAPER, np.uint8)
     top, left = (size_wh[1] - inner.shape[0]) // 2, (size_wh[0] - inner.shape[1]) // 2
     cell[top : top + inner.shape[0], left : left + inner.shape[1]] = inner

@@ -23,7 +23,13 @@ def label_size_wh(text: str, height: int) -> tuple[int, int]:
 
 
 def draw_label(
-    image: np.ndarray, text: str, corner_xy: tuple[float, float], height: int, *, plate: tuple[int, int, int], opacity: float = 0.85
+    image: np.ndarray,
+    text: str,
+    corner_xy: tuple[float, float],
+    height: int,
+    *,
+    plate: tuple[int, int, int],
+    opacity: float = 0.85,
 ) -> None:
     """Writes `text` on a coloured plate, in place; the plate is moved into the picture where it sticks out.
 

@@ -19,4 +19,6 @@ class UserError(ValueError):
 
 def need(package: str, extra: str, purpose: str) -> UserError:
     """The sentence for an optional package that is not installed."""
-    return UserError(f"{purpose} needs the package {package!r}, which is not installed. Cure: pip install '.[{extra}]' in the clone")
+    return UserError(
+        f"{purpose} needs the package {package!r}, which is not installed. Cure: pip install '.[{extra}]' in the clone"
+    )

@@ -95,11 +95,15 @@ def decode_json(content: bytes, name: str, kind: Any = Any) -> Any:
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name} is not valid JSON: {error}. Cure: check that the file was copied completely") from error
+            raise UserError(
+                f"{name} is not valid JSON: {error}. Cure: check that the file was copied completely"
+            ) from error
         return msgspec.convert(value, kind, strict=False)
 
 
-def write_json(path: str | Path, value: Any, *, indent: bool = False, durable: bool = False) -> None:
+def write_json(
+    path: str | Path, value: Any, *, indent: bool = False, durable: bool = False
+) -> None:
     """Writes `encode_json` of `value` atomically; `durable` as `atomic_path`."""
     write_bytes(path, encode_json(value, indent=indent), durable=durable)
 

@@ -41,7 +41,9 @@ def picture_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read picture {path}: {error.strerror}. Cure: check the path") from error
+        raise UserError(
+            f"cannot read picture {path}: {error.strerror}. Cure: check the path"
+        ) from error
 
 
 def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.ndarray:
@@ -49,26 +51,40 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
     if not content:
         raise UserError(f"picture {source} is empty (0 bytes). Cure: copy the file again")
     if is_cut_short(content):
-        raise UserError(f"picture {source} is cut short ({len(content)} bytes, no end marker). Cure: copy the file again")
-    rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11; before, the channels are swapped afterwards
+        raise UserError(
+            f"picture {source} is cut short ({len(content)} bytes, no end marker). Cure: copy the file again"
+        )
+    rgb = getattr(
+        cv2, "IMREAD_COLOR_RGB", None
+    )  # since OpenCV 4.11; before, the channels are swapped afterwards
     flags = cv2.IMREAD_COLOR if rgb is None else rgb
     orientation = orientation_of(content) if upright else 1
     if not upright or orientation > 1:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        content = without_orientation(content) if is_tiff(content) else content  # OpenCV turns a TIFF, asked or not
+        content = (
+            without_orientation(content) if is_tiff(content) else content
+        )  # OpenCV turns a TIFF, asked or not
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
-        raise UserError(f"picture {source} cannot be decoded: {error.err}. Cure: save it again as JPEG or PNG") from error
+        raise UserError(
+            f"picture {source} cannot be decoded: {error.err}. Cure: save it again as JPEG or PNG"
+        ) from error
     if image is None:
-        raise UserError(f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG")
-    return turn_picture(image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation)
+        raise UserError(
+            f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG"
+        )
+    return turn_picture(
+        image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation
+    )
 
 
 def is_cut_short(content: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end marker; decoders silently fill such a picture with grey."""
     if content.startswith(b"\xff\xd8"):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
+        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") <= content.rfind(
+            b"\xff\xda"
+        )
     if content.startswith(b"\x89PNG"):
         return content.rfind(b"IEND", -64) < 0
     return False
@@ -81,9 +97,15 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> No
         UserError: the ending names no format, or the file cannot be written.
     """
     try:
-        ok, content = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        ok, content = cv2.imencode(
+            Path(path).suffix,
+            cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, quality],
+        )
     except cv2.error as error:
-        raise UserError(f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png") from error
+        raise UserError(
+            f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png"
+        ) from error
     if not ok:
         raise UserError(f"cannot encode {path}. Cure: use .jpg or .png")
     with atomic_path(path) as temporary:
@@ -99,16 +121,22 @@ def list_pictures(sources: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            matches = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURE_ENDINGS)
+            matches = sorted(
+                path for path in source.iterdir() if path.suffix.lower() in PICTURE_ENDINGS
+            )
         elif source.exists():
             matches = [source]
         elif any(letter in str(source) for letter in "*?["):
             anchor = Path(source.anchor) if source.is_absolute() else Path()
-            matches = sorted(anchor.glob(str(source.relative_to(anchor) if source.is_absolute() else source)))
+            matches = sorted(
+                anchor.glob(str(source.relative_to(anchor) if source.is_absolute() else source))
+            )
         else:
             raise UserError(f"no such picture or folder: {source}. Cure: check the path")
         if not matches:
-            raise UserError(f"{source} holds no pictures ({', '.join(PICTURE_ENDINGS)}). Cure: name a folder with pictures")
+            raise UserError(
+                f"{source} holds no pictures ({', '.join(PICTURE_ENDINGS)}). Cure: name a folder with pictures"
+            )
         found.extend(matches)
     return found
 

@@ -31,11 +31,15 @@ def check_sigmas(sigmas: Sequence[float] | np.ndarray, keypoint_count: int) -> n
             f"there are {keypoint_count} keypoints but {array.size} OKS sigmas. Cure: give one for each keypoint, from the same schema"
         )
     if not (np.isfinite(array) & (array > 0)).all():
-        raise UserError(f"OKS sigmas must be positive numbers, got {array.tolist()}. Cure: correct the schema's sigmas")
+        raise UserError(
+            f"OKS sigmas must be positive numbers, got {array.tolist()}. Cure: correct the schema's sigmas"
+        )
     return array
 
 
-def oks_terms(keypoints: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+def oks_terms(
+    keypoints: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: np.ndarray
+) -> np.ndarray:
     """Each keypoint's share of the OKS, `exp(-d^2 / (2 sigma)^2 / (area + eps) / 2)` in the operation order of the reference.
 
     Args:
@@ -76,9 +80,13 @@ def oks(
     """
     keypoints, others = _poses(keypoints, "keypoints"), _poses(others, "others")
     if keypoints.shape[1] != others.shape[1]:
-        raise UserError(f"cannot compare {keypoints.shape[1]} with {others.shape[1]} keypoints. Cure: bring both to one schema")
+        raise UserError(
+            f"cannot compare {keypoints.shape[1]} with {others.shape[1]} keypoints. Cure: bring both to one schema"
+        )
     spreads = check_sigmas(sigmas, keypoints.shape[1])
-    similarity = oks_terms(keypoints[:, None], others[None], np.asarray(areas, np.float64)[:, None], spreads)  # (N, M, K)
+    similarity = oks_terms(
+        keypoints[:, None], others[None], np.asarray(areas, np.float64)[:, None], spreads
+    )  # (N, M, K)
     if visibility is None:
         return similarity.mean(-1)
     labelled = (np.asarray(visibility) > 0)[:, None]  # (N, 1, K)
@@ -86,7 +94,11 @@ def oks(
 
 
 def oks_nms(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: Sequence[float] | np.ndarray, threshold: float = 0.9
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    sigmas: Sequence[float] | np.ndarray,
+    threshold: float = 0.9,
 ) -> np.ndarray:
     """Greedy suppression of one picture's duplicates: a pose goes when its OKS with a better kept one exceeds `threshold`.
 
@@ -112,7 +124,9 @@ def oks_nms(
     while len(remaining):
         best, remaining = remaining[0], remaining[1:]
         kept.append(int(best))
-        alike = _pair_oks(keypoints[best], keypoints[remaining], (areas[best] + areas[remaining]) / 2, spreads)
+        alike = _pair_oks(
+            keypoints[best], keypoints[remaining], (areas[best] + areas[remaining]) / 2, spreads
+        )
         remaining = remaining[alike <= threshold]
     return np.array(kept, np.int64)
 
@@ -143,23 +157,31 @@ def oks_nms_batch(
     keypoints, scores, areas, spreads = _nms_input(keypoints, scores, areas, sigmas)
     image_index = np.asarray(image_index)
     if image_index.shape != scores.shape:
-        raise UserError(f"image_index has shape {image_index.shape}, expected {scores.shape}. Cure: pass one picture for each pose")
+        raise UserError(
+            f"image_index has shape {image_index.shape}, expected {scores.shape}. Cure: pass one picture for each pose"
+        )
     kept = np.ones(len(scores), bool)
     order = np.argsort(image_index, kind="stable")
     image_index = image_index[order]
-    starts = np.flatnonzero(np.r_[True, image_index[1:] != image_index[:-1]][: len(order)])  # (pictures,)
+    starts = np.flatnonzero(
+        np.r_[True, image_index[1:] != image_index[:-1]][: len(order)]
+    )  # (pictures,)
     counts = np.diff(starts, append=len(order))
     for count in np.unique(counts[counts > 1]):
         pictures = order[starts[counts == count][:, None] + np.arange(count)]  # (pictures, count)
         best_first = np.argsort(-scores[pictures], axis=1, kind="stable")
-        pictures = np.ascontiguousarray(np.take_along_axis(pictures, best_first, 1).T)  # (count, pictures)
+        pictures = np.ascontiguousarray(
+            np.take_along_axis(pictures, best_first, 1).T
+        )  # (count, pictures)
         step = max(1, CHUNK // (2 * count))
         for begin in range(0, pictures.shape[1], step):
             _suppress(kept, pictures[:, begin : begin + step], keypoints, areas, spreads, threshold)
     return kept
 
 
-def rescore(box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+def rescore(
+    box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2
+) -> np.ndarray:
     """Person score as both references compute it: box score x mean of the keypoint scores above `threshold`, 0 where none is above.
 
     Args:
@@ -180,22 +202,31 @@ def _poses(keypoints: np.ndarray, name: str) -> np.ndarray:
     """(N, K, 2) float64, or the error that says so."""
     array = np.asarray(keypoints, np.float64)
     if array.ndim != 3 or array.shape[2] != 2:
-        raise UserError(f"{name} has shape {array.shape}, expected (N, K, 2). Cure: pass x and y of K keypoints for N people")
+        raise UserError(
+            f"{name} has shape {array.shape}, expected (N, K, 2). Cure: pass x and y of K keypoints for N people"
+        )
     return array
 
 
 def _nms_input(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: Sequence[float] | np.ndarray
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    sigmas: Sequence[float] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The four arrays as float64, checked."""
     keypoints = _poses(keypoints, "keypoints")
     scores, areas = np.asarray(scores, np.float64), np.asarray(areas, np.float64)
     for name, array in (("scores", scores), ("areas", areas)):
         if array.shape != keypoints.shape[:1]:
-            raise UserError(f"{name} has shape {array.shape}, expected ({len(keypoints)},). Cure: pass one for each pose")
+            raise UserError(
+                f"{name} has shape {array.shape}, expected ({len(keypoints)},). Cure: pass one for each pose"
+            )
     for name, array in (("keypoints", keypoints), ("scores", scores), ("areas", areas)):
         if not np.isfinite(array).all():
-            raise UserError(f"{name} of OKS-NMS contain NaN or infinity. Cure: check the network's output and the boxes")
+            raise UserError(
+                f"{name} of OKS-NMS contain NaN or infinity. Cure: check the network's output and the boxes"
+            )
     return keypoints, scores, areas, check_sigmas(sigmas, keypoints.shape[1])
 
 
@@ -213,11 +244,17 @@ def _suppress(
     threshold: float,
 ) -> None:
     """Clears `kept` for the suppressed among `poses` (n, P): a column a picture, best first."""
-    lost = len(sigmas) * max(1 - threshold, 0)  # the OKS is at most the threshold once the keypoints' shares have lost so much,
+    lost = len(sigmas) * max(
+        1 - threshold, 0
+    )  # the OKS is at most the threshold once the keypoints' shares have lost so much,
     misses = int(lost) + 1  # which is so when as many keypoints as this
-    farness = -np.log(1 - lost / misses) * (1 + 1e-9) + 1e-12  # have an e above this (and a margin over all rounding)
+    farness = (
+        -np.log(1 - lost / misses) * (1 + 1e-9) + 1e-12
+    )  # have an e above this (and a margin over all rounding)
     sharpest = np.argsort(sigmas, kind="stable")[:misses]
-    few = np.ascontiguousarray(np.moveaxis(keypoints[poses[..., None], sharpest], (2, 3), (0, 1)))  # (S, 2, n, P)
+    few = np.ascontiguousarray(
+        np.moveaxis(keypoints[poses[..., None], sharpest], (2, 3), (0, 1))
+    )  # (S, 2, n, P)
     limit = farness * (2 * sigmas[sharpest, None, None]) ** 2
     area = areas[poses] + EPS  # (n, P)
     for rank in range(len(poses) - 1):  # a pose is settled once all better ones have spoken
@@ -229,5 +266,7 @@ def _suppress(
         undecided &= kept[poses[rank]]
         below, column = np.nonzero(undecided)
         better, worse = poses[rank, column], poses[rank + 1 + below, column]
-        alike = _pair_oks(keypoints[better], keypoints[worse], (areas[better] + areas[worse]) / 2, sigmas)
+        alike = _pair_oks(
+            keypoints[better], keypoints[worse], (areas[better] + areas[worse]) / 2, sigmas
+        )
         kept[worse[alike > threshold]] = False

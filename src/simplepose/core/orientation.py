@@ -47,10 +47,16 @@ def _find_tag(content: bytes) -> tuple[int, str] | None:
     try:
         directory = start + struct.unpack_from(order + offset, content, start + first)[0]
         entries = directory + struct.calcsize(order + count)
-        for place in range(entries, entries + length * struct.unpack_from(order + count, content, directory)[0], length):
+        for place in range(
+            entries,
+            entries + length * struct.unpack_from(order + count, content, directory)[0],
+            length,
+        ):
             tag, kind = struct.unpack_from(order + "HH", content, place)
             if tag == TAG and kind in UNSIGNED:
-                struct.unpack_from(order + UNSIGNED[kind], content, place + value)  # it is all there
+                struct.unpack_from(
+                    order + UNSIGNED[kind], content, place + value
+                )  # it is all there
                 return place + value, order + UNSIGNED[kind]
     except struct.error:  # cut short: nothing is known
         pass

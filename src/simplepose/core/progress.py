@@ -65,4 +65,6 @@ class Progress:
         self._first = self._first or (done, now)
         pace = (done - before) / max(now - since, 1e-9)
         left = format_seconds((total - done) / pace) if pace and total is not None else "-"
-        self._line.show(f"{self.doing} {done:,}{'' if total is None else f'/{total:,}'} {self.things}  {pace:.1f}/s  left {left}")
+        self._line.show(
+            f"{self.doing} {done:,}{'' if total is None else f'/{total:,}'} {self.things}  {pace:.1f}/s  left {left}"
+        )

@@ -77,7 +77,9 @@ RECIPE = _RecipeField()
 Recipe = Annotated[T, RECIPE]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,)
+)
 def settings(section: str = "") -> Callable[[type[T]], type[T]]:
     """Makes a frozen, keyword-only dataclass that is checked when it is made.
 
@@ -101,7 +103,9 @@ def settings(section: str = "") -> Callable[[type[T]], type[T]]:
     return decorate
 
 
-def build(cls: type[T], values: Any, source: str = "", names: Mapping[tuple[str, ...], str] | None = None) -> T:
+def build(
+    cls: type[T], values: Any, source: str = "", names: Mapping[tuple[str, ...], str] | None = None
+) -> T:
     """A tree of settings from plain values.
 
     Args:
@@ -164,14 +168,22 @@ def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
     known = [field.name for field in dataclasses.fields(cls)]
     prefix = name.removesuffix(path[-1])
     near = get_close_matches(path[-1], known, 1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"one of {', '.join(prefix + field for field in known)}"
+    return (
+        f"did you mean {prefix}{near[0]}?"
+        if near
+        else f"one of {', '.join(prefix + field for field in known)}"
+    )
 
 
 def dataclass_of(hint: Any) -> type | None:
     """The dataclass that a type hint without extras is, or is optionally; None for any other."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next(
-        (option for option in options if dataclasses.is_dataclass(option) and isinstance(option, type)),
+        (
+            option
+            for option in options
+            if dataclasses.is_dataclass(option) and isinstance(option, type)
+        ),
         None,
     )
 
@@ -179,7 +191,9 @@ def dataclass_of(hint: Any) -> type | None:
 def to_plain(value: Any) -> Any:
     """A tree of settings as nested dictionaries and lists, for YAML and JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     return [to_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
@@ -187,7 +201,11 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dots in its keys."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= (
+            flatten(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
     return flat
 
 

@@ -17,14 +17,20 @@ from simplepose.core.images import require_rgb
 from simplepose.core.schema import KeypointSchema
 
 
-def _array(value: Any, shape: tuple[int | None, ...], name: str, dtype: type = np.float32) -> np.ndarray:
+def _array(
+    value: Any, shape: tuple[int | None, ...], name: str, dtype: type = np.float32
+) -> np.ndarray:
     """A read-only array of `dtype` whose shape fits (None fits any length)."""
     array: np.ndarray = np.array(value, dtype=dtype)
     if array.size == 0 and array.ndim != len(shape):
         array = array.reshape([length or 0 for length in shape])
-    if array.ndim != len(shape) or any(want is not None and want != have for want, have in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(
+        want is not None and want != have for want, have in zip(shape, array.shape, strict=True)
+    ):
         wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
-        raise UserError(f"{name} has shape {array.shape}, expected {wanted}. Cure: pass an array of that shape")
+        raise UserError(
+            f"{name} has shape {array.shape}, expected {wanted}. Cure: pass an array of that shape"
+        )
     array.flags.writeable = False
     return array
 
@@ -63,11 +69,17 @@ class _Rows:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
             index = [index]
-        changed = {f.name: getattr(self, f.name)[index] for f in fields(self) if getattr(self, f.name) is not None}  # type: ignore[arg-type]
+        changed = {
+            f.name: getattr(self, f.name)[index]
+            for f in fields(self)
+            if getattr(self, f.name) is not None
+        }  # type: ignore[arg-type]
         return replace(self, **changed)  # type: ignore[type-var]
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{f.name}={getattr(getattr(self, f.name), 'shape', None)}" for f in fields(self))  # type: ignore[arg-type]
+        shapes = ", ".join(
+            f"{f.name}={getattr(getattr(self, f.name), 'shape', None)}" for f in fields(self)
+        )  # type: ignore[arg-type]
         return f"{type(self).__name__}({shapes})"
 
 
@@ -109,19 +121,34 @@ class Poses(_Rows):
     def __post_init__(self) -> None:
         keypoints = np.asarray(self.keypoints)
         if keypoints.ndim != 3 or keypoints.shape[2] != 2:
-            raise UserError(f"keypoints has shape {keypoints.shape}, expected (N, K, 2). Cure: pass x and y of K keypoints for N people")
+            raise UserError(
+                f"keypoints has shape {keypoints.shape}, expected (N, K, 2). Cure: pass x and y of K keypoints for N people"
+            )
         count, keypoint_count = keypoints.shape[:2]
-        object.__setattr__(self, "keypoints", _array(keypoints, (count, keypoint_count, 2), "keypoints"))
-        object.__setattr__(self, "keypoint_scores", _array(self.keypoint_scores, (count, keypoint_count), "keypoint_scores"))
+        object.__setattr__(
+            self, "keypoints", _array(keypoints, (count, keypoint_count, 2), "keypoints")
+        )
+        object.__setattr__(
+            self,
+            "keypoint_scores",
+            _array(self.keypoint_scores, (count, keypoint_count), "keypoint_scores"),
+        )
         object.__setattr__(self, "boxes_xyxy", _array(self.boxes_xyxy, (count, 4), "boxes_xyxy"))
         object.__setattr__(self, "scores", _array(self.scores, (count,), "scores"))
         if self.track_ids is not None:
-            object.__setattr__(self, "track_ids", _array(self.track_ids, (count,), "track_ids", np.int64))
+            object.__setattr__(
+                self, "track_ids", _array(self.track_ids, (count,), "track_ids", np.int64)
+            )
 
     @classmethod
     def empty(cls, keypoint_count: int) -> Poses:
         """Nobody, with K = `keypoint_count`."""
-        return cls(np.zeros((0, keypoint_count, 2)), np.zeros((0, keypoint_count)), np.zeros((0, 4)), np.zeros(0))
+        return cls(
+            np.zeros((0, keypoint_count, 2)),
+            np.zeros((0, keypoint_count)),
+            np.zeros((0, 4)),
+            np.zeros(0),
+        )
 
     def draw(self, image: np.ndarray, schema: Any = None, **style: Any) -> np.ndarray:
         """Draws the poses over a copy of the (H, W, 3) uint8 RGB picture; see `simplepose.core.draw.draw_poses` for the styles."""
@@ -143,7 +170,9 @@ class Poses(_Rows):
         # supervision 0.29 renamed the argument
         score = "keypoint_confidence" if "keypoint_confidence" in parameters else "confidence"
         classes = np.zeros(len(self), int)
-        keypoints = supervision.KeyPoints(xy=np.array(self.keypoints), class_id=classes, **{score: np.array(self.keypoint_scores)})
+        keypoints = supervision.KeyPoints(
+            xy=np.array(self.keypoints), class_id=classes, **{score: np.array(self.keypoint_scores)}
+        )
         detections = supervision.Detections(
             xyxy=np.array(self.boxes_xyxy),
             confidence=np.array(self.scores),

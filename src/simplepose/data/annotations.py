@@ -114,16 +114,22 @@ class Annotations:
         for name in ("image_paths", "image_extras"):
             value = getattr(self, name)
             if value is not None and len(value) != pictures:
-                raise UserError(f"{self.source}: {len(value)} {name} for {pictures} pictures. Cure: pass one a picture")
+                raise UserError(
+                    f"{self.source}: {len(value)} {name} for {pictures} pictures. Cure: pass one a picture"
+                )
         if people and not (self.image_index.min() >= 0 and self.image_index.max() < pictures):
-            raise UserError(f"{self.source}: image_index is outside 0..{pictures - 1}. Cure: point each person at one of the pictures")
+            raise UserError(
+                f"{self.source}: image_index is outside 0..{pictures - 1}. Cure: point each person at one of the pictures"
+            )
 
     def __len__(self) -> int:
         return len(self.annotation_ids)
 
     def __repr__(self) -> str:
         arrays = ((f.name, getattr(self, f.name)) for f in fields(self))
-        shapes = ", ".join(f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray))
+        shapes = ", ".join(
+            f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray)
+        )
         sizes = f"pictures={len(self.image_ids)}, people={len(self)}, {shapes}"
         return f"Annotations({self.source!r}, schema={self.schema.name!r}, {sizes})"
 
@@ -148,7 +154,11 @@ class Annotations:
         rows = rows.astype(np.int64) if rows.size == 0 and rows.dtype != np.bool_ else rows
         return replace(
             self,
-            **{name: getattr(self, name)[rows] for name in PER_PERSON if getattr(self, name) is not None},
+            **{
+                name: getattr(self, name)[rows]
+                for name in PER_PERSON
+                if getattr(self, name) is not None
+            },
         )
 
     def select_images(self, rows: np.ndarray) -> Annotations:
@@ -163,7 +173,9 @@ class Annotations:
             image_paths=tuple(self.image_paths[index] for index in kept),
             image_sizes_wh=self.image_sizes_wh[kept],
             image_index=place[people.image_index],
-            image_extras=None if self.image_extras is None else tuple(self.image_extras[index] for index in kept),
+            image_extras=None
+            if self.image_extras is None
+            else tuple(self.image_extras[index] for index in kept),
         )
 
     def clipped_bbox_xywh(self) -> np.ndarray:
@@ -178,7 +190,9 @@ class Annotations:
             return self.bbox_xywh
         box = self.bbox_xywh.astype(np.float64)
         top_left = np.maximum(box[:, :2], 0)
-        bottom_right = np.minimum(self.person_sizes_wh - 1, top_left + np.maximum(box[:, 2:] - 1, 0))
+        bottom_right = np.minimum(
+            self.person_sizes_wh - 1, top_left + np.maximum(box[:, 2:] - 1, 0)
+        )
         clipped = np.concatenate([top_left, bottom_right - top_left], axis=1)
         known = (self.person_sizes_wh > 0).all(1, keepdims=True)
         return np.where(known, clipped, box).astype(np.float32)
@@ -191,7 +205,12 @@ class Annotations:
         whose crop would be one point; that we do not follow.
         """
         boxes = self.clipped_bbox_xywh()
-        kept = ~self.is_crowd & (self.keypoint_counts > 0) & (self.area > 0) & (boxes[:, 2:] > 0).all(1)
+        kept = (
+            ~self.is_crowd
+            & (self.keypoint_counts > 0)
+            & (self.area > 0)
+            & (boxes[:, 2:] > 0).all(1)
+        )
         return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
 
 
@@ -291,7 +310,9 @@ def ground_truth_boxes(
     )
 
 
-def _freeze(owner: Annotations | Detections, wanted: dict[str, tuple[tuple[int, ...], type]]) -> None:
+def _freeze(
+    owner: Annotations | Detections, wanted: dict[str, tuple[tuple[int, ...], type]]
+) -> None:
     """Gives each column its dtype, checks its shape, and makes it read-only."""
     for name, (shape, dtype) in wanted.items():
         value = getattr(owner, name)

@@ -21,10 +21,16 @@ GRID_PERIODS = (0.2, 0.5)
 
 def draw_appearance(count: int, config: AugmentConfig) -> torch.Tensor | None:
     """The random numbers that `change_appearance` needs: (12, B) float32 on the CPU, even in 0..1; None where nothing is changed."""
-    return torch.rand(12, count) if config.colour or config.cutout_probability or config.grid_probability else None
+    return (
+        torch.rand(12, count)
+        if config.colour or config.cutout_probability or config.grid_probability
+        else None
+    )
 
 
-def change_appearance(pixels: torch.Tensor, draws: torch.Tensor | None, config: AugmentConfig) -> torch.Tensor:
+def change_appearance(
+    pixels: torch.Tensor, draws: torch.Tensor | None, config: AugmentConfig
+) -> torch.Tensor:
     """Colour jitter, cut-out and grid as the fields say.
 
     Args:
@@ -40,12 +46,16 @@ def change_appearance(pixels: torch.Tensor, draws: torch.Tensor | None, config: 
     values = pixels.float()
     if config.colour:
         values = jitter_colours(values, *(1 + config.colour * (2 * draws[:3] - 1)))
-    hidden = occlusion_masks(draws[3:, :, None], pixels.shape[-1], pixels.shape[-2], config)  # (B, H, W)
+    hidden = occlusion_masks(
+        draws[3:, :, None], pixels.shape[-1], pixels.shape[-2], config
+    )  # (B, H, W)
     values = torch.where(hidden[:, None], values.mean((2, 3), keepdim=True), values)
     return values.round().clamp(0, 255).to(torch.uint8)
 
 
-def jitter_colours(values: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor) -> torch.Tensor:
+def jitter_colours(
+    values: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor
+) -> torch.Tensor:
     """Multiplies brightness, then the distance to the mean grey of each crop, then the distance of each pixel to its own grey.
 
     Args:
@@ -64,7 +74,9 @@ def jitter_colours(values: torch.Tensor, brightness: torch.Tensor, contrast: tor
     return grey + (values - grey) * saturation.view(shape)
 
 
-def occlusion_masks(draws: torch.Tensor, width: int, height: int, config: AugmentConfig) -> torch.Tensor:
+def occlusion_masks(
+    draws: torch.Tensor, width: int, height: int, config: AugmentConfig
+) -> torch.Tensor:
     """(B, H, W) bool on the device of `draws` (9, B, 1), even in 0..1: what is hidden in each crop.
 
     Every number is drawn whether it is used or not, so streams stay aligned.
@@ -76,7 +88,9 @@ def occlusion_masks(draws: torch.Tensor, width: int, height: int, config: Augmen
     sides = low + (high - low) * draws[:2]
     columns = (x - draws[2]).abs() < sides[0] / 2  # (B, W)
     rows = (y - draws[3]).abs() < sides[1] / 2  # (B, H)
-    cut = rows[:, :, None] & columns[:, None, :] & (draws[4] < config.cutout_probability)[:, :, None]
+    cut = (
+        rows[:, :, None] & columns[:, None, :] & (draws[4] < config.cutout_probability)[:, :, None]
+    )
 
     low, high = GRID_PERIODS
     period = (low + (high - low) * draws[5]) * max(width, height)

@@ -31,7 +31,13 @@ class Draws:
     """(N, 2) share of the region's width and height by which it moves."""
 
     def __getitem__(self, rows: np.ndarray | slice) -> Draws:
-        return Draws(self.scales[rows], self.rotations[rows], self.flips[rows], self.half_body[rows], self.shifts[rows])
+        return Draws(
+            self.scales[rows],
+            self.rotations[rows],
+            self.flips[rows],
+            self.half_body[rows],
+            self.shifts[rows],
+        )
 
 
 def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> Draws:
@@ -43,13 +49,23 @@ def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConf
     rotations = np.where(rng.random(count) < config.rotation_probability, rotations, 0.0)
     flips = rng.random(count) < config.flip_probability
     half_body = _draw_half_body(rng, annotations, config)
-    shifts = rng.uniform(-config.shift_factor, config.shift_factor, (count, 2)) if config.shift_factor else np.zeros((count, 2))
+    shifts = (
+        rng.uniform(-config.shift_factor, config.shift_factor, (count, 2))
+        if config.shift_factor
+        else np.zeros((count, 2))
+    )
     return Draws(scales, rotations, flips, half_body, shifts)
 
 
 def no_draws(count: int) -> Draws:
     """The identity: nothing is changed."""
-    return Draws(np.ones(count), np.zeros(count), np.zeros(count, bool), np.zeros(count, np.int64), np.zeros((count, 2)))
+    return Draws(
+        np.ones(count),
+        np.zeros(count),
+        np.zeros(count, bool),
+        np.zeros(count, np.int64),
+        np.zeros((count, 2)),
+    )
 
 
 def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentConfig:
@@ -57,12 +73,17 @@ def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentC
     if epoch < epochs - config.weak_epochs:
         return config
     return AugmentConfig(
-        scale_factor=config.scale_factor / 2, rotation_degrees=config.rotation_degrees / 2, shift_factor=config.shift_factor / 2,
-        rotation_probability=config.rotation_probability, flip_probability=config.flip_probability,
-    )  # fmt: skip
+        scale_factor=config.scale_factor / 2,
+        rotation_degrees=config.rotation_degrees / 2,
+        shift_factor=config.shift_factor / 2,
+        rotation_probability=config.rotation_probability,
+        flip_probability=config.flip_probability,
+    )
 
 
-def _draw_half_body(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> np.ndarray:
+def _draw_half_body(
+    rng: np.random.Generator, annotations: Annotations, config: AugmentConfig
+) -> np.ndarray:
     """Upper (1) with probability .7, else lower (2); the other half where the chosen one has fewer than 3 keypoints (HRNet's rule)."""
     count = len(annotations)
     wanted, upper_first = rng.random(count) < config.half_body_probability, rng.random(count) < 0.7
@@ -71,13 +92,17 @@ def _draw_half_body(rng: np.random.Generator, annotations: Annotations, config: 
     return np.where(wanted & (upper | lower), half, 0)
 
 
-def drawable_halves(annotations: Annotations, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
+def drawable_halves(
+    annotations: Annotations, config: AugmentConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bool each: whether the upper and the lower half of a person can be drawn. It needs 3 keypoints of its own, and the person enough in all."""
     schema, seen = annotations.schema, annotations.visibility > 0
     if not config.half_body_probability or not schema.upper_body or not schema.lower_body:
         return np.zeros(len(annotations), bool), np.zeros(len(annotations), bool)
     enough = seen.sum(1) > config.half_body_min_keypoints
-    upper, lower = (enough & (seen[:, list(part)].sum(1) > 2) for part in (schema.upper_body, schema.lower_body))
+    upper, lower = (
+        enough & (seen[:, list(part)].sum(1) > 2) for part in (schema.upper_body, schema.lower_body)
+    )
     return upper, lower
 
 
@@ -105,7 +130,9 @@ def sample_affines(
     centers, sizes = geometry.fit_boxes(_boxes(annotations, rows, draws.half_body), input_size_wh)
     centers = centers + draws.shifts * sizes * draws.scales[:, None]
     centers[:, 0] = np.where(draws.flips, widths - 1 - centers[:, 0], centers[:, 0])
-    to_crop = geometry.crop_affines(centers, sizes * draws.scales[:, None], input_size_wh, draws.rotations, udp=udp)
+    to_crop = geometry.crop_affines(
+        centers, sizes * draws.scales[:, None], input_size_wh, draws.rotations, udp=udp
+    )
     return np.where(draws.flips[:, None, None], geometry.mirror_pictures(to_crop, widths), to_crop)
 
 
@@ -113,7 +140,11 @@ def _boxes(annotations: Annotations, rows: np.ndarray, half_body: np.ndarray) ->
     """(B, 4) xyxy: the annotated box, or the extent of one body half x 1.2 (the padding of 1.25 follows: 1.5 in all, as HRNet)."""
     boxes = xywh_to_xyxy(annotations.bbox_xywh[rows].astype(np.float64))
     for sample in np.flatnonzero(half_body):
-        part = list(annotations.schema.upper_body if half_body[sample] == 1 else annotations.schema.lower_body)
+        part = list(
+            annotations.schema.upper_body
+            if half_body[sample] == 1
+            else annotations.schema.lower_body
+        )
         seen = annotations.visibility[rows[sample], part] > 0
         points = annotations.keypoints[rows[sample], part][seen].astype(np.float64)
         center, size = points.mean(0), np.maximum(np.ptp(points, axis=0), 1.0) * 1.2
@@ -121,7 +152,9 @@ def _boxes(annotations: Annotations, rows: np.ndarray, half_body: np.ndarray) ->
     return boxes
 
 
-def sample_keypoints(annotations: Annotations, rows: np.ndarray, draws: Draws, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sample_keypoints(
+    annotations: Annotations, rows: np.ndarray, draws: Draws, to_crop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints of each sample in crop pixels, left and right swapped where the picture is mirrored.
 
     Returns:
@@ -129,6 +162,8 @@ def sample_keypoints(annotations: Annotations, rows: np.ndarray, draws: Draws, t
     """
     keypoints = geometry.transform_points(to_crop, annotations.keypoints[rows])
     visible = annotations.visibility[rows] > 0
-    order = np.where(draws.flips[:, None], annotations.schema.flip_order, np.arange(len(annotations.schema)))
+    order = np.where(
+        draws.flips[:, None], annotations.schema.flip_order, np.arange(len(annotations.schema))
+    )
     keypoints = np.take_along_axis(keypoints, order[..., None], axis=1)
     return keypoints.astype(np.float32), np.take_along_axis(visible, order, axis=1)

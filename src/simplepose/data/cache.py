@@ -66,7 +66,11 @@ class Ram:
         picture = int(self.image_index[row])
         if picture in self.broken:
             raise UserError(self.broken[picture])
-        return View(self.pixels[picture]) if self.origins is None else View(self.pixels[row], self.origins[row])
+        return (
+            View(self.pixels[picture])
+            if self.origins is None
+            else View(self.pixels[row], self.origins[row])
+        )
 
     @property
     def bytes(self) -> int:
@@ -100,13 +104,24 @@ class Resident:
 
 def picture_bytes(annotations: Annotations) -> int:
     """Memory of all decoded pictures that have people; one whose size stayed unknown is broken and takes none."""
-    return int(annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64).prod(1).sum() * 3)
+    return int(
+        annotations.image_sizes_wh[np.unique(annotations.image_index)]
+        .astype(np.int64)
+        .prod(1)
+        .sum()
+        * 3
+    )
 
 
 def fill_ram(
-    annotations: Annotations, regions: np.ndarray | None, *, rows: np.ndarray | None = None, workers: int = 2, skip_broken: bool = False,
+    annotations: Annotations,
+    regions: np.ndarray | None,
+    *,
+    rows: np.ndarray | None = None,
+    workers: int = 2,
+    skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Ram:  # fmt: skip
+) -> Ram:
     """Decodes every picture once, in parallel.
 
     Args:
@@ -122,7 +137,13 @@ def fill_ram(
     broken: dict[int, str] = {}
     sized = regions is not None
     for picture, people, image in decoded(
-        annotations, rows, sized=sized, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken
+        annotations,
+        rows,
+        sized=sized,
+        workers=workers,
+        skip_broken=skip_broken,
+        progress=progress,
+        broken=broken,
     ):
         if regions is None:
             pixels[picture] = image
@@ -135,9 +156,15 @@ def fill_ram(
 
 
 def fill_device(
-    annotations: Annotations, regions: np.ndarray | None, device: torch.device, *, rows: np.ndarray | None = None, workers: int = 2,
-    skip_broken: bool = False, progress: Callable[[int, int], None] | None = None,
-) -> Resident:  # fmt: skip
+    annotations: Annotations,
+    regions: np.ndarray | None,
+    device: torch.device,
+    *,
+    rows: np.ndarray | None = None,
+    workers: int = 2,
+    skip_broken: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Resident:
     """Decodes every picture once and copies it to the device; arguments as `fill_ram`. Host memory holds a few pictures at a time."""
     people = np.arange(len(annotations)) if rows is None else np.sort(rows)
     pictures = np.unique(annotations.image_index[people])
@@ -150,19 +177,29 @@ def fill_device(
         extents = regions[:, 2:] - regions[:, :2]
         origins = regions[:, :2].copy()
         total = int(extents[people].prod(1).sum())
-    buffer = torch.empty((max(total, 1), 3), dtype=torch.uint8, device=device)  # at least one pixel, for the warp to point at
+    buffer = torch.empty(
+        (max(total, 1), 3), dtype=torch.uint8, device=device
+    )  # at least one pixel, for the warp to point at
     broken: dict[int, str] = {}
     first = 0
 
     def put(part: np.ndarray) -> int:
         nonlocal first
         place, count = first, part.shape[0] * part.shape[1]
-        buffer[place : place + count].copy_(torch.from_numpy(np.ascontiguousarray(part)).view(-1, 3))
+        buffer[place : place + count].copy_(
+            torch.from_numpy(np.ascontiguousarray(part)).view(-1, 3)
+        )
         first += count
         return place
 
     for _, mine, image in decoded(
-        annotations, people, sized=True, workers=workers, skip_broken=skip_broken, progress=progress, broken=broken
+        annotations,
+        people,
+        sized=True,
+        workers=workers,
+        skip_broken=skip_broken,
+        progress=progress,
+        broken=broken,
     ):
         if regions is None:
             starts[mine] = put(image)
@@ -170,14 +207,24 @@ def fill_device(
         for row in mine.tolist():
             left, top, right, bottom = regions[row].tolist()
             starts[row] = put(image[top:bottom, left:right])
-    reasons = {int(row): broken[int(annotations.image_index[row])] for row in people if int(annotations.image_index[row]) in broken}
+    reasons = {
+        int(row): broken[int(annotations.image_index[row])]
+        for row in people
+        if int(annotations.image_index[row]) in broken
+    }
     return Resident(buffer, starts, extents, origins, reasons)
 
 
 def decoded(
-    annotations: Annotations, rows: np.ndarray | None, *, sized: bool, workers: int, skip_broken: bool,
-    progress: Callable[[int, int], None] | None, broken: dict[int, str],
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:  # fmt: skip
+    annotations: Annotations,
+    rows: np.ndarray | None,
+    *,
+    sized: bool,
+    workers: int,
+    skip_broken: bool,
+    progress: Callable[[int, int], None] | None,
+    broken: dict[int, str],
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Each picture with people once, in order: (picture, rows of its people, pixels); a bounded number is decoded ahead by threads.
 
     With `sized` a picture must have the size that is known of it; the other arguments as `fill_ram`.
@@ -190,10 +237,16 @@ def decoded(
     def read(job: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray] | None:
         picture, mine = job
         try:
-            image = read_sized(annotations, picture) if sized else read_image(annotations.image_paths[picture])
+            image = (
+                read_sized(annotations, picture)
+                if sized
+                else read_image(annotations.image_paths[picture])
+            )
         except UserError as error:
             if not skip_broken:
-                raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
+                raise UserError(
+                    f"{error}; or go on without such pictures: --data.skip-broken"
+                ) from error
             broken[picture] = str(error)
             return None
         if sized:

@@ -42,7 +42,9 @@ class Category(msgspec.Struct, gc=False):
         """Its keypoints: words, objects with a `name`, or one text with commas."""
         listed = self.keypoints or []
         listed = listed.split(",") if isinstance(listed, str) else listed
-        return [str(one.get("name", one) if isinstance(one, dict) else one).strip() for one in listed]
+        return [
+            str(one.get("name", one) if isinstance(one, dict) else one).strip() for one in listed
+        ]
 
     @property
     def plain_names(self) -> tuple[str, ...]:
@@ -67,7 +69,9 @@ def known_schema(names: Sequence[str]) -> KeypointSchema | None:
     return None
 
 
-def chosen_categories(listed: Sequence[Category], source: str, chosen: int | str | None = None) -> list[Category]:
+def chosen_categories(
+    listed: Sequence[Category], source: str, chosen: int | str | None = None
+) -> list[Category]:
     """The categories that have the people's keypoints: one, or several that share one list.
 
     Args:
@@ -82,7 +86,9 @@ def chosen_categories(listed: Sequence[Category], source: str, chosen: int | str
         found = [one for one in listed if str(chosen) in (str(one.id), str(one.name))]
         if not found:
             names = ", ".join(f"{one.id} {one.name}" for one in listed) or "none"
-            raise UserError(f"{source} has no category {chosen!r}. Cure: choose one of its categories: {names}")
+            raise UserError(
+                f"{source} has no category {chosen!r}. Cure: choose one of its categories: {names}"
+            )
         return found[:1]
     found = [one for one in listed if one.keypoints]
     if len({one.plain_names for one in found}) > 1:
@@ -144,10 +150,14 @@ def schema_from_category(
     """
     names = category.names
     if not names:
-        raise UserError(f"{source}: category {category.name!r} lists no keypoints. Cure: add their names to `keypoints`")
+        raise UserError(
+            f"{source}: category {category.name!r} lists no keypoints. Cure: add their names to `keypoints`"
+        )
     sigmas = category.sigmas if sigmas is None else sigmas
     if sigmas is not None and len(sigmas) != len(names):
-        raise UserError(f"{source}: {len(sigmas)} sigmas for {len(names)} keypoints. Cure: give one OKS sigma for each of {names}")
+        raise UserError(
+            f"{source}: {len(sigmas)} sigmas for {len(names)} keypoints. Cure: give one OKS sigma for each of {names}"
+        )
     stored, schema = category.schema, known_schema(names)
     if isinstance(stored, dict) and stored.get("keypoints") == names:
         schema = build(KeypointSchema, stored, source)
@@ -201,12 +211,16 @@ def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
     }
 
 
-def _skeleton(pairs: Any, count: int, source: str, warnings: list[str]) -> tuple[tuple[int, int], ...]:
+def _skeleton(
+    pairs: Any, count: int, source: str, warnings: list[str]
+) -> tuple[tuple[int, int], ...]:
     """COCO counts from 1; some tools from 0, which shows where an index 0 stands."""
     try:
         numbers = [(int(pair[0]), int(pair[1])) for pair in pairs]
     except (TypeError, ValueError, IndexError, KeyError, OverflowError):
-        warnings.append(f"{source}: the skeleton is not a list of pairs of numbers and is left out: {str(pairs)[:80]}")
+        warnings.append(
+            f"{source}: the skeleton is not a list of pairs of numbers and is left out: {str(pairs)[:80]}"
+        )
         return ()
     first = 0 if any(0 in pair for pair in numbers) else 1
     shifted = [(a - first, b - first) for a, b in numbers]

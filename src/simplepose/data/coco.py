@@ -143,7 +143,9 @@ def load_file(source: Any, name: str = "") -> File:
     """
     file = load(source, name)
     if isinstance(file, list) or file.images is None:
-        raise UserError(f"{name or source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints")
+        raise UserError(
+            f"{name or source} is not a COCO annotation file (no `images` list). Cure: export as COCO keypoints"
+        )
     return file
 
 
@@ -186,7 +188,9 @@ def exact_ids(values: Sequence[Any], label: Callable[[int], str], field: str) ->
         elif isinstance(value, str):
             found = int(value) if re.fullmatch(r"\s*[+-]?[0-9]{1,400}\s*", value) else value
         elif value is not None and type(value) is not int:
-            raise UserError(f"{label(index)} has the {field} {value!r}, neither a whole number nor a word. Cure: correct it")
+            raise UserError(
+                f"{label(index)} has the {field} {value!r}, neither a whole number nor a word. Cure: correct it"
+            )
         ids.append(str(found) if isinstance(found, int) and not -limit <= found < limit else found)
     return ids
 
@@ -247,7 +251,9 @@ def read_coco(
     return replace(found, warnings=(*warnings, *found.warnings))
 
 
-def _people(file: File, kept: Sequence[Category], chosen: bool, source: str, warnings: list[str]) -> tuple[list[Row], list[Id]]:
+def _people(
+    file: File, kept: Sequence[Category], chosen: bool, source: str, warnings: list[str]
+) -> tuple[list[Row], list[Id]]:
     """The rows of people, and their categories."""
     own = _listed_ids(kept, source)
     _, named = category_choices(file.listed, source)
@@ -290,7 +296,9 @@ def annotations_of(
     keypoints, visibility = _keypoints(rows, len(schema), label, source, warnings)
     bbox = _boxes(rows, label, made=True).astype(np.float32)
     if absent := sum(not row.bbox for row in rows):
-        warnings.append(f"{source}: {absent} people have no bbox; the tight box of their labelled keypoints is used")
+        warnings.append(
+            f"{source}: {absent} people have no bbox; the tight box of their labelled keypoints is used"
+        )
     info = file.info if isinstance(file.info, dict) else {}
     unscored = np.array([row.num_keypoints == 0 for row in rows], bool)
     unscored &= (visibility > 0).any(1)
@@ -318,11 +326,15 @@ def annotations_of(
     )
 
 
-def _categories(file: File, rows: Sequence[Row], people: Sequence[Id], source: str) -> dict[str, Any]:
+def _categories(
+    file: File, rows: Sequence[Row], people: Sequence[Id], source: str
+) -> dict[str, Any]:
     """The columns of `Annotations` on categories, those whose ids are words numbered from 1."""
     names = list(dict.fromkeys([*_listed_ids(file.listed, source), *people]))
     words = any(isinstance(name, str) for name in names)
-    numbers: dict[Any, int] = {name: place if words else int(name) for place, name in enumerate(names, 1)}
+    numbers: dict[Any, int] = {
+        name: place if words else int(name) for place, name in enumerate(names, 1)
+    }
     own, *more = (numbers[name] for name in people)
     theirs = [numbers.get(name, own) for name in category_ids(rows, source)]
     return {
@@ -340,7 +352,9 @@ def _track_ids(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray |
         return None
     word = next((index for index, track in enumerate(tracks) if isinstance(track, str)), None)
     if word is not None:
-        raise UserError(f"{label(word)} has the track_id {tracks[word]!r}, not a whole number. Cure: number the tracks 0, 1, 2 ...")
+        raise UserError(
+            f"{label(word)} has the track_id {tracks[word]!r}, not a whole number. Cure: number the tracks 0, 1, 2 ..."
+        )
     return np.array([-1 if track is None else track for track in tracks], np.int64)
 
 
@@ -410,7 +424,9 @@ def people_boxes(
     )
 
 
-def _scores(rows: Sequence[Row], label: Callable[[int], str], annotated: bool) -> tuple[np.ndarray, int]:
+def _scores(
+    rows: Sequence[Row], label: Callable[[int], str], annotated: bool
+) -> tuple[np.ndarray, int]:
     """(N,) float64, and how many rows of a list have none and count with 1."""
     lacking = np.array([row.score is None for row in rows], bool)
     scores = np.array([1.0 if row.score is None else row.score for row in rows], np.float64)
@@ -436,7 +452,9 @@ def read_detections(path: Any, annotations: Annotations) -> Detections:
     """
     source, rows = str(path), load_rows(path)
     if not rows:
-        raise UserError(f"{source} holds no detection. Cure: check that the detector ran, or use the ground-truth boxes")
+        raise UserError(
+            f"{source} holds no detection. Cure: check that the detector ran, or use the ground-truth boxes"
+        )
     own = (annotations.category_id, *annotations.more_categories)
     names = category_ids(rows, source)
     numbers: dict[Any, int] = {**annotations.category_numbers}
@@ -477,11 +495,16 @@ def picture_index(annotations: Annotations) -> dict[Id, int]:
     """The index of each picture, by the id that its file gives it and by its number."""
     numbers = annotations.image_ids.tolist()
     extras = annotations.image_extras or ({},) * len(numbers)
-    places = {extra.get("spelled_id", n): i for i, (n, extra) in enumerate(zip(numbers, extras, strict=True))}
+    places = {
+        extra.get("spelled_id", n): i
+        for i, (n, extra) in enumerate(zip(numbers, extras, strict=True))
+    }
     return places | {number: index for index, number in enumerate(numbers)}
 
 
-def category_choices(listed: Sequence[Category], source: str, keypoints: Sequence[str] = ()) -> list[list[Id]]:
+def category_choices(
+    listed: Sequence[Category], source: str, keypoints: Sequence[str] = ()
+) -> list[list[Id]]:
     """The categories that may be the people of a file, the best first.
 
     First those with keypoints (of several different ones those of the network, by their names,
@@ -496,10 +519,15 @@ def category_choices(listed: Sequence[Category], source: str, keypoints: Sequenc
     else:
         fits = [bool(names) for names in skeletons]
     named = [plain_name(str(one.name)) == "person" for one in listed]
-    return [[name for name, yes in zip(ids, flags, strict=True) if yes and name is not None] for flags in (fits, named)]
+    return [
+        [name for name, yes in zip(ids, flags, strict=True) if yes and name is not None]
+        for flags in (fits, named)
+    ]
 
 
-def annotated_people(file: File, choices: Sequence[Sequence[Id]], source: str, warnings: list[str]) -> tuple[np.ndarray, list[Id]]:
+def annotated_people(
+    file: File, choices: Sequence[Sequence[Id]], source: str, warnings: list[str]
+) -> tuple[np.ndarray, list[Id]]:
     """`people_rows` of an annotation file, which is taken at its word.
 
     Where all listed categories share their keypoints and everybody has as many, the rows of
@@ -519,7 +547,9 @@ def annotated_people(file: File, choices: Sequence[Sequence[Id]], source: str, w
             )
             choices = [[name for name in present if name is not None]]
     people, taken = people_rows(found, choices, source, told=True)
-    lost = [name for name, mine in zip(found, people, strict=True) if not mine and name not in known]
+    lost = [
+        name for name, mine in zip(found, people, strict=True) if not mine and name not in known
+    ]
     if lost:
         names = ", ".join(list(dict.fromkeys(map(str, lost)))[:5])
         warnings.append(
@@ -534,7 +564,9 @@ def category_ids(rows: Sequence[Row], source: str) -> list[Id | None]:
     return exact_ids(names, lambda n: f"{source}: row {n}", "category_id")
 
 
-def write_coco(path: str | Path, annotations: Annotations, images_dir: str | Path | None = None) -> None:
+def write_coco(
+    path: str | Path, annotations: Annotations, images_dir: str | Path | None = None
+) -> None:
     """Writes a COCO-keypoints file atomically; `read_coco` gives the same back (4 decimals).
 
     Args:
@@ -574,7 +606,10 @@ def coco_content(annotations: Annotations, images_dir: str | Path | None = None)
 
 def person_rows(annotations: Annotations) -> list[dict[str, Any]]:
     """The people as rows of a COCO file, all of `category_id`, numbers to 4 decimals."""
-    exact = {name: getattr(annotations, name).astype(np.float64).round(4) for name in ("keypoints", "bbox_xywh", "area")}
+    exact = {
+        name: getattr(annotations, name).astype(np.float64).round(4)
+        for name in ("keypoints", "bbox_xywh", "area")
+    }
     triples = np.concatenate([exact["keypoints"], annotations.visibility[..., None]], axis=2)
     flat = triples.reshape(len(annotations), 3 * len(annotations.schema)).tolist()
     for row, flags in zip(flat, annotations.visibility.tolist(), strict=True):
@@ -614,11 +649,15 @@ def _misfit(content: Any, problem: str, name: str) -> UserError:
     kind = kinds.get(str(part), "row")
     if len(steps) == 1 or not isinstance(row, dict):
         entry = f"entry {steps[0]} of `{part}`" if part else f"row {steps[0]}"
-        return UserError(f"{name}: {entry} is {str(row)[:60]!r}, no JSON object. Cure: correct or remove it")
+        return UserError(
+            f"{name}: {entry} is {str(row)[:60]!r}, no JSON object. Cure: correct or remove it"
+        )
     number = row.get("id", steps[0]) if part else steps[0]
     shown = repr(row.get(steps[1]))
     shown = f"{shown[:80]} ..." if len(shown) > 80 else shown
-    return UserError(f"{name}: {kind} {number} has the {steps[1]} {shown}: {reason}. Cure: correct or remove it")
+    return UserError(
+        f"{name}: {kind} {number} has the {steps[1]} {shown}: {reason}. Cure: correct or remove it"
+    )
 
 
 def _listed_ids(listed: Sequence[Category], source: str) -> list[Id]:
@@ -648,20 +687,28 @@ def _schema(
             warnings.extend(assumed)
             return found
         if found.keypoints != schema.keypoints and {*found.keypoints} == {*schema.keypoints}:
-            raise UserError(f"{source} lists the keypoints of {schema.name!r} in another order. Cure: read it without a schema and map it")
+            raise UserError(
+                f"{source} lists the keypoints of {schema.name!r} in another order. Cure: read it without a schema and map it"
+            )
     if schema is None:
         count = next((len(row.flat_keypoints) // 3 for row in rows if row.keypoints), 0)
         count = count or len(sigmas or ())
         if not count:
-            raise UserError(f"{source} has no keypoints, neither names in `categories` nor values. Cure: export as COCO keypoints")
+            raise UserError(
+                f"{source} has no keypoints, neither names in `categories` nor values. Cure: export as COCO keypoints"
+            )
         schema, warning = schema_from_count(count, source)
         warnings.append(warning)
     if sigmas is not None and len(sigmas) != len(schema):
-        raise UserError(f"{source}: {len(sigmas)} sigmas for {len(schema)} keypoints. Cure: give one OKS sigma for each keypoint")
+        raise UserError(
+            f"{source}: {len(sigmas)} sigmas for {len(schema)} keypoints. Cure: give one OKS sigma for each keypoint"
+        )
     return schema if sigmas is None else replace(schema, sigmas=tuple(map(float, sigmas)))
 
 
-def _numbers(ids: list[Id | None], what: str, warnings: list[str], *, may_lack: bool = False) -> np.ndarray:
+def _numbers(
+    ids: list[Id | None], what: str, warnings: list[str], *, may_lack: bool = False
+) -> np.ndarray:
     """(N,) int64: the ids, or numbers from 1 where one is a word, or all are missing."""
     absent = ids.count(None)
     if absent and not (may_lack and absent == len(ids)):
@@ -672,7 +719,9 @@ def _numbers(ids: list[Id | None], what: str, warnings: list[str], *, may_lack: 
         warnings.append(f"{what}: no entry has an id; they are numbered 1 to {len(ids)}")
         return np.arange(1, len(ids) + 1)
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        raise UserError(f"{what}: the id {twice[:5]} stands more than once ({len(twice)} such ids). Cure: make the ids unique")
+        raise UserError(
+            f"{what}: the id {twice[:5]} stands more than once ({len(twice)} such ids). Cure: make the ids unique"
+        )
     word = next((name for name in ids if isinstance(name, str)), None)
     if word is None:
         return np.array(ids, np.int64)
@@ -680,7 +729,9 @@ def _numbers(ids: list[Id | None], what: str, warnings: list[str], *, may_lack: 
     return np.arange(1, len(ids) + 1)
 
 
-def _on_pictures(rows: Sequence[Row], pictures: list[Id | None], source: str, warnings: list[str]) -> tuple[list[Row], np.ndarray]:
+def _on_pictures(
+    rows: Sequence[Row], pictures: list[Id | None], source: str, warnings: list[str]
+) -> tuple[list[Row], np.ndarray]:
     """The rows whose picture is listed, and its index; the others are counted."""
     places = {name: index for index, name in enumerate(pictures)}
     names = exact_ids([row.image_id for row in rows], lambda n: f"{source}: row {n}", "image_id")
@@ -689,7 +740,9 @@ def _on_pictures(rows: Sequence[Row], pictures: list[Id | None], source: str, wa
         sentence = f"name a picture that is not in `images`, first {lost[:3]}"
         if len(lost) == len(rows):
             raise UserError(f"{source}: all {len(lost)} annotations {sentence}. Cure: export again")
-        warnings.append(f"{source}: {len(lost)} of {len(rows)} annotations are left out: they {sentence}")
+        warnings.append(
+            f"{source}: {len(lost)} of {len(rows)} annotations are left out: they {sentence}"
+        )
         rows = [row for row, place in zip(rows, index.tolist(), strict=True) if place >= 0]
     return list(rows), index[index >= 0]
 
@@ -719,9 +772,13 @@ def _keypoints(
             triples = np.array(lists, np.float32)
     triples = triples.reshape(len(lists), count, 3)
     raw = np.nan_to_num(triples[..., 2], nan=0.0)
-    visibility = np.where((raw == 0) | (raw == 1) | (raw == 2), raw, np.where(raw > 0, 2, 0)).astype(np.uint8)
+    visibility = np.where(
+        (raw == 0) | (raw == 1) | (raw == 2), raw, np.where(raw > 0, 2, 0)
+    ).astype(np.uint8)
     if strange := int((raw != visibility).sum()):
-        warnings.append(f"{source}: {strange} visibility values are none of 0, 1, 2; those above 0 are read as 2 (visible), others as 0")
+        warnings.append(
+            f"{source}: {strange} visibility values are none of 0, 1, 2; those above 0 are read as 2 (visible), others as 0"
+        )
     finite: np.ndarray = np.all(np.isfinite(triples[..., :2]), axis=2)
     wrong: np.ndarray = ~finite & (visibility > 0)
     if wrong.any():
@@ -746,7 +803,9 @@ def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> n
     if not sane.all():
         index = int(np.argmin(sane))
         what = "too large for any picture" if np.isfinite(array[index]).all() else "not finite"
-        raise UserError(f"{label(index)} has the bbox {boxes[index]}, which is {what}. Cure: correct or remove it")
+        raise UserError(
+            f"{label(index)} has the bbox {boxes[index]}, which is {what}. Cure: correct or remove it"
+        )
     return array
 
 
@@ -761,7 +820,9 @@ def _tight_box(row: Row) -> list[float]:
     return [*low.tolist(), *(points.max(0) - low).tolist()]
 
 
-def _areas(rows: Sequence[Row], bbox: np.ndarray, box_areas: bool, source: str, warnings: list[str]) -> np.ndarray:
+def _areas(
+    rows: Sequence[Row], bbox: np.ndarray, box_areas: bool, source: str, warnings: list[str]
+) -> np.ndarray:
     """(N,) float32; that of the box where the file has none."""
     given = [row.area for row in rows]
     try:
@@ -771,7 +832,9 @@ def _areas(rows: Sequence[Row], bbox: np.ndarray, box_areas: bool, source: str, 
     unknown = np.full(len(rows), True) if box_areas else ~np.isfinite(area)
     area[unknown] = AREA_FRACTION * bbox[unknown, 2].clip(min=0) * bbox[unknown, 3].clip(min=0)
     if unknown.any() and not box_areas:
-        warnings.append(f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)")
+        warnings.append(
+            f"{source}: {unknown.sum()} people have no area; {AREA_FRACTION} x the area of the box is used (it scales the OKS)"
+        )
     return area
 
 
@@ -792,7 +855,9 @@ def _head_boxes(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray 
     return np.array(heads, np.float32) if any(row.head_box_xyxy for row in rows) else None
 
 
-def _extras(images: Sequence[Image], names: Sequence[Id | None], numbers: Sequence[int]) -> tuple[dict[str, Any], ...] | None:
+def _extras(
+    images: Sequence[Image], names: Sequence[Id | None], numbers: Sequence[int]
+) -> tuple[dict[str, Any], ...] | None:
     """What is said beside a picture; an id that became another number stays as `spelled_id`."""
     # dictionaries of what a picture has, nothing else
     extras: list[dict[str, Any]] = msgspec.to_builtins(list(images))
@@ -804,21 +869,29 @@ def _extras(images: Sequence[Image], names: Sequence[Id | None], numbers: Sequen
     return tuple(extras) if any(extras) else None
 
 
-def _paths(images: Sequence[Image], images_dir: str | Path | None, source: str, warnings: list[str]) -> tuple[str, ...]:
+def _paths(
+    images: Sequence[Image], images_dir: str | Path | None, source: str, warnings: list[str]
+) -> tuple[str, ...]:
     """Full paths; a name may repeat the folder's own, or carry folders of the tool it is from."""
     if images_dir is None:
         return tuple(image.file_name or "" for image in images)
     bad = next((image for image in images if not image.file_name), None)
     if bad is not None:
-        raise UserError(f"{source}: picture {bad.id} has no file_name. Cure: add the name of the picture file")
+        raise UserError(
+            f"{source}: picture {bad.id} has no file_name. Cure: add the name of the picture file"
+        )
     names = [str(image.file_name).replace("\\", "/") for image in images]
     folder, base = Path(images_dir), str(Path(images_dir))
     if names and folder.is_dir() and not (folder / names[0]).exists():
         bare = [name.rsplit("/", 1)[-1] for name in names]
         if (folder.parent / names[0]).exists():
             base = str(folder.parent)
-            warnings.append(f"{source}: file names include the folder {folder.name!r}; pictures are looked up in {base}")
+            warnings.append(
+                f"{source}: file names include the folder {folder.name!r}; pictures are looked up in {base}"
+            )
         elif bare != names and len({*bare}) == len(bare) and (folder / bare[0]).exists():
             names = bare
-            warnings.append(f"{source}: the folders in file names are left out; pictures lie directly in {base}")
+            warnings.append(
+                f"{source}: the folders in file names are left out; pictures lie directly in {base}"
+            )
     return tuple(name if name.startswith("/") else f"{base}/{name}" for name in names)

@@ -39,11 +39,19 @@ class Regions:
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Regions:
         """The same with all tensors changed."""
-        return Regions(change(self.buffer), change(self.starts), change(self.sizes_wh), change(self.to_region), self.input_size_wh)
+        return Regions(
+            change(self.buffer),
+            change(self.starts),
+            change(self.sizes_wh),
+            change(self.to_region),
+            self.input_size_wh,
+        )
 
     def warp(self) -> torch.Tensor:
         """The crops: (B, 3, H, W) uint8, channels-last in memory."""
-        return warp_regions(self.buffer, self.starts, self.sizes_wh, self.to_region, self.input_size_wh)
+        return warp_regions(
+            self.buffer, self.starts, self.sizes_wh, self.to_region, self.input_size_wh
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +71,45 @@ class Batch:
     loss_weight: float = 1.0
     """Weight of its mean loss among several processes: its people x processes / people of this update on all processes."""
 
-    def to(self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp) -> Batch:
+    def to(
+        self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp
+    ) -> Batch:
         """The batch on the device, its crops cut there by `cut` if they are not yet; copies do not make the host wait."""
-        pixels = cut(self.pixels.to(device)) if isinstance(self.pixels, Regions) else self.pixels.to(device, non_blocking=True)
+        pixels = (
+            cut(self.pixels.to(device))
+            if isinstance(self.pixels, Regions)
+            else self.pixels.to(device, non_blocking=True)
+        )
         return replace(
-            self, pixels=pixels, keypoints=self.keypoints.to(device, non_blocking=True), visible=self.visible.to(device, non_blocking=True)
-        )  # fmt: skip
+            self,
+            pixels=pixels,
+            keypoints=self.keypoints.to(device, non_blocking=True),
+            visible=self.visible.to(device, non_blocking=True),
+        )
 
     def pinned(self, device: torch.device) -> Batch:
         """The batch in page-locked memory where that lets copies run beside the device's work."""
         if not page_locked(device):
             return self
-        pixels = self.pixels.pinned(device) if isinstance(self.pixels, Regions) else page_lock(self.pixels, device)
-        return replace(self, pixels=pixels, keypoints=page_lock(self.keypoints, device), visible=page_lock(self.visible, device))
+        pixels = (
+            self.pixels.pinned(device)
+            if isinstance(self.pixels, Regions)
+            else page_lock(self.pixels, device)
+        )
+        return replace(
+            self,
+            pixels=pixels,
+            keypoints=page_lock(self.keypoints, device),
+            visible=page_lock(self.visible, device),
+        )
 
 
 def warp_regions(
-    buffer: torch.Tensor, starts: torch.Tensor, sizes_wh: torch.Tensor, to_region: torch.Tensor, input_size_wh: tuple[int, int]
+    buffer: torch.Tensor,
+    starts: torch.Tensor,
+    sizes_wh: torch.Tensor,
+    to_region: torch.Tensor,
+    input_size_wh: tuple[int, int],
 ) -> torch.Tensor:
     """Cuts B crops: bilinear between pixel centres at whole numbers, 0 outside a region, as `cv2.warpAffine` with a constant border.
 
@@ -109,7 +139,9 @@ def warp_regions(
         line = starts[:, None, None] + row * widths
         for column, share_x in ((left, 1 - weight_x), (left + 1, weight_x)):
             inside = inside_y & (column >= 0) & (column < widths)
-            taps = buffer.index_select(0, torch.where(inside, line + column, 0).flatten()).view(*inside.shape, 3)
+            taps = buffer.index_select(0, torch.where(inside, line + column, 0).flatten()).view(
+                *inside.shape, 3
+            )
             part = taps * (share_x * share_y * inside)[..., None]  # (B, H, W, 3) float32
             total = part if total is None else total.add_(part)
     assert total is not None

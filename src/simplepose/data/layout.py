@@ -14,7 +14,14 @@ from pathlib import Path
 
 from simplepose.core.errors import UserError
 
-PIECES = ("train_annotations", "train_images", "val_annotations", "val_images", "detections", "imagenet_weights")
+PIECES = (
+    "train_annotations",
+    "train_images",
+    "val_annotations",
+    "val_images",
+    "detections",
+    "imagenet_weights",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,9 @@ class DataLayout:
 
     def report(self) -> list[str]:
         """One line a piece: found, or missing with the exact path expected."""
-        state = {name: "missing, expected at" if name in self.missing else "found" for name in PIECES}
+        state = {
+            name: "missing, expected at" if name in self.missing else "found" for name in PIECES
+        }
         return [f"{name:<18}{state[name]:<22}{getattr(self, name)}" for name in PIECES]
 
     def require(self, *names: str) -> DataLayout:
@@ -56,8 +65,12 @@ class DataLayout:
         """
         absent = [name for name in names if name in self.missing]
         if absent:
-            listed = "; ".join(f"{name.replace('_', ' ')} at {getattr(self, name)}" for name in absent)
-            raise UserError(f"the data folder {self.root} lacks {listed}. Cure: put the files there, or name them with their own options")
+            listed = "; ".join(
+                f"{name.replace('_', ' ')} at {getattr(self, name)}" for name in absent
+            )
+            raise UserError(
+                f"the data folder {self.root} lacks {listed}. Cure: put the files there, or name them with their own options"
+            )
         return self
 
 
@@ -72,7 +85,9 @@ def find_layout(root: str | Path) -> DataLayout:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder. Cure: give the folder that holds annotations/, dets/ and images/")
+        raise UserError(
+            f"{root} is not a folder. Cure: give the folder that holds annotations/, dets/ and images/"
+        )
     splits = {split: _split(root, split) for split in ("train", "val")}
     return DataLayout(
         root=root,

@@ -54,7 +54,7 @@ class TrainLoader:
         source: PixelSource | None = None,
         device: torch.device | None = None,
         warp_on_device: bool = False,
-        share: Share = Share(),  # noqa: B008 (a frozen value)
+        share: Share = Share(),
     ) -> None:
         """Prepares the loader; nothing is read yet. As it stands it is the reference: full decode of the file, cv2 warp.
 
@@ -79,14 +79,21 @@ class TrainLoader:
             UserError: nobody to train on, or fewer people than processes.
         """
         if not len(annotations):
-            raise UserError(f"{annotations.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2")
+            raise UserError(
+                f"{annotations.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2"
+            )
         if len(annotations) < share.count:
             raise UserError(
                 f"{annotations.source} has {len(annotations)} people to train on for {share.count} processes. Cure: start fewer processes"
             )
         self.annotations, self.augment = annotations, augment
         self.input_size_wh, self.batch_size, self.seed = input_size_wh, batch_size, seed
-        self.workers, self.udp, self.skip_broken, self.augmented = max(workers, 1), udp, skip_broken, augmented
+        self.workers, self.udp, self.skip_broken, self.augmented = (
+            max(workers, 1),
+            udp,
+            skip_broken,
+            augmented,
+        )
         self.fill, self.share, self.device = fill, share, device or torch.device("cpu")
         self.source: PixelSource = source or Files(annotations)
         self.warp_on_device = warp_on_device
@@ -96,12 +103,18 @@ class TrainLoader:
     def __len__(self) -> int:
         """Batches an epoch."""
         people, together = len(self.annotations), self.batch_size * self.share.count
-        return batches_per_epoch(people, together) if self.fill else count_steps(people, self.batch_size, self.share.count)
+        return (
+            batches_per_epoch(people, together)
+            if self.fill
+            else count_steps(people, self.batch_size, self.share.count)
+        )
 
     def no_picture(self, number: int) -> UserError:
         """What is wrong when epoch `number` gave no batch at all."""
         reason = next(iter(self.broken.values()), "unknown")
-        return UserError(f"no picture of epoch {number + 1} can be read, first: {reason}. Cure: check the folder of the training pictures")
+        return UserError(
+            f"no picture of epoch {number + 1} can be read, first: {reason}. Cure: check the folder of the training pictures"
+        )
 
     def samples(self, number: int) -> tuple[np.ndarray, Draws, list[slice], np.ndarray]:
         """Who is shown by this process in epoch `number`, and how.
@@ -111,11 +124,23 @@ class TrainLoader:
         """
         together = self.batch_size * self.share.count
         if self.augmented:
-            order, draws = epoch_samples(self.annotations, self.augment, seed=self.seed, number=number, batch_size=together, fill=self.fill)
+            order, draws = epoch_samples(
+                self.annotations,
+                self.augment,
+                seed=self.seed,
+                number=number,
+                batch_size=together,
+                fill=self.fill,
+            )
         else:
             order, draws = np.arange(len(self.annotations)), no_draws(len(self.annotations))
         if self.share.count == 1:
-            return order, draws, slices_to(np.minimum(np.arange(1, len(self) + 1) * together, len(order))), np.ones(len(self))
+            return (
+                order,
+                draws,
+                slices_to(np.minimum(np.arange(1, len(self) + 1) * together, len(order))),
+                np.ones(len(self)),
+            )
         places, sizes = deal(order, self.annotations.image_index, self.batch_size, self.share)
         mine = places[self.share.rank]
         weights = sizes[self.share.rank] * self.share.count / sizes.sum(0)
@@ -157,32 +182,53 @@ class TrainLoader:
             block = batches[first : first + at_once]
             begin = block[0].start
             span = slice(begin, block[-1].stop)
-            to_crop = sample_affines(self.annotations, rows[span], draws[span], self.input_size_wh, udp=self.udp)
-            keypoints, visible = sample_keypoints(self.annotations, rows[span], draws[span], to_crop)
+            to_crop = sample_affines(
+                self.annotations, rows[span], draws[span], self.input_size_wh, udp=self.udp
+            )
+            keypoints, visible = sample_keypoints(
+                self.annotations, rows[span], draws[span], to_crop
+            )
             for batch in block:
                 part = slice(batch.start - begin, batch.stop - begin)
                 yield rows[batch], to_crop[part], keypoints[part], visible[part]
 
     def _prepare(
-        self, rows: np.ndarray, to_crop: np.ndarray, keypoints: np.ndarray, visible: np.ndarray, index: int, weight: float,
+        self,
+        rows: np.ndarray,
+        to_crop: np.ndarray,
+        keypoints: np.ndarray,
+        visible: np.ndarray,
+        index: int,
+        weight: float,
         pool: ThreadPoolExecutor,
-    ) -> Callable[[], Batch | None]:  # fmt: skip
+    ) -> Callable[[], Batch | None]:
         """Starts the work on a batch; the returned function waits for it."""
         if isinstance(self.source, Resident):
-            cut: Callable[[], tuple[torch.Tensor | Regions, np.ndarray]] = lambda: self._resident(rows, to_crop)  # noqa: E731
+            cut: Callable[[], tuple[torch.Tensor | Regions, np.ndarray]] = lambda: self._resident(
+                rows, to_crop
+            )
         elif self.warp_on_device:
             job = pool.submit(self._copy, rows, to_crop)
             cut = job.result
         else:
             width, height = self.input_size_wh
-            held = torch.empty((len(rows), height, width, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
+            held = torch.empty(
+                (len(rows), height, width, 3),
+                dtype=torch.uint8,
+                pin_memory=page_locked(self.device),
+            )
             pixels = held.numpy()
-            chunks = [np.arange(first, min(first + CHUNK, len(rows))) for first in range(0, len(rows), CHUNK)]
+            chunks = [
+                np.arange(first, min(first + CHUNK, len(rows)))
+                for first in range(0, len(rows), CHUNK)
+            ]
             jobs = [pool.submit(self._warp, pixels, places, rows, to_crop) for places in chunks]
 
             def cut() -> tuple[torch.Tensor | Regions, np.ndarray]:
                 good = np.concatenate([job.result() for job in jobs])
-                return (held if good.all() else held[torch.from_numpy(good)]).permute(0, 3, 1, 2), good
+                return (held if good.all() else held[torch.from_numpy(good)]).permute(
+                    0, 3, 1, 2
+                ), good
 
         def finish() -> Batch | None:
             crops, good = cut()
@@ -193,7 +239,14 @@ class TrainLoader:
                         "Cure: take the unreadable pictures out of the annotation file"
                     )
                 return None
-            batch = Batch(crops, torch.from_numpy(keypoints[good]), torch.from_numpy(visible[good]), rows[good], index, weight)
+            batch = Batch(
+                crops,
+                torch.from_numpy(keypoints[good]),
+                torch.from_numpy(visible[good]),
+                rows[good],
+                index,
+                weight,
+            )
             return batch.pinned(self.device)
 
         return finish
@@ -205,13 +258,19 @@ class TrainLoader:
             return self.source.view(row)
         except UserError as error:
             if not self.skip_broken:
-                raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
+                raise UserError(
+                    f"{error}; or go on without such pictures: --data.skip-broken"
+                ) from error
             self.broken[path] = str(error)
             return None
         except Exception as error:
-            raise UserError(f"a reading thread failed at {path}: {error!r}. Cure: check the file, or report this") from error
+            raise UserError(
+                f"a reading thread failed at {path}: {error!r}. Cure: check the file, or report this"
+            ) from error
 
-    def _warp(self, pixels: np.ndarray, places: np.ndarray, rows: np.ndarray, to_crop: np.ndarray) -> np.ndarray:
+    def _warp(
+        self, pixels: np.ndarray, places: np.ndarray, rows: np.ndarray, to_crop: np.ndarray
+    ) -> np.ndarray:
         """Reads and warps a few samples into their places; returns which succeeded."""
         good = np.ones(len(places), bool)
         for number, place in enumerate(places.tolist()):
@@ -219,7 +278,12 @@ class TrainLoader:
             if view is None:
                 good[number] = False
                 continue
-            geometry.warp_crop(view.pixels, from_view(to_crop[place], view.origin_xy, view.ratio_xy), self.input_size_wh, pixels[place])
+            geometry.warp_crop(
+                view.pixels,
+                from_view(to_crop[place], view.origin_xy, view.ratio_xy),
+                self.input_size_wh,
+                pixels[place],
+            )
         return good
 
     def _copy(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
@@ -227,14 +291,18 @@ class TrainLoader:
         views = [self._view(row) for row in rows.tolist()]
         good = np.array([view is not None for view in views])
         held = [view for view in views if view is not None]
-        places = np.array([(view.origin_xy, view.ratio_xy) for view in held], np.float64).reshape(-1, 2, 2)
+        places = np.array([(view.origin_xy, view.ratio_xy) for view in held], np.float64).reshape(
+            -1, 2, 2
+        )
         sizes = np.array([view.pixels.shape[1::-1] for view in held], np.int64).reshape(-1, 2)
         shifted = from_view(to_crop[good], places[:, 0], places[:, 1])
         needed = needed_regions(shifted, self.input_size_wh, sizes)
         extents = np.maximum(needed[:, 2:] - needed[:, :2], 0)
         extents[(extents == 0).any(1)] = 0
         ends = np.cumsum(extents.prod(1))
-        count = max(int(ends[-1]) if len(ends) else 0, 1)  # one pixel at least, for the warp to point at
+        count = max(
+            int(ends[-1]) if len(ends) else 0, 1
+        )  # one pixel at least, for the warp to point at
         buffer = torch.empty((count, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
         flat = buffer.numpy()
         starts = ends - extents.prod(1)
@@ -242,7 +310,9 @@ class TrainLoader:
             held, needed.tolist(), starts.tolist(), extents.tolist(), strict=True
         ):
             if width:
-                flat[start : start + width * height].reshape(height, width, 3)[:] = view.pixels[top:bottom, left:right]
+                flat[start : start + width * height].reshape(height, width, 3)[:] = view.pixels[
+                    top:bottom, left:right
+                ]
         return self._regions(buffer, starts, extents, from_view(shifted, needed[:, :2])), good
 
     def _resident(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
@@ -256,7 +326,15 @@ class TrainLoader:
         moved = from_view(to_crop[good], source.origins[kept])
         return self._regions(source.buffer, source.starts[kept], source.sizes_wh[kept], moved), good
 
-    def _regions(self, buffer: torch.Tensor, starts: np.ndarray, sizes_wh: np.ndarray, to_crop: np.ndarray) -> Regions:
+    def _regions(
+        self, buffer: torch.Tensor, starts: np.ndarray, sizes_wh: np.ndarray, to_crop: np.ndarray
+    ) -> Regions:
         """The value that `Batch.to` turns into crops."""
         to_region = geometry.invert_affines(to_crop).astype(np.float32)
-        return Regions(buffer, torch.from_numpy(starts), torch.from_numpy(sizes_wh), torch.from_numpy(to_region), self.input_size_wh)
+        return Regions(
+            buffer,
+            torch.from_numpy(starts),
+            torch.from_numpy(sizes_wh),
+            torch.from_numpy(to_region),
+            self.input_size_wh,
+        )

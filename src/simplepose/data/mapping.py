@@ -16,7 +16,11 @@ from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import PER_PERSON, Annotations
 from simplepose.data.categories import plain_name
 
-ALIASES = ({"head_top", "top_head", "head"}, {"neck", "upper_neck", "head_bottom"}, {"pelvis", "mid_hip", "hip_center"})
+ALIASES = (
+    {"head_top", "top_head", "head"},
+    {"neck", "upper_neck", "head_bottom"},
+    {"pelvis", "mid_hip", "hip_center"},
+)
 """Names of one place in different data sets: CrowdPose `head` is MPII `head_top`; CrowdPose `neck`, MPII `upper_neck` and PoseTrack
 `head_bottom` are all marked where the neck meets the head. MPII's `thorax` lies lower and has no partner."""
 
@@ -27,7 +31,9 @@ def keypoint_places(source: KeypointSchema, target: KeypointSchema) -> np.ndarra
     places = np.full(len(target), -1)
     for index, name in enumerate(map(plain_name, target.keypoints)):
         aliases = next((group for group in ALIASES if name in group), set())
-        places[index] = names.get(name, next((names[alias] for alias in sorted(aliases) if alias in names), -1))
+        places[index] = names.get(
+            name, next((names[alias] for alias in sorted(aliases) if alias in names), -1)
+        )
     return places
 
 
@@ -46,14 +52,22 @@ def map_annotations(annotations: Annotations, target_schema: KeypointSchema) -> 
         )
     keypoints = np.where(found[:, None], annotations.keypoints[:, places], 0)
     visibility = np.where(found, annotations.visibility[:, places], 0)
-    dropped = [name for index, name in enumerate(annotations.schema.keypoints) if index not in places]
-    lacking = [name for name, there in zip(target_schema.keypoints, found, strict=True) if not there]
+    dropped = [
+        name for index, name in enumerate(annotations.schema.keypoints) if index not in places
+    ]
+    lacking = [
+        name for name, there in zip(target_schema.keypoints, found, strict=True) if not there
+    ]
     sentence = f"{annotations.source}: {int(found.sum())} of {len(target_schema)} keypoints of {target_schema.name!r} mapped"
     sentence += f"; lacking {', '.join(lacking)}" if lacking else ""
     sentence += f"; left out {', '.join(dropped)}" if dropped else ""
     changed = () if target_schema.keypoints == annotations.schema.keypoints else (sentence,)
     return replace(
-        annotations, schema=target_schema, keypoints=keypoints, visibility=visibility, warnings=(*annotations.warnings, *changed)
+        annotations,
+        schema=target_schema,
+        keypoints=keypoints,
+        visibility=visibility,
+        warnings=(*annotations.warnings, *changed),
     )
 
 
@@ -76,10 +90,17 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
         return parts[0]
     clip = all(part.clip_boxes for part in parts)
     if not clip:
-        parts = [replace(part, bbox_xywh=part.clipped_bbox_xywh(), clip_boxes=False) for part in parts]
+        parts = [
+            replace(part, bbox_xywh=part.clipped_bbox_xywh(), clip_boxes=False) for part in parts
+        ]
     starts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
-    columns: dict[str, Any] = {name: _joined([getattr(part, name) for part in parts], parts) for name in PER_PERSON - {"image_index"}}
-    columns["image_index"] = np.concatenate([part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)])
+    columns: dict[str, Any] = {
+        name: _joined([getattr(part, name) for part in parts], parts)
+        for name in PER_PERSON - {"image_index"}
+    }
+    columns["image_index"] = np.concatenate(
+        [part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)]
+    )
     columns["annotation_ids"] = _unique_ids([part.annotation_ids for part in parts])
     extras = any(part.image_extras is not None for part in parts)
     return replace(
@@ -89,14 +110,20 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
         image_ids=_unique_ids([part.image_ids for part in parts]),
         image_paths=tuple(path for part in parts for path in part.image_paths),
         image_sizes_wh=np.concatenate([part.image_sizes_wh for part in parts]),
-        image_extras=tuple(e for part in parts for e in part.image_extras or ({},) * len(part.image_ids)) if extras else None,
+        image_extras=tuple(
+            e for part in parts for e in part.image_extras or ({},) * len(part.image_ids)
+        )
+        if extras
+        else None,
         warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
         clip_boxes=clip,
         **columns,
     )
 
 
-def estimate_sigmas(annotations: Annotations, *, min_iou: float = 0.5, min_pairs: int = 5) -> tuple[float, ...]:
+def estimate_sigmas(
+    annotations: Annotations, *, min_iou: float = 0.5, min_pairs: int = 5
+) -> tuple[float, ...]:
     """OKS sigmas from people annotated more than once (two rows of one picture whose boxes overlap by `min_iou`).
 
     The OKS paper's definition: sigma_k^2 = E[d_k^2 / s^2], s^2 the area, d_k the distance of an annotation from the true position. Two
@@ -108,19 +135,31 @@ def estimate_sigmas(annotations: Annotations, *, min_iou: float = 0.5, min_pairs
     """
     total, pairs = np.zeros(len(annotations.schema)), np.zeros(len(annotations.schema), int)
     order = np.argsort(annotations.image_index, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(annotations.image_index[order])) + 1) if len(order) else []:
+    for rows in (
+        np.split(order, np.flatnonzero(np.diff(annotations.image_index[order])) + 1)
+        if len(order)
+        else []
+    ):
         rows = rows[~annotations.is_crowd[rows]]
         overlap = np.triu(iou(*(xywh_to_xyxy(annotations.bbox_xywh[rows]),) * 2), 1)
-        while overlap.size and overlap.max() >= min_iou:  # the closest two are one person; a third annotation of it stays unused
+        while (
+            overlap.size and overlap.max() >= min_iou
+        ):  # the closest two are one person; a third annotation of it stays unused
             first, second = np.unravel_index(np.argmax(overlap), overlap.shape)
             overlap[[first, second]] = overlap[:, [first, second]] = 0
             a, b = rows[first], rows[second]
             both = (annotations.visibility[[a, b]] > 0).all(0)
             scale = max((float(annotations.area[a]) + float(annotations.area[b])) / 2, 1e-9)
-            squared = ((annotations.keypoints[a].astype(np.float64) - annotations.keypoints[b]) ** 2).sum(1) / scale
+            squared = (
+                (annotations.keypoints[a].astype(np.float64) - annotations.keypoints[b]) ** 2
+            ).sum(1) / scale
             total += np.where(both, squared / 2, 0)
             pairs += both
-    short = [f"{name} ({count})" for name, count in zip(annotations.schema.keypoints, pairs, strict=True) if count < min_pairs]
+    short = [
+        f"{name} ({count})"
+        for name, count in zip(annotations.schema.keypoints, pairs, strict=True)
+        if count < min_pairs
+    ]
     if short:
         raise UserError(
             f"{annotations.source}: fewer than {min_pairs} repeated annotations of {', '.join(short)}. "
@@ -137,7 +176,10 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
     """
     value = read_json(path)
     if isinstance(value, dict):
-        absent, unknown = sorted(set(schema.keypoints) - set(value)), sorted(set(value) - set(schema.keypoints))
+        absent, unknown = (
+            sorted(set(schema.keypoints) - set(value)),
+            sorted(set(value) - set(schema.keypoints)),
+        )
         if absent or unknown:
             raise UserError(
                 f"{path}: no sigma for {absent}, unknown keypoints {unknown}. Cure: one number for each of {list(schema.keypoints)}"
@@ -145,15 +187,23 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
         value = [value[name] for name in schema.keypoints]
     if not isinstance(value, list) or len(value) != len(schema):
         have = len(value) if isinstance(value, list) else "no list of"
-        raise UserError(f"{path}: {have} sigmas for {len(schema)} keypoints. Cure: one number for each of {list(schema.keypoints)}")
-    if not all(isinstance(sigma, (int, float)) and np.isfinite(sigma) and sigma > 0 for sigma in value):
-        raise UserError(f"{path}: sigmas must be positive numbers, got {value}. Cure: correct the file")
+        raise UserError(
+            f"{path}: {have} sigmas for {len(schema)} keypoints. Cure: one number for each of {list(schema.keypoints)}"
+        )
+    if not all(
+        isinstance(sigma, (int, float)) and np.isfinite(sigma) and sigma > 0 for sigma in value
+    ):
+        raise UserError(
+            f"{path}: sigmas must be positive numbers, got {value}. Cure: correct the file"
+        )
     return tuple(float(sigma) for sigma in value)
 
 
 def with_sigmas(annotations: Annotations, sigmas: Sequence[float]) -> Annotations:
     """The same people, scored with other OKS sigmas (K numbers; a wrong length is an error of the schema)."""
-    return replace(annotations, schema=replace(annotations.schema, sigmas=tuple(map(float, sigmas))))
+    return replace(
+        annotations, schema=replace(annotations.schema, sigmas=tuple(map(float, sigmas)))
+    )
 
 
 def _joined(columns: list[np.ndarray | None], parts: Sequence[Annotations]) -> np.ndarray | None:

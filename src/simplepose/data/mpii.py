@@ -44,9 +44,15 @@ def read_mpii(path: str | Path, images_dir: str | Path, *, all_people: bool = Fa
     """
     people = _from_mat(path) if str(path).endswith(".mat") else _from_json(path)
     if not all_people:
-        people = [person for person in people if person["visibility"].any() or not str(path).endswith(".mat")]
+        people = [
+            person
+            for person in people
+            if person["visibility"].any() or not str(path).endswith(".mat")
+        ]
     if not people:
-        raise UserError(f"{path} holds no annotated person. Cure: give train.json, valid.json or mpii_human_pose_v1_u12_1.mat")
+        raise UserError(
+            f"{path} holds no annotated person. Cure: give train.json, valid.json or mpii_human_pose_v1_u12_1.mat"
+        )
     return _annotations(people, str(path), str(images_dir))
 
 
@@ -62,7 +68,9 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
     names = list(dict.fromkeys(person["image"] for person in people))
     place = {name: index for index, name in enumerate(names)}
     stems = [name.rsplit(".", 1)[0] for name in names]
-    numeric = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
+    numeric = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(
+        stems
+    )
     scales = np.array([person["scale"] for person in people], np.float64)
     centres = np.array([person["center"] for person in people], np.float64).reshape(-1, 2)
     wrong = ~(np.isfinite(scales) & (scales > 0) & np.isfinite(centres).all(1))
@@ -77,7 +85,9 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
     return Annotations(
         schema=MPII_16,
         source=source,
-        image_ids=np.array([int(stem) for stem in stems], np.int64) if numeric else np.arange(1, len(names) + 1),
+        image_ids=np.array([int(stem) for stem in stems], np.int64)
+        if numeric
+        else np.arange(1, len(names) + 1),
         image_paths=tuple(os.path.join(images_dir, name) for name in names),
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
@@ -87,7 +97,9 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
         visibility=np.stack([person["visibility"] for person in people]),
         area=AREA_FRACTION * bbox[:, 2] * bbox[:, 3],
         is_crowd=np.zeros(len(people), bool),
-        warnings=(f"{source}: MPII has no areas; {AREA_FRACTION} x the square of 200 x scale is used (PCKh does not need it)",),
+        warnings=(
+            f"{source}: MPII has no areas; {AREA_FRACTION} x the square of 200 x scale is used (PCKh does not need it)",
+        ),
         head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         clip_boxes=False,
     )
@@ -96,7 +108,9 @@ def _annotations(people: list[dict[str, Any]], source: str, images_dir: str) -> 
 def _from_json(path: str | Path) -> list[dict[str, Any]]:
     """The references' form: a list of {image, center, scale, joints (16, 2), joints_vis (16,)}, all 1-based."""
     rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"image", "center", "scale"} <= set(row) for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"image", "center", "scale"} <= set(row) for row in rows
+    ):
         raise UserError(
             f"{path} is not MPII's JSON form (a list of image, center, scale, joints, joints_vis). Cure: give train.json or valid.json"
         )
@@ -115,7 +129,9 @@ def _from_json(path: str | Path) -> list[dict[str, Any]]:
     return _with_heads(people, heads_file, str(path)) if heads_file.exists() else people
 
 
-def _with_heads(people: list[dict[str, Any]], heads_file: Path, source: str) -> list[dict[str, Any]]:
+def _with_heads(
+    people: list[dict[str, Any]], heads_file: Path, source: str
+) -> list[dict[str, Any]]:
     """The people with the head boxes of gt_valid.mat, which has one column a person and counts from 1.
 
     Raises:
@@ -125,7 +141,9 @@ def _with_heads(people: list[dict[str, Any]], heads_file: Path, source: str) -> 
 
     try:
         content = loadmat(heads_file)
-        heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1).reshape(-1, 4) - 1
+        heads = (
+            np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1).reshape(-1, 4) - 1
+        )
         joints = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
         labelled = np.asarray(content["jnt_missing"]).T == 0
     except Exception as error:  # scipy raises many kinds
@@ -133,11 +151,15 @@ def _with_heads(people: list[dict[str, Any]], heads_file: Path, source: str) -> 
             f"cannot read head boxes from {heads_file} ({error!r}). Cure: take it from the download of the references, or away"
         ) from error
     if len(heads) != len(people):
-        raise UserError(f"{heads_file} has {len(heads)} people, {source} has {len(people)}. Cure: take both from the same download")
+        raise UserError(
+            f"{heads_file} has {len(heads)} people, {source} has {len(people)}. Cure: take both from the same download"
+        )
     for index, person in enumerate(people):
         both = labelled[index] & (person["visibility"] > 0)
         if (np.abs(joints[index] - person["joints"])[both] > 1).any():
-            raise UserError(f"{heads_file}: person {index} has other joints than in {source}. Cure: take both from the same download")
+            raise UserError(
+                f"{heads_file}: person {index} has other joints than in {source}. Cure: take both from the same download"
+            )
     return [{**person, "head": head.tolist()} for person, head in zip(people, heads, strict=True)]
 
 
@@ -149,7 +171,9 @@ def _from_mat(path: str | Path) -> list[dict[str, Any]]:
         release = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
         pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
     except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UserError(f"cannot read {path} as MPII annotations ({error}). Cure: give mpii_human_pose_v1_u12_1.mat") from error
+        raise UserError(
+            f"cannot read {path} as MPII annotations ({error}). Cure: give mpii_human_pose_v1_u12_1.mat"
+        ) from error
     people = []
     for picture, training in zip(pictures, in_training, strict=True):
         name = str(picture.image.name)
@@ -158,11 +182,19 @@ def _from_mat(path: str | Path) -> list[dict[str, Any]]:
             objpos: Any = getattr(rect, "objpos", None)
             if not np.size(scale) or not hasattr(objpos, "x"):
                 continue  # the .mat holds people without a rough place, which nobody uses
-            points = _items(getattr(getattr(rect, "annopoints", None), "point", None)) if training else []
+            points = (
+                _items(getattr(getattr(rect, "annopoints", None), "point", None))
+                if training
+                else []
+            )
             joints, visibility = _points(points, f"{path}: {name}")
             corners = [getattr(rect, corner, np.nan) for corner in ("x1", "y1", "x2", "y2")]
             head = [float(value) - 1 if np.size(value) == 1 else np.nan for value in corners]
-            people.append(_person(name, (float(objpos.x), float(objpos.y)), float(scale), joints, visibility, head))
+            people.append(
+                _person(
+                    name, (float(objpos.x), float(objpos.y)), float(scale), joints, visibility, head
+                )
+            )
     return people
 
 
@@ -172,7 +204,9 @@ def _points(points: list[Any], where: str) -> tuple[np.ndarray, np.ndarray]:
     for point in points:
         joint = int(point.id)
         if not 0 <= joint < 16:
-            raise UserError(f"{where} has a joint of id {joint}; MPII knows 0 to 15. Cure: correct that joint")
+            raise UserError(
+                f"{where} has a joint of id {joint}; MPII knows 0 to 15. Cure: correct that joint"
+            )
         joints[joint] = float(point.x), float(point.y)
         mark = getattr(point, "is_visible", 1)
         visibility[joint] = 1 if np.size(mark) == 1 and str(mark) in ("0", "0.0") else 2
@@ -180,14 +214,28 @@ def _points(points: list[Any], where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _person(
-    image: str, center: Sequence[float], scale: float, joints: np.ndarray, visibility: np.ndarray, head: list[float] | None
+    image: str,
+    center: Sequence[float],
+    scale: float,
+    joints: np.ndarray,
+    visibility: np.ndarray,
+    head: list[float] | None,
 ) -> dict[str, Any]:
     zero_based = np.where(visibility[:, None] > 0, joints - 1, 0).astype(np.float32)
     return {
-        "image": image, "center": center, "scale": scale, "joints": zero_based, "visibility": visibility, "head": head or [np.nan] * 4,
-    }  # fmt: skip
+        "image": image,
+        "center": center,
+        "scale": scale,
+        "joints": zero_based,
+        "visibility": visibility,
+        "head": head or [np.nan] * 4,
+    }
 
 
 def _items(value: Any) -> list[Any]:
     """A MATLAB struct array of any length as a list."""
-    return [] if value is None or (isinstance(value, np.ndarray) and value.size == 0) else list(np.atleast_1d(value))
+    return (
+        []
+        if value is None or (isinstance(value, np.ndarray) and value.size == 0)
+        else list(np.atleast_1d(value))
+    )

@@ -30,7 +30,7 @@ def open_pixels(
     device: torch.device,
     *,
     udp: bool = False,
-    share: Share = Share(),  # noqa: B008 (a frozen value)
+    share: Share = Share(),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[PixelSource, bool, str]:
     """Opens the place the configuration asks for.
@@ -53,36 +53,74 @@ def open_pixels(
     """
     warp_on_device = config.warp == "device" or (config.warp == "auto" and is_accelerator(device))
     if config.cache == "pack" and not config.pack:
-        raise UserError("--data.cache pack needs to know which one. Cure: --data.pack FILE.zip, written by simplepose pack")
+        raise UserError(
+            "--data.cache pack needs to know which one. Cure: --data.pack FILE.zip, written by simplepose pack"
+        )
     if config.cache == "files":
         return Files(people), warp_on_device, "pixels from the picture files, as asked for"
-    people = with_picture_sizes(people, skip_broken=True)  # the broken ones are reported when they are decoded
+    people = with_picture_sizes(
+        people, skip_broken=True
+    )  # the broken ones are reported when they are decoded
     if config.cache == "pack":
         pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
         return pack, warp_on_device, f"pixels from {config.pack}, as asked for"
-    rows = np.flatnonzero(owners(people.image_index, share.count) == share.rank) if share.apart else np.arange(len(people))
+    rows = (
+        np.flatnonzero(owners(people.image_index, share.count) == share.rank)
+        if share.apart
+        else np.arange(len(people))
+    )
     mine = people.select(rows)
     regions = person_regions(people, augment, input_size_wh, udp=udp)
     kind, whole, reason = choose_cache(
-        config.cache, picture_bytes(mine), count_bytes(regions[rows]), device, has_pack=bool(config.pack), processes=local_processes()
+        config.cache,
+        picture_bytes(mine),
+        count_bytes(regions[rows]),
+        device,
+        has_pack=bool(config.pack),
+        processes=local_processes(),
     )
     if kind == "pack":
-        return open_pack(config.pack, people, augment, input_size_wh, udp=udp), warp_on_device, f"pixels from {config.pack}: {reason}"
+        return (
+            open_pack(config.pack, people, augment, input_size_wh, udp=udp),
+            warp_on_device,
+            f"pixels from {config.pack}: {reason}",
+        )
     if kind == "files":
         return Files(people), warp_on_device, reason
     parts = None if whole else regions
     if kind == "ram":
         return (
-            fill_ram(people, parts, rows=rows, workers=config.threads, skip_broken=config.skip_broken, progress=progress),
+            fill_ram(
+                people,
+                parts,
+                rows=rows,
+                workers=config.threads,
+                skip_broken=config.skip_broken,
+                progress=progress,
+            ),
             warp_on_device,
             reason,
         )
-    filled = fill_device(people, parts, device, rows=rows, workers=config.threads, skip_broken=config.skip_broken, progress=progress)
+    filled = fill_device(
+        people,
+        parts,
+        device,
+        rows=rows,
+        workers=config.threads,
+        skip_broken=config.skip_broken,
+        progress=progress,
+    )
     return filled, True, reason
 
 
 def choose_cache(
-    kind: Literal["auto", "ram", "device"], pictures: int, regions: int, device: torch.device, *, has_pack: bool, processes: int = 1
+    kind: Literal["auto", "ram", "device"],
+    pictures: int,
+    regions: int,
+    device: torch.device,
+    *,
+    has_pack: bool,
+    processes: int = 1,
 ) -> tuple[str, bool, str]:
     """Decides where pixels go.
 
@@ -122,14 +160,22 @@ def choose_cache(
                 f"--data.cache {kind} does not fit ({sizes}). Cure: --data.cache {' or '.join(others) if others else 'files'}, or simplepose pack "
                 "and --data.cache pack, or --data.shard with several processes"
             )
-        return kind, mine[0][1], f"{names[mine[0][1]]} in {'host' if kind == 'ram' else 'device'} memory, as asked for ({sizes})"
+        return (
+            kind,
+            mine[0][1],
+            f"{names[mine[0][1]]} in {'host' if kind == 'ram' else 'device'} memory, as asked for ({sizes})",
+        )
     if fitting:
         where, whole, _, _ = fitting[0]
         place = "host memory" if where == "ram" else f"the memory of {device}"
         return where, whole, f"{names[whole]} decoded once into {place}: they fit ({sizes})"
     if has_pack:
         return "pack", True, f"the pack, because decoded pixels do not fit into memory ({sizes})"
-    return "files", True, f"files, because decoded pixels do not fit into memory ({sizes}); simplepose pack would cost fewer cores"
+    return (
+        "files",
+        True,
+        f"files, because decoded pixels do not fit into memory ({sizes}); simplepose pack would cost fewer cores",
+    )
 
 
 def _size(count: int) -> str:

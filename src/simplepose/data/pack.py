@@ -60,7 +60,9 @@ class Pack:
                 "Cure: repair the picture and pack the data set again"
             )
         left, top, right, bottom = self.regions[row].tolist()
-        image = decode_image(self.content[offset : offset + size], f"{self.path}, member at byte {offset}")
+        image = decode_image(
+            self.content[offset : offset + size], f"{self.path}, member at byte {offset}"
+        )
         width, height = self.stored_wh[row].tolist()
         if image.shape[:2] != (height, width):
             raise UserError(
@@ -85,16 +87,27 @@ def annotations_hash(people: Annotations) -> str:
     try:
         hashes = [file_hash(file) for file in people.source_files]
     except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}. Cure: check the path of the annotation file") from error
+        raise UserError(
+            f"cannot read {error.filename}: {error.strerror}. Cure: check the path of the annotation file"
+        ) from error
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def stored_sizes(regions: np.ndarray, ratios: np.ndarray) -> np.ndarray:
     """(N, 2) int64 size in which regions (N, 4) are stored at `ratios` (N,) of their pixels."""
-    return np.maximum(np.ceil((regions[:, 2:] - regions[:, :2]) * ratios[:, None] - 1e-6), 1).astype(np.int64)
+    return np.maximum(
+        np.ceil((regions[:, 2:] - regions[:, :2]) * ratios[:, None] - 1e-6), 1
+    ).astype(np.int64)
 
 
-def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> Pack:
+def open_pack(
+    path: str | Path,
+    people: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    udp: bool = False,
+) -> Pack:
     """Opens a pack for these people.
 
     Args:
@@ -117,7 +130,9 @@ def open_pack(path: str | Path, people: Annotations, augment: AugmentConfig, inp
             "Cure: run simplepose pack again, or name the annotation file it was packed from"
         )
     place = {annotation: row for row, annotation in enumerate(table["annotation_ids"])}
-    missing = [int(annotation) for annotation in people.annotation_ids.tolist() if annotation not in place]
+    missing = [
+        int(annotation) for annotation in people.annotation_ids.tolist() if annotation not in place
+    ]
     if missing:
         raise UserError(
             f"{path} lacks {len(missing)} of {len(people)} people, first annotation {missing[0]}. Cure: run simplepose pack again for this preset"
@@ -155,13 +170,17 @@ def read_table(path: str | Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as file:
             table: dict[str, Any] = msgspec.json.decode(file.read(TABLE))
     except OSError as error:
-        raise UserError(f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack") from error
+        raise UserError(
+            f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack"
+        ) from error
     except (zipfile.BadZipFile, KeyError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} is no whole pack ({error}): cut short, or no pack at all. Cure: copy it again, or run simplepose pack again"
         ) from error
     if table.get("format") != FORMAT:
-        raise UserError(f"{path} is a pack of format {table.get('format')}, this version reads {FORMAT}. Cure: run simplepose pack again")
+        raise UserError(
+            f"{path} is a pack of format {table.get('format')}, this version reads {FORMAT}. Cure: run simplepose pack again"
+        )
     return table
 
 
@@ -179,14 +198,41 @@ def scan_members(path: str | Path) -> tuple[list[zipfile.ZipInfo], int]:
             header = file.read(LOCAL_HEADER.size)
             if len(header) < LOCAL_HEADER.size:
                 return entries, end
-            signature, version, flags, method, _, _, crc, stored, size, name_length, extra_length = LOCAL_HEADER.unpack(header)
-            if signature != b"PK\x03\x04" or method != zipfile.ZIP_STORED or flags & 0x08 or stored != size:
+            (
+                signature,
+                version,
+                flags,
+                method,
+                _,
+                _,
+                crc,
+                stored,
+                size,
+                name_length,
+                extra_length,
+            ) = LOCAL_HEADER.unpack(header)
+            if (
+                signature != b"PK\x03\x04"
+                or method != zipfile.ZIP_STORED
+                or flags & 0x08
+                or stored != size
+            ):
                 return entries, end
             name, extra, data = file.read(name_length), file.read(extra_length), file.read(size)
-            if len(name) < name_length or len(extra) < extra_length or len(data) < size or zlib.crc32(data) != crc:
+            if (
+                len(name) < name_length
+                or len(extra) < extra_length
+                or len(data) < size
+                or zlib.crc32(data) != crc
+            ):
                 return entries, end
             entry = member(name.decode())
-            entry.header_offset, entry.CRC, entry.compress_size, entry.file_size = end, crc, size, size
+            entry.header_offset, entry.CRC, entry.compress_size, entry.file_size = (
+                end,
+                crc,
+                size,
+                size,
+            )
             entry.extract_version = entry.create_version = version
             entries.append(entry)
             end = file.tell()

@@ -71,26 +71,48 @@ def plan_pack(
         UserError: nobody to pack, a quality that there is not, or an annotation file that is gone.
     """
     if not len(people):
-        raise UserError(f"{people.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2")
-    people = with_picture_sizes(people, skip_broken=True)  # the broken ones are reported when they are packed
+        raise UserError(
+            f"{people.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2"
+        )
+    people = with_picture_sizes(
+        people, skip_broken=True
+    )  # the broken ones are reported when they are packed
     rotation = 2 * augment.rotation_degrees if augment.rotation_probability else 0.0
     margins = (
         f"scale up to {1 + augment.scale_factor:g}, rotation up to {rotation:g} degrees, half body {'yes' if augment.half_body_probability else 'no'}, "
         f"shift up to {augment.shift_factor:g}, aspect {input_size_wh[0]}:{input_size_wh[1]}"
     )
     if not 1 <= quality <= 100:
-        raise UserError(f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack")
+        raise UserError(
+            f"JPEG quality {quality} is outside 1 to 100. Cure: --quality 90, or 95 for a larger pack"
+        )
     regions, ratios = person_views(people, augment, input_size_wh, udp=udp)
-    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[:, None]  # a stored pixel more, to interpolate with
-    low, high = np.maximum(regions[:, :2] - beside, 0), np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
-    regions = np.concatenate([low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1)  # empty ones are stored as one pixel
+    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[
+        :, None
+    ]  # a stored pixel more, to interpolate with
+    low, high = (
+        np.maximum(regions[:, :2] - beside, 0),
+        np.minimum(regions[:, 2:] + beside, people.person_sizes_wh),
+    )
+    regions = np.concatenate(
+        [low, np.where((high <= low).any(1)[:, None], low + 1, high)], axis=1
+    )  # empty ones are stored as one pixel
     stored = stored_sizes(regions, ratios)
     settings = {
-        "format": FORMAT, "annotations": str(people.source), "annotations_sha256": annotations_hash(people), "people": len(people),
-        "margins": margins, "input_size": f"{input_size_wh[0]}x{input_size_wh[1]}", "smallest_scale": round(1 - augment.scale_factor, 6),
-        "quality": quality, "chroma": "4:4:4" if full_colour else "4:2:0", "channel_order": "rgb",
-        "regions_sha256": hashlib.sha256(np.concatenate([regions, stored], axis=1).tobytes()).hexdigest(),
-    }  # fmt: skip
+        "format": FORMAT,
+        "annotations": str(people.source),
+        "annotations_sha256": annotations_hash(people),
+        "people": len(people),
+        "margins": margins,
+        "input_size": f"{input_size_wh[0]}x{input_size_wh[1]}",
+        "smallest_scale": round(1 - augment.scale_factor, 6),
+        "quality": quality,
+        "chroma": "4:4:4" if full_colour else "4:2:0",
+        "channel_order": "rgb",
+        "regions_sha256": hashlib.sha256(
+            np.concatenate([regions, stored], axis=1).tobytes()
+        ).hexdigest(),
+    }
     return PackPlan(people, regions, stored, settings)
 
 
@@ -101,8 +123,17 @@ def encode_region(image: np.ndarray, plan: PackPlan, row: int) -> bytes:
     part = part if part.size else np.zeros((1, 1, 3), np.uint8)
     if part.shape[1::-1] != (size := tuple(plan.stored_wh[row].tolist())):
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if plan.settings["chroma"] == "4:4:4" else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
-    settings = [cv2.IMWRITE_JPEG_QUALITY, plan.settings["quality"], cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colour]
+    colour = (
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        if plan.settings["chroma"] == "4:4:4"
+        else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    )
+    settings = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        plan.settings["quality"],
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        colour,
+    ]
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(part, cv2.COLOR_RGB2BGR), settings)[1])
 
 
@@ -122,4 +153,6 @@ def estimate_pack(plan: PackPlan) -> Estimate:
             size += len(encode_region(image, plan, row)) + MEMBER_OVERHEAD
             count += 1
     seconds = time.thread_time() - began
-    return Estimate(int(size / max(count, 1) * len(people)), seconds / max(len(chosen), 1) * len(pictures))
+    return Estimate(
+        int(size / max(count, 1) * len(people)), seconds / max(len(chosen), 1) * len(pictures)
+    )

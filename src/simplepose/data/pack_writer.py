@@ -16,7 +16,15 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import write_coco
-from simplepose.data.pack import FORMAT, LOCAL_HEADER, PLAN, TABLE, data_offset, member, scan_members
+from simplepose.data.pack import (
+    FORMAT,
+    LOCAL_HEADER,
+    PLAN,
+    TABLE,
+    data_offset,
+    member,
+    scan_members,
+)
 from simplepose.data.pack_plan import Estimate, PackPlan, encode_region, estimate_pack, plan_pack
 from simplepose.data.picture_sizes import check_size, read_sized
 from simplepose.data.read_ahead import in_order
@@ -40,18 +48,32 @@ def check_output(path: str | Path, people: Annotations, *, overwrite: bool = Fal
     if path.suffix != ".zip":
         raise UserError(f"the pack is to be called {path}. Cure: choose a name that ends in .zip")
     for file in (path, table, partial):
-        if file.exists() and any(os.path.exists(source) and file.samefile(source) for source in people.source_files):
-            raise UserError(f"{path} would replace {file}, the annotations that are packed. Cure: another --output")
+        if file.exists() and any(
+            os.path.exists(source) and file.samefile(source) for source in people.source_files
+        ):
+            raise UserError(
+                f"{path} would replace {file}, the annotations that are packed. Cure: another --output"
+            )
     if path.exists() and not overwrite:
         raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
-    if table.exists() and not overwrite and not partial.exists():  # beside a partial file it is from our interrupted run
-        raise UserError(f"{table}, which is written beside {path.name}, already exists. Cure: --overwrite, or another --output")
+    if (
+        table.exists() and not overwrite and not partial.exists()
+    ):  # beside a partial file it is from our interrupted run
+        raise UserError(
+            f"{table}, which is written beside {path.name}, already exists. Cure: --overwrite, or another --output"
+        )
 
 
 def write_pack(
-    path: str | Path, plan: PackPlan, *, workers: int = 2, overwrite: bool = False, skip_broken: bool = False,
-    say: Callable[[str], None] | None = None, progress: Callable[[int, int], None] | None = None,
-) -> Path:  # fmt: skip
+    path: str | Path,
+    plan: PackPlan,
+    *,
+    workers: int = 2,
+    overwrite: bool = False,
+    skip_broken: bool = False,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Writes NAME.zip and, beside it, NAME.json: COCO keypoints of the regions, for any other program.
 
     An interrupted run leaves NAME.partial, which the next run of the same plan goes on with; NAME.zip appears when it is whole.
@@ -86,7 +108,9 @@ def write_pack(
         kept = np.array([entry.file_size > 0 for entry in entries[1:]])
         if not kept.any():
             partial.unlink()
-            raise UserError(f"no picture can be read, first: {_first(broken)}. Cure: check the folder of the training pictures")
+            raise UserError(
+                f"no picture can be read, first: {_first(broken)}. Cure: check the folder of the training pictures"
+            )
         names = [entry.filename for entry in entries[1:] if entry.file_size]
         write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], names), "")
         partial.replace(path)
@@ -97,7 +121,9 @@ def write_pack(
             f"it goes on with {partial}"
         ) from error
     if say is not None and broken:
-        say(f"note: {len(broken)} unreadable pictures with {int((~kept).sum())} people left out, first: {_first(broken)}")
+        say(
+            f"note: {len(broken)} unreadable pictures with {int((~kept).sum())} people left out, first: {_first(broken)}"
+        )
     return path
 
 
@@ -106,7 +132,9 @@ def _first(broken: dict[int, str] | None) -> str:
     return broken[min(broken)] if broken else "unknown"
 
 
-def _resume(partial: Path, plan: PackPlan, order: np.ndarray, broken: dict[int, str] | None) -> list[zipfile.ZipInfo]:
+def _resume(
+    partial: Path, plan: PackPlan, order: np.ndarray, broken: dict[int, str] | None
+) -> list[zipfile.ZipInfo]:
     """The members that are already there. Taken off the end: a member cut short, and all from an empty one whose picture can be read now."""
     if not partial.exists():
         partial.touch()
@@ -115,8 +143,13 @@ def _resume(partial: Path, plan: PackPlan, order: np.ndarray, broken: dict[int, 
     if entries and entries[-1].filename == TABLE:
         end = entries.pop().header_offset
     names = [PLAN, *member_names(plan.people, order)]
-    if not _is_begun(partial, entries, plan) or [entry.filename for entry in entries] != names[: len(entries)]:
-        raise UserError(f"{partial} is an unfinished pack of another data set or preset. Cure: delete it, or choose another --output")
+    if (
+        not _is_begun(partial, entries, plan)
+        or [entry.filename for entry in entries] != names[: len(entries)]
+    ):
+        raise UserError(
+            f"{partial} is an unfinished pack of another data set or preset. Cure: delete it, or choose another --output"
+        )
     for place, entry in enumerate(entries[1:]):
         if not entry.file_size and _encode(plan, order[place : place + 1], broken) != [b""]:
             entries, end = entries[: place + 1], entry.header_offset
@@ -148,7 +181,9 @@ def _encode(plan: PackPlan, rows: np.ndarray, broken: dict[int, str] | None) -> 
         image = read_sized(people, picture)
     except UserError as error:
         if broken is None:
-            raise UserError(f"{error}; or go on without such pictures: --data.skip-broken") from error
+            raise UserError(
+                f"{error}; or go on without such pictures: --data.skip-broken"
+            ) from error
         broken[picture] = str(error)
         return [b""] * len(rows)
     check_size(people, picture, image)
@@ -156,9 +191,14 @@ def _encode(plan: PackPlan, rows: np.ndarray, broken: dict[int, str] | None) -> 
 
 
 def _append(
-    file: zipfile.ZipFile, entries: list[zipfile.ZipInfo], plan: PackPlan, order: np.ndarray, broken: dict[int, str] | None, workers: int,
+    file: zipfile.ZipFile,
+    entries: list[zipfile.ZipInfo],
+    plan: PackPlan,
+    order: np.ndarray,
+    broken: dict[int, str] | None,
+    workers: int,
     progress: Callable[[int, int], None] | None,
-) -> None:  # fmt: skip
+) -> None:
     """Adds what is missing, in the order of the pictures, and the table."""
     file.filelist.extend(entries)
     file.NameToInfo.update({entry.filename: entry for entry in entries})
@@ -167,8 +207,14 @@ def _append(
     people = plan.people
     names = member_names(people, order)
     done = len(entries) - 1
-    groups = np.split(order[done:], np.flatnonzero(np.diff(people.image_index[order[done:]])) + 1) if done < len(order) else []
-    for contents in in_order(lambda rows: _encode(plan, rows, broken), groups, workers, 4 * workers):
+    groups = (
+        np.split(order[done:], np.flatnonzero(np.diff(people.image_index[order[done:]])) + 1)
+        if done < len(order)
+        else []
+    )
+    for contents in in_order(
+        lambda rows: _encode(plan, rows, broken), groups, workers, 4 * workers
+    ):
         for content in contents:
             entries.append(_add(file, names[done], content))
             done += 1
@@ -176,9 +222,14 @@ def _append(
             progress(done, len(people))
     mine = entries[1:]
     table = {
-        "format": FORMAT, "plan": plan.settings, "annotation_ids": people.annotation_ids[order], "regions_xyxy": plan.regions[order],
-        "stored_wh": plan.stored_wh[order], "offsets": [data_offset(entry) for entry in mine], "sizes": [entry.file_size for entry in mine],
-    }  # fmt: skip
+        "format": FORMAT,
+        "plan": plan.settings,
+        "annotation_ids": people.annotation_ids[order],
+        "regions_xyxy": plan.regions[order],
+        "stored_wh": plan.stored_wh[order],
+        "offsets": [data_offset(entry) for entry in mine],
+        "sizes": [entry.file_size for entry in mine],
+    }
     _add(file, TABLE, encode_json(table))
 
 
@@ -205,15 +256,23 @@ def _as_regions(plan: PackPlan, rows: np.ndarray, names: list[str]) -> Annotatio
 
     def boxes(values: np.ndarray, corners: int) -> np.ndarray:
         """Edges of boxes: their first `corners` pairs are places, the others sizes."""
-        moved = values.reshape(count, -1, 2) - np.where(np.arange(2)[:, None] < corners, regions[:, None, :2], 0)
+        moved = values.reshape(count, -1, 2) - np.where(
+            np.arange(2)[:, None] < corners, regions[:, None, :2], 0
+        )
         return (moved * ratios[:, None]).reshape(count, -1).astype(np.float32)
 
-    keypoints = (mine.keypoints - regions[:, None, :2] + 0.5) * ratios[:, None] - 0.5  # a pixel's centre is at a whole number
+    keypoints = (mine.keypoints - regions[:, None, :2] + 0.5) * ratios[
+        :, None
+    ] - 0.5  # a pixel's centre is at a whole number
     return replace(
         mine,
-        image_ids=np.arange(1, count + 1), image_paths=tuple(names), image_sizes_wh=stored, image_index=np.arange(count),
-        bbox_xywh=boxes(mine.bbox_xywh, 1), area=(mine.area * ratios.prod(1)).astype(np.float32),
+        image_ids=np.arange(1, count + 1),
+        image_paths=tuple(names),
+        image_sizes_wh=stored,
+        image_index=np.arange(count),
+        bbox_xywh=boxes(mine.bbox_xywh, 1),
+        area=(mine.area * ratios.prod(1)).astype(np.float32),
         keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0).astype(np.float32),
         head_boxes_xyxy=None if mine.head_boxes_xyxy is None else boxes(mine.head_boxes_xyxy, 2),
         image_extras=None,
-    )  # fmt: skip
+    )

@@ -22,7 +22,13 @@ def batches_per_epoch(people: int, batch_size: int) -> int:
 
 
 def epoch_samples(
-    annotations: Annotations, augment: AugmentConfig, *, seed: int, number: int, batch_size: int, fill: bool
+    annotations: Annotations,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    number: int,
+    batch_size: int,
+    fill: bool,
 ) -> tuple[np.ndarray, Draws]:
     """The samples of one epoch, in order; nothing is remembered between calls, so a run can go on anywhere.
 
@@ -47,11 +53,16 @@ def epoch_samples(
         rows, draws = _pass(annotations, augment, seed, index)
         places = np.arange(max(first - index * people, 0), min(last - index * people, people))
         parts.append((rows[places], draws[places]))
-    joined = [np.concatenate([getattr(draws, field.name) for _, draws in parts]) for field in fields(Draws)]
+    joined = [
+        np.concatenate([getattr(draws, field.name) for _, draws in parts])
+        for field in fields(Draws)
+    ]
     return np.concatenate([rows for rows, _ in parts]), Draws(*joined)
 
 
-def _pass(annotations: Annotations, augment: AugmentConfig, seed: int, index: int) -> tuple[np.ndarray, Draws]:
+def _pass(
+    annotations: Annotations, augment: AugmentConfig, seed: int, index: int
+) -> tuple[np.ndarray, Draws]:
     """Everybody once: rows (N,) and their draws."""
     rng = np.random.default_rng([seed, index])
     order = rng.permutation(len(annotations))

@@ -30,7 +30,9 @@ def with_picture_sizes(annotations: Annotations, *, skip_broken: bool = False) -
     Raises:
         UserError: a picture of unknown size cannot be read and `skip_broken` is off.
     """
-    wanted = np.unique(annotations.image_index[~annotations.is_crowd & (annotations.keypoint_counts > 0)])
+    wanted = np.unique(
+        annotations.image_index[~annotations.is_crowd & (annotations.keypoint_counts > 0)]
+    )
     unknown = wanted[(annotations.image_sizes_wh[wanted] <= 0).any(1)]
     if not len(unknown):
         return annotations
@@ -79,7 +81,9 @@ def read_sized(annotations: Annotations, picture: int) -> np.ndarray:
     path = annotations.image_paths[picture]
     image = read_image(path)
     if (annotations.image_sizes_wh[picture] <= 0).any():
-        raise UserError(f"picture {path} could not be read when its size was asked for. Cure: start again")
+        raise UserError(
+            f"picture {path} could not be read when its size was asked for. Cure: start again"
+        )
     return image
 
 
@@ -92,4 +96,6 @@ def check_size(annotations: Annotations, picture: int, image: np.ndarray) -> Non
     found, wanted = image.shape[1::-1], tuple(annotations.image_sizes_wh[picture].tolist())
     if found != wanted:
         path = annotations.image_paths[picture]
-        raise UserError(f"{path} is {found[0]} x {found[1]}, its annotation says {wanted}. Cure: correct the annotation file")
+        raise UserError(
+            f"{path} is {found[0]} x {found[1]}, its annotation says {wanted}. Cure: correct the annotation file"
+        )

@@ -45,14 +45,18 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
     path = Path(path)
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path} holds no JSON file. Cure: give the folder of sequences (annotations/val)")
+        raise UserError(
+            f"{path} holds no JSON file. Cure: give the folder of sequences (annotations/val)"
+        )
     images: list[Image] = []
     rows: list[Row] = []
     warnings: list[str] = []
     for file in files:
         frames, people = read_sequence(file, len(images), len(rows))
         if not frames:
-            raise UserError(f"{file} is an empty sequence (no frames). Cure: remove the file, or copy it again")
+            raise UserError(
+                f"{file} is an empty sequence (no frames). Cure: remove the file, or copy it again"
+            )
         declared = frames[0].nframes
         if declared is not None and declared != len(frames):
             warnings.append(f"{file}: lists {len(frames)} of {declared} frames")
@@ -63,11 +67,15 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
     track_ids = np.full(len(found), -1) if found.track_ids is None else found.track_ids
     lacking = [row.id for row in rows if row.track_id is None]
     if lacking:
-        raise UserError(f"{path}: {len(lacking)} people have no track_id, first annotation {lacking[0]}. Cure: number the tracks")
+        raise UserError(
+            f"{path}: {len(lacking)} people have no track_id, first annotation {lacking[0]}. Cure: number the tracks"
+        )
     return replace(found, track_ids=track_ids, warnings=(*warnings, *found.warnings))
 
 
-def read_sequence(file: Any, first_image: int = 0, first_person: int = 0, *, name: str = "") -> tuple[list[Image], list[Row]]:
+def read_sequence(
+    file: Any, first_image: int = 0, first_person: int = 0, *, name: str = ""
+) -> tuple[list[Image], list[Row]]:
     """Frames and people of one file of either form, for training and scoring alike.
 
     `keypoints` and `scores` of the rows have the order of `POSETRACK_15`; the `bbox_head` becomes
@@ -95,7 +103,9 @@ def read_sequence(file: Any, first_image: int = 0, first_person: int = 0, *, nam
     absent = [name for name in POSETRACK_15.keypoints if name not in names]
     unknown = [name for name in names if name not in FILE_KEYPOINTS]
     if absent or unknown:
-        raise UserError(f"{name}: unknown keypoints {unknown}, missing keypoints {absent}. Cure: give PoseTrack18's 17 names")
+        raise UserError(
+            f"{name}: unknown keypoints {unknown}, missing keypoints {absent}. Cure: give PoseTrack18's 17 names"
+        )
     order = [names.index(name) for name in POSETRACK_15.keypoints]
     for row in content.rows:
         _reorder(row, order, len(names), name)
@@ -114,7 +124,9 @@ def _reorder(row: Row, order: list[int], count: int, source: str) -> None:
     row.scores = [scores[at] for at in order] if scores else None
     if row.bbox_head:
         if len(row.bbox_head) != 4:
-            raise UserError(f"{source}: annotation {row.id} has the bbox_head {row.bbox_head}. Cure: x, y, width, height, or leave it out")
+            raise UserError(
+                f"{source}: annotation {row.id} has the bbox_head {row.bbox_head}. Cure: x, y, width, height, or leave it out"
+            )
         x, y, width, height = row.bbox_head
         row.head_box_xyxy = [x, y, x + width, y + height]
 
@@ -149,7 +161,11 @@ def write_posetrack_annotations(folder: str | Path, annotations: Annotations) ->
     for name, pictures in sequences.items():
         content = {
             "images": [_image_entry(annotations, index) for index in pictures],
-            "annotations": [_person_entry(annotations, person, triples[person]) for index in pictures for person in people_of[index]],
+            "annotations": [
+                _person_entry(annotations, person, triples[person])
+                for index in pictures
+                for person in people_of[index]
+            ],
             "categories": [
                 {
                     "supercategory": "person",
@@ -196,6 +212,11 @@ def _person_entry(annotations: Annotations, person: int, triples: np.ndarray) ->
         "iscrowd": int(annotations.is_crowd[person]),
         "scores": [],
     }
-    if annotations.head_boxes_xyxy is not None and np.isfinite(annotations.head_boxes_xyxy[person]).all():
-        entry["bbox_head"] = xyxy_to_xywh(annotations.head_boxes_xyxy[person]).astype(np.float64).round(4).tolist()
+    if (
+        annotations.head_boxes_xyxy is not None
+        and np.isfinite(annotations.head_boxes_xyxy[person]).all()
+    ):
+        entry["bbox_head"] = (
+            xyxy_to_xywh(annotations.head_boxes_xyxy[person]).astype(np.float64).round(4).tolist()
+        )
     return entry

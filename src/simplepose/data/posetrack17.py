@@ -31,7 +31,9 @@ JOINTS = (
 """The joint of each id, 0 to 14, as poseval numbers them."""
 
 
-def posetrack17_rows(frames: Any, source: str, first_image: int = 0, first_person: int = 0) -> tuple[list[Image], list[Row]]:
+def posetrack17_rows(
+    frames: Any, source: str, first_image: int = 0, first_person: int = 0
+) -> tuple[list[Image], list[Row]]:
     """One sequence -> pictures and people of the PoseTrack18 kind; `scores` are NaN for none.
 
     Args:
@@ -44,14 +46,18 @@ def posetrack17_rows(frames: Any, source: str, first_image: int = 0, first_perso
         UserError: an empty sequence or an unknown joint id.
     """
     if not isinstance(frames, list) or not frames:
-        raise UserError(f"{source} is an empty sequence (no frames). Cure: remove the file, or copy it again")
+        raise UserError(
+            f"{source} is an empty sequence (no frames). Cure: remove the file, or copy it again"
+        )
     images: list[Image] = []
     rows: list[Row] = []
     for number, frame in enumerate(frames):
         image = _one(frame.get("image"), {}) if isinstance(frame, dict) else {}
         name = image.get("name") if isinstance(image, dict) else None
         if not isinstance(name, str) or not name:
-            raise UserError(f"{source}: frame {number} has no image name. Cure: add the name of the picture file")
+            raise UserError(
+                f"{source}: frame {number} has no image name. Cure: add the name of the picture file"
+            )
         image_id = first_image + number + 1
         folder = name.split("/")[-2] if "/" in name else ""
         regions = [region.get("point") or [] for region in frame.get("ignore_regions") or []]
@@ -79,7 +85,9 @@ def _person(rect: dict[str, Any], image_id: int, person_id: int, where: str) -> 
         for point in points.get("point") or []:
             joint = _one(point.get("id"), None)
             if not isinstance(joint, int) or not 0 <= joint < len(JOINTS):
-                raise UserError(f"{where} has a joint of id {joint!r}; PoseTrack knows 0 to {len(JOINTS) - 1}. Cure: correct that joint")
+                raise UserError(
+                    f"{where} has a joint of id {joint!r}; PoseTrack knows 0 to {len(JOINTS) - 1}. Cure: correct that joint"
+                )
             place = POSETRACK_15.keypoints.index(JOINTS[joint])
             xy = [_one(point["x"], 0.0), _one(point["y"], 0.0)]
             triples[3 * place : 3 * place + 3] = [*xy, 1]

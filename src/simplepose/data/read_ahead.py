@@ -11,7 +11,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, ahead: int
+) -> Iterator[Result]:
     """Yields `function(job)` of each job, in order; when the loop over it ends early, what has not begun is dropped and the rest waited for.
 
     Args:

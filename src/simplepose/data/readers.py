@@ -46,7 +46,9 @@ def read_annotated(
     Raises:
         UserError: names the file and the cure.
     """
-    if task in ("crowdpose", "ochuman") or (task in ("mpii", "posetrack") and has_own_form(task, path)):
+    if task in ("crowdpose", "ochuman") or (
+        task in ("mpii", "posetrack") and has_own_form(task, path)
+    ):
         return READERS[task](path, images_dir)
     return read_coco(path, images_dir, schema, category=category, allow_empty=allow_empty)
 

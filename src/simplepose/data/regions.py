@@ -29,7 +29,9 @@ class View:
 
 
 def from_view(
-    to_crop: np.ndarray, origin_xy: np.ndarray | tuple[int, int], ratio_xy: np.ndarray | tuple[float, float] = (1, 1)
+    to_crop: np.ndarray,
+    origin_xy: np.ndarray | tuple[int, int],
+    ratio_xy: np.ndarray | tuple[float, float] = (1, 1),
 ) -> np.ndarray:
     """Affines picture -> crop (..., 2, 3) as affines view -> crop; `origin_xy` and `ratio_xy` (..., 2) as in `View`."""
     origin, ratio = np.asarray(origin_xy, np.float64), np.asarray(ratio_xy, np.float64)
@@ -40,7 +42,9 @@ def from_view(
     return moved
 
 
-def needed_regions(to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_sizes_wh: np.ndarray) -> np.ndarray:
+def needed_regions(
+    to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_sizes_wh: np.ndarray
+) -> np.ndarray:
     """The pixels that a bilinear warp reads.
 
     Args:
@@ -59,13 +63,23 @@ def needed_regions(to_crop: np.ndarray, input_size_wh: tuple[int, int], picture_
     return np.concatenate([np.maximum(low, 0), np.minimum(high, picture_sizes_wh)], axis=1)
 
 
-def person_regions(annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False) -> np.ndarray:
+def person_regions(
+    annotations: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    udp: bool = False,
+) -> np.ndarray:
     """(N, 4) int64: the pixels that any random view of each person can read; see `person_views`."""
     return person_views(annotations, augment, input_size_wh, udp=udp)[0]
 
 
 def person_views(
-    annotations: Annotations, augment: AugmentConfig, input_size_wh: tuple[int, int], *, udp: bool = False
+    annotations: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    udp: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pixels that any random view of each person can read, and the resolution that its closest view can use.
 
@@ -89,7 +103,9 @@ def person_views(
     low, high, finest = np.full((count, 2), np.inf), np.full((count, 2), -np.inf), np.zeros(count)
     for chosen, to_crop in _bodies(annotations, augment, input_size_wh, udp):
         to_image = geometry.invert_affines(to_crop)
-        center = geometry.transform_points(to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]]))[:, 0]
+        center = geometry.transform_points(
+            to_image, np.array([[(input_size_wh[0] - udp) / 2, (input_size_wh[1] - udp) / 2]])
+        )[:, 0]
         size = np.abs(np.linalg.det(to_image[..., :2])) ** 0.5  # picture pixels per crop pixel
         extent_wh = np.asarray(input_size_wh) * size[:, None]
         reach = _reach(extent_wh * largest, augment) + 2
@@ -97,7 +113,9 @@ def person_views(
         low[chosen] = np.minimum(low[chosen], np.floor(center - reach - shift))
         high[chosen] = np.maximum(high[chosen], np.ceil(center + reach + shift) + 1)
         finest[chosen] = np.maximum(finest[chosen], 1 / size)
-    regions = np.concatenate([np.clip(low, 0, sizes), np.clip(high, 0, sizes)], axis=1).astype(np.int64)
+    regions = np.concatenate([np.clip(low, 0, sizes), np.clip(high, 0, sizes)], axis=1).astype(
+        np.int64
+    )
     return regions, np.minimum(finest / max(1 - augment.scale_factor, 1e-3), 1)
 
 
@@ -106,7 +124,9 @@ def _bodies(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Unscaled views of everybody, then of each half that can be drawn: rows, and their affines picture -> crop."""
     plain = no_draws(len(annotations))
-    for half, can in enumerate((np.ones(len(annotations), bool), *drawable_halves(annotations, augment))):
+    for half, can in enumerate(
+        (np.ones(len(annotations), bool), *drawable_halves(annotations, augment))
+    ):
         chosen = np.flatnonzero(can)
         if len(chosen):
             draws = plain[chosen]
@@ -116,12 +136,24 @@ def _bodies(
 
 def _reach(extent_wh: np.ndarray, augment: AugmentConfig) -> np.ndarray:
     """(N, 2) half width and half height of a rectangle's bounding box over all rotations that can be drawn."""
-    largest = np.deg2rad(min(2 * augment.rotation_degrees, 90.0)) if augment.rotation_probability else 0.0
+    largest = (
+        np.deg2rad(min(2 * augment.rotation_degrees, 90.0)) if augment.rotation_probability else 0.0
+    )
     width, height = extent_wh[:, 0], extent_wh[:, 1]
-    across, along = np.minimum(np.arctan2(height, width), largest), np.minimum(np.arctan2(width, height), largest)
-    return np.stack(
-        [width * np.cos(across) + height * np.sin(across), height * np.cos(along) + width * np.sin(along)], axis=1
-    ) / 2  # fmt: skip
+    across, along = (
+        np.minimum(np.arctan2(height, width), largest),
+        np.minimum(np.arctan2(width, height), largest),
+    )
+    return (
+        np.stack(
+            [
+                width * np.cos(across) + height * np.sin(across),
+                height * np.cos(along) + width * np.sin(along),
+            ],
+            axis=1,
+        )
+        / 2
+    )
 
 
 def contains(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

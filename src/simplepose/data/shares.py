@@ -21,7 +21,10 @@ class Share:
 
 def slices_to(ends: np.ndarray) -> list[slice]:
     """Consecutive slices that end at `ends`."""
-    return [slice(first, last) for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+    return [
+        slice(first, last)
+        for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
+    ]
 
 
 def count_steps(samples: int, batch_size: int, count: int) -> int:
@@ -29,7 +32,9 @@ def count_steps(samples: int, batch_size: int, count: int) -> int:
     return min(-(-samples // (batch_size * count)), samples // count)
 
 
-def deal(order: np.ndarray, image_index: np.ndarray, batch_size: int, share: Share) -> tuple[list[np.ndarray], np.ndarray]:
+def deal(
+    order: np.ndarray, image_index: np.ndarray, batch_size: int, share: Share
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Deals the samples of an epoch out to the processes: each sample to exactly one.
 
     An update's people are one piece of `order`, as they would be with one process, cut into nearly equal parts. Where the last piece is
@@ -55,14 +60,18 @@ def deal(order: np.ndarray, image_index: np.ndarray, batch_size: int, share: Sha
     ends[-1] = len(order)
     if steps > 1 and ends[-1] - ends[-2] < count:
         ends[-2] = ends[-1] - count
-    updates = [np.array_split(np.arange(piece.start, piece.stop), count) for piece in slices_to(ends)]
-    return [np.concatenate([update[rank] for update in updates]) for rank in range(count)], np.array(
-        [[len(update[rank]) for update in updates] for rank in range(count)]
-    )
+    updates = [
+        np.array_split(np.arange(piece.start, piece.stop), count) for piece in slices_to(ends)
+    ]
+    return [
+        np.concatenate([update[rank] for update in updates]) for rank in range(count)
+    ], np.array([[len(update[rank]) for update in updates] for rank in range(count)])
 
 
 def owners(image_index: np.ndarray, count: int) -> np.ndarray:
     """(N,) the process that keeps each person in its cache: equal numbers of people, and people of one picture together where possible."""
     owner = np.empty(len(image_index), np.int64)
-    owner[np.argsort(image_index, kind="stable")] = np.arange(len(image_index)) * count // max(len(image_index), 1)
+    owner[np.argsort(image_index, kind="stable")] = (
+        np.arange(len(image_index)) * count // max(len(image_index), 1)
+    )
     return owner

@@ -33,7 +33,9 @@ def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotation
         for file, images in zip(config.more_annotations, config.more_images, strict=True)
     ]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
-    return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])  # sizes first: joining clips boxes
+    return concatenate(
+        [with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts]
+    )  # sizes first: joining clips boxes
 
 
 def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
@@ -47,16 +49,25 @@ def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotatio
             f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR"
         )
     layout = find_layout(config.root)
-    wanted = [name for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images)) if not given]
+    wanted = [
+        name
+        for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images))
+        if not given
+    ]
     layout.require(*wanted)
-    annotations, images = annotations or getattr(layout, f"{split}_annotations"), images or getattr(layout, f"{split}_images")
+    annotations, images = (
+        annotations or getattr(layout, f"{split}_annotations"),
+        images or getattr(layout, f"{split}_images"),
+    )
     return read_coco(annotations, images, category=config.category or None)
 
 
 def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:
     """Whether the files of a split are there."""
     annotations = config.train_annotations if split == "train" else config.val_annotations
-    return bool(annotations) or (bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing)
+    return bool(annotations) or (
+        bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing
+    )
 
 
 def boxes_to_test(
@@ -91,5 +102,7 @@ def boxes_to_test(
             )
         boxes = str(find_layout(root).require("detections").detections)
     if not Path(boxes).exists():
-        raise UserError(f"no detection file at {boxes}. Cure: gt, detections, or the path of a detection file")
+        raise UserError(
+            f"no detection file at {boxes}. Cure: gt, detections, or the path of a detection file"
+        )
     return read_detections(boxes, annotations)

@@ -52,17 +52,31 @@ class BoxFile:
         image_id = frame.index if image_id is None else image_id
         found = self.by_id.get(image_id, People.empty())
         height, width = frame.image.shape[:2]
-        told_upright = frame.orientation in SWAPS and width != height and self.sizes_wh.get(image_id) == (width, height)
+        told_upright = (
+            frame.orientation in SWAPS
+            and width != height
+            and self.sizes_wh.get(image_id) == (width, height)
+        )
         if frame.orientation == 1 or told_upright:
             return found
-        return replace(found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, (width, height)))
+        return replace(
+            found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, (width, height))
+        )
 
     def left_out(self, image_ids: Collection[Id] | None = None) -> str:
         """One sentence on the boxes that nobody gets, those of other pictures than `image_ids`
         included; empty where all are used."""
-        elsewhere = sum(len(people) for image_id, people in self.by_id.items() if image_ids is not None and image_id not in image_ids)
+        elsewhere = sum(
+            len(people)
+            for image_id, people in self.by_id.items()
+            if image_ids is not None and image_id not in image_ids
+        )
         notes = [*self.notes, *([(elsewhere, "are of other pictures")] if elsewhere else [])]
-        return f"{self.path}: boxes left out: {', '.join(f'{count:,} {why}' for count, why in notes)}" if notes else ""
+        return (
+            f"{self.path}: boxes left out: {', '.join(f'{count:,} {why}' for count, why in notes)}"
+            if notes
+            else ""
+        )
 
     def image_ids(self, paths: Sequence[Path]) -> list[Id]:
         """The ids under which `people` looks up pictures in this order."""
@@ -126,7 +140,9 @@ def read_boxes(
         choices = category_choices(listing.listed, naming, keypoints)
         people, taken = people_rows(category_ids(rows, source), choices, source)
     elif content.annotations is None:
-        raise UserError(f"{source} is neither a detection nor an annotation file. Cure: give COCO JSON whose rows have image_id and bbox")
+        raise UserError(
+            f"{source} is neither a detection nor an annotation file. Cure: give COCO JSON whose rows have image_id and bbox"
+        )
     else:
         listing, naming, rows, annotated = content, source, content.rows, True
         choices = category_choices(listing.listed, naming, keypoints)
@@ -143,14 +159,19 @@ def read_boxes(
     listed, sizes_wh = _listed(listing, naming)
     return BoxFile(
         path=source,
-        by_id={image_id: People(found.boxes_xyxy[places], found.scores[places]) for image_id, places in by_id.items()},
+        by_id={
+            image_id: People(found.boxes_xyxy[places], found.scores[places])
+            for image_id, places in by_id.items()
+        },
         listed=listed,
         sizes_wh=sizes_wh,
         notes=tuple(notes),
     )
 
 
-def _listed(listing: File, source: str) -> tuple[dict[str, list[tuple[PurePath, Id]]], dict[Id, tuple[float, float]]]:
+def _listed(
+    listing: File, source: str
+) -> tuple[dict[str, list[tuple[PurePath, Id]]], dict[Id, tuple[float, float]]]:
     """The pictures of an annotation file by their names without folders, and their sizes."""
     images = [image for image in listing.images or [] if image.file_name]
     ids = exact_ids([image.id for image in images], lambda n: f"{source}: picture {n}", "id")
@@ -158,7 +179,9 @@ def _listed(listing: File, source: str) -> tuple[dict[str, list[tuple[PurePath, 
     sizes_wh: dict[Id, tuple[float, float]] = {}
     for image, image_id in zip(images, ids, strict=True):
         if image_id is None:
-            raise UserError(f"{source}: the picture {image.file_name} has no id. Cure: give it a unique number")
+            raise UserError(
+                f"{source}: the picture {image.file_name} has no id. Cure: give it a unique number"
+            )
         name = PurePosixPath(str(image.file_name).replace("\\", "/"))
         listed.setdefault(name.name, []).append((name, image_id))
         sizes_wh[image_id] = (image.width or 0, image.height or 0)

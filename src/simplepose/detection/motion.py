@@ -18,7 +18,14 @@ class MotionDetector:
         memory: frames after which a standing person melts into the background.
     """
 
-    def __init__(self, *, min_area_fraction: float = 0.002, working_side: int = 240, warm_up: int = 5, memory: int = 500) -> None:
+    def __init__(
+        self,
+        *,
+        min_area_fraction: float = 0.002,
+        working_side: int = 240,
+        warm_up: int = 5,
+        memory: int = 500,
+    ) -> None:
         self.min_area_fraction = min_area_fraction
         self.working_side = working_side
         self.warm_up = warm_up
@@ -28,7 +35,9 @@ class MotionDetector:
     def _reset(self, size_hw: tuple[int, int]) -> None:
         self._size_hw = size_hw
         self._seen = 0
-        self._subtractor = cv2.createBackgroundSubtractorMOG2(history=self.memory, varThreshold=32, detectShadows=True)
+        self._subtractor = cv2.createBackgroundSubtractorMOG2(
+            history=self.memory, varThreshold=32, detectShadows=True
+        )
 
     def __call__(self, image: np.ndarray) -> People:
         """(H, W, 3) uint8 RGB -> People; the score is the share of moving pixels in the box. Another picture size starts anew."""
@@ -42,7 +51,9 @@ class MotionDetector:
             return People.empty()
         moving = (mask == 255).astype(np.uint8)  # 127 are shadows
         moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        joined = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((15, 9), np.uint8))  # head, trunk and legs of one person
+        joined = cv2.morphologyEx(
+            moving, cv2.MORPH_CLOSE, np.ones((15, 9), np.uint8)
+        )  # head, trunk and legs of one person
         count, _, stats, _ = cv2.connectedComponentsWithStats(joined)
         if count > 1 and stats[1:, cv2.CC_STAT_AREA].sum() > 0.7 * joined.size:
             return People.empty()  # everything moves: the light or the camera changed

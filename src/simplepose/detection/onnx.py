@@ -90,7 +90,9 @@ class PersonDetector:
         return [self._run([image])[0] for image in images]
 
     def _run(self, images: Sequence[np.ndarray]) -> list[People]:
-        scale, size_wh = fit(images[0].shape[1::-1], self.layout.input_size_wh, self.layout.flexible)
+        scale, size_wh = fit(
+            images[0].shape[1::-1], self.layout.input_size_wh, self.layout.flexible
+        )
         pixels = np.concatenate([letterbox(image, scale, size_wh) for image in images])
         if self.layout.normalised:
             pixels -= np.array(RTMDET_MEAN_BGR, np.float32)[:, None, None]
@@ -99,7 +101,9 @@ class PersonDetector:
         found = []
         for index, image in enumerate(images):
             if self.layout.kind == "grid":
-                boxes, scores = decode_grid(outputs[0][index], size_wh, self.person_class, self.score_threshold)
+                boxes, scores = decode_grid(
+                    outputs[0][index], size_wh, self.person_class, self.score_threshold
+                )
                 best = nms(boxes, scores, NMS_IOU)
             else:
                 dets, labels = outputs[0][index], outputs[1][index]
@@ -117,7 +121,9 @@ class PersonDetector:
         return f"PersonDetector({self.path.name}, {self.layout.kind}, {width}x{height}, score_threshold={self.score_threshold})"
 
 
-def fit(image_size_wh: tuple[int, int], input_size_wh: tuple[int, int], flexible: bool) -> tuple[float, tuple[int, int]]:
+def fit(
+    image_size_wh: tuple[int, int], input_size_wh: tuple[int, int], flexible: bool
+) -> tuple[float, tuple[int, int]]:
     """Scale of the picture, and the size (w, h) the network gets: the input, or where `flexible` the part of it that the picture fills,
     rounded up to a multiple of 32."""
     (width, height), (input_width, input_height) = image_size_wh, input_size_wh
@@ -125,7 +131,10 @@ def fit(image_size_wh: tuple[int, int], input_size_wh: tuple[int, int], flexible
     if not flexible:
         return scale, input_size_wh
     step = STRIDES[-1]
-    filled = (min(limit, -(-max(1, int(side * scale)) // step) * step) for side, limit in zip(image_size_wh, input_size_wh, strict=True))
+    filled = (
+        min(limit, -(-max(1, int(side * scale)) // step) * step)
+        for side, limit in zip(image_size_wh, input_size_wh, strict=True)
+    )
     return scale, tuple(filled)  # type: ignore[return-value]
 
 
@@ -137,7 +146,9 @@ def letterbox(image: np.ndarray, scale: float, size_wh: tuple[int, int]) -> np.n
     return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None, ::-1], np.float32)
 
 
-def decode_grid(output: np.ndarray, size_wh: tuple[int, int], person_class: int, score_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def decode_grid(
+    output: np.ndarray, size_wh: tuple[int, int], person_class: int, score_threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
     """YOLOX's raw output -> boxes in input pixels, before NMS.
 
     A cell at (column, row) of stride s predicts centre `(cell + xy) s` and size `exp(wh) s` (YOLOX, arXiv 2107.08430, section 2).
@@ -169,7 +180,13 @@ def _cells(size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
-def _open(path: Path, threads: int | None, cut_border: bool, normalised: bool | None, providers: Sequence[str]) -> tuple[Any, Layout]:
+def _open(
+    path: Path,
+    threads: int | None,
+    cut_border: bool,
+    normalised: bool | None,
+    providers: Sequence[str],
+) -> tuple[Any, Layout]:
     """The session and the layout found in the file."""
     try:
         import onnx
@@ -187,7 +204,9 @@ def _open(path: Path, threads: int | None, cut_border: bool, normalised: bool | 
         first_layers = _first_layers(model)
         session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # protobuf and ONNX Runtime have no common class of error
-        raise UserError(f"{path} cannot be loaded as an ONNX network: {str(error).splitlines()[0]}. Cure: check the file") from error
+        raise UserError(
+            f"{path} cannot be loaded as an ONNX network: {str(error).splitlines()[0]}. Cure: check the file"
+        ) from error
     layout = read_layout(
         str(path),
         [(item.name, tuple(item.shape)) for item in session.get_inputs()],
@@ -200,7 +219,11 @@ def _open(path: Path, threads: int | None, cut_border: bool, normalised: bool | 
 
 
 def read_layout(
-    path: str, inputs: list[tuple[str, tuple[Any, ...]]], outputs: list[tuple[str, tuple[Any, ...]]], *, normalised: bool = False
+    path: str,
+    inputs: list[tuple[str, tuple[Any, ...]]],
+    outputs: list[tuple[str, tuple[Any, ...]]],
+    *,
+    normalised: bool = False,
 ) -> Layout:
     """Recognises the layout from names and shapes; symbolic lengths are strings or None.
 
@@ -208,7 +231,8 @@ def read_layout(
         UserError: neither of the layouts; says what was found.
     """
     found = "; ".join(
-        f"{side} " + ", ".join(f"{name} {shape}" for name, shape in values) for side, values in (("input", inputs), ("output", outputs))
+        f"{side} " + ", ".join(f"{name} {shape}" for name, shape in values)
+        for side, values in (("input", inputs), ("output", outputs))
     )
     refusal = UserError(f"{path} is a detector of another layout: {found}. Cure: export {LAYOUTS}")
     if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][1] not in (3, "3"):
@@ -216,14 +240,28 @@ def read_layout(
     name, (batch, _, height, width) = inputs[0]
     flexible = not (isinstance(height, int) and isinstance(width, int))
     size_wh = (width if isinstance(width, int) else 640, height if isinstance(height, int) else 640)
-    common: dict[str, Any] = {"input_name": name, "input_size_wh": size_wh, "batched": not isinstance(batch, int), "flexible": flexible}
+    common: dict[str, Any] = {
+        "input_name": name,
+        "input_size_wh": size_wh,
+        "batched": not isinstance(batch, int),
+        "flexible": flexible,
+    }
     shapes = dict(outputs)
-    if {"dets", "labels"} <= shapes.keys() and len(shapes["dets"]) == 3 and shapes["dets"][2] == 5 and len(shapes["labels"]) == 2:
+    if (
+        {"dets", "labels"} <= shapes.keys()
+        and len(shapes["dets"]) == 3
+        and shapes["dets"][2] == 5
+        and len(shapes["labels"]) == 2
+    ):
         return Layout(kind="boxes", outputs=("dets", "labels"), normalised=normalised, **common)
     if len(outputs) == 1 and len(outputs[0][1]) == 3:
         cells, columns = outputs[0][1][1:]
         expected = sum((size_wh[0] // stride) * (size_wh[1] // stride) for stride in STRIDES)
-        if isinstance(columns, int) and columns >= 6 and (cells == expected or (flexible and not isinstance(cells, int))):
+        if (
+            isinstance(columns, int)
+            and columns >= 6
+            and (cells == expected or (flexible and not isinstance(cells, int)))
+        ):
             return Layout(kind="grid", outputs=(outputs[0][0],), normalised=False, **common)
     raise refusal
 
@@ -235,11 +273,15 @@ def _first_layers(model: Any) -> set[str]:
     return {node.op_type for node in model.graph.node if pictures & set(node.input)}
 
 
-def _free_size(model: Any, session: Any, layout: Layout, options: Any, providers: list[str]) -> tuple[Any, Layout]:
+def _free_size(
+    model: Any, session: Any, layout: Layout, options: Any, providers: list[str]
+) -> tuple[Any, Layout]:
     """The same network with free height and width, if it then still gives the same numbers; else what came in."""
     import onnxruntime
 
-    for dimension, letter in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], "HW", strict=True):
+    for dimension, letter in zip(
+        model.graph.input[0].type.tensor_type.shape.dim[2:], "HW", strict=True
+    ):
         dimension.dim_param = letter
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "A"
     del model.graph.value_info[:]
@@ -249,9 +291,14 @@ def _free_size(model: Any, session: Any, layout: Layout, options: Any, providers
     try:
         free = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
         same = np.allclose(
-            free.run(None, {layout.input_name: probe})[0], session.run(None, {layout.input_name: probe})[0], rtol=1e-3, atol=1e-3
+            free.run(None, {layout.input_name: probe})[0],
+            session.run(None, {layout.input_name: probe})[0],
+            rtol=1e-3,
+            atol=1e-3,
         )
-        fits = free.run(None, {layout.input_name: shorter})[0].shape[1] == len(_cells((width, shorter.shape[2]))[0])
+        fits = free.run(None, {layout.input_name: shorter})[0].shape[1] == len(
+            _cells((width, shorter.shape[2]))[0]
+        )
     except Exception:  # a fixed shape inside the network: keep the file's own size
         return session, layout
     if not (same and fits):

@@ -80,7 +80,10 @@ def people_source(
     """
     require_choice(boxes)
     text = str(boxes)
-    words: dict[str, Callable[[], Detector | PeopleSource]] = {"whole": lambda: whole, "motion": MotionDetector}
+    words: dict[str, Callable[[], Detector | PeopleSource]] = {
+        "whole": lambda: whole,
+        "motion": MotionDetector,
+    }
     if text in words:
         return words[text]()
     if text == "gt":
@@ -96,7 +99,14 @@ def people_source(
     if not path.exists():
         raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
     if path.suffix.lower() == ".onnx":
-        return PersonDetector(path, score_threshold=threshold, threads=threads, cut_border=cut_border)
+        return PersonDetector(
+            path, score_threshold=threshold, threads=threads, cut_border=cut_border
+        )
     if path.suffix.lower() == ".json":
-        return read_boxes(path, annotations=annotations, score_threshold=score_threshold or 0.0, keypoints=keypoints)
+        return read_boxes(
+            path,
+            annotations=annotations,
+            score_threshold=score_threshold or 0.0,
+            keypoints=keypoints,
+        )
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")

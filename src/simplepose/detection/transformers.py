@@ -33,20 +33,28 @@ class TransformersDetector:
 
         local = Path(name).is_dir()
         try:
-            self.processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=local)
-            model = transformers.AutoModelForObjectDetection.from_pretrained(name, local_files_only=local)
+            self.processor = transformers.AutoImageProcessor.from_pretrained(
+                name, local_files_only=local
+            )
+            model = transformers.AutoModelForObjectDetection.from_pretrained(
+                name, local_files_only=local
+            )
         except (OSError, ValueError) as error:
             cure = (
                 "give a folder with config.json, preprocessor_config.json and weights"
                 if local
                 else "connect to the network, or download the model on another machine and give its folder"
             )
-            raise UserError(f"cannot load the detector {name!r}: {str(error).splitlines()[0]}. Cure: {cure}") from error
+            raise UserError(
+                f"cannot load the detector {name!r}: {str(error).splitlines()[0]}. Cure: {cure}"
+            ) from error
         labels = {index: str(label).lower() for index, label in model.config.id2label.items()}
         people = [index for index, label in labels.items() if label == "person"]
         if not people:
             found = ", ".join(sorted(labels.values())[:8])
-            raise UserError(f"the detector {name!r} has no class 'person' but {found}. Cure: use one that finds people")
+            raise UserError(
+                f"the detector {name!r} has no class 'person' but {found}. Cure: use one that finds people"
+            )
         self.name, self.score_threshold, self.person_class = name, score_threshold, int(people[0])
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
@@ -65,7 +73,9 @@ class TransformersDetector:
         with torch.inference_mode():
             outputs = self.model(**inputs)
         results = self.processor.post_process_object_detection(
-            outputs, threshold=self.score_threshold, target_sizes=[image.shape[:2] for image in images]
+            outputs,
+            threshold=self.score_threshold,
+            target_sizes=[image.shape[:2] for image in images],
         )
         return [self._people(result, image) for result, image in zip(results, images, strict=True)]
 
@@ -73,6 +83,12 @@ class TransformersDetector:
         """One picture's people, cut to the picture."""
         person = (result["labels"] == self.person_class).cpu().numpy()
         scores = result["scores"].float().cpu().numpy()[person]
-        boxes = np.clip(result["boxes"].float().cpu().numpy()[person], 0, [image.shape[1], image.shape[0]] * 2)
-        order = [index for index in np.argsort(-scores, kind="stable") if (boxes[index, 2:] > boxes[index, :2]).all()]
+        boxes = np.clip(
+            result["boxes"].float().cpu().numpy()[person], 0, [image.shape[1], image.shape[0]] * 2
+        )
+        order = [
+            index
+            for index in np.argsort(-scores, kind="stable")
+            if (boxes[index, 2:] > boxes[index, :2]).all()
+        ]
         return People(boxes[order].reshape(-1, 4), scores[order])

@@ -34,7 +34,11 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
             )
         )
     present = used[there]
-    sample = present if limit is None or len(present) <= limit else present[np.linspace(0, len(present) - 1, limit).astype(int)]
+    sample = (
+        present
+        if limit is None or len(present) <= limit
+        else present[np.linspace(0, len(present) - 1, limit).astype(int)]
+    )
     unreadable, resized = [], []
     for index in sample:
         path = annotations.image_paths[index]
@@ -45,27 +49,63 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
             continue
         declared = tuple(annotations.image_sizes_wh[index].tolist())
         if all(declared) and declared != (width, height):
-            resized.append(f"{path} is {width}x{height}, the annotations say {declared[0]}x{declared[1]}")
+            resized.append(
+                f"{path} is {width}x{height}, the annotations say {declared[0]}x{declared[1]}"
+            )
     looked = f"of {len(sample)} looked at"
     if unreadable:
         cure = "copy them again; training can leave them out with --data.skip-broken"
         problem = f"pictures cannot be read ({len(unreadable)} {looked})"
-        found.append(Finding(level="broken", problem=problem, count=len(unreadable), examples=tuple(unreadable[:3]), cure=cure))
+        found.append(
+            Finding(
+                level="broken",
+                problem=problem,
+                count=len(unreadable),
+                examples=tuple(unreadable[:3]),
+                cure=cure,
+            )
+        )
     if resized:
         cure = "use the pictures that were annotated (as stored, not turned by EXIF), or scale the annotations"
         problem = f"pictures have another size than annotated, so keypoints would be off ({len(resized)} {looked})"
-        found.append(Finding(level="broken", problem=problem, count=len(resized), examples=tuple(resized[:3]), cure=cure))
+        found.append(
+            Finding(
+                level="broken",
+                problem=problem,
+                count=len(resized),
+                examples=tuple(resized[:3]),
+                cure=cure,
+            )
+        )
     return found
 
 
-def check_detections(path: str | Path, annotations: Annotations) -> tuple[list[Finding], dict[str, float], Detections | None]:
+def check_detections(
+    path: str | Path, annotations: Annotations
+) -> tuple[list[Finding], dict[str, float], Detections | None]:
     """Findings on a detection file, its numbers (boxes, pictures, coverage) and the boxes; None where it cannot be used."""
     try:
         detections = read_detections(path, annotations)
     except UserError as error:
-        return [Finding(level="broken", problem=f"{error.problem} AP would be 0", count=1, cure=error.cure)], {}, None
+        return (
+            [
+                Finding(
+                    level="broken",
+                    problem=f"{error.problem} AP would be 0",
+                    count=1,
+                    cure=error.cure,
+                )
+            ],
+            {},
+            None,
+        )
     found = [
-        Finding(level="warning", problem=f"boxes {what} ({path})", count=count, cure="none needed if meant")
+        Finding(
+            level="warning",
+            problem=f"boxes {what} ({path})",
+            count=count,
+            cure="none needed if meant",
+        )
         for count, what in detections.notes
     ]
     if detections.boxes_xyxy.max() <= 1.5:
@@ -88,12 +128,22 @@ def check_detections(path: str | Path, annotations: Annotations) -> tuple[list[F
     }
     if covered < 0.8:
         rows = np.flatnonzero(matters & (best < 0.5))
-        examples = tuple(f"annotation {annotations.annotation_ids[row]}, best IoU {best[row]:.2f}" for row in rows[:3])
+        examples = tuple(
+            f"annotation {annotations.annotation_ids[row]}, best IoU {best[row]:.2f}"
+            for row in rows[:3]
+        )
         problem = f"people with keypoints have no detection of IoU 0.5 or more ({1 - covered:.0%}): they bound AP and AR from above"
         cure = "check that bbox is x, y, width, height in pixels, that low scores are kept, and that pictures match"
         level = "broken" if covered < 0.05 else "warning"
         found.append(
-            Finding(level=level, problem=problem, count=len(rows), examples=examples, cure=cure, rows=tuple(rows[:3].tolist()))  # type: ignore[arg-type]
+            Finding(
+                level=level,
+                problem=problem,
+                count=len(rows),
+                examples=examples,
+                cure=cure,
+                rows=tuple(rows[:3].tolist()),
+            )  # type: ignore[arg-type]
         )
     return found, numbers, detections
 
@@ -103,7 +153,9 @@ def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
     best = np.zeros(len(annotations))
     boxes = xywh_to_xyxy(annotations.bbox_xywh)
     by_picture = rows_by_picture(detections.image_index, len(annotations.image_ids))
-    for picture, rows in enumerate(rows_by_picture(annotations.image_index, len(annotations.image_ids))):
+    for picture, rows in enumerate(
+        rows_by_picture(annotations.image_index, len(annotations.image_ids))
+    ):
         if len(rows) and len(by_picture[picture]):
             best[rows] = iou(boxes[rows], detections.boxes_xyxy[by_picture[picture]]).max(1)
     return best
@@ -112,4 +164,8 @@ def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
 def rows_by_picture(image_index: np.ndarray, pictures: int) -> Sequence[np.ndarray]:
     """For each picture the rows (indices) on it, in order."""
     order = np.argsort(image_index, kind="stable")
-    return np.split(order, np.searchsorted(image_index[order], np.arange(1, pictures))) if pictures else []
+    return (
+        np.split(order, np.searchsorted(image_index[order], np.arange(1, pictures)))
+        if pictures
+        else []
+    )

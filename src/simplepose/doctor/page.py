@@ -39,9 +39,13 @@ def check_page(path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"--html {path}: the page ends in {' or '.join(ENDINGS)}. Cure: --html {path.stem or 'doctor'}.html")
+        raise UserError(
+            f"--html {path}: the page ends in {' or '.join(ENDINGS)}. Cure: --html {path.stem or 'doctor'}.html"
+        )
     if path.exists() and not (path.is_file() and _starts_as_page(path)):
-        raise UserError(f"--html {path}: what is there was not written by simplepose doctor. Cure: give --html another name")
+        raise UserError(
+            f"--html {path}: what is there was not written by simplepose doctor. Cure: give --html another name"
+        )
 
 
 def write_page(
@@ -53,20 +57,32 @@ def write_page(
 ) -> None:
     """Writes the page atomically; pictures are inside it as JPEG, at most three a finding and six drawn from the whole set."""
     parts = [f"{OPENING}<style>{STYLE}</style>"]
-    parts.append(f"<h1>simplepose doctor</h1><pre>{html.escape(chr(10).join(facts))}</pre><h2>Findings</h2>")
+    parts.append(
+        f"<h1>simplepose doctor</h1><pre>{html.escape(chr(10).join(facts))}</pre><h2>Findings</h2>"
+    )
     if not findings:
         parts.append("<div class='finding fine'>Nothing to report.</div>")
     for finding in findings:
         examples = "".join(f"<li>{html.escape(example)}" for example in finding.examples)
-        pictures = "".join(_figure(annotations, row) for row in finding.rows) if annotations is not None else ""
+        pictures = (
+            "".join(_figure(annotations, row) for row in finding.rows)
+            if annotations is not None
+            else ""
+        )
         parts.append(
             f"<div class='finding {finding.level}'><b>{finding.level}: {finding.count}</b> {html.escape(finding.problem)}"
             f"<ul>{examples}</ul><div>{pictures}</div><div class=cure>Cure: {html.escape(finding.cure)}</div></div>"
         )
     if annotations is not None and len(annotations):
         labelled = np.flatnonzero((annotations.keypoint_counts > 0) & ~annotations.is_crowd)
-        chosen = labelled[np.unique(np.linspace(0, max(len(labelled) - 1, 0), 6).astype(int))] if len(labelled) else []
-        parts.append("<h2>People as annotated</h2><p>Left keypoints orange, right ones blue, hidden ones hollow.</p>")
+        chosen = (
+            labelled[np.unique(np.linspace(0, max(len(labelled) - 1, 0), 6).astype(int))]
+            if len(labelled)
+            else []
+        )
+        parts.append(
+            "<h2>People as annotated</h2><p>Left keypoints orange, right ones blue, hidden ones hollow.</p>"
+        )
         parts += [_figure(annotations, int(row)) for row in chosen]
     for chart in charts:
         largest = max(chart.counts, default=0) or 1
@@ -78,7 +94,9 @@ def write_page(
     write_bytes(path, "".join(parts).encode(errors="backslashreplace"))
 
 
-def thumbnail(image: np.ndarray, annotations: Annotations, row: int, height: int = 260) -> np.ndarray:
+def thumbnail(
+    image: np.ndarray, annotations: Annotations, row: int, height: int = 260
+) -> np.ndarray:
     """The region of one person (H, W, 3) uint8 RGB with box, limbs and keypoints drawn."""
     box = annotations.bbox_xywh[row].astype(np.float64)
     labelled = annotations.visibility[row] > 0
@@ -91,7 +109,9 @@ def thumbnail(image: np.ndarray, annotations: Annotations, row: int, height: int
     region = image[low[1] : high[1], low[0] : high[0]]
     factor = min(height / region.shape[0], 480 / region.shape[1])
     size = max(round(region.shape[1] * factor), 1), max(round(region.shape[0] * factor), 1)
-    canvas = cv2.resize(region, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    canvas = cv2.resize(
+        region, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    )
 
     def place(point: np.ndarray) -> tuple[int, int]:
         x, y = np.clip(np.round((point - low) * factor), -5000, 5000).astype(int)
@@ -104,7 +124,13 @@ def thumbnail(image: np.ndarray, annotations: Annotations, row: int, height: int
     left = {pair[0] for pair in annotations.schema.flip_pairs}
     right = {pair[1] for pair in annotations.schema.flip_pairs}
     for index in np.flatnonzero(labelled):
-        colour = (255, 150, 30) if index in left else (60, 140, 255) if index in right else (240, 240, 240)
+        colour = (
+            (255, 150, 30)
+            if index in left
+            else (60, 140, 255)
+            if index in right
+            else (240, 240, 240)
+        )
         hidden = annotations.visibility[row, index] == 1
         cv2.circle(canvas, place(points[index]), 3, (0, 0, 0), 1 if hidden else 2, cv2.LINE_AA)
         cv2.circle(canvas, place(points[index]), 3, colour, 1 if hidden else -1, cv2.LINE_AA)
@@ -118,7 +144,9 @@ def _figure(annotations: Annotations, row: int) -> str:
         canvas = thumbnail(read_image(path), annotations, row)
     except UserError:
         return f"<figure><figcaption>{caption}: the picture cannot be read</figcaption></figure>"
-    content = cv2.imencode(".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    content = cv2.imencode(
+        ".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85]
+    )[1]
     data = base64.b64encode(content.tobytes()).decode()
     return f"<figure><img alt='' src='data:image/jpeg;base64,{data}'><figcaption>{caption}</figcaption></figure>"
 

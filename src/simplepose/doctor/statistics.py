@@ -74,5 +74,10 @@ def histograms(annotations: Annotations) -> list[Histogram]:
 
 
 def _binned(title: str, values: np.ndarray, edges: tuple[float, ...]) -> Histogram:
-    labels = tuple(f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}" for low, high in pairwise(edges))
-    return Histogram(title=title, labels=labels, counts=tuple(np.histogram(values, edges)[0].tolist()))
+    labels = tuple(
+        f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"
+        for low, high in pairwise(edges)
+    )
+    return Histogram(
+        title=title, labels=labels, counts=tuple(np.histogram(values, edges)[0].tolist())
+    )

@@ -82,7 +82,11 @@ def coco_results(
         np.asarray(keypoint_scores, np.float64),
         np.asarray(scores, np.float64),
     )
-    if keypoints.ndim != 3 or keypoint_scores.shape != keypoints.shape[:2] or not len(image_ids) == len(scores) == len(keypoints):
+    if (
+        keypoints.ndim != 3
+        or keypoint_scores.shape != keypoints.shape[:2]
+        or not len(image_ids) == len(scores) == len(keypoints)
+    ):
         raise UserError(
             f"image_ids ({len(image_ids)},), keypoints {keypoints.shape}, keypoint_scores "
             f"{keypoint_scores.shape} and scores "
@@ -96,10 +100,16 @@ def coco_results(
     if coordinate_decimals is not None:
         keypoints = keypoints.round(coordinate_decimals)
     third = keypoint_scores if visibility_column == "score" else np.ones_like(keypoint_scores)
-    rows = np.concatenate([keypoints, third[..., None]], -1).reshape(len(keypoints), 3 * keypoints.shape[1]).tolist()
+    rows = (
+        np.concatenate([keypoints, third[..., None]], -1)
+        .reshape(len(keypoints), 3 * keypoints.shape[1])
+        .tolist()
+    )
     return [
         {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
-        for image_id, row, score in zip(np.asarray(image_ids).tolist(), rows, scores.tolist(), strict=True)
+        for image_id, row, score in zip(
+            np.asarray(image_ids).tolist(), rows, scores.tolist(), strict=True
+        )
     ]
 
 
@@ -136,7 +146,11 @@ def evaluate_coco(
         UserError: a file is not what it should be, rows for unknown pictures or categories,
             keypoints that do not fit the sigmas.
     """
-    people = ground_truth if isinstance(ground_truth, Annotations) else read_coco(ground_truth, None, sigmas=sigmas, allow_empty=True)
+    people = (
+        ground_truth
+        if isinstance(ground_truth, Annotations)
+        else read_coco(ground_truth, None, sigmas=sigmas, allow_empty=True)
+    )
     check_sigmas(sigmas, len(people.schema))
     rows = read_results(results, people, source if isinstance(results, list) else str(results))
     if image_ids is not None:
@@ -145,7 +159,11 @@ def evaluate_coco(
         return dict.fromkeys(METRICS, 0.0)
     truth = _ground_truth(people, {row["category_id"] for row in rows})
     precision, recall = _run(truth, rows, "keypoints", evaluator, image_ids, [max_dets], sigmas)
-    table = [_mean(values[select]) for values in (precision, recall) for select in _keypoint_selections(values.ndim)]
+    table = [
+        _mean(values[select])
+        for values in (precision, recall)
+        for select in _keypoint_selections(values.ndim)
+    ]
     return dict(zip(METRICS, table, strict=True))
 
 
@@ -193,7 +211,9 @@ def read_results(results: Any, people: Annotations, source: str) -> list[dict[st
                 "Cure: x, y, score for each of the keypoints of the schema"
             )
         if row.score is None or not math.isfinite(row.score):
-            raise UserError(f"{label(place)} has the score {row.score}, not a finite number. Cure: write the confidence of the pose")
+            raise UserError(
+                f"{label(place)} has the score {row.score}, not a finite number. Cure: write the confidence of the pose"
+            )
         number = int(people.image_ids[pictures[name]])  # type: ignore[index]
         category = {"image_id": number, "category_id": theirs[index]}
         found.append({**category, "keypoints": flat, "score": row.score})
@@ -275,7 +295,9 @@ def evaluate_boxes(
                 "area": area,
                 "iscrowd": int(crowd),
             }
-            for number, (picture, box, area, crowd) in enumerate(people, 1)  # the COCO code takes id 0 for "not matched"
+            for number, (picture, box, area, crowd) in enumerate(
+                people, 1
+            )  # the COCO code takes id 0 for "not matched"
         ],
         "categories": [{"id": 1, "name": "person"}],
     }
@@ -285,7 +307,10 @@ def evaluate_boxes(
         detections.scores.tolist(),
         strict=True,
     )
-    rows = [{"image_id": picture, "category_id": 1, "bbox": box, "score": score} for picture, box, score in boxes]
+    rows = [
+        {"image_id": picture, "category_id": 1, "bbox": box, "score": score}
+        for picture, box, score in boxes
+    ]
     precision, recall = _run(truth, rows, "bbox", evaluator, None, [1, 10, max_dets], None)
     at = precision[..., -1]  # (10, 101, 1, 4)
     values = [
@@ -330,10 +355,15 @@ def result_table(
     widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
 
     def line(texts: Sequence[str]) -> str:
-        places = [text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True))]
+        places = [
+            text.ljust(w) if i < 2 else text.rjust(w)
+            for i, (text, w) in enumerate(zip(texts, widths, strict=True))
+        ]
         return "| " + " | ".join(places) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"
+    rule = (
+        "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"
+    )
     return "\n".join((line(heads), rule, line(cells)))
 
 
@@ -371,7 +401,11 @@ def _run(
         scoring: Any = COCOeval(annotated, annotated.loadRes(rows), kind)
         scoring.params.maxDets = max_dets
         if sigmas is not None:
-            scoring.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64) if evaluator == "pycocotools" else [float(s) for s in sigmas]
+            scoring.params.kpt_oks_sigmas = (
+                np.asarray(sigmas, np.float64)
+                if evaluator == "pycocotools"
+                else [float(s) for s in sigmas]
+            )
         if image_ids is not None:
             scoring.params.imgIds = sorted(set(image_ids))
         scoring.evaluate()
@@ -383,7 +417,10 @@ def _keypoint_selections(ndim: int) -> list[tuple[Any, ...]]:
     """Where in precision (ndim 5) or recall (ndim 4) the five numbers stand: all, .5, .75, medium,
     large."""
     tail = (slice(None),) * (ndim - 3)
-    return [(t, *tail, area, 0) for t, area in ((slice(None), 0), (0, 0), (5, 0), (slice(None), 1), (slice(None), 2))]
+    return [
+        (t, *tail, area, 0)
+        for t, area in ((slice(None), 0), (0, 0), (5, 0), (slice(None), 1), (slice(None), 2))
+    ]
 
 
 def _mean(values: np.ndarray) -> float:

@@ -25,8 +25,14 @@ from simplepose.data.annotations import Annotations
 HEAD_SHARE = 0.6
 """Of the head box's diagonal: brings the box's size to that of the head."""
 GROUPS = {
-    "Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15), "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5),
-}  # fmt: skip
+    "Head": (9,),
+    "Shoulder": (12, 13),
+    "Elbow": (11, 14),
+    "Wrist": (10, 15),
+    "Hip": (2, 3),
+    "Knee": (1, 4),
+    "Ankle": (0, 5),
+}
 """The columns of the papers' table; `Head` is the top of the head."""
 LEFT_OUT = (6, 7)
 """Pelvis and thorax: not part of the mean."""
@@ -44,7 +50,13 @@ class MpiiTruth:
     """(N,) pixels: 0.6 x the diagonal of the head box."""
 
     @classmethod
-    def from_boxes(cls, keypoints: np.ndarray, labelled: np.ndarray, head_boxes_xyxy: np.ndarray | None, source: str) -> MpiiTruth:
+    def from_boxes(
+        cls,
+        keypoints: np.ndarray,
+        labelled: np.ndarray,
+        head_boxes_xyxy: np.ndarray | None,
+        source: str,
+    ) -> MpiiTruth:
         """From (N, 16, 2), (N, 16) and head boxes (N, 4).
 
         Raises:
@@ -56,7 +68,9 @@ class MpiiTruth:
                 "beside valid.json (simplepose convert mpii takes the head boxes from it)"
             )
         boxes = np.asarray(head_boxes_xyxy, np.float64).reshape(-1, 4)
-        return cls(np.asarray(keypoints, np.float64), np.asarray(labelled, bool), _sizes(boxes, source))
+        return cls(
+            np.asarray(keypoints, np.float64), np.asarray(labelled, bool), _sizes(boxes, source)
+        )
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> MpiiTruth:
@@ -96,14 +110,20 @@ def pckh(keypoints: np.ndarray, truth: MpiiTruth, threshold: float = 0.5) -> dic
     rates = np.divide(100.0 * right, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
     result = {name: float(np.mean(rates[list(members)])) for name, members in GROUPS.items()}
     mean_of = [k for k in range(len(counts)) if k not in LEFT_OUT]
-    result["Mean"] = float(100 * right[mean_of].sum() / counts[mean_of].sum()) if counts[mean_of].sum() else float("nan")
+    result["Mean"] = (
+        float(100 * right[mean_of].sum() / counts[mean_of].sum())
+        if counts[mean_of].sum()
+        else float("nan")
+    )
     return result
 
 
 def evaluate_mpii(keypoints: np.ndarray, truth: MpiiTruth) -> dict[str, float]:
     """PCKh@0.5 of each group and the mean; `Mean@0.1`; and `Mean@0.11`, which the references print under the name Mean@0.1."""
     result = pckh(keypoints, truth)
-    return result | {f"Mean@{threshold}": pckh(keypoints, truth, threshold)["Mean"] for threshold in (0.1, 0.11)}
+    return result | {
+        f"Mean@{threshold}": pckh(keypoints, truth, threshold)["Mean"] for threshold in (0.1, 0.11)
+    }
 
 
 def score_mpii(ground_truth: Path | str, predictions: Path | str) -> dict[str, float]:
@@ -159,7 +179,9 @@ def read_mpii_truth(path: Path | str) -> MpiiTruth:
         keypoints = np.asarray(content["part"], np.float64)
         sizes = np.asarray(content["normalize"], np.float64)
         if not (np.isfinite(sizes) & (sizes > 0)).all():
-            raise UserError(f"{path}: a head size is missing or 0. Cure: use a file with every person's head size")
+            raise UserError(
+                f"{path}: a head size is missing or 0. Cure: use a file with every person's head size"
+            )
         return MpiiTruth(keypoints, (keypoints != 0).any(-1), sizes)
     _demand(content, ("jnt_missing", "pos_gt_src", "headboxes_src"), path)
     heads = np.asarray(content["headboxes_src"], np.float64)  # (2 corners, 2, N)
@@ -188,11 +210,15 @@ def read_mpii_predictions(path: Path | str) -> np.ndarray:
     if preds.ndim == 3 and preds.shape[:2] == (2, len(MPII_16)):
         preds = preds.transpose(2, 1, 0)
     if preds.ndim != 3 or preds.shape[1] != len(MPII_16) or preds.shape[2] < 2:
-        raise UserError(f"{path}: preds has shape {preds.shape}, expected (N, 16, 2). Cure: 16 keypoints a person, x and y")
+        raise UserError(
+            f"{path}: preds has shape {preds.shape}, expected (N, 16, 2). Cure: 16 keypoints a person, x and y"
+        )
     return preds[..., :2]
 
 
-def write_mpii_submission(path: Path | str, keypoints: np.ndarray, image_names: Sequence[str] | None = None) -> None:
+def write_mpii_submission(
+    path: Path | str, keypoints: np.ndarray, image_names: Sequence[str] | None = None
+) -> None:
     """Writes the predictions as `.mat`: `preds` (N, 16, 2), as both references do, and `pred`, MPII's own annotation structure.
 
     `pred(i).image.name` and `pred(i).annorect(j).annopoints.point(k).{x, y, id}`: one entry a picture, in the order of its first person,
@@ -210,11 +236,15 @@ def write_mpii_submission(path: Path | str, keypoints: np.ndarray, image_names: 
 
     keypoints = np.asarray(keypoints, np.float64)
     if keypoints.ndim != 3 or keypoints.shape[1:] != (len(MPII_16), 2):
-        raise UserError(f"an MPII submission holds (N, 16, 2) keypoints, got {keypoints.shape}. Cure: use a network of the schema mpii_16")
+        raise UserError(
+            f"an MPII submission holds (N, 16, 2) keypoints, got {keypoints.shape}. Cure: use a network of the schema mpii_16"
+        )
     content: dict[str, Any] = {"preds": keypoints}
     if image_names is not None:
         if len(image_names) != len(keypoints):
-            raise UserError(f"{len(image_names)} picture names for {len(keypoints)} people. Cure: give one name for each person")
+            raise UserError(
+                f"{len(image_names)} picture names for {len(keypoints)} people. Cure: give one name for each person"
+            )
         content["pred"] = _structure(keypoints, list(image_names))
     with atomic_path(path) as temporary:
         savemat(temporary, content, do_compression=True)
@@ -236,7 +266,9 @@ def _records(rows: Sequence[Any], names: tuple[str, ...]) -> np.ndarray:
     """(1, n) struct array for savemat."""
     array = np.empty((1, len(rows)), [(name, object) for name in names])
     for column, row in enumerate(rows):
-        array[0, column] = tuple(row[name] for name in names) if isinstance(row, dict) else tuple(row)
+        array[0, column] = (
+            tuple(row[name] for name in names) if isinstance(row, dict) else tuple(row)
+        )
     return array
 
 
@@ -264,18 +296,28 @@ def _read(path: Path | str) -> dict[str, Any]:
             with h5py.File(path, "r") as file:
                 return {name: np.asarray(file[name]) for name in file}
         except OSError as error:
-            raise UserError(f"{path} is not an HDF5 file: {error}. Cure: check that it was copied completely") from error
+            raise UserError(
+                f"{path} is not an HDF5 file: {error}. Cure: check that it was copied completely"
+            ) from error
     from scipy.io import loadmat
 
     try:
         return loadmat(path)
     except Exception as error:  # scipy raises many kinds
-        raise UserError(f"{path} is not a MATLAB file that can be read: {error}. Cure: save it with -v7") from error
+        raise UserError(
+            f"{path} is not a MATLAB file that can be read: {error}. Cure: save it with -v7"
+        ) from error
 
 
 def _demand(content: dict[str, Any], names: Sequence[str], path: Path | str) -> None:
     missing = [name for name in names if name not in content]
     if missing:
-        heads = " (head boxes: PCKh needs them)" if "headboxes_src" in missing or "normalize" in missing else ""
+        heads = (
+            " (head boxes: PCKh needs them)"
+            if "headboxes_src" in missing or "normalize" in missing
+            else ""
+        )
         found = [name for name in content if not name.startswith("__")]
-        raise UserError(f"{path} lacks {', '.join(missing)}{heads}; it has {found}. Cure: pass detections_our_format.mat or gt_valid.mat")
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}{heads}; it has {found}. Cure: pass detections_our_format.mat or gt_valid.mat"
+        )

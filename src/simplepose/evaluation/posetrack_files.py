@@ -73,7 +73,9 @@ def score_posetrack(
     )
 
 
-def read_sequences(ground_truth: Path | str, predictions: Path | str) -> tuple[dict[str, Frames], dict[str, Frames]]:
+def read_sequences(
+    ground_truth: Path | str, predictions: Path | str
+) -> tuple[dict[str, Frames], dict[str, Frames]]:
     """Annotated and predicted frames of each sequence, in the order of the annotations.
 
     Raises:
@@ -82,14 +84,25 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> tuple[d
     ground_truth, predictions = Path(ground_truth), Path(predictions)
     files = sorted(ground_truth.glob("*.json")) if ground_truth.is_dir() else [ground_truth]
     if not files:
-        raise UserError(f"{ground_truth} holds no JSON file. Cure: give the folder of annotations (annotations/val)")
+        raise UserError(
+            f"{ground_truth} holds no JSON file. Cure: give the folder of annotations (annotations/val)"
+        )
     truth = {file.stem: frames_of(file, str(file)) for file in files}
     for file, frames in zip(files, truth.values(), strict=True):
         if not frames:
-            raise UserError(f"{file} is an empty sequence. Cure: check that it was copied completely")
-    if predictions.is_dir() and ground_truth.is_file() and not (predictions / ground_truth.name).is_file():
+            raise UserError(
+                f"{file} is an empty sequence. Cure: check that it was copied completely"
+            )
+    if (
+        predictions.is_dir()
+        and ground_truth.is_file()
+        and not (predictions / ground_truth.name).is_file()
+    ):
         truth = by_sequence(truth[ground_truth.stem])
-    results = {name: predictions / f"{name}.json" if predictions.is_dir() else predictions for name in truth}
+    results = {
+        name: predictions / f"{name}.json" if predictions.is_dir() else predictions
+        for name in truth
+    }
     missing = [result.name for result in results.values() if not result.is_file()]
     if missing:
         raise UserError(
@@ -115,9 +128,17 @@ def score_frames(
     Raises:
         UserError: identities are to be scored, and a person has none.
     """
-    ids = [track is not None for frames in found.values() for frame in frames.values() for track in frame.tracks]
+    ids = [
+        track is not None
+        for frames in found.values()
+        for frame in frames.values()
+        for track in frame.tracks
+    ]
     tracking = (any(ids) or not ids) if tracking is None else tracking
-    sequences = {name: [_frame(frame, found[name][key], tracking) for key, frame in frames.items()] for name, frames in truth.items()}
+    sequences = {
+        name: [_frame(frame, found[name][key], tracking) for key, frame in frames.items()]
+        for name, frames in truth.items()
+    }
     return evaluate_posetrack(
         sequences,
         exact=exact,
@@ -177,7 +198,9 @@ def posetrack_results(
             scores.round(score_decimals),
         )
     points = keypoints if coordinate_decimals is None else keypoints.round(coordinate_decimals)
-    triples = np.concatenate([points, np.ones((*points.shape[:2], 1))], 2).reshape(len(points), 3 * len(NAMES))
+    triples = np.concatenate([points, np.ones((*points.shape[:2], 1))], 2).reshape(
+        len(points), 3 * len(NAMES)
+    )
     category = {
         "id": 1,
         "name": "person",
@@ -190,10 +213,18 @@ def posetrack_results(
     for index, path in enumerate(annotations.image_paths):
         name = picture_name(path)
         sequence = _key(name).rpartition("/")[0]
-        content = sequences.setdefault(sequence, {"images": [], "annotations": [], "categories": [category]})
+        content = sequences.setdefault(
+            sequence, {"images": [], "annotations": [], "categories": [category]}
+        )
         extra = annotations.image_extras[index] if annotations.image_extras else {}
-        kept = {field: extra[field] for field in ("vid_id", "frame_id", "nframes", "is_labeled") if field in extra}
-        content["images"].append({"id": int(annotations.image_ids[index]), "file_name": name} | kept)
+        kept = {
+            field: extra[field]
+            for field in ("vid_id", "frame_id", "nframes", "is_labeled")
+            if field in extra
+        }
+        content["images"].append(
+            {"id": int(annotations.image_ids[index]), "file_name": name} | kept
+        )
         content_of.append(content)
     for row, index in enumerate(image_index.tolist()):
         people = content_of[index]["annotations"]
@@ -261,7 +292,9 @@ def _track_ids(frame: Frame, tracking: bool) -> np.ndarray:
             f"a person of frame {lacking.image_id} has no track_id. "
             "Cure: give every person of the data one, or no predicted person: AP only"
         )
-    return np.array([index if track is None else track for index, track in enumerate(frame.tracks)], np.int64)
+    return np.array(
+        [index if track is None else track for index, track in enumerate(frame.tracks)], np.int64
+    )
 
 
 def frames_of(content: Any, source: str) -> Frames:
@@ -280,15 +313,21 @@ def frames_of(content: Any, source: str) -> Frames:
     images, rows = read_sequence(content, name=source)
     ids = exact_ids([image.id for image in images], lambda n: f"{source}: frame {n}", "id")
     if None in ids:
-        raise UserError(f"{source}: frame {ids.index(None)} has the id None. Cure: give each a unique number")
+        raise UserError(
+            f"{source}: frame {ids.index(None)} has the id None. Cure: give each a unique number"
+        )
     frames: dict[Id | None, Frame] = {}
     names: Frames = {}
     for image, image_id in zip(images, ids, strict=True):
         key = _key(image.file_name or str(image_id))
         if key in names:
-            raise UserError(f"{source}: frame {key} stands in it twice. Cure: one folder of pictures for each sequence, one file a frame")
+            raise UserError(
+                f"{source}: frame {key} stands in it twice. Cure: one folder of pictures for each sequence, one file a frame"
+            )
         labelled = image.is_labeled is None or bool(image.is_labeled)
-        frames[image_id] = names[key] = Frame(_polygons(image, f"{source}: frame {image_id}"), labelled)
+        frames[image_id] = names[key] = Frame(
+            _polygons(image, f"{source}: frame {image_id}"), labelled
+        )
 
     def label(index: int) -> str:
         return f"{source}: the person of row {index}"
@@ -298,14 +337,18 @@ def frames_of(content: Any, source: str) -> Frames:
     for index, (row, image_id, track) in enumerate(zip(rows, wanted, tracks, strict=True)):
         frame = frames.get(image_id)
         if frame is None:
-            raise UserError(f"{label(index)} is on frame {row.image_id} (image_id), which `images` does not list. Cure: list every frame")
+            raise UserError(
+                f"{label(index)} is on frame {row.image_id} (image_id), which `images` does not list. Cure: list every frame"
+            )
         if isinstance(track, str):
             raise UserError(
                 f"{label(index)}, on {image_id}, has the track_id {row.track_id!r}, not a whole "
                 "number. Cure: number the tracks, or score AP only"
             )
         if (row.bbox_head and len(row.bbox_head) != 4) or (row.bbox and len(row.bbox) != 4):
-            raise UserError(f"{label(index)} has the bbox_head {row.bbox_head} and the bbox {row.bbox}. Cure: four numbers each")
+            raise UserError(
+                f"{label(index)} has the bbox_head {row.bbox_head} and the bbox {row.bbox}. Cure: four numbers each"
+            )
         frame.tracks.append(track)
         frame.people.append(row)
     return names
@@ -316,7 +359,8 @@ def _polygons(image: Image, where: str) -> list[np.ndarray]:
     xs, ys = image.ignore_regions_x or [], image.ignore_regions_y or []
     try:
         return [
-            np.stack([np.atleast_1d(np.array(x, np.float64)), np.array(y, np.float64, ndmin=1)], 1) for x, y in zip(xs, ys, strict=True)
+            np.stack([np.atleast_1d(np.array(x, np.float64)), np.array(y, np.float64, ndmin=1)], 1)
+            for x, y in zip(xs, ys, strict=True)
         ]
     except (TypeError, ValueError) as error:
         raise UserError(

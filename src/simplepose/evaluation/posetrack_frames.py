@@ -52,7 +52,9 @@ def inside_regions(points: np.ndarray, regions: Sequence[np.ndarray]) -> np.ndar
         cross = side[:, 0] * y - side[:, 1] * x
         along = (x * side[:, 0] + y * side[:, 1]) / np.maximum((side**2).sum(1), 1e-300)
         on_edge = ((cross == 0) & (along >= 0) & (along <= 1)).any(-1)
-        crosses = (y >= 0) != (y - side[:, 1] >= 0)  # the edge passes the point's height, on its right where the signs agree
+        crosses = (y >= 0) != (
+            y - side[:, 1] >= 0
+        )  # the edge passes the point's height, on its right where the signs agree
         to_the_right = (cross > 0) == (side[:, 1] < 0)
         result |= ((crosses & to_the_right).sum(-1) % 2 == 1) & ~on_edge
     return result
@@ -78,14 +80,18 @@ def cleaned(frame: PoseTrackFrame, keypoint_count: int, source: str) -> PoseTrac
                 f"{source}: {name} has shape {arrays[name].shape}, expected {shape}. Cure: bring the file to the {keypoint_count} keypoints"
             )
     heads = arrays["head_boxes_xyxy"]
-    bad = arrays["labelled"].any(1) & ~(np.isfinite(heads).all(1) & (heads[:, 2:] != heads[:, :2]).any(1))
+    bad = arrays["labelled"].any(1) & ~(
+        np.isfinite(heads).all(1) & (heads[:, 2:] != heads[:, :2]).any(1)
+    )
     if bad.any():
         raise UserError(
             f"{source}: person {int(np.argmax(bad))} (track {frame.track_ids[int(np.argmax(bad))]}) has no head box, which PCKh needs. "
             "Cure: annotate bbox_head, or score with COCO AP"
         )
     scores = np.where(np.isnan(arrays["predicted_scores"]), -np.inf, arrays["predicted_scores"])
-    tracks = {name: np.asarray(getattr(frame, name)) for name in ("track_ids", "predicted_track_ids")}
+    tracks = {
+        name: np.asarray(getattr(frame, name)) for name in ("track_ids", "predicted_track_ids")
+    }
     return replace(frame, **{**arrays, **tracks, "predicted_scores": scores})
 
 
@@ -114,8 +120,13 @@ def _people(frame: PoseTrackFrame, true: Any, found: Any) -> PoseTrackFrame:
     """Only the people of two boolean masks, (N,) annotated and (M,) predicted."""
     return replace(
         frame,
-        keypoints=frame.keypoints[true], labelled=frame.labelled[true], head_boxes_xyxy=frame.head_boxes_xyxy[true],
-        track_ids=frame.track_ids[true], areas=None if frame.areas is None else np.asarray(frame.areas)[true],
-        predicted_keypoints=frame.predicted_keypoints[found], predicted=frame.predicted[found],
-        predicted_scores=frame.predicted_scores[found], predicted_track_ids=frame.predicted_track_ids[found],
-    )  # fmt: skip
+        keypoints=frame.keypoints[true],
+        labelled=frame.labelled[true],
+        head_boxes_xyxy=frame.head_boxes_xyxy[true],
+        track_ids=frame.track_ids[true],
+        areas=None if frame.areas is None else np.asarray(frame.areas)[true],
+        predicted_keypoints=frame.predicted_keypoints[found],
+        predicted=frame.predicted[found],
+        predicted_scores=frame.predicted_scores[found],
+        predicted_track_ids=frame.predicted_track_ids[found],
+    )

@@ -71,7 +71,9 @@ def score_results(
     """
     require_results(task, results)
     if not annotations:
-        raise UserError(f"{results} needs its ground truth. Cure: --annotations FILE (for --task posetrack the folder of annotation files)")
+        raise UserError(
+            f"{results} needs its ground truth. Cure: --annotations FILE (for --task posetrack the folder of annotation files)"
+        )
     if not Path(annotations).exists():
         raise UserError(f"there is no {annotations}. Cure: check the path")
     if task == "coco":
@@ -109,5 +111,8 @@ def number_table(task: Task, numbers: dict[str, float], source: str) -> str:
     width = max(len(name) for name in numbers)
     oks = TASKS[task].factor == 100
     lines = [f"{task}: preset and boxes unknown, from {source} ({TASKS[task].unit})"]
-    cells = {name: f"{spell(value, '.4f'):>8}" if oks else f"{value:8.2f}" for name, value in numbers.items()}
+    cells = {
+        name: f"{spell(value, '.4f'):>8}" if oks else f"{value:8.2f}"
+        for name, value in numbers.items()
+    }
     return "\n".join([*lines, *(f"  {name:<{width}}  {cell}" for name, cell in cells.items())])

@@ -47,7 +47,9 @@ class Kind:
 
 
 TASKS: dict[Task, Kind] = {
-    "coco": Kind(schema=None, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"),
+    "coco": Kind(
+        schema=None, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"
+    ),
     "crowdpose": Kind(
         schema=CROWDPOSE_14,
         columns={name: COLUMNS.get(name, name.replace("AP", "AP ")) for name in CROWDPOSE_METRICS},
@@ -55,7 +57,9 @@ TASKS: dict[Task, Kind] = {
         unit="OKS-AP, area = box area x 0.53, 0..1",
         results="predictions.json",
     ),
-    "ochuman": Kind(schema=COCO_17, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"),
+    "ochuman": Kind(
+        schema=COCO_17, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"
+    ),
     "mpii": Kind(
         schema=MPII_16,
         columns={name: name for name in (*GROUPS, "Mean", "Mean@0.1")},
@@ -103,7 +107,11 @@ def require_truth(task: Task, annotations: Annotations) -> None:
     if task == "mpii":
         MpiiTruth.from_annotations(annotations)
     elif task == "posetrack":
-        heads = np.full((len(annotations), 4), np.nan) if annotations.head_boxes_xyxy is None else annotations.head_boxes_xyxy
+        heads = (
+            np.full((len(annotations), 4), np.nan)
+            if annotations.head_boxes_xyxy is None
+            else annotations.head_boxes_xyxy
+        )
         bad = (annotations.keypoint_counts > 0) & ~np.isfinite(heads).all(1)
         if bad.any():
             raise UserError(
@@ -111,8 +119,12 @@ def require_truth(task: Task, annotations: Annotations) -> None:
                 f"first annotation {annotations.annotation_ids[np.argmax(bad)]}. "
                 "Cure: the folder of PoseTrack's files, or what simplepose convert posetrack wrote"
             )
-    elif task == "crowdpose" and not all("crowdIndex" in extra for extra in annotations.image_extras or ({},)):
-        raise UserError(f"{annotations.source}: pictures lack crowdIndex. Cure: give the official CrowdPose file, or the task coco")
+    elif task == "crowdpose" and not all(
+        "crowdIndex" in extra for extra in annotations.image_extras or ({},)
+    ):
+        raise UserError(
+            f"{annotations.source}: pictures lack crowdIndex. Cure: give the official CrowdPose file, or the task coco"
+        )
 
 
 def boxes_of_task(
@@ -130,9 +142,13 @@ def boxes_of_task(
         UserError: detected boxes for MPII, which knows whose a pose is by the annotated place.
     """
     if task != "mpii":
-        return boxes_to_test(boxes, annotations, root, ground_truth=ground_truth, skip_broken=skip_broken)
+        return boxes_to_test(
+            boxes, annotations, root, ground_truth=ground_truth, skip_broken=skip_broken
+        )
     if boxes != "gt":
-        raise UserError(f"the task mpii is tested on the annotated places, not on the boxes {boxes}. Cure: the boxes gt")
+        raise UserError(
+            f"the task mpii is tested on the annotated places, not on the boxes {boxes}. Cure: the boxes gt"
+        )
     corners = xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64))
     return Detections(
         image_index=annotations.image_index,
@@ -142,7 +158,9 @@ def boxes_of_task(
     )
 
 
-def score_task(task: Task, annotations: Annotations, results: Any, evaluator: Evaluator = "hotcoco") -> dict[str, float]:
+def score_task(
+    task: Task, annotations: Annotations, results: Any, evaluator: Evaluator = "hotcoco"
+) -> dict[str, float]:
     """The numbers of a network's results; -1 or NaN where there is nothing to find.
 
     Args:
@@ -155,13 +173,17 @@ def score_task(task: Task, annotations: Annotations, results: Any, evaluator: Ev
     if task == "mpii":
         return evaluate_mpii(results, MpiiTruth.from_annotations(annotations))
     if task == "posetrack":
-        found = {name: frames_of(content, f"the results of {name}") for name, content in results.items()}
+        found = {
+            name: frames_of(content, f"the results of {name}") for name, content in results.items()
+        }
         return score_frames(annotated_frames(annotations), found, exact=True)
     if not len(annotations):  # the pictures of a test split
         return dict.fromkeys(TASKS[task].columns, -1.0)
     if task == "crowdpose":
         return evaluate_crowdpose(coco_content(annotations), results, evaluator=evaluator)
-    return evaluate_coco(annotations, results, sigmas=annotations.schema.sigmas, evaluator=evaluator)
+    return evaluate_coco(
+        annotations, results, sigmas=annotations.schema.sigmas, evaluator=evaluator
+    )
 
 
 def write_results(folder: Path, task: Task, annotations: Annotations, results: Any) -> Path:
@@ -172,7 +194,9 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
     """
     path = folder / TASKS[task].results
     if task == "mpii":
-        names = [Path(annotations.image_paths[index]).name for index in annotations.image_index.tolist()]
+        names = [
+            Path(annotations.image_paths[index]).name for index in annotations.image_index.tolist()
+        ]
         write_mpii_submission(path, results, names)
     elif task == "posetrack":
         for name, content in results.items():
@@ -182,7 +206,9 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
     return path
 
 
-def task_table(task: Task, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int) -> str:
+def task_table(
+    task: Task, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
+) -> str:
     """The table row of a network, see `result_table`, with the task's columns."""
     return result_table(
         metrics,

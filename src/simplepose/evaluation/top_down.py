@@ -92,7 +92,11 @@ def estimate_boxes(
             if not skip_broken:
                 raise
             broken[path] = str(error)
-            return rows[:0], np.zeros((0, *estimator.input_size_wh[::-1], 3), np.uint8), np.zeros((0, 2, 3))
+            return (
+                rows[:0],
+                np.zeros((0, *estimator.input_size_wh[::-1], 3), np.uint8),
+                np.zeros((0, 2, 3)),
+            )
         return rows, crops, to_crop
 
     count = len(estimator.schema)
@@ -111,7 +115,9 @@ def estimate_boxes(
         if progress is not None:
             progress(done, len(order))
 
-    for item in in_order(cut, zip(pictures.tolist(), groups, strict=True), workers, 2 * workers + 2):
+    for item in in_order(
+        cut, zip(pictures.tolist(), groups, strict=True), workers, 2 * workers + 2
+    ):
         held.append(item)
         if sum(len(rows) for rows, _, _ in held) >= estimator.batch_size:
             flush()
@@ -120,8 +126,13 @@ def estimate_boxes(
     rows = np.concatenate(done_rows) if done_rows else np.zeros(0, np.int64)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[rows], estimator.input_size_wh)
     return Estimates(
-        detections.image_index[rows], keypoints[rows], scores[rows], detections.scores[rows], sizes.prod(1), broken
-    )  # fmt: skip
+        detections.image_index[rows],
+        keypoints[rows],
+        scores[rows],
+        detections.scores[rows],
+        sizes.prod(1),
+        broken,
+    )
 
 
 def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
@@ -131,7 +142,9 @@ def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
     return rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
 
 
-def match_estimates(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Matches:
+def match_estimates(
+    estimates: Estimates, annotations: Annotations, config: EvaluateConfig
+) -> Matches:
     """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out.
 
     A pose's score is the estimator's, box score x mean keypoint score, whatever `config.person_score` ranks by.
@@ -139,9 +152,16 @@ def match_estimates(estimates: Estimates, annotations: Annotations, config: Eval
     people = annotations.select(~annotations.is_crowd)
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
     return match_people(
-        estimates.image_index, estimates.keypoints, estimates.keypoint_scores, scores, people.image_index, people.keypoints, people.visibility,
-        people.area, people.schema.sigmas,
-    )  # fmt: skip
+        estimates.image_index,
+        estimates.keypoints,
+        estimates.keypoint_scores,
+        scores,
+        people.image_index,
+        people.keypoints,
+        people.visibility,
+        people.area,
+        people.schema.sigmas,
+    )
 
 
 def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
@@ -166,7 +186,12 @@ def best_rows(
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
         kept = oks_nms_batch(
-            estimates.image_index, estimates.keypoints, scores, estimates.areas, annotations.schema.sigmas, config.oks_nms_threshold
+            estimates.image_index,
+            estimates.keypoints,
+            scores,
+            estimates.areas,
+            annotations.schema.sigmas,
+            config.oks_nms_threshold,
         )
     rows = np.flatnonzero(kept)
     rows = rows[np.lexsort((-scores[rows], estimates.image_index[rows]))]  # stable
@@ -180,7 +205,9 @@ def best_rows(
 def results_of(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Any:
     """The estimates as results of `config.task`, with raw scores; see `tasks.score_task`."""
     if config.task == "mpii":
-        return mpii_results(annotations, estimates.image_index, estimates.keypoints, estimates.broken)
+        return mpii_results(
+            annotations, estimates.image_index, estimates.keypoints, estimates.broken
+        )
     if config.task != "posetrack":
         return suppress_and_write(estimates, annotations, config)
     scores = person_scores(estimates, config)
@@ -197,7 +224,10 @@ def results_of(estimates: Estimates, annotations: Annotations, config: EvaluateC
 
 
 def suppress_and_write(
-    estimates: Estimates, annotations: Annotations, config: EvaluateConfig, calibration: Calibration | None = None
+    estimates: Estimates,
+    annotations: Annotations,
+    config: EvaluateConfig,
+    calibration: Calibration | None = None,
 ) -> list[dict[str, Any]]:
     """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows; the scores in them are calibrated if there is a calibration.
 
@@ -207,7 +237,9 @@ def suppress_and_write(
     rows = best_rows(estimates, scores, annotations, config)
     keypoint_scores = estimates.keypoint_scores
     if calibration is not None:
-        scores = calibration.expected_oks(rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold))
+        scores = calibration.expected_oks(
+            rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold)
+        )
         keypoint_scores = calibration.keypoints(keypoint_scores)
     return coco_results(
         annotations.image_ids[estimates.image_index[rows]],
@@ -264,8 +296,13 @@ def evaluate_network(
     began = time.monotonic()
     require_truth(config.task, annotations)
     estimates = estimate(
-        estimator, annotations, detections, workers=config.workers or own_cores(), skip_broken=skip_broken, progress=progress
-    )  # fmt: skip
+        estimator,
+        annotations,
+        detections,
+        workers=config.workers or own_cores(),
+        skip_broken=skip_broken,
+        progress=progress,
+    )
     calibration = estimator.spec.calibration
     results = results_of(estimates, annotations, config)
     metrics = score_task(config.task, annotations, results, evaluator)

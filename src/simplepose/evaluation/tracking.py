@@ -53,7 +53,11 @@ class ClearMot(_Counts):
     def mota(self) -> float:
         """1 - (misses + switches + false positives) / annotated."""
         objects = self.matches + self.misses
-        return 1 - (self.misses + self.switches + self.false_positives) / objects if objects else float("nan")
+        return (
+            1 - (self.misses + self.switches + self.false_positives) / objects
+            if objects
+            else float("nan")
+        )
 
     @property
     def motp(self) -> float:
@@ -208,24 +212,37 @@ def check_track_ids(track_ids: Any, source: str, limit: int | None = None) -> np
         UserError: an identity is not a whole number, stands twice, or is outside 0..limit-1.
     """
     values = np.asarray(track_ids if len(track_ids) else np.zeros(0, np.int64))
-    if values.dtype.kind not in "iuf" or (values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all()):
-        raise UserError(f"{source}: track ids must be whole numbers, got {list(track_ids)[:5]}. Cure: number the tracks")
+    if values.dtype.kind not in "iuf" or (
+        values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all()
+    ):
+        raise UserError(
+            f"{source}: track ids must be whole numbers, got {list(track_ids)[:5]}. Cure: number the tracks"
+        )
     ids = values.astype(np.int64)
     if len(np.unique(ids)) != len(ids):
-        raise UserError(f"{source}: a track id stands twice in one frame: {sorted(ids.tolist())}. Cure: one person a track in a frame")
+        raise UserError(
+            f"{source}: a track id stands twice in one frame: {sorted(ids.tolist())}. Cure: one person a track in a frame"
+        )
     if limit is not None and len(ids) and (ids.min() < 0 or ids.max() >= limit):
-        raise UserError(f"{source}: track ids must lie in 0..{limit - 1}, got {ids.min()}..{ids.max()}. Cure: number the tracks from 0")
+        raise UserError(
+            f"{source}: track ids must lie in 0..{limit - 1}, got {ids.min()}..{ids.max()}. Cure: number the tracks from 0"
+        )
     return ids
 
 
 def _checked(frame: TrackedFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ids, predicted_ids = check_track_ids(frame.ids, "ground truth"), check_track_ids(frame.predicted_ids, "predictions")
+    ids, predicted_ids = (
+        check_track_ids(frame.ids, "ground truth"),
+        check_track_ids(frame.predicted_ids, "predictions"),
+    )
     return ids, predicted_ids, _similarity(frame)
 
 
 def _similarity(frame: TrackedFrame) -> np.ndarray:
     """(N, M) float64, nothing below 0."""
-    return np.maximum(np.asarray(frame.similarity, np.float64), 0).reshape(len(frame.ids), len(frame.predicted_ids))
+    return np.maximum(np.asarray(frame.similarity, np.float64), 0).reshape(
+        len(frame.ids), len(frame.predicted_ids)
+    )
 
 
 def _assign(possible: np.ndarray, similarity: np.ndarray) -> list[tuple[int, int]]:
@@ -234,20 +251,35 @@ def _assign(possible: np.ndarray, similarity: np.ndarray) -> list[tuple[int, int
         return []
     many = min(possible.shape) * (1 + np.abs(similarity[possible]).max()) * 2 + 1
     rows, columns = linear_sum_assignment(np.where(possible, -many - similarity, 0))
-    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
+    return [
+        (int(row), int(column))
+        for row, column in zip(rows, columns, strict=True)
+        if possible[row, column]
+    ]
 
 
 def _places(frames: Sequence[TrackedFrame]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each frame's identities as indices 0.. of the sequence's sorted identities."""
     checked = [_checked(frame) for frame in frames]
-    known = [np.unique(np.concatenate([np.zeros(0, np.int64), *(entry[side] for entry in checked)])) for side in (0, 1)]
-    return [(np.searchsorted(known[0], entry[0]), np.searchsorted(known[1], entry[1])) for entry in checked]
+    known = [
+        np.unique(np.concatenate([np.zeros(0, np.int64), *(entry[side] for entry in checked)]))
+        for side in (0, 1)
+    ]
+    return [
+        (np.searchsorted(known[0], entry[0]), np.searchsorted(known[1], entry[1]))
+        for entry in checked
+    ]
 
 
-def _tables(frames: Sequence[TrackedFrame], threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _tables(
+    frames: Sequence[TrackedFrame], threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Frames of each true (A,) and each reported identity (B,); frames in which a pair is alike (A, B); its soft alignment (A, B)."""
     places = _places(frames)
-    sizes = [1 + max((int(entry[side].max()) for entry in places if len(entry[side])), default=-1) for side in (0, 1)]
+    sizes = [
+        1 + max((int(entry[side].max()) for entry in places if len(entry[side])), default=-1)
+        for side in (0, 1)
+    ]
     true, reported = np.zeros(sizes[0]), np.zeros(sizes[1])
     together, aligned = np.zeros(sizes), np.zeros(sizes)
     for (rows, columns), frame in zip(places, frames, strict=True):
@@ -257,5 +289,7 @@ def _tables(frames: Sequence[TrackedFrame], threshold: float) -> tuple[np.ndarra
         block = np.ix_(rows, columns)
         together[block] += similarity >= threshold
         union = similarity.sum(0)[None] + similarity.sum(1)[:, None] - similarity
-        aligned[block] += np.divide(similarity, union, out=np.zeros_like(similarity), where=union > np.finfo(float).eps)
+        aligned[block] += np.divide(
+            similarity, union, out=np.zeros_like(similarity), where=union > np.finfo(float).eps
+        )
     return true, reported, together, aligned

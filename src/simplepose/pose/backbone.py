@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from simplepose.config import StrideStyle
 from simplepose.core.errors import UserError
 
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 DEPTHS = tuple(_BLOCKS)
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -25,7 +31,9 @@ def blocks_of_depth(depth: int) -> tuple[int, int, int, int]:
         UserError: there is no such depth.
     """
     if depth not in _BLOCKS:
-        raise UserError(f"there is no ResNet of depth {depth}. Cure: choose one of {', '.join(map(str, DEPTHS))}")
+        raise UserError(
+            f"there is no ResNet of depth {depth}. Cure: choose one of {', '.join(map(str, DEPTHS))}"
+        )
     return _BLOCKS[depth]
 
 
@@ -34,7 +42,15 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, stride_style: str, momentum: float, eps: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        stride_style: str,
+        momentum: float,
+        eps: float,
+    ) -> None:
         super().__init__()
         del stride_style  # a block of 3x3 convolutions has no choice
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
@@ -55,7 +71,15 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, stride_style: str, momentum: float, eps: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        stride_style: str,
+        momentum: float,
+        eps: float,
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_style == "1x1" else (1, stride)
         self.conv1 = nn.Conv2d(in_channels, width, 1, first, bias=False)
@@ -74,12 +98,15 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int, momentum: float, eps: float) -> nn.Sequential | None:
+def _shortcut(
+    in_channels: int, out_channels: int, stride: int, momentum: float, eps: float
+) -> nn.Sequential | None:
     """The projection beside a block that changes size or channels (option B of the paper); None for the identity."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum)
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+        nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum),
     )
 
 
@@ -87,7 +114,13 @@ class ResNet(nn.Module):
     """A backbone: (B, 3, H, W) normalised float pictures -> features at strides 4, 8, 16 and 32."""
 
     def __init__(
-        self, depth: int, *, width: int = 64, stride_style: str = "3x3", batch_norm_momentum: float = 0.1, batch_norm_eps: float = 1e-5
+        self,
+        depth: int,
+        *,
+        width: int = 64,
+        stride_style: str = "3x3",
+        batch_norm_momentum: float = 0.1,
+        batch_norm_eps: float = 1e-5,
     ) -> None:
         """Builds the layers with PyTorch's own initial values.
 
@@ -104,7 +137,9 @@ class ResNet(nn.Module):
         super().__init__()
         counts = blocks_of_depth(depth)
         if stride_style not in get_args(StrideStyle):
-            raise UserError(f"stride style {stride_style!r} is unknown. Cure: choose one of {', '.join(get_args(StrideStyle))}")
+            raise UserError(
+                f"stride style {stride_style!r} is unknown. Cure: choose one of {', '.join(get_args(StrideStyle))}"
+            )
         if stride_style == "1x1" and depth < 50:
             raise UserError(
                 f"ResNet-{depth} has no 1x1 convolution to put the stride on. Cure: use stride style 3x3, or depth 50, 101 or 152"
@@ -122,7 +157,16 @@ class ResNet(nn.Module):
             blocks = []
             for place in range(count):
                 stride = 2 if index > 0 and place == 0 else 1
-                blocks.append(block(in_channels, channels, stride, stride_style, batch_norm_momentum, batch_norm_eps))
+                blocks.append(
+                    block(
+                        in_channels,
+                        channels,
+                        stride,
+                        stride_style,
+                        batch_norm_momentum,
+                        batch_norm_eps,
+                    )
+                )
                 in_channels = channels * block.expansion
             stages.append(nn.Sequential(*blocks))
             widths.append(in_channels)

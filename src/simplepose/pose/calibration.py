@@ -44,7 +44,9 @@ class Calibration:
 
     def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., K) raw scores -> probabilities, float32."""
-        return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(np.float32)
+        return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(
+            np.float32
+        )
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
         """(N,) raw person scores -> float64: how alike each pose and the nearest annotated person are likely to be."""
@@ -72,7 +74,9 @@ class Matches:
     @property
     def calibration_error(self) -> float:
         """Expected calibration error of the keypoint scores; NaN without people."""
-        return expected_calibration_error(self.keypoint_scores[self.labelled], self.right[self.labelled])
+        return expected_calibration_error(
+            self.keypoint_scores[self.labelled], self.right[self.labelled]
+        )
 
 
 def match_people(
@@ -104,7 +108,9 @@ def match_people(
     sorted_pictures = np.asarray(estimated_image_index)[order]
     pairs, pose_oks = [], np.zeros(len(order))
     for person in np.flatnonzero((np.asarray(visibility) > 0).any(1)):
-        first, last = np.searchsorted(sorted_pictures, [image_index[person], image_index[person] + 1])
+        first, last = np.searchsorted(
+            sorted_pictures, [image_index[person], image_index[person] + 1]
+        )
         rows = order[first:last]
         if not len(rows):
             continue
@@ -113,11 +119,17 @@ def match_people(
         pairs.append((person, rows[alike.argmax()]))
         pose_oks[rows] = np.maximum(pose_oks[rows], alike)
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
-    true, found, scales = (np.asarray(values, np.float64) for values in (true_keypoints, keypoints, areas))
+    true, found, scales = (
+        np.asarray(values, np.float64) for values in (true_keypoints, keypoints, areas)
+    )
     terms = oks_terms(true[people], found[poses], scales[people], spreads)
     return Matches(
-        np.asarray(keypoint_scores)[poses], terms > 0.5, np.asarray(visibility)[people] > 0, np.asarray(scores, np.float64), pose_oks
-    )  # fmt: skip
+        np.asarray(keypoint_scores)[poses],
+        terms > 0.5,
+        np.asarray(visibility)[people] > 0,
+        np.asarray(scores, np.float64),
+        pose_oks,
+    )
 
 
 def fit(matches: Matches, source: str) -> Calibration:
@@ -136,14 +148,21 @@ def fit(matches: Matches, source: str) -> Calibration:
             "Cure: held-out annotations of more people, none of which was trained on"
         )
     if not (np.isfinite(matches.keypoint_scores).all() and np.isfinite(matches.pose_scores).all()):
-        raise UserError(f"the network gives scores that are not finite on {source}. Cure: train it again; scores stay raw")
+        raise UserError(
+            f"the network gives scores that are not finite on {source}. Cure: train it again; scores stay raw"
+        )
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
     pose_slope, pose_offset = fit_logistic(logit(matches.pose_scores), matches.pose_oks)
     return Calibration(
-        keypoint_slope=slope, keypoint_offset=offset, pose_slope=pose_slope, pose_offset=pose_offset, people=len(matches),
-        error_raw=matches.calibration_error, error=expected_calibration_error(sigmoid(slope * logit(raw) + offset), right),
-    )  # fmt: skip
+        keypoint_slope=slope,
+        keypoint_offset=offset,
+        pose_slope=pose_slope,
+        pose_offset=pose_offset,
+        people=len(matches),
+        error_raw=matches.calibration_error,
+        error=expected_calibration_error(sigmoid(slope * logit(raw) + offset), right),
+    )
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -159,7 +178,9 @@ def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         error = (sigmoid(z) - y) / len(x)
         return float(np.mean(np.logaddexp(0, z) - y * z)), np.array([error @ x, error.sum()])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, 1e3), (-1e3, 1e3)])
+    found = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, 1e3), (-1e3, 1e3)]
+    )
     return float(found.x[0]), float(found.x[1])
 
 

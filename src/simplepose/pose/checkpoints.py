@@ -90,14 +90,20 @@ def find_weights(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        for candidate in (path / "checkpoints" / "best.safetensors", path / "checkpoints" / "last.safetensors", path / "best.safetensors"):
+        for candidate in (
+            path / "checkpoints" / "best.safetensors",
+            path / "checkpoints" / "last.safetensors",
+            path / "best.safetensors",
+        ):
             if candidate.exists():
                 return candidate
         raise UserError(
             f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file"
         )
     if not path.exists():
-        raise UserError(f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file")
+        raise UserError(
+            f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file"
+        )
     return path
 
 
@@ -115,7 +121,9 @@ def kept_epochs(run: str | Path) -> list[int]:
 
 def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:
     """Writes weights and spec atomically as safetensors."""
-    tensors = {name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()}
+    tensors = {
+        name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()
+    }
     with atomic_path(path, durable=True) as temporary:
         try:
             save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
@@ -131,7 +139,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], ModelSpe
     """
     spec, path = read_spec(path), find_weights(path)
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118 (not a dict)
+        return {name: file.get_tensor(name) for name in file.keys()}, spec
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -145,7 +153,9 @@ def read_spec(path: str | Path) -> ModelSpec:
             f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import"
         ) from error
     if METADATA_KEY not in metadata:
-        raise UserError(f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET")
+        raise UserError(
+            f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET"
+        )
     return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
 
 
@@ -188,7 +198,10 @@ def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
     }
 
     def kind(names: Iterable[str]) -> str:
-        return next((kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)), "")
+        return next(
+            (kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)),
+            "",
+        )
 
     have, want = kind(list(tensors)), kind(list(network.state_dict()))
     if have and want and have != want:
@@ -207,7 +220,9 @@ def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None
         )
 
 
-def copy_tensors(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], source: str, cure: str) -> None:
+def copy_tensors(
+    own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], source: str, cure: str
+) -> None:
     """Copies tensors of the same names and shapes, all or nothing.
 
     Args:
@@ -229,7 +244,9 @@ def copy_tensors(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tens
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+        listed = "; ".join(
+            f"{what}: {shortened(names)}" for what, names in problems.items() if names
+        )
         raise UserError(f"{source} does not fit the network ({listed}). Cure: {cure}")
     with torch.no_grad():
         for name, tensor in own.items():

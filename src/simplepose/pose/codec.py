@@ -103,11 +103,15 @@ def activate(outputs: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -
         return simcc.probabilities(torch.as_tensor(outputs), input_size_wh)
     logits = torch.as_tensor(outputs).float()
     batch, count, height, width = logits.shape
-    perfect = 2 * math.pi * codec.sigma_at((width, height)) ** 2  # one over the peak of the Gaussian distribution
+    perfect = (
+        2 * math.pi * codec.sigma_at((width, height)) ** 2
+    )  # one over the peak of the Gaussian distribution
     return logits.flatten(2).softmax(-1).view(batch, count, height, width) * (perfect * codec.peak)
 
 
-def decode(heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def decode(
+    heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads keypoints from heatmaps.
 
     Args:
@@ -122,17 +126,33 @@ def decode(heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) ->
     if codec.kind == "simcc":
         return simcc.decode(heatmaps, input_size_wh, codec.sigma, refine=codec.decoder == "dark")
     if isinstance(heatmaps, torch.Tensor) and heatmaps.device.type == "cpu":
-        heatmaps = heatmaps.float().numpy()  # numpy's argmax is several times faster than torch's on CPU
+        heatmaps = (
+            heatmaps.float().numpy()
+        )  # numpy's argmax is several times faster than torch's on CPU
     batch, count, height, width = heatmaps.shape
     maps = heatmaps.reshape(batch * count, height, width)
     places, around = read_peaks(maps)
     refined = None
     if codec.decoder == "dark":
-        flat = torch.as_tensor(np.ascontiguousarray(maps) if isinstance(maps, np.ndarray) else maps).flatten(1)
+        flat = torch.as_tensor(
+            np.ascontiguousarray(maps) if isinstance(maps, np.ndarray) else maps
+        ).flatten(1)
         indices = torch.as_tensor(places, device=flat.device)
-        refined = heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height))).cpu().double().numpy()
+        refined = (
+            heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height)))
+            .cpu()
+            .double()
+            .numpy()
+        )
         refined = refined.reshape(batch, count, 2)
-    return to_keypoints(places.reshape(batch, count), around.reshape(batch, count, 5), (width, height), codec, input_size_wh, refined)
+    return to_keypoints(
+        places.reshape(batch, count),
+        around.reshape(batch, count, 5),
+        (width, height),
+        codec,
+        input_size_wh,
+        refined,
+    )
 
 
 def read_peaks(maps: Any) -> tuple[np.ndarray, np.ndarray]:

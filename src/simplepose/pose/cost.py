@@ -30,14 +30,23 @@ def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int,
         else:
             macs += inputs[0].shape[1] * layer.weight.numel()  # type: ignore[operator]
 
-    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    ]
     handles = [layer.register_forward_hook(add) for layer in layers]
     was_training = network.training
     network.eval()
-    on_meta = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    on_meta = {
+        name: tensor.to("meta")
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+    }
     width, height = input_size_wh
     try:
-        torch.func.functional_call(network, on_meta, (torch.empty(1, 3, height, width, device="meta"),))
+        torch.func.functional_call(
+            network, on_meta, (torch.empty(1, 3, height, width, device="meta"),)
+        )
     finally:
         for handle in handles:
             handle.remove()

@@ -55,7 +55,9 @@ class InvertedResidual(nn.Module):
             _norm(wide, momentum, eps),
             nn.ReLU6(inplace=True),
         )
-        self.project = nn.Sequential(nn.Conv2d(wide, channels, 1, bias=False), _norm(channels, momentum, eps))
+        self.project = nn.Sequential(
+            nn.Conv2d(wide, channels, 1, bias=False), _norm(channels, momentum, eps)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.depthwise(self.expand(x)))

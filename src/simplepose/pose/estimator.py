@@ -87,7 +87,12 @@ class PoseEstimator:
             from simplepose.pose.onnx import OnnxNetwork
 
             onnx_network = OnnxNetwork(weights, threads)
-            network, spec, chosen, precision = onnx_network, onnx_network.spec(), torch.device("cpu"), "fp32"
+            network, spec, chosen, precision = (
+                onnx_network,
+                onnx_network.spec(),
+                torch.device("cpu"),
+                "fp32",
+            )
         elif weights.suffix == ".safetensors":
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
@@ -98,10 +103,18 @@ class PoseEstimator:
             raise UserError(
                 f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
             )
-        threshold = spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2)  # a trained run knows its own
+        threshold = spec.config.get("evaluate", {}).get(
+            "keypoint_threshold", 0.2
+        )  # a trained run knows its own
         return cls(
-            network, spec, device=chosen, flip_test=flip_test, precision=precision, batch_size=batch_size, keypoint_threshold=threshold
-        )  # fmt: skip
+            network,
+            spec,
+            device=chosen,
+            flip_test=flip_test,
+            precision=precision,
+            batch_size=batch_size,
+            keypoint_threshold=threshold,
+        )
 
     @property
     def schema(self) -> KeypointSchema:
@@ -128,7 +141,9 @@ class PoseEstimator:
         people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
         return self.estimate_batch([image], [people])[0]
 
-    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool = True) -> list[Poses]:
+    def estimate_batch(
+        self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool = True
+    ) -> list[Poses]:
         """Estimates several pictures; crops of all of them fill the batches.
 
         Args:
@@ -152,7 +167,11 @@ class PoseEstimator:
                     "finite. Cure: leave such boxes out"
                 )
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
-        crops = np.concatenate([crops for crops, _ in cut]) if cut else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
+        crops = (
+            np.concatenate([crops for crops, _ in cut])
+            if cut
+            else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
+        )
         to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
         keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
         poses, first = [], 0
@@ -167,14 +186,20 @@ class PoseEstimator:
         if (calibration := self.spec.calibration) is None:
             return poses
         return replace(
-            poses, keypoint_scores=calibration.keypoints(poses.keypoint_scores), scores=calibration.expected_oks(poses.scores)
-        )  # fmt: skip
+            poses,
+            keypoint_scores=calibration.keypoints(poses.keypoint_scores),
+            scores=calibration.expected_oks(poses.scores),
+        )
 
     @property
     def drawn_threshold(self) -> float:
         """Keypoints with a lower score are better not drawn: `keypoint_threshold`, as a probability where scores are calibrated."""
         calibration = self.spec.calibration
-        return float(calibration.keypoints(np.array(self.keypoint_threshold))) if calibration else self.keypoint_threshold
+        return (
+            float(calibration.keypoints(np.array(self.keypoint_threshold)))
+            if calibration
+            else self.keypoint_threshold
+        )
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
@@ -187,7 +212,9 @@ class PoseEstimator:
             crop[:] = geometry.warp_crop(image, affine, self.input_size_wh)
         return crops, to_crop
 
-    def estimate_crops(self, crops: np.ndarray, to_crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def estimate_crops(
+        self, crops: np.ndarray, to_crop: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Network, decoding and way back for any number of crops, `batch_size` at a time.
 
         Args:
@@ -198,14 +225,19 @@ class PoseEstimator:
             keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32, not calibrated.
         """
         count = len(self.schema)
-        keypoints, scores = np.zeros((len(crops), count, 2)), np.zeros((len(crops), count), np.float32)
+        keypoints, scores = (
+            np.zeros((len(crops), count, 2)),
+            np.zeros((len(crops), count), np.float32),
+        )
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             plain, mirrored = self.outputs(crops[rows])
             if mirrored is None:
                 keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
             else:
-                keypoints[rows], scores[rows] = decode_pair(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+                keypoints[rows], scores[rows] = decode_pair(
+                    plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh
+                )
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
@@ -219,17 +251,27 @@ class PoseEstimator:
         """
         plain, mirrored = self.outputs(crops)
         if mirrored is not None:
-            plain = flip_average(plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh)
+            plain = flip_average(
+                plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh
+            )
         return torch.as_tensor(plain).float().cpu().numpy()
 
     @torch.inference_mode()
     def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:
         """(B, H_in, W_in, 3) uint8 RGB -> maps of the crops and, with `flip_test`, of the mirrored crops (not brought back), else None."""
-        raw = torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels-last in memory
+        raw = (
+            torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        )  # channels-last in memory
         pixels = normalise(raw, self.spec.pixels)
         with autocast(self.device, self.precision):
             plain = self.network(pixels)
             stride = pixels.shape[-1] // plain.shape[-1]
-            mirrored = self.network(flip_inputs(pixels, self.spec.codec, stride)) if self.flip_test else None
+            mirrored = (
+                self.network(flip_inputs(pixels, self.spec.codec, stride))
+                if self.flip_test
+                else None
+            )
         plain = activate(plain, self.spec.codec, self.input_size_wh)
-        return plain, None if mirrored is None else activate(mirrored, self.spec.codec, self.input_size_wh)
+        return plain, None if mirrored is None else activate(
+            mirrored, self.spec.codec, self.input_size_wh
+        )

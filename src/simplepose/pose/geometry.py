@@ -19,7 +19,9 @@ BOX_PADDING = 1.25
 """How much larger than the aspect-fixed box the crop is, in both references."""
 
 
-def fit_boxes(boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def fit_boxes(
+    boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """The region each crop shows: the box grown to the aspect of the network's input, then padded.
 
     Args:
@@ -31,7 +33,10 @@ def fit_boxes(boxes_xyxy: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[n
     """
     boxes = np.asarray(boxes_xyxy, np.float64)
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
-    width, height = (boxes[..., 2:] - boxes[..., :2])[..., 0], (boxes[..., 2:] - boxes[..., :2])[..., 1]
+    width, height = (
+        (boxes[..., 2:] - boxes[..., :2])[..., 0],
+        (boxes[..., 2:] - boxes[..., :2])[..., 1],
+    )
     aspect = input_size_wh[0] / input_size_wh[1]
     width = np.maximum(np.maximum(width, height * aspect), 1.0)
     return centers, np.stack([width, width / aspect], axis=-1) * BOX_PADDING
@@ -59,10 +64,16 @@ def crop_affines(
     """
     centers, sizes = np.asarray(centers, np.float64), np.asarray(sizes_wh, np.float64)
     target = np.asarray(input_size_wh, np.float64) - (1.0 if udp else 0.0)
-    scale = np.broadcast_to(target / sizes if udp else (target[0] / sizes[..., :1]), centers.shape)  # (N, 2)
-    angle = np.deg2rad(np.zeros(centers.shape[:-1]) if rotations is None else np.asarray(rotations, np.float64))
+    scale = np.broadcast_to(
+        target / sizes if udp else (target[0] / sizes[..., :1]), centers.shape
+    )  # (N, 2)
+    angle = np.deg2rad(
+        np.zeros(centers.shape[:-1]) if rotations is None else np.asarray(rotations, np.float64)
+    )
     cos, sin = np.cos(angle), np.sin(angle)
-    linear = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2) * scale[..., None]  # (N, 2, 2), picture -> crop
+    linear = (
+        np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2) * scale[..., None]
+    )  # (N, 2, 2), picture -> crop
     offset = target / 2 - np.einsum("...ij,...j->...i", linear, centers)
     return np.concatenate([linear, offset[..., None]], axis=-1)
 
@@ -73,7 +84,9 @@ def mirror_pictures(to_crop: np.ndarray, image_widths: np.ndarray) -> np.ndarray
     Folding the mirror into the matrix gives the same crop as warping a mirrored copy, without the copy.
     """
     mirrored = np.array(to_crop, np.float64)
-    mirrored[..., :, 2] += mirrored[..., :, 0] * (np.asarray(image_widths, np.float64)[..., None] - 1)
+    mirrored[..., :, 2] += mirrored[..., :, 0] * (
+        np.asarray(image_widths, np.float64)[..., None] - 1
+    )
     mirrored[..., :, 0] *= -1
     return mirrored
 
@@ -91,13 +104,19 @@ def transform_points(affines: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]
 
 
-def heatmap_scale(input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, int], *, udp: bool = False) -> tuple[float, float]:
+def heatmap_scale(
+    input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, int], *, udp: bool = False
+) -> tuple[float, float]:
     """Factors (x, y) input pixels -> heatmap pixels."""
     unit = 1.0 if udp else 0.0
-    return (heatmap_size_wh[0] - unit) / (input_size_wh[0] - unit), (heatmap_size_wh[1] - unit) / (input_size_wh[1] - unit)
+    return (heatmap_size_wh[0] - unit) / (input_size_wh[0] - unit), (heatmap_size_wh[1] - unit) / (
+        input_size_wh[1] - unit
+    )
 
 
-def warp_crop(image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+def warp_crop(
+    image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
     """Cuts one crop out of a picture: bilinear, outside pixels are 0 *before* normalisation, as both references.
 
     Args:
@@ -110,5 +129,11 @@ def warp_crop(image: np.ndarray, to_crop: np.ndarray, size_wh: tuple[int, int], 
         (size_wh[1], size_wh[0], 3) uint8.
     """
     return cv2.warpAffine(
-        image, to_crop, size_wh, dst=out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
-    )  # fmt: skip
+        image,
+        to_crop,
+        size_wh,
+        dst=out,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0, 0, 0),
+    )

@@ -26,11 +26,17 @@ def flip_inputs(pixels: torch.Tensor, codec: CodecConfig, stride: int = 4) -> to
     if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
         return flipped
     move = stride - 1
-    return torch.cat([flipped[..., move:], flipped[..., -1:].expand(*flipped.shape[:-1], move)], dim=-1)
+    return torch.cat(
+        [flipped[..., move:], flipped[..., -1:].expand(*flipped.shape[:-1], move)], dim=-1
+    )
 
 
 def flip_average(
-    heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig, input_size_wh: tuple[int, int] | None = None
+    heatmaps: Any,
+    flipped: Any,
+    flip_order: np.ndarray,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int] | None = None,
 ) -> Any:
     """Mean of the plain maps and the maps of the mirrored input, brought back.
 
@@ -65,7 +71,12 @@ def _flip_scratch(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flip_sum(
-    heatmaps: np.ndarray, flipped: np.ndarray, flip_order: np.ndarray, codec: CodecConfig, ordered: np.ndarray, total: np.ndarray
+    heatmaps: np.ndarray,
+    flipped: np.ndarray,
+    flip_order: np.ndarray,
+    codec: CodecConfig,
+    ordered: np.ndarray,
+    total: np.ndarray,
 ) -> np.ndarray:
     """`flip_average` of numpy maps (..., K, H, W), times two, written to `total`; `ordered` is scratch memory of one value more."""
     size, width = flipped.size, flipped.shape[-1]
@@ -80,16 +91,28 @@ def _flip_sum(
 
 
 def decode_pair(
-    heatmaps: Any, flipped: Any, flip_order: np.ndarray, codec: CodecConfig, input_size_wh: tuple[int, int]
+    heatmaps: Any,
+    flipped: Any,
+    flip_order: np.ndarray,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """`decode(flip_average(...))`; on the CPU one person after the other, so that the maps stay in the processor's cache."""
     on_cpu = not isinstance(heatmaps, torch.Tensor) or heatmaps.device.type == "cpu"
     if not on_cpu or codec.kind == "simcc" or codec.decoder == "dark" or not len(heatmaps):
-        return decode(flip_average(heatmaps, flipped, flip_order, codec, input_size_wh), codec, input_size_wh)
+        return decode(
+            flip_average(heatmaps, flipped, flip_order, codec, input_size_wh), codec, input_size_wh
+        )
     plain, mirrored = (
-        np.ascontiguousarray(maps.float().numpy() if isinstance(maps, torch.Tensor) else maps) for maps in (heatmaps, flipped)
+        np.ascontiguousarray(maps.float().numpy() if isinstance(maps, torch.Tensor) else maps)
+        for maps in (heatmaps, flipped)
     )
     scratch = _flip_scratch(plain[0])
-    sums = (_flip_sum(one, other, flip_order, codec, *scratch) for one, other in zip(plain, mirrored, strict=True))
+    sums = (
+        _flip_sum(one, other, flip_order, codec, *scratch)
+        for one, other in zip(plain, mirrored, strict=True)
+    )
     places, around = zip(*(read_peaks(maps) for maps in sums), strict=True)
-    return to_keypoints(np.stack(places), np.stack(around) * 0.5, plain.shape[:1:-1], codec, input_size_wh)
+    return to_keypoints(
+        np.stack(places), np.stack(around) * 0.5, plain.shape[:1:-1], codec, input_size_wh
+    )

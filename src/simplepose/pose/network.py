@@ -25,7 +25,9 @@ _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 class PoseResNet(nn.Module):
     """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
 
-    def __init__(self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None
+    ) -> None:
         """Builds the layers and draws their weights from torch's global generator; reading `config.init` is training.first_weights'.
 
         Args:
@@ -37,7 +39,9 @@ class PoseResNet(nn.Module):
             UserError: the keypoint count is below 1, or a SimCC head without an input size.
         """
         if keypoint_count < 1:
-            raise UserError(f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint")
+            raise UserError(
+                f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint"
+            )
         super().__init__()
         self.backbone = make_backbone(
             config.backbone,
@@ -64,26 +68,49 @@ class PoseResNet(nn.Module):
         if config.zero_init_last_bn_gamma:
             self.backbone.zero_last_gammas()
 
-    def _add_deconvolutions(self, keypoint_count: int, input_size_wh: tuple[int, int] | None) -> None:
+    def _add_deconvolutions(
+        self, keypoint_count: int, input_size_wh: tuple[int, int] | None
+    ) -> None:
         """The paper's head: deconvolutions, then one output convolution, or SimCC's in its place."""
         config = self.config
         padding, output_padding = _DECONV_PADDING[config.deconv_kernel]
         channels, layers = self.backbone.channels[-1], []
         for _ in range(config.deconv_layers):
             layers += [
-                nn.ConvTranspose2d(channels, config.deconv_filters, config.deconv_kernel, 2, padding, output_padding, bias=False),
-                nn.BatchNorm2d(config.deconv_filters, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum),
+                nn.ConvTranspose2d(
+                    channels,
+                    config.deconv_filters,
+                    config.deconv_kernel,
+                    2,
+                    padding,
+                    output_padding,
+                    bias=False,
+                ),
+                nn.BatchNorm2d(
+                    config.deconv_filters,
+                    eps=config.batch_norm_eps,
+                    momentum=config.batch_norm_momentum,
+                ),
                 nn.ReLU(inplace=True),
             ]
             channels = config.deconv_filters
         self.deconv_layers = nn.Sequential(*layers)
         if config.head == "simcc":
             if input_size_wh is None:
-                raise UserError("a SimCC head depends on the input's size. Cure: pass input_size_wh")
+                raise UserError(
+                    "a SimCC head depends on the input's size. Cure: pass input_size_wh"
+                )
             stride = config.heatmap_stride
-            self.head = SimCCHead(channels, keypoint_count, (input_size_wh[0] // stride, input_size_wh[1] // stride), input_size_wh)
+            self.head = SimCCHead(
+                channels,
+                keypoint_count,
+                (input_size_wh[0] // stride, input_size_wh[1] // stride),
+                input_size_wh,
+            )
             return
-        self.final_layer = nn.Conv2d(channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2)
+        self.final_layer = nn.Conv2d(
+            channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2
+        )
 
     def freeze(self, stages: int) -> None:
         """Keeps the weights and batch-norm statistics of the backbone's first stages from training.
@@ -97,7 +124,9 @@ class PoseResNet(nn.Module):
         self.train(self.training)
 
     def _frozen(self) -> list[nn.Module]:
-        return [module for stage in self.backbone.stages()[: self.frozen_stages] for module in stage]
+        return [
+            module for stage in self.backbone.stages()[: self.frozen_stages] for module in stage
+        ]
 
     def train(self, mode: bool = True) -> PoseResNet:
         """Training mode for all but the frozen stages, whose statistics stay."""
@@ -111,7 +140,9 @@ class PoseResNet(nn.Module):
         if self.config.head in LIGHT_HEADS:
             return self.head(features[3 - self.config.deconv_layers :])
         x = self.deconv_layers(features[-1])
-        return self.head(x) if self.config.head == "simcc" else self.final_layer(x)  # (B, K, H/4, W/4)
+        return (
+            self.head(x) if self.config.head == "simcc" else self.final_layer(x)
+        )  # (B, K, H/4, W/4)
 
 
 @torch.no_grad()

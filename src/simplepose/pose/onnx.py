@@ -38,12 +38,16 @@ class OnnxNetwork:
         self.path = str(path)
 
         def open_session(content: str | bytes) -> Any:
-            return onnxruntime.InferenceSession(content, options, providers=onnxruntime.get_available_providers())
+            return onnxruntime.InferenceSession(
+                content, options, providers=onnxruntime.get_available_providers()
+            )
 
         try:
             self._session = open_session(self.path)
         except Exception as error:  # onnxruntime raises its own classes for every kind of damage
-            raise UserError(f"{path} is not a readable ONNX file: {str(error).splitlines()[0]}. Cure: export or copy it again") from error
+            raise UserError(
+                f"{path} is not a readable ONNX file: {str(error).splitlines()[0]}. Cure: export or copy it again"
+            ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shape_in, shape_out = inputs[0].shape, outputs[0].shape
         if len(inputs) != 1 or len(shape_in) != 4 or shape_in[1] != 3 or len(shape_out) != 4:
@@ -63,26 +67,35 @@ class OnnxNetwork:
         if isinstance(shape_in[0], int):
             dynamic = _with_dynamic_batch(self.path)
             session = open_session(dynamic) if dynamic else None
-            if session is not None and _agrees(session, self._session, self._input, (3, *shape_in[2:])):
+            if session is not None and _agrees(
+                session, self._session, self._input, (3, *shape_in[2:])
+            ):
                 self._session = session
             else:
                 self._one_by_one = True
 
     def __call__(self, pixels: Any) -> np.ndarray:
         """(B, 3, H, W) float32 array, or tensor on any device, normalised -> (B, K, H', W') float32."""
-        values = np.ascontiguousarray(pixels if isinstance(pixels, np.ndarray) else pixels.cpu(), dtype=np.float32)
+        values = np.ascontiguousarray(
+            pixels if isinstance(pixels, np.ndarray) else pixels.cpu(), dtype=np.float32
+        )
         if not self._one_by_one:
             return self._session.run(None, {self._input: values})[0]
-        return np.concatenate([self._session.run(None, {self._input: one[None]})[0] for one in values])
+        return np.concatenate(
+            [self._session.run(None, {self._input: one[None]})[0] for one in values]
+        )
 
     def spec(self) -> ModelSpec:
         """What the file's metadata says of itself; without any: the schema with as many keypoints, ImageNet RGB, quarter offset."""
         if METADATA_KEY in self.metadata:
             return ModelSpec.from_json(self.metadata[METADATA_KEY], self.path)
         schema = schema_with(self.keypoint_count) or KeypointSchema(
-            name=f"unnamed_{self.keypoint_count}", keypoints=tuple(f"keypoint_{index}" for index in range(self.keypoint_count))
-        )  # fmt: skip
-        return ModelSpec(preset=Path(self.path).stem, schema=schema, input_size_wh=self.input_size_wh)
+            name=f"unnamed_{self.keypoint_count}",
+            keypoints=tuple(f"keypoint_{index}" for index in range(self.keypoint_count)),
+        )
+        return ModelSpec(
+            preset=Path(self.path).stem, schema=schema, input_size_wh=self.input_size_wh
+        )
 
 
 def _with_dynamic_batch(path: str) -> bytes | None:
@@ -93,7 +106,9 @@ def _with_dynamic_batch(path: str) -> bytes | None:
         return None
     model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
-        if value.type.tensor_type.shape.dim and value.name not in {tensor.name for tensor in model.graph.initializer}:
+        if value.type.tensor_type.shape.dim and value.name not in {
+            tensor.name for tensor in model.graph.initializer
+        }:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
     return model.SerializeToString()
@@ -107,4 +122,6 @@ def _agrees(dynamic: Any, plain: Any, name: str, shape: tuple[int, ...]) -> bool
     except Exception:  # any failure of the rewritten graph means: one by one
         return False
     apart = np.concatenate([plain.run(None, {name: crop[None]})[0] for crop in crops])
-    return together.shape == apart.shape and bool(np.allclose(together, apart, rtol=1e-3, atol=1e-4 * np.abs(apart).max()))
+    return together.shape == apart.shape and bool(
+        np.allclose(together, apart, rtol=1e-3, atol=1e-4 * np.abs(apart).max())
+    )

@@ -10,7 +10,9 @@ _made: dict[tuple[tuple[float, ...], torch.device, torch.dtype], torch.Tensor] =
 """What `constant` made. A plain dictionary, because a compiled step looks into it and takes its tensors as they are."""
 
 
-def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def constant(
+    values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """A small vector on the device, made once: making it anew in the training loop would let the host wait for the device."""
     key = (values, device, dtype)
     if key not in _made:
@@ -32,5 +34,8 @@ def normalise(pixels: torch.Tensor, config: PixelConfig) -> torch.Tensor:
     values = pixels.to(torch.get_default_dtype())
     if config.channel_order == "bgr":
         values = values.flip(1)
-    mean, std = (constant(tuple(part), pixels.device, values.dtype).view(1, 3, 1, 1) for part in (config.mean, config.std))
+    mean, std = (
+        constant(tuple(part), pixels.device, values.dtype).view(1, 3, 1, 1)
+        for part in (config.mean, config.std)
+    )
     return (values - mean) / std

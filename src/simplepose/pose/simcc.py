@@ -33,24 +33,34 @@ def encode(keypoints: torch.Tensor, input_size_wh: tuple[int, int], sigma: float
     """
     parts = []
     for axis, count in enumerate(bin_counts(input_size_wh)):
-        places = (torch.arange(count, device=keypoints.device, dtype=torch.float32) + 0.5) / SPLIT - 0.5
-        parts.append((-0.5 * ((keypoints[..., axis : axis + 1].float() - places) / sigma) ** 2).softmax(-1))  # (B, K, L)
+        places = (
+            torch.arange(count, device=keypoints.device, dtype=torch.float32) + 0.5
+        ) / SPLIT - 0.5
+        parts.append(
+            (-0.5 * ((keypoints[..., axis : axis + 1].float() - places) / sigma) ** 2).softmax(-1)
+        )  # (B, K, L)
     return torch.cat(parts, -1)
 
 
 def probabilities(logits: torch.Tensor, input_size_wh: tuple[int, int]) -> torch.Tensor:
     """(B, K, Lx + Ly) logits -> the two distributions, float32."""
-    return torch.cat([part.float().softmax(-1) for part in logits.split(bin_counts(input_size_wh), -1)], -1)
+    return torch.cat(
+        [part.float().softmax(-1) for part in logits.split(bin_counts(input_size_wh), -1)], -1
+    )
 
 
-def flip_average(plain: torch.Tensor, mirrored: torch.Tensor, flip_order: np.ndarray, x_bins: int) -> torch.Tensor:
+def flip_average(
+    plain: torch.Tensor, mirrored: torch.Tensor, flip_order: np.ndarray, x_bins: int
+) -> torch.Tensor:
     """Mean of the distributions and those of the mirrored input: left and right swapped, bins of x reversed."""
     order = torch.as_tensor(flip_order, device=plain.device)
     x, y = mirrored[:, order, :x_bins], mirrored[:, order, x_bins:]
     return (plain + torch.cat([x.flip(-1), y], -1)) * 0.5
 
 
-def decode(distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: float, *, refine: bool) -> tuple[np.ndarray, np.ndarray]:
+def decode(
+    distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: float, *, refine: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads keypoints.
 
     Args:
@@ -68,13 +78,19 @@ def decode(distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: f
         index = _highest(part)  # (B, K)
         middle = index.clamp(1, part.shape[-1] - 2)
         wanted = torch.stack([index, middle - 1, middle, middle + 1], -1)
-        value, left, center, right = part.gather(-1, wanted).cpu().unbind(-1)  # four numbers a keypoint leave the device
+        value, left, center, right = (
+            part.gather(-1, wanted).cpu().unbind(-1)
+        )  # four numbers a keypoint leave the device
         index, middle = index.cpu(), middle.cpu()
         place = index.double()
         if refine:
-            left, center, right = (near.double().clamp(min=1e-12).log() for near in (left, center, right))
+            left, center, right = (
+                near.double().clamp(min=1e-12).log() for near in (left, center, right)
+            )
             bend = left - 2 * center + right
-            step = torch.where(bend < 0, (left - right) / (2 * bend.clamp(max=-1e-12)), index - middle)
+            step = torch.where(
+                bend < 0, (left - right) / (2 * bend.clamp(max=-1e-12)), index - middle
+            )
             place = middle + step.clamp(-1.5, 1.5)
         places.append((place + 0.5) / SPLIT - 0.5)
         heights.append(value)
@@ -85,4 +101,6 @@ def decode(distributions: torch.Tensor, input_size_wh: tuple[int, int], sigma: f
 
 def _highest(part: torch.Tensor) -> torch.Tensor:
     """(B, K, L) -> (B, K) the first highest bin; on the CPU numpy's argmax is several times faster than torch's."""
-    return torch.from_numpy(part.numpy().argmax(-1)) if part.device.type == "cpu" else part.argmax(-1)
+    return (
+        torch.from_numpy(part.numpy().argmax(-1)) if part.device.type == "cpu" else part.argmax(-1)
+    )

@@ -15,7 +15,13 @@ class SimCCHead(nn.Module):
     Without deconvolutions the map is H/32 x W/32 and the head costs next to nothing.
     """
 
-    def __init__(self, channels: int, keypoint_count: int, map_size_wh: tuple[int, int], input_size_wh: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        keypoint_count: int,
+        map_size_wh: tuple[int, int],
+        input_size_wh: tuple[int, int],
+    ) -> None:
         """Builds the layers.
 
         Args:

@@ -96,7 +96,9 @@ def rotation(z: float = 0, x: float = 0, y: float = 0) -> np.ndarray:
     return Rotation.from_euler("ZXY", (z, x, y), degrees=True).as_matrix()
 
 
-def pose_body(body: Body, angles: np.ndarray, view: np.ndarray, head_turn: np.ndarray) -> dict[str, np.ndarray]:
+def pose_body(
+    body: Body, angles: np.ndarray, view: np.ndarray, head_turn: np.ndarray
+) -> dict[str, np.ndarray]:
     """Forward kinematics, then the view.
 
     Args:

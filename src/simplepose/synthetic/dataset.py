@@ -27,7 +27,9 @@ Draw = Callable[[Generator, int], tuple[np.ndarray, list[Row]]]
 """(source of chance, most subjects) -> (H, W, 3) uint8 RGB, COCO's fields of each subject."""
 
 
-def write_synthetic_dataset(root: str | Path, *, train_people: int, val_people: int, seed: int = 0) -> DataLayout:
+def write_synthetic_dataset(
+    root: str | Path, *, train_people: int, val_people: int, seed: int = 0
+) -> DataLayout:
     """Draws people and writes `root/{annotations,dets,images/{train2017,val2017}}` and two more.
 
     The folder appears whole or not at all; one with the same settings is left as it is. The same
@@ -82,7 +84,9 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         found = atomic.read_json(root / MARKER) if (root / MARKER).is_file() else "other files"
         if found != marker:
-            raise UserError(f"{root} holds {found}, not these drawings: {marker}. Cure: choose a folder that does not exist yet")
+            raise UserError(
+                f"{root} holds {found}, not these drawings: {marker}. Cure: choose a folder that does not exist yet"
+            )
         yield None
         return
     temporary = atomic.partial_name(root)
@@ -94,7 +98,9 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
             root.rmdir()
         temporary.rename(root)
     except OSError as error:
-        raise UserError(f"cannot write {root}: {error.strerror or error}. Cure: choose a folder that is writable and has space") from error
+        raise UserError(
+            f"cannot write {root}: {error.strerror or error}. Cure: choose a folder that is writable and has space"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

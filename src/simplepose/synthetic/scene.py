@@ -66,7 +66,9 @@ class Canvas:
         # Who painted the pixel last; 0 is the background.
         self.owner: np.ndarray = np.zeros(image.shape[:2], np.int32)
 
-    def paint(self, centres: Any, radii: Any, cloth: Cloth, owner: int = 0, scale: float = 1) -> None:
+    def paint(
+        self, centres: Any, radii: Any, cloth: Cloth, owner: int = 0, scale: float = 1
+    ) -> None:
         """Paints the convex hull of circles, lit like a cylinder.
 
         Its axis runs from the middle of the first half of the circles to that of the second.
@@ -117,7 +119,9 @@ def draw_background(rng: Generator, size_wh: np.ndarray) -> Canvas:
     width, height = size_wh.tolist()
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     wall, floor = (0.35 * draw_colour(rng) + 0.65 * rng.uniform(60, 225) for _ in range(2))
-    image = np.where(ramp < rng.uniform(0.45, 0.8), wall * (1.1 - 0.2 * ramp), floor * (0.6 + 0.4 * ramp))
+    image = np.where(
+        ramp < rng.uniform(0.45, 0.8), wall * (1.1 - 0.2 * ramp), floor * (0.6 + 0.4 * ramp)
+    )
     light = rng.uniform((-0.6, -0.6, 0.8), (0.6, -0.2, 0.8))
     canvas = Canvas(np.repeat(image, width, 1), light / np.linalg.norm(light))
     for _ in range(rng.poisson(7)):
@@ -128,7 +132,9 @@ def draw_background(rng: Generator, size_wh: np.ndarray) -> Canvas:
     return canvas
 
 
-def paint_thing(canvas: Canvas, rng: Generator, foot_xy: Any, scale: float, owner: int = THING) -> None:
+def paint_thing(
+    canvas: Canvas, rng: Generator, foot_xy: Any, scale: float, owner: int = THING
+) -> None:
     """A crate, a ball, a stick or a post at (2,) `foot_xy`, beside people of `scale` pixels."""
     corners = scale * rng.uniform(0.06, 0.26, 2) * [(-1, -2), (1, -2), (-1, 0), (1, 0)]
     kind = 0 if rng.random() < 0.4 else 1 + rng.integers(3)
@@ -274,7 +280,9 @@ def annotate_person(canvas: Canvas, person: Figure, index: int) -> Row | None:
     return annotate(canvas, keypoints, shown, index)
 
 
-def annotate(canvas: Canvas, keypoints: np.ndarray, shown: list[set[int]], index: int) -> Row | None:
+def annotate(
+    canvas: Canvas, keypoints: np.ndarray, shown: list[set[int]], index: int
+) -> Row | None:
     """COCO's fields of subject `index` of a finished canvas.
 
     None where nothing of it is seen, or all its keypoints are outside the picture.

@@ -26,7 +26,9 @@ class ShrunkFlow:
         short_side: pixels of the shrunk picture's short side.
     """
 
-    def __init__(self, compute: Callable[[np.ndarray, np.ndarray], np.ndarray], short_side: int = 192) -> None:
+    def __init__(
+        self, compute: Callable[[np.ndarray, np.ndarray], np.ndarray], short_side: int = 192
+    ) -> None:
         self.compute = compute
         self.short_side = short_side
         self._last: tuple[np.ndarray, np.ndarray] | None = None
@@ -38,27 +40,38 @@ class ShrunkFlow:
         next_small = self._shrink(following)
         field = self.compute(small, next_small)
         self._last = (following, next_small)
-        return field * np.array([previous.shape[1] / small.shape[1], previous.shape[0] / small.shape[0]], np.float32)
+        return field * np.array(
+            [previous.shape[1] / small.shape[1], previous.shape[0] / small.shape[0]], np.float32
+        )
 
     def _shrink(self, image: np.ndarray) -> np.ndarray:
         if self._last is not None and self._last[0] is image:
             return self._last[1]
         height, width = image.shape[:2]
         scale = min(1.0, self.short_side / min(height, width))
-        size_wh = max(32, round(width * scale)), max(32, round(height * scale))  # DIS crashes on 16 x 300
-        return cv2.cvtColor(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        size_wh = (
+            max(32, round(width * scale)),
+            max(32, round(height * scale)),
+        )  # DIS crashes on 16 x 300
+        return cv2.cvtColor(
+            cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+        )
 
 
 def dis_flow(short_side: int = 192) -> ShrunkFlow:
     """Dense inverse search (Kroeger et al., ECCV 2016): the default, under a millisecond at 192 pixels."""
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return ShrunkFlow(lambda previous, following: search.calc(previous, following, None), short_side)  # type: ignore[call-overload]
+    return ShrunkFlow(
+        lambda previous, following: search.calc(previous, following, None), short_side
+    )  # type: ignore[call-overload]
 
 
 def farneback_flow(short_side: int = 192) -> ShrunkFlow:
     """Polynomial expansion (Farneback, SCIA 2003): smoother, some times slower."""
     return ShrunkFlow(
-        lambda previous, following: cv2.calcOpticalFlowFarneback(previous, following, None, 0.5, 4, 15, 3, 5, 1.2, 0),  # type: ignore[call-overload]
+        lambda previous, following: cv2.calcOpticalFlowFarneback(
+            previous, following, None, 0.5, 4, 15, 3, 5, 1.2, 0
+        ),  # type: ignore[call-overload]
         short_side,
     )
 
@@ -94,7 +107,9 @@ def propagate(points: np.ndarray, field: np.ndarray, image_size_wh: tuple[int, i
     return points + sample(field, points, image_size_wh) if points.size else points
 
 
-def chain(points: np.ndarray, fields: Sequence[np.ndarray], image_size_wh: tuple[int, int]) -> list[np.ndarray]:
+def chain(
+    points: np.ndarray, fields: Sequence[np.ndarray], image_size_wh: tuple[int, int]
+) -> list[np.ndarray]:
     """Points carried over several frames: (..., 2) and L flows -> L arrays, one for each following frame."""
     carried = []
     for field in fields:
@@ -103,7 +118,9 @@ def chain(points: np.ndarray, fields: Sequence[np.ndarray], image_size_wh: tuple
     return carried
 
 
-def carry_boxes(boxes_xyxy: np.ndarray, field: np.ndarray, image_size_wh: tuple[int, int]) -> np.ndarray:
+def carry_boxes(
+    boxes_xyxy: np.ndarray, field: np.ndarray, image_size_wh: tuple[int, int]
+) -> np.ndarray:
     """Boxes of which no keypoints are known yet, moved by the median flow of 7 x 7 points in their middle half: (N, 4) float32."""
     boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
     share = np.linspace(0.25, 0.75, 7, dtype=np.float32)

@@ -10,7 +10,11 @@ from simplepose.core.structures import People
 
 
 def keypoint_boxes(
-    keypoints: np.ndarray, keypoint_scores: np.ndarray, *, margin: float = 0.15, min_score: float = 0.2
+    keypoints: np.ndarray,
+    keypoint_scores: np.ndarray,
+    *,
+    margin: float = 0.15,
+    min_score: float = 0.2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes around keypoints, grown by `margin` of their side on each side (Simple Baselines, section 3.2).
 
@@ -32,7 +36,9 @@ def keypoint_boxes(
     return np.concatenate([low - grow, high + grow], 1), known
 
 
-def join_boxes(detected: People, propagated: People, threshold: float = 0.5) -> tuple[People, np.ndarray]:
+def join_boxes(
+    detected: People, propagated: People, threshold: float = 0.5
+) -> tuple[People, np.ndarray]:
     """The detector's and the tracker's boxes as one, by NMS (Simple Baselines, section 3.2).
 
     Returns:
@@ -44,7 +50,9 @@ def join_boxes(detected: People, propagated: People, threshold: float = 0.5) -> 
     return People(boxes[kept], np.concatenate([detected.scores, propagated.scores])[kept]), seen
 
 
-def match(similarity: np.ndarray, minimum: float, *, hungarian: bool = False) -> list[tuple[int, int]]:
+def match(
+    similarity: np.ndarray, minimum: float, *, hungarian: bool = False
+) -> list[tuple[int, int]]:
     """Pairs (row, column) of a (T, N) similarity that are at least `minimum` alike, each row and column at most once.
 
     Args:
@@ -54,8 +62,14 @@ def match(similarity: np.ndarray, minimum: float, *, hungarian: bool = False) ->
     """
     similarity = np.asarray(similarity, np.float64)
     if hungarian:
-        rows, columns = linear_sum_assignment(np.where(similarity >= minimum, similarity, 0), maximize=True)
-        return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if similarity[row, column] >= minimum]
+        rows, columns = linear_sum_assignment(
+            np.where(similarity >= minimum, similarity, 0), maximize=True
+        )
+        return [
+            (int(row), int(column))
+            for row, column in zip(rows, columns, strict=True)
+            if similarity[row, column] >= minimum
+        ]
     pairs: list[tuple[int, int]] = []
     remaining = similarity.copy()
     while remaining.size and remaining.max() >= minimum:

@@ -38,7 +38,9 @@ class PoseSmoother:
 
     def __init__(self, config: OneEuroConfig | None = None) -> None:
         self.config = config or OneEuroConfig()
-        self._states: dict[int, tuple[float, np.ndarray, np.ndarray]] = {}  # seconds, keypoints (K, 2), speed (K, 2)
+        self._states: dict[
+            int, tuple[float, np.ndarray, np.ndarray]
+        ] = {}  # seconds, keypoints (K, 2), speed (K, 2)
 
     def __call__(self, poses: Poses, seconds: float) -> Poses:
         """The same poses with filtered keypoints; `seconds` is the time of the frame.
@@ -50,13 +52,24 @@ class PoseSmoother:
             raise UserError("poses without track ids cannot be smoothed. Cure: track them first")
         keypoints = np.array(poses.keypoints)
         for row, track_id in enumerate(poses.track_ids.tolist()):
-            keypoints[row] = self._step(track_id, keypoints[row], max(float(np.ptp(keypoints[row], axis=0).max()), 1.0), seconds)
-        old = [track_id for track_id, (last, _, _) in self._states.items() if seconds - last > self.config.forget_seconds]
+            keypoints[row] = self._step(
+                track_id,
+                keypoints[row],
+                max(float(np.ptp(keypoints[row], axis=0).max()), 1.0),
+                seconds,
+            )
+        old = [
+            track_id
+            for track_id, (last, _, _) in self._states.items()
+            if seconds - last > self.config.forget_seconds
+        ]
         for track_id in old:
             del self._states[track_id]
         return replace(poses, keypoints=keypoints)
 
-    def _step(self, track_id: int, measured: np.ndarray, height: float, seconds: float) -> np.ndarray:
+    def _step(
+        self, track_id: int, measured: np.ndarray, height: float, seconds: float
+    ) -> np.ndarray:
         state = self._states.get(track_id)
         passed = seconds - state[0] if state else 0.0
         if state is None or passed <= 0 or passed > self.config.forget_seconds:
@@ -65,7 +78,10 @@ class PoseSmoother:
         _, last, speed = state
         alpha = smoothing_factor(passed, self.config.speed_cutoff)
         speed = alpha * (measured - last) / passed + (1 - alpha) * speed
-        cutoff = self.config.min_cutoff + self.config.beta * np.linalg.norm(speed, axis=-1, keepdims=True) / height
+        cutoff = (
+            self.config.min_cutoff
+            + self.config.beta * np.linalg.norm(speed, axis=-1, keepdims=True) / height
+        )
         weight = smoothing_factor(passed, cutoff)
         filtered = (weight * measured + (1 - weight) * last).astype(np.float32)
         self._states[track_id] = (seconds, filtered, speed)
@@ -88,22 +104,45 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
                 old = int(np.flatnonzero(out[before].track_ids == track_id)[0])
                 for between in range(before + 1, index):
                     share = (between - before) / (index - before)
-                    added[between].append((track_id, [_between(name, out[before], old, poses, row, share) for name in FIELDS]))
+                    added[between].append(
+                        (
+                            track_id,
+                            [
+                                _between(name, out[before], old, poses, row, share)
+                                for name in FIELDS
+                            ],
+                        )
+                    )
             last[track_id] = index
-    filled = [np.arange(len(poses) + len(extra)) >= len(poses) for poses, extra in zip(out, added, strict=True)]
+    filled = [
+        np.arange(len(poses) + len(extra)) >= len(poses)
+        for poses, extra in zip(out, added, strict=True)
+    ]
     for index, extra in enumerate(added):
         if extra:
-            new = {name: np.stack([values[place] for _, values in extra]) for place, name in enumerate(FIELDS)}
+            new = {
+                name: np.stack([values[place] for _, values in extra])
+                for place, name in enumerate(FIELDS)
+            }
             known = {name: getattr(out[index], name) for name in FIELDS} if len(out[index]) else {}
-            columns = {name: np.concatenate([known[name], new[name]]) if known else new[name] for name in FIELDS}
-            out[index] = replace(out[index], **columns, track_ids=np.r_[out[index].track_ids, [track_id for track_id, _ in extra]])
+            columns = {
+                name: np.concatenate([known[name], new[name]]) if known else new[name]
+                for name in FIELDS
+            }
+            out[index] = replace(
+                out[index],
+                **columns,
+                track_ids=np.r_[out[index].track_ids, [track_id for track_id, _ in extra]],
+            )
     return out, filled
 
 
 FIELDS = ("keypoints", "keypoint_scores", "boxes_xyxy", "scores")
 
 
-def _between(name: str, before: Poses, old: int, after: Poses, new: int, share: float) -> np.ndarray:
+def _between(
+    name: str, before: Poses, old: int, after: Poses, new: int, share: float
+) -> np.ndarray:
     """One field of a filled pose: places on the straight line, the lower of two scores."""
     a, b = getattr(before, name)[old], getattr(after, name)[new]
     return np.minimum(a, b) if "scores" in name else (1 - share) * a + share * b
@@ -131,8 +170,15 @@ def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -
                 known.append([])
             known[-1].append((index, row))
     for run in (run for of_track in runs.values() for run in of_track):
-        places = np.stack([out[index].keypoints[row] for index, row in run]).astype(np.float64)  # (L, K, 2)
-        weights = np.stack([out[index].keypoint_scores[row] for index, row in run])[..., None].astype(np.float64) + 1e-3
+        places = np.stack([out[index].keypoints[row] for index, row in run]).astype(
+            np.float64
+        )  # (L, K, 2)
+        weights = (
+            np.stack([out[index].keypoint_scores[row] for index, row in run])[..., None].astype(
+                np.float64
+            )
+            + 1e-3
+        )
         total = gaussian_filter1d(weights, sigma_frames, axis=0, mode="constant")
         steady = gaussian_filter1d(places * weights, sigma_frames, axis=0, mode="constant") / total
         for step, (index, row) in enumerate(run):

@@ -96,7 +96,9 @@ class Tracker:
         flow: (previous, next) -> (h, w, 2), see `simplepose.tracking.flow`; DIS where None. Used in flow mode only.
     """
 
-    def __init__(self, schema: KeypointSchema, config: TrackConfig | None = None, flow: Flow | None = None) -> None:
+    def __init__(
+        self, schema: KeypointSchema, config: TrackConfig | None = None, flow: Flow | None = None
+    ) -> None:
         self.schema = schema
         self.config = config or TrackConfig()
         self.flow = flow or dis_flow()
@@ -115,9 +117,14 @@ class Tracker:
         if previous is None or previous is image or not self.tracks:
             return
         if previous.shape != image.shape:  # the stream changed its resolution
-            ratio = np.array([image.shape[1] / previous.shape[1], image.shape[0] / previous.shape[0]], np.float32)
+            ratio = np.array(
+                [image.shape[1] / previous.shape[1], image.shape[0] / previous.shape[0]], np.float32
+            )
             for track in self.tracks:
-                track.keypoints, track.box_xyxy = track.keypoints * ratio, track.box_xyxy * np.tile(ratio, 2)
+                track.keypoints, track.box_xyxy = (
+                    track.keypoints * ratio,
+                    track.box_xyxy * np.tile(ratio, 2),
+                )
                 track.seen = track.seen * ratio
                 track.velocity = track.velocity * ratio
             return
@@ -125,12 +132,16 @@ class Tracker:
             return
         field = self.flow(previous, image) if field is None else field
         size_wh = (image.shape[1], image.shape[0])
-        moved = propagate(np.concatenate([track.keypoints for track in self.tracks]), field, size_wh)
+        moved = propagate(
+            np.concatenate([track.keypoints for track in self.tracks]), field, size_wh
+        )
         first = 0
         for track in self.tracks:
             before, track.keypoints = track.keypoints, moved[first : first + len(track.keypoints)]
             first += len(track.keypoints)
-            track.box_xyxy = track.box_xyxy + np.tile(np.median(track.keypoints[0] - before[0], axis=0), 2)
+            track.box_xyxy = track.box_xyxy + np.tile(
+                np.median(track.keypoints[0] - before[0], axis=0), 2
+            )
 
     def propagated_boxes(self, image: np.ndarray | None = None) -> People:
         """The boxes of tracks seen lately, in the frame `image` (the last one where None), for the network to look at.
@@ -153,14 +164,26 @@ class Tracker:
         confidence = rescore(np.ones(len(live)), scores)
         found = []
         for moved in [keypoints, *chain(keypoints, fields, size_wh)]:
-            around, known = keypoint_boxes(moved, scores, margin=self.config.box_margin, min_score=self.config.min_keypoint_score)
+            around, known = keypoint_boxes(
+                moved,
+                scores,
+                margin=self.config.box_margin,
+                min_score=self.config.min_keypoint_score,
+            )
             shifted = rest + np.tile(np.median(moved - keypoints, axis=1), 2)
             boxes = np.where(known[:, None], around, shifted)
             inside = (np.minimum(boxes[:, 2:], size_wh) - np.maximum(boxes[:, :2], 0) > 2).all(1)
             found.append(People(boxes[inside], confidence[inside]))
         return found
 
-    def update(self, image: np.ndarray, poses: Poses, *, detected: np.ndarray | None = None, field: np.ndarray | None = None) -> Poses:
+    def update(
+        self,
+        image: np.ndarray,
+        poses: Poses,
+        *,
+        detected: np.ndarray | None = None,
+        field: np.ndarray | None = None,
+    ) -> Poses:
         """Takes the poses of the frame `image` and gives back those that belong to a person, with `track_ids`.
 
         Args:
@@ -171,10 +194,20 @@ class Tracker:
         """
         if image is not self._image:
             self.propagate(image, field)
-        best = oks_nms(poses.keypoints, poses.scores, self._areas(poses), self.schema.sigmas, self.config.duplicate_oks)
+        best = oks_nms(
+            poses.keypoints,
+            poses.scores,
+            self._areas(poses),
+            self.schema.sigmas,
+            self.config.duplicate_oks,
+        )
         best = best[poses.scores[best] >= self.config.min_score]
         poses, detected = poses[best], None if detected is None else np.asarray(detected)[best]
-        pairs = match(self.similarity(poses), self.config.min_similarity, hungarian=self.config.matching == "hungarian")
+        pairs = match(
+            self.similarity(poses),
+            self.config.min_similarity,
+            hungarian=self.config.matching == "hungarian",
+        )
         track_of = {column: self.tracks[row] for row, column in pairs}
         for track in self.tracks:
             track.missed += 1
@@ -182,14 +215,27 @@ class Tracker:
             shift = np.median(poses.keypoints[column] - track.seen, axis=0) / track.missed
             track.velocity += (shift - track.velocity) / min(track.hits, SPEED_FRAMES)
             track.missed, track.hits, track.seen = 0, track.hits + 1, poses.keypoints[column]
-            track.keypoints = np.concatenate([poses.keypoints[column : column + 1], track.keypoints])[: self.config.history]
-            track.keypoint_scores, track.box_xyxy = poses.keypoint_scores[column], poses.boxes_xyxy[column]
+            track.keypoints = np.concatenate(
+                [poses.keypoints[column : column + 1], track.keypoints]
+            )[: self.config.history]
+            track.keypoint_scores, track.box_xyxy = (
+                poses.keypoint_scores[column],
+                poses.boxes_xyxy[column],
+            )
             if detected is not None:
                 track.unconfirmed = 0 if detected[column] else track.unconfirmed + 1
         self.tracks = [track for track in self.tracks if self._lives(track)]
         for column in range(len(poses)):
-            if column not in track_of and poses.scores[column] >= self.config.birth_score and (detected is None or detected[column]):
-                keypoints, scores, box = poses.keypoints[column], poses.keypoint_scores[column], poses.boxes_xyxy[column]
+            if (
+                column not in track_of
+                and poses.scores[column] >= self.config.birth_score
+                and (detected is None or detected[column])
+            ):
+                keypoints, scores, box = (
+                    poses.keypoints[column],
+                    poses.keypoint_scores[column],
+                    poses.boxes_xyxy[column],
+                )
                 track = Track(0, keypoints[None], scores, box, keypoints, np.zeros(2, np.float32))
                 self.tracks.append(track)
                 track_of[column] = track
@@ -212,22 +258,33 @@ class Tracker:
         past = [track.keypoints for track in self.tracks]
         if self.config.mode == "flow" and self.config.coast:
             past = [
-                np.concatenate([keypoints, (track.seen + track.velocity * (track.missed + 1))[None]]) if track.missed else keypoints
+                np.concatenate(
+                    [keypoints, (track.seen + track.velocity * (track.missed + 1))[None]]
+                )
+                if track.missed
+                else keypoints
                 for keypoints, track in zip(past, self.tracks, strict=True)
             ]
         owner = np.repeat(np.arange(len(past)), [len(keypoints) for keypoints in past])
-        alike = oks(poses.keypoints, np.concatenate(past), self._areas(poses), self.schema.sigmas)  # (N, M of all tracks)
+        alike = oks(
+            poses.keypoints, np.concatenate(past), self._areas(poses), self.schema.sigmas
+        )  # (N, M of all tracks)
         best = np.zeros((len(past), len(poses)))
         np.maximum.at(best, owner, alike.T)
         return best
 
     def _areas(self, poses: Poses) -> np.ndarray:
         """(N,) square pixels of the box around the keypoints, of the estimation box where too few of them are known."""
-        around, known = keypoint_boxes(poses.keypoints, poses.keypoint_scores, min_score=self.config.min_keypoint_score)
+        around, known = keypoint_boxes(
+            poses.keypoints, poses.keypoint_scores, min_score=self.config.min_keypoint_score
+        )
         return np.where(known, area(around), area(poses.boxes_xyxy))
 
     def _lives(self, track: Track) -> bool:
         """Death: not seen for long, not confirmed by the detector for long, or lost before it had its id."""
         if track.track_id == 0 and track.missed:
             return False
-        return track.missed <= self.config.keep_frames and track.unconfirmed <= self.config.max_unconfirmed
+        return (
+            track.missed <= self.config.keep_frames
+            and track.unconfirmed <= self.config.max_unconfirmed
+        )

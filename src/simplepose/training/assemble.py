@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from simplepose.config import Config
-from simplepose.core.device import has_fused_optimizer, is_accelerator, resolve_precision, seed_everything, tune_for_fixed_sizes
+from simplepose.core.device import (
+    has_fused_optimizer,
+    is_accelerator,
+    resolve_precision,
+    seed_everything,
+    tune_for_fixed_sizes,
+)
 from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
 from simplepose.data.loader import TrainLoader
@@ -70,9 +76,14 @@ def assemble(
     precision = resolve_precision(config.train.precision, device)
     network = PoseResNet(config.model, len(people.schema), config.input_size_wh)
     spec = ModelSpec(
-        preset=config.preset, schema=people.schema, input_size_wh=config.input_size_wh, pixels=config.pixels, codec=config.codec,
-        model=config.model, config=to_plain(config),
-    )  # fmt: skip
+        preset=config.preset,
+        schema=people.schema,
+        input_size_wh=config.input_size_wh,
+        pixels=config.pixels,
+        codec=config.codec,
+        model=config.model,
+        config=to_plain(config),
+    )
     for sentence in [] if config.resume else load_first_weights(network, people.schema, config):
         say(sentence)
     if config.train.frozen_stages:
@@ -82,21 +93,44 @@ def assemble(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     wrapped = wrap(network, who, device, sync_batch_norm=config.train.sync_batch_norm)
     if who.rank:
-        torch.manual_seed(config.train.seed + who.rank)  # all began with the same weights; colours and cut-outs are each process's own
-    teacher = load_teacher(config, people.schema, device)  # before minutes of reading pictures: it may not fit
+        torch.manual_seed(
+            config.train.seed + who.rank
+        )  # all began with the same weights; colours and cut-outs are each process's own
+    teacher = load_teacher(
+        config, people.schema, device
+    )  # before minutes of reading pictures: it may not fit
     # The references' Adam keeps its plain form on the host, where the fused one would change last bits for a few percent of time.
-    fused = has_fused_optimizer(device) or (config.train.optimizer == "adamw" and not is_accelerator(device))
+    fused = has_fused_optimizer(device) or (
+        config.train.optimizer == "adamw" and not is_accelerator(device)
+    )
     optimizer = make_optimizer(network, config.train, device_count=who.count, fused=fused or None)
     share = Share(who.rank, who.count, config.data.shard)
     source, warp_on_device, sentence = open_pixels(
-        config.data, people, config.augment, config.input_size_wh, device, udp=config.codec.udp, share=share, progress=progress
+        config.data,
+        people,
+        config.augment,
+        config.input_size_wh,
+        device,
+        udp=config.codec.udp,
+        share=share,
+        progress=progress,
     )
     say(f"pixels: {sentence}")
     loader = TrainLoader(
-        people, config.augment, input_size_wh=config.input_size_wh, batch_size=config.train.batch_size, seed=config.train.seed,
-        workers=config.data.threads, udp=config.codec.udp, skip_broken=config.data.skip_broken, fill=config.train.last_batch == "fill",
-        source=source, device=device, warp_on_device=warp_on_device, share=share,
-    )  # fmt: skip
+        people,
+        config.augment,
+        input_size_wh=config.input_size_wh,
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        workers=config.data.threads,
+        udp=config.codec.udp,
+        skip_broken=config.data.skip_broken,
+        fill=config.train.last_batch == "fill",
+        source=source,
+        device=device,
+        warp_on_device=warp_on_device,
+        share=share,
+    )
     ema = Ema(network, config.train.ema) if config.train.ema else None
     step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)

@@ -21,8 +21,16 @@ class Teacher:
 
     def __init__(self, estimator: PoseEstimator, config: Config) -> None:
         """Wraps any network the package can use; `load_teacher` checks that it fits."""
-        self.estimator, self.input_size_wh, self.codec = estimator, estimator.input_size_wh, estimator.spec.codec
-        self.share, self.peak, self.distributions = config.train.teacher_fraction, config.codec.peak, config.codec.kind == "softmax"
+        self.estimator, self.input_size_wh, self.codec = (
+            estimator,
+            estimator.input_size_wh,
+            estimator.spec.codec,
+        )
+        self.share, self.peak, self.distributions = (
+            config.train.teacher_fraction,
+            config.codec.peak,
+            config.codec.kind == "softmax",
+        )
 
     @torch.no_grad()
     def blend(self, pixels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -38,11 +46,27 @@ class Teacher:
         """
         inputs = normalise(pixels, self.estimator.spec.pixels)
         if inputs.shape[-2:] != self.input_size_wh[::-1]:
-            inputs = functional.interpolate(inputs, size=self.input_size_wh[::-1], mode="bilinear", align_corners=False, antialias=True)
-        maps = torch.as_tensor(activate(self.estimator.network(inputs), self.codec, self.input_size_wh)).to(target.device).float()
+            inputs = functional.interpolate(
+                inputs,
+                size=self.input_size_wh[::-1],
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )
+        maps = (
+            torch.as_tensor(
+                activate(self.estimator.network(inputs), self.codec, self.input_size_wh)
+            )
+            .to(target.device)
+            .float()
+        )
         maps = maps.clamp(min=0)
         if self.distributions:
-            maps = maps / maps.sum((2, 3), keepdim=True).clamp(min=1e-12) * target.sum((2, 3), keepdim=True)
+            maps = (
+                maps
+                / maps.sum((2, 3), keepdim=True).clamp(min=1e-12)
+                * target.sum((2, 3), keepdim=True)
+            )
         else:
             maps = maps * (self.peak / self.codec.peak)
         return torch.lerp(target, maps, self.share)
@@ -59,7 +83,9 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
     if not path:
         return None
     if not config.train.teacher_fraction:
-        raise UserError(f"train.teacher-fraction is {config.train.teacher_fraction}. Cure: a number above 0, up to 1")
+        raise UserError(
+            f"train.teacher-fraction is {config.train.teacher_fraction}. Cure: a number above 0, up to 1"
+        )
     estimator = PoseEstimator.from_checkpoint(path, device=str(device), flip_test=False)
     spec = estimator.spec
     require_schema(spec, schema, f"the teacher {path}")

@@ -22,7 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 from simplepose.core.device import collective_backend, has_own_sync_batch_norm
 from simplepose.core.errors import UserError
 
-LOST_PEER = ("closed by peer", "reset by peer", "timed out", "timeout", "broken pipe", "connection refused", "no route to host")
+LOST_PEER = (
+    "closed by peer",
+    "reset by peer",
+    "timed out",
+    "timeout",
+    "broken pipe",
+    "connection refused",
+    "no route to host",
+)
 """What the messages of the collective libraries say when another process has gone."""
 
 
@@ -60,7 +68,9 @@ def processes(device: torch.device, *, timeout_minutes: float) -> Iterator[Proce
         yield Processes()
         return
     try:
-        dist.init_process_group(collective_backend(device), timeout=timedelta(minutes=timeout_minutes))
+        dist.init_process_group(
+            collective_backend(device), timeout=timedelta(minutes=timeout_minutes)
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"process {os.environ.get('RANK', '?')} of {os.environ['WORLD_SIZE']} cannot reach the others at {os.environ.get('MASTER_ADDR')}:"
@@ -79,7 +89,9 @@ def _lost_peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or any(sign in str(error).lower() for sign in LOST_PEER):
+        if isinstance(error, dist.DistError) or any(
+            sign in str(error).lower() for sign in LOST_PEER
+        ):
             raise UserError(
                 f"another of the {dist.get_world_size()} processes stopped answering ({str(error).splitlines()[0][:160]}), so this one (rank "
                 f"{dist.get_rank()}) stops too. Cure: see why it died (its own message, or memory), then go on with --resume"
@@ -87,13 +99,23 @@ def _lost_peers() -> Iterator[None]:
         raise
 
 
-def wrap(network: nn.Module, who: Processes, device: torch.device, *, sync_batch_norm: bool) -> nn.Module:
+def wrap(
+    network: nn.Module, who: Processes, device: torch.device, *, sync_batch_norm: bool
+) -> nn.Module:
     """The network whose gradients are averaged over the processes; the network itself where there is one process."""
     if who.count == 1:
         return network
     if sync_batch_norm:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network) if has_own_sync_batch_norm(device) else synchronise_batch_norms(network)
-    return DistributedDataParallel(network, device_ids=None if device.index is None else [device.index], gradient_as_bucket_view=True)
+        network = (
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            if has_own_sync_batch_norm(device)
+            else synchronise_batch_norms(network)
+        )
+    return DistributedDataParallel(
+        network,
+        device_ids=None if device.index is None else [device.index],
+        gradient_as_bucket_view=True,
+    )
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -134,10 +156,16 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         centered = values - mean[:, None, None]
         variance = SumOverProcesses.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+            assert (
+                self.running_mean is not None
+                and self.running_var is not None
+                and self.num_batches_tracked is not None
+            )
             assert self.momentum is not None
             self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), self.momentum)
+            self.running_var.lerp_(
+                variance.detach() * count / (count - 1).clamp(min=1), self.momentum
+            )
             self.num_batches_tracked += 1
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)

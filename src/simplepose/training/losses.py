@@ -41,7 +41,11 @@ class Losses:
         for number, value in enumerate(values):
             if not math.isfinite(value):
                 saved = (self.checkpoints / "last.train.pt").exists()
-                kept = f"{self.checkpoints} keeps the last good checkpoint" if saved else "no checkpoint had been written yet"
+                kept = (
+                    f"{self.checkpoints} keeps the last good checkpoint"
+                    if saved
+                    else "no checkpoint had been written yet"
+                )
                 raise UserError(
                     f"the loss became {value} at step {first + number} (epoch {(first + number) // self.per_epoch + 1}); {kept}. "
                     "Cure: lower --train.learning-rate, or train in fp32"

@@ -20,7 +20,11 @@ EPSILON, BETA2 = 1e-8, 0.999
 
 
 def make_optimizer(
-    network: torch.nn.Module, config: TrainConfig, *, device_count: int = 1, fused: bool | None = None
+    network: torch.nn.Module,
+    config: TrainConfig,
+    *,
+    device_count: int = 1,
+    fused: bool | None = None,
 ) -> torch.optim.Optimizer:
     """Adam or AdamW with two groups: kernels of convolutions and deconvolutions decay, norms and biases do not.
 
@@ -41,7 +45,9 @@ def make_optimizer(
     return make(groups, lr=config.learning_rate, betas=(0.9, BETA2), eps=EPSILON, fused=fused)
 
 
-def set_update(optimizer: torch.optim.Optimizer, rate: float, updates_done: int, config: TrainConfig) -> None:
+def set_update(
+    optimizer: torch.optim.Optimizer, rate: float, updates_done: int, config: TrainConfig
+) -> None:
     """Sets the learning rate and the epsilon of the next update.
 
     Args:
@@ -50,17 +56,29 @@ def set_update(optimizer: torch.optim.Optimizer, rate: float, updates_done: int,
         updates_done: updates since the optimiser was new.
         config: `adam_epsilon`.
     """
-    epsilon = EPSILON / math.sqrt(1 - BETA2 ** (updates_done + 1)) if config.adam_epsilon == "tf" else EPSILON
+    epsilon = (
+        EPSILON / math.sqrt(1 - BETA2 ** (updates_done + 1))
+        if config.adam_epsilon == "tf"
+        else EPSILON
+    )
     for group in optimizer.param_groups:
         group["lr"], group["eps"] = rate * group.get("rate_factor", 1.0), epsilon
 
 
-def _split_trunk(network: torch.nn.Module, groups: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+def _split_trunk(
+    network: torch.nn.Module, groups: list[dict[str, Any]], factor: float
+) -> list[dict[str, Any]]:
     """Each group as two: the head's parameters at the full rate, the trunk's at `factor` times it."""
-    head = {id(parameter) for name, parameter in network.named_parameters() if name.startswith(HEAD_NAMES)}
+    head = {
+        id(parameter)
+        for name, parameter in network.named_parameters()
+        if name.startswith(HEAD_NAMES)
+    }
     split = []
     for group in groups:
         for in_head, rate_factor in ((True, 1.0), (False, factor)):
-            chosen = [parameter for parameter in group["params"] if (id(parameter) in head) == in_head]
+            chosen = [
+                parameter for parameter in group["params"] if (id(parameter) in head) == in_head
+            ]
             split.append({**group, "params": chosen, "rate_factor": rate_factor})
     return split

@@ -16,14 +16,22 @@ def check_folder(config: Config) -> None:
         UserError: the folder holds a run and `resume` is off, or holds none that can go on and `resume` is on.
     """
     folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
-    weights = [path for path in sorted(checkpoints.glob("*.safetensors")) if not path.name.startswith(".")]  # no remains of a crash
+    weights = [
+        path for path in sorted(checkpoints.glob("*.safetensors")) if not path.name.startswith(".")
+    ]  # no remains of a crash
     can_go_on = (checkpoints / "last.train.pt").exists()
     if not config.resume and (weights or can_go_on):
         how = "--resume to go on with it, or " if can_go_on else ""
         raise UserError(f"{folder} already holds a run. Cure: {how}--output with another folder")
     if config.resume and not can_go_on:
-        cure = f"a new run with --train.weights {weights[0]} and another --output" if weights else "leave --resume away"
-        raise UserError(f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}")
+        cure = (
+            f"a new run with --train.weights {weights[0]} and another --output"
+            if weights
+            else "leave --resume away"
+        )
+        raise UserError(
+            f"{folder} holds no run to go on with (no checkpoints/last.train.pt). Cure: {cure}"
+        )
 
 
 def require_same_keypoints(people: Annotations, held_out: Annotations | None) -> None:
@@ -38,7 +46,9 @@ def require_same_keypoints(people: Annotations, held_out: Annotations | None) ->
     if len(ours) != len(theirs):
         what = f"{len(theirs)} keypoints, the training data {people.source} has {len(ours)}"
     else:
-        place = next(index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        place = next(
+            index for index, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]
+        )
         what = f"{theirs[place]!r} as keypoint {place + 1}, the training data {people.source} has {ours[place]!r} there"
     raise UserError(
         f"{held_out.source} has {what}. Cure: --data.val-annotations with the same keypoints in the same order, or --train.evaluate-every 0"

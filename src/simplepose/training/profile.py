@@ -54,8 +54,16 @@ class Profile:
     def report(self) -> list[str]:
         """The table and the sentence."""
         total = sum(self.seconds.values())
-        lines = [f"{part:<14}{seconds * 1e3:10.2f} ms {seconds / total:6.1%}" for part, seconds in self.seconds.items()]
-        return [f"pixels: {self.pixels}", *lines, f"{self.samples_per_second:.1f} samples/s on {self.device}", self.wall()]
+        lines = [
+            f"{part:<14}{seconds * 1e3:10.2f} ms {seconds / total:6.1%}"
+            for part, seconds in self.seconds.items()
+        ]
+        return [
+            f"pixels: {self.pixels}",
+            *lines,
+            f"{self.samples_per_second:.1f} samples/s on {self.device}",
+            self.wall(),
+        ]
 
 
 def profile(config: Config) -> Profile:
@@ -102,7 +110,5 @@ def profile(config: Config) -> Profile:
                 raise parts.loader.no_picture(done)
         total = sum(seconds.values())
         steps = {part: value / MEASURED for part, value in seconds.items()}
-        where = (
-            f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
-        )
+        where = f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
         return Profile(steps, seen / total, where, parts.pixels)

@@ -15,27 +15,65 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("exact flip", ("codec.flip_shift",)),
     ("target width", ("codec.sigma", "codec.adaptive_sigma")),
     ("order of colours", ("pixels.channel_order",)),
-    ("loss and scores", ("codec.kind", "train.hard_keypoints", "train.loss_factor", "evaluate.keypoint_threshold")),
+    (
+        "loss and scores",
+        ("codec.kind", "train.hard_keypoints", "train.loss_factor", "evaluate.keypoint_threshold"),
+    ),
     ("batch size", ("train.batch_size",)),
     (
         "AdamW, warm-up, cosine",
         (
-            "train.optimizer", "train.learning_rate", "train.weight_decay", "train.schedule", "train.flat_fraction", "train.warmup_epochs",
-            "train.drop_epochs", "train.drop_factor", "train.clip_gradient",
+            "train.optimizer",
+            "train.learning_rate",
+            "train.weight_decay",
+            "train.schedule",
+            "train.flat_fraction",
+            "train.warmup_epochs",
+            "train.drop_epochs",
+            "train.drop_factor",
+            "train.clip_gradient",
         ),
     ),
     ("averaged weights", ("train.ema",)),
-    ("first values", ("model.zero_init_last_bn_gamma", "model.initialisation", "model.init", "train.backbone_learning_rate_factor", "train.frozen_stages")),
-    ("head", ("model.head", "model.deconv_layers", "model.deconv_kernel", "model.deconv_filters", "model.output_kernel")),
+    (
+        "first values",
+        (
+            "model.zero_init_last_bn_gamma",
+            "model.initialisation",
+            "model.init",
+            "train.backbone_learning_rate_factor",
+            "train.frozen_stages",
+        ),
+    ),
+    (
+        "head",
+        (
+            "model.head",
+            "model.deconv_layers",
+            "model.deconv_kernel",
+            "model.deconv_filters",
+            "model.output_kernel",
+        ),
+    ),
     (
         "scale, rotation, shift, half body",
-        ("augment.scale_factor", "augment.rotation_degrees", "augment.rotation_probability", "augment.shift_factor",
-         "augment.half_body_probability", "augment.half_body_min_keypoints", "augment.flip_probability"),
+        (
+            "augment.scale_factor",
+            "augment.rotation_degrees",
+            "augment.rotation_probability",
+            "augment.shift_factor",
+            "augment.half_body_probability",
+            "augment.half_body_min_keypoints",
+            "augment.flip_probability",
+        ),
     ),
-    ("colour and occlusion", ("augment.colour", "augment.cutout_probability", "augment.grid_probability")),
+    (
+        "colour and occlusion",
+        ("augment.colour", "augment.cutout_probability", "augment.grid_probability"),
+    ),
     ("strong, then weak", ("augment.weak_epochs",)),
     ("teacher", ("train.teacher", "train.teacher_fraction")),
-)  # fmt: skip
+)
 """What is switched together, in the order of the ladder. Fields that stand nowhere here are the last rung."""
 USED_ONLY = ("codec.decoder", "codec.zero_without_peak", "codec.flip_shift", "evaluate.")
 """Fields that say how a trained network is used: rungs that differ in nothing else share one training."""
@@ -71,7 +109,10 @@ def make_rungs(base: Config, goal: Config) -> list[Rung]:
     differing = [name for name in end if start[name] != end[name]]
     listed = {name for _, names in GROUPS for name in names}
     simcc = "simcc" in (start["codec.kind"], end["codec.kind"])
-    groups = [*(with_head(GROUPS) if simcc else GROUPS), ("everything else", tuple(name for name in differing if name not in listed))]
+    groups = [
+        *(with_head(GROUPS) if simcc else GROUPS),
+        ("everything else", tuple(name for name in differing if name not in listed)),
+    ]
     values, rungs = dict(start), []
     for name, names in [("reference", ()), *groups]:
         changes = {field: end[field] for field in names if field in differing}
@@ -90,17 +131,27 @@ def training_rungs(rungs: list[Rung]) -> list[int]:
     fields = [flatten(to_plain(rung.config)) for rung in rungs]
 
     def serves(mine: dict[str, Any], other: dict[str, Any]) -> bool:
-        differing = {name for name in mine if mine[name] != other[name] and not name.startswith(USED_ONLY)}
+        differing = {
+            name for name in mine if mine[name] != other[name] and not name.startswith(USED_ONLY)
+        }
         return not differing or (differing == {"train.ema"} and not mine["train.ema"])
 
-    return [max(place for place in range(len(rungs)) if serves(mine, fields[place])) for mine in fields]
+    return [
+        max(place for place in range(len(rungs)) if serves(mine, fields[place])) for mine in fields
+    ]
 
 
 def with_head(groups: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str, tuple[str, ...]]]:
     """The groups with what belongs to the kind of output switched together with the head: SimCC's head and codec need each other."""
     moved = ("codec.kind", "codec.sigma", "codec.adaptive_sigma")
     return [
-        (name, (*fields, *moved) if name == "head" else tuple(field for field in fields if field not in moved)) for name, fields in groups
+        (
+            name,
+            (*fields, *moved)
+            if name == "head"
+            else tuple(field for field in fields if field not in moved),
+        )
+        for name, fields in groups
     ]
 
 
@@ -108,6 +159,11 @@ def shorten(config: Config, epochs: int) -> Config:
     """The same recipe in another number of epochs: drops, warm-up and weak epochs keep their share of the run."""
     share = epochs / config.train.epochs
     drops = fitting_drops((drop * share for drop in config.train.drop_epochs), epochs)
-    train = replace(config.train, epochs=epochs, drop_epochs=drops, warmup_epochs=config.train.warmup_epochs * share)
+    train = replace(
+        config.train,
+        epochs=epochs,
+        drop_epochs=drops,
+        warmup_epochs=config.train.warmup_epochs * share,
+    )
     weak = round(config.augment.weak_epochs * share)
     return replace(config, train=train, augment=replace(config.augment, weak_epochs=weak))

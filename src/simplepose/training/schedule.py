@@ -19,11 +19,17 @@ def rate_at(config: TrainConfig, iteration: int, iterations_per_epoch: int) -> f
     """
     if config.schedule == "steps":
         rate = learning_rate(
-            config.learning_rate, iteration, iterations_per_epoch, drop_epochs=config.drop_epochs, drop_factor=config.drop_factor,
+            config.learning_rate,
+            iteration,
+            iterations_per_epoch,
+            drop_epochs=config.drop_epochs,
+            drop_factor=config.drop_factor,
             count_from_one=config.count_from_one,
-        )  # fmt: skip
+        )
     else:
-        rate = config.learning_rate * flat_cosine(iteration, config.epochs * iterations_per_epoch, config.flat_fraction)
+        rate = config.learning_rate * flat_cosine(
+            iteration, config.epochs * iterations_per_epoch, config.flat_fraction
+        )
     warmup = config.warmup_epochs * iterations_per_epoch
     return rate * min(1.0, (iteration + 1) / warmup) if warmup > 0 else rate
 
@@ -78,13 +84,18 @@ def check_schedule(run: Config) -> None:
         )
     late = [drop for drop in config.drop_epochs if drop >= config.epochs]
     if config.schedule == "steps" and late:
-        fitting = " ".join(map(str, fitting_drops((0.64 * config.epochs, 0.86 * config.epochs), config.epochs)))
+        fitting = " ".join(
+            map(str, fitting_drops((0.64 * config.epochs, 0.86 * config.epochs), config.epochs))
+        )
         raise UserError(
             f"the rate should drop at epochs {', '.join(map(str, late))}, but the run has {config.epochs}: the schedule is longer than the run. "
             f"Cure: --train.drop-epochs {fitting}".rstrip()
             + " (64 % and 86 % of the run, as the references), or more --train.epochs"
         )
-    before = config.warmup_epochs, config.flat_fraction * config.epochs if config.schedule == "flat_cosine" else config.epochs
+    before = (
+        config.warmup_epochs,
+        config.flat_fraction * config.epochs if config.schedule == "flat_cosine" else config.epochs,
+    )
     if before[0] > before[1]:
         raise UserError(
             f"a warm-up of {config.warmup_epochs:g} epochs does not fit into the {before[1]:g} epochs before the rate falls (the run has "

@@ -40,7 +40,11 @@ def check_snapshot(config: Config) -> None:
             f"train.weights {options.weights} and train.continue_from {path} both say where the "
             "weights come from. Cure: leave one of them away"
         )
-    if Path(path).exists() and not is_checkpoint(path) and checkpoint_prefix(path).suffix != ".ckpt":
+    if (
+        Path(path).exists()
+        and not is_checkpoint(path)
+        and checkpoint_prefix(path).suffix != ".ckpt"
+    ):
         raise UserError(
             f"{path} is no TensorFlow snapshot. Cure: --train.weights {path} for weights of "
             "another kind; --resume with --output for a run of simplepose"
@@ -88,7 +92,9 @@ def continue_snapshot(
     _set_moments(network, optimizer, adam)
     step = epoch * updates_per_epoch
     count = f"at least {adam.updates:,}" if adam.underflowed else f"{adam.updates:,}"
-    say(f"continued {path}: Adam's moments after {count} updates, {epoch} epochs ({source}); going on with epoch {epoch + 1}")
+    say(
+        f"continued {path}: Adam's moments after {count} updates, {epoch} epochs ({source}); going on with epoch {epoch + 1}"
+    )
     if adam.updates > step or (adam.updates < step and not adam.underflowed):
         say(
             f"note: {epoch} epochs of this run are {step:,} updates: the snapshot was made with "
@@ -154,7 +160,9 @@ def _require_epochs_left(epoch: int, config: Config) -> None:
         )
 
 
-def _set_moments(network: torch.nn.Module, optimizer: torch.optim.Optimizer, adam: AdamState) -> None:
+def _set_moments(
+    network: torch.nn.Module, optimizer: torch.optim.Optimizer, adam: AdamState
+) -> None:
     """Loads m, v and the count as if this optimiser had made all updates itself."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -164,7 +172,9 @@ def _set_moments(network: torch.nn.Module, optimizer: torch.optim.Optimizer, ada
             "step": torch.tensor(float(adam.updates)),
             # in the parameter's memory format, which may be channels-last
             "exp_avg": torch.empty_like(parameter).copy_(adam.first_moments[names[id(parameter)]]),
-            "exp_avg_sq": torch.empty_like(parameter).copy_(adam.second_moments[names[id(parameter)]]),
+            "exp_avg_sq": torch.empty_like(parameter).copy_(
+                adam.second_moments[names[id(parameter)]]
+            ),
         }
         for index, parameter in enumerate(parameters)
     }

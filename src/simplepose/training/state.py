@@ -18,9 +18,21 @@ from simplepose.training.distributed import Processes, gather
 from simplepose.training.ema import Ema
 
 FIXED = (
-    "input_size_wh", "pixels.", "model.", "codec.", "train.batch_size", "train.last_batch", "train.optimizer", "train.weight_decay",
-    "train.divide_decay", "train.backbone_learning_rate_factor", "train.frozen_stages", "train.seed", "train.ema", "evaluate.task",
-)  # fmt: skip
+    "input_size_wh",
+    "pixels.",
+    "model.",
+    "codec.",
+    "train.batch_size",
+    "train.last_batch",
+    "train.optimizer",
+    "train.weight_decay",
+    "train.divide_decay",
+    "train.backbone_learning_rate_factor",
+    "train.frozen_stages",
+    "train.seed",
+    "train.ema",
+    "evaluate.task",
+)
 """Fields that cannot change within a run; of the average only whether there is one."""
 
 
@@ -43,17 +55,32 @@ class Position:
 
 
 def save_state(
-    path: Path, position: Position, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec,
-    device: torch.device, who: Processes, *, people: int,
-) -> None:  # fmt: skip
+    path: Path,
+    position: Position,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None,
+    spec: ModelSpec,
+    device: torch.device,
+    who: Processes,
+    *,
+    people: int,
+) -> None:
     """Writes everything `restore_state` needs; all processes call it together, the first one writes."""
     random_states = gather(random_state(device), who)
     if not who.first:
         return
     state = {
-        "position": vars(position), "network": network.state_dict(), "optimizer": optimizer.state_dict(), "random": random_states, "people": people,
-        "spec": spec.to_json(), "ema": None if ema is None else {"network": ema.network.state_dict(), "updates": ema.updates},
-    }  # fmt: skip
+        "position": vars(position),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random_states,
+        "people": people,
+        "spec": spec.to_json(),
+        "ema": None
+        if ema is None
+        else {"network": ema.network.state_dict(), "updates": ema.updates},
+    }
     with atomic_path(path, durable=True) as temporary:
         try:
             torch.save(state, temporary)
@@ -62,9 +89,17 @@ def save_state(
 
 
 def restore_state(
-    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None, spec: ModelSpec, device: torch.device,
-    who: Processes, *, people: int, say: Callable[[str], None],
-) -> Position:  # fmt: skip
+    path: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None,
+    spec: ModelSpec,
+    device: torch.device,
+    who: Processes,
+    *,
+    people: int,
+    say: Callable[[str], None],
+) -> Position:
     """Loads what `save_state` wrote into the network, the optimiser, the average and the random generators.
 
     `say` takes a sentence about the settings that are no longer those of the run so far.
@@ -85,7 +120,9 @@ def restore_state(
     if changes := changed_settings(stored, spec.config):
         say(f"note: other settings than so far: {', '.join(changes)}")
     if state.get("people", people) != people:
-        raise UserError(f"{path} belongs to a run on {state['people']} people, here are {people}. Cure: name the same training data")
+        raise UserError(
+            f"{path} belongs to a run on {state['people']} people, here are {people}. Cure: name the same training data"
+        )
     load_tensors(network, state["network"], str(path))
     optimizer.load_state_dict(state["optimizer"])
     if ema is not None:
@@ -108,7 +145,9 @@ def read_state(path: Path) -> dict[str, Any]:
             f"{path} cannot be read: {error}. Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
         ) from error
     if "position" not in state:
-        raise UserError(f"{path} was written by an older version. Cure: finish that run with that version, or start a new one")
+        raise UserError(
+            f"{path} was written by an older version. Cure: finish that run with that version, or start a new one"
+        )
     return state
 
 
@@ -116,7 +155,9 @@ def changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """`field old -> new` for each setting that differs; where the run is written and how it was called are none."""
     before, after = flatten(stored), flatten(now)
     names = sorted((before.keys() & after.keys()) - {"output", "preset", "resume", "profile"})
-    return [f"{name} {before[name]} -> {after[name]}" for name in names if before[name] != after[name]]
+    return [
+        f"{name} {before[name]} -> {after[name]}" for name in names if before[name] != after[name]
+    ]
 
 
 def require_same_run(stored: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -134,7 +175,9 @@ def require_same_run(stored: dict[str, Any], now: dict[str, Any], path: Path) ->
     """
     before, after = flatten(stored), flatten(now)
     for name in sorted(before.keys() & after.keys()):
-        old, new = (bool(side[name]) if name == "train.ema" else side[name] for side in (before, after))
+        old, new = (
+            bool(side[name]) if name == "train.ema" else side[name] for side in (before, after)
+        )
         if name.startswith(FIXED) and name != "model.init" and old != new:
             option = "--" + name.replace("_", "-")
             raise UserError(

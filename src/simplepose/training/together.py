@@ -15,7 +15,12 @@ from simplepose.training.distributed import Processes, gather
 
 
 def estimate_together(
-    estimator: PoseEstimator, annotations: Annotations, detections: Detections, *, who: Processes, **options: Any
+    estimator: PoseEstimator,
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    who: Processes,
+    **options: Any,
 ) -> Estimates:
     """`estimate_boxes` on several processes; every process gets all estimates, in the order one process gives them.
 
@@ -35,7 +40,9 @@ def estimate_together(
     return merge_estimates(parts, annotations, detections)
 
 
-def merge_estimates(parts: list[Estimates], annotations: Annotations, detections: Detections) -> Estimates:
+def merge_estimates(
+    parts: list[Estimates], annotations: Annotations, detections: Detections
+) -> Estimates:
     """Joins the estimates of disjoint sets of pictures, ordered by picture.
 
     Raises:
@@ -44,8 +51,15 @@ def merge_estimates(parts: list[Estimates], annotations: Annotations, detections
     names = [field.name for field in fields(Estimates) if field.name != "broken"]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     broken = {path: reason for part in parts for path, reason in part.broken.items()}
-    unread = np.isin(np.asarray(annotations.image_paths, object)[detections.image_index], list(broken)) if broken else np.zeros(0, bool)
-    expected = np.bincount(detections.image_index if not broken else detections.image_index[~unread], minlength=len(annotations.image_ids))
+    unread = (
+        np.isin(np.asarray(annotations.image_paths, object)[detections.image_index], list(broken))
+        if broken
+        else np.zeros(0, bool)
+    )
+    expected = np.bincount(
+        detections.image_index if not broken else detections.image_index[~unread],
+        minlength=len(annotations.image_ids),
+    )
     found = np.bincount(columns["image_index"], minlength=len(annotations.image_ids))
     if (wrong := np.flatnonzero(expected != found)).size:
         raise UserError(

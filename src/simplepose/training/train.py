@@ -58,7 +58,10 @@ def train(config: Config) -> Path:
         KeyboardInterrupt: after Ctrl-C, once the `last` checkpoint is written. SystemExit after SIGTERM, likewise.
     """
     device, task = choose_device(config.train.device), config.evaluate.task
-    with processes(device, timeout_minutes=config.train.timeout_minutes) as who, stop_signals() as stop:
+    with (
+        processes(device, timeout_minutes=config.train.timeout_minutes) as who,
+        stop_signals() as stop,
+    ):
         # Where: a new folder, or the folder of the run that goes on. Only the first process writes.
         folder, checkpoints = config.run_folder, config.run_folder / "checkpoints"
         check_folder(config)
@@ -69,7 +72,11 @@ def train(config: Config) -> Path:
         # What: people to train on, people to evaluate on.
         everybody = read_split(config.data, "train")
         people = everybody.trainable()
-        held_out = read_split(config.data, "val") if config.train.evaluate_every and has_split(config.data, "val") else None
+        held_out = (
+            read_split(config.data, "val")
+            if config.train.evaluate_every and has_split(config.data, "val")
+            else None
+        )
         require_same_keypoints(everybody, held_out)
         boxes = None
         if held_out is not None:
@@ -87,31 +94,51 @@ def train(config: Config) -> Path:
         anyone(False, who, device)  # until here others may still look whether the folder is new
         if who.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
-        journal = Journal(folder, tensorboard=config.train.tensorboard, quiet=not who.first, anew=not config.resume)
+        journal = Journal(
+            folder,
+            tensorboard=config.train.tensorboard,
+            quiet=not who.first,
+            anew=not config.resume,
+        )
         for warning in everybody.warnings:
             journal.say(f"note: {warning}")
         if held_out is None:
-            why = "no validation data" if config.train.evaluate_every else "train.evaluate_every is 0"
+            why = (
+                "no validation data" if config.train.evaluate_every else "train.evaluate_every is 0"
+            )
             journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
         parts = assemble(
-            config, people, device, who, say=journal.say,
+            config,
+            people,
+            device,
+            who,
+            say=journal.say,
             progress=lambda done, count: journal.progress(f"reading {done}/{count} pictures"),
-        )  # fmt: skip
+        )
         network, loader, position = parts.network, parts.loader, Position()
 
         # From: the beginning, the step where the run stopped, or a TensorFlow snapshot.
         per_epoch = len(loader)
         if config.resume:
             position = restore_state(
-                checkpoints / "last.train.pt", network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people),
+                checkpoints / "last.train.pt",
+                network,
+                parts.optimizer,
+                parts.ema,
+                parts.spec,
+                device,
+                who,
+                people=len(people),
                 say=journal.say,
-            )  # fmt: skip
+            )
             if who.first:
                 write_bytes(folder / "config.yaml", dump_config(config).encode())
                 forget_later_records(folder / "metrics.jsonl", position.step)
             journal.say(f"resumed {folder} at step {position.step}")
         elif config.train.continue_from:
-            position = continue_snapshot(network, parts.optimizer, config, per_epoch, say=journal.say)
+            position = continue_snapshot(
+                network, parts.optimizer, config, per_epoch, say=journal.say
+            )
         total = config.train.epochs * per_epoch
         factor = who.count if config.train.scale_learning_rate == "linear" else 1
         journal.say(
@@ -125,13 +152,25 @@ def train(config: Config) -> Path:
             """Weights for use; the first process writes."""
             if who.first:
                 used = parts.ema.network if parts.ema else network
-                save_checkpoint(checkpoints / f"{name}.safetensors", used, replace(parts.spec, score=score or {}))
+                save_checkpoint(
+                    checkpoints / f"{name}.safetensors",
+                    used,
+                    replace(parts.spec, score=score or {}),
+                )
 
         def save_last() -> None:
             """All that a run needs to go on, then its weights; all processes together."""
             save_state(
-                checkpoints / "last.train.pt", position, network, parts.optimizer, parts.ema, parts.spec, device, who, people=len(people)
-            )  # fmt: skip
+                checkpoints / "last.train.pt",
+                position,
+                network,
+                parts.optimizer,
+                parts.ema,
+                parts.spec,
+                device,
+                who,
+                people=len(people),
+            )
             save_weights("last")
             keep_epoch()
             clock.reset()
@@ -151,13 +190,19 @@ def train(config: Config) -> Path:
             if anyone(bool(stop.signal), who, device):
                 if not saved:
                     save_last()
-                journal.say(f"stopped at step {position.step} of {total}. Go on with: {resume_command(folder, who.count)}")
+                journal.say(
+                    f"stopped at step {position.step} of {total}. Go on with: {resume_command(folder, who.count)}"
+                )
                 stop.end()
 
         @cache
         def box_name() -> str:
             """The boxes of the evaluation with their AP, measured once, where a table is printed."""
-            return name_boxes(held_out, boxes)[0] if who.first and held_out is not None and boxes is not None else ""
+            return (
+                name_boxes(held_out, boxes)[0]
+                if who.first and held_out is not None and boxes is not None
+                else ""
+            )
 
         def evaluate(epoch: int) -> None:
             """The test on the held-out pictures; keeps the best weights."""
@@ -165,20 +210,41 @@ def train(config: Config) -> Path:
             tested = (parts.ema.network if parts.ema else network).eval()
             broadcast_buffers(tested, who)
             estimator = PoseEstimator(
-                tested, parts.spec, device=device, flip_test=config.evaluate.flip_test, precision=parts.precision,
-                batch_size=config.evaluate.batch_size, keypoint_threshold=config.evaluate.keypoint_threshold,
-            )  # fmt: skip
+                tested,
+                parts.spec,
+                device=device,
+                flip_test=config.evaluate.flip_test,
+                precision=parts.precision,
+                batch_size=config.evaluate.batch_size,
+                keypoint_threshold=config.evaluate.keypoint_threshold,
+            )
             outcome = evaluate_network(
-                estimator, held_out, boxes, config.evaluate, skip_broken=config.data.skip_broken,
+                estimator,
+                held_out,
+                boxes,
+                config.evaluate,
+                skip_broken=config.data.skip_broken,
                 progress=lambda done, count: journal.progress(f"evaluating {done}/{count} boxes"),
                 estimate=partial(estimate_together, who=who),
-            )  # fmt: skip
-            journal.say(task_table(task, outcome.metrics, config.preset, box_name(), outcome.pictures))
-            journal.record(position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds)
+            )
+            journal.say(
+                task_table(task, outcome.metrics, config.preset, box_name(), outcome.pictures)
+            )
+            journal.record(
+                position.step, epoch=epoch, **outcome.metrics, evaluation_seconds=outcome.seconds
+            )
             position.evaluated_step = position.step
             if outcome.score > position.best_score:
                 position.best_score = outcome.score
-                save_weights("best", {**outcome.metrics, "boxes": boxes.source, "annotations": held_out.source, "epoch": epoch})
+                save_weights(
+                    "best",
+                    {
+                        **outcome.metrics,
+                        "boxes": boxes.source,
+                        "annotations": held_out.source,
+                        "epoch": epoch,
+                    },
+                )
                 if who.first:
                     write_results(folder, task, held_out, outcome.results)
             save_last()
@@ -190,7 +256,11 @@ def train(config: Config) -> Path:
             while True:
                 # Evaluation: every n epochs and at the end.
                 epoch, every = position.step // per_epoch, config.train.evaluate_every
-                due = position.step and position.step % per_epoch == 0 and position.evaluated_step != position.step
+                due = (
+                    position.step
+                    and position.step % per_epoch == 0
+                    and position.evaluated_step != position.step
+                )
                 if due and held_out is not None and (epoch % every == 0 or position.step >= total):
                     evaluate(epoch)
                 if position.step >= total:
@@ -198,8 +268,12 @@ def train(config: Config) -> Path:
 
                 began, seen, stop.in_step = time.monotonic(), 0, True
                 network.train()
-                loader.augment = parts.step.augment = augment_of_epoch(config.augment, epoch, config.train.epochs)
-                rate = factor * rate_at(config.train, position.step, per_epoch)  # of the first step; there may be none
+                loader.augment = parts.step.augment = augment_of_epoch(
+                    config.augment, epoch, config.train.epochs
+                )
+                rate = factor * rate_at(
+                    config.train, position.step, per_epoch
+                )  # of the first step; there may be none
                 for batch in loader.epoch(epoch, start=position.step % per_epoch):
                     rate = factor * rate_at(config.train, position.step, per_epoch)
                     updates_done = position.step + position.adam_offset
@@ -222,21 +296,35 @@ def train(config: Config) -> Path:
                 losses.look(position)
                 if not seen and position.step % per_epoch == 0:
                     raise loader.no_picture(epoch)
-                position.step = (epoch + 1) * per_epoch  # broken pictures may have shortened the epoch
+                position.step = (
+                    epoch + 1
+                ) * per_epoch  # broken pictures may have shortened the epoch
                 seconds = time.monotonic() - began
                 mean = position.loss_sum / max(position.loss_count, 1)
                 position.loss_sum, position.loss_count = 0.0, 0
                 journal.record(
-                    position.step, epoch=epoch + 1, loss=mean, learning_rate=rate, samples_per_second=seen / seconds, seconds=seconds
+                    position.step,
+                    epoch=epoch + 1,
+                    loss=mean,
+                    learning_rate=rate,
+                    samples_per_second=seen / seconds,
+                    seconds=seconds,
                 )
-                journal.say(f"epoch {epoch + 1}: loss {mean:.4g}, rate {rate:g}, {seen / seconds:.0f} samples/s, {format_seconds(seconds)}")
+                journal.say(
+                    f"epoch {epoch + 1}: loss {mean:.4g}, rate {rate:g}, {seen / seconds:.0f} samples/s, {format_seconds(seconds)}"
+                )
                 if loader.broken:
-                    journal.say(f"note: {len(loader.broken)} unreadable pictures skipped, first: {next(iter(loader.broken.values()))}")
+                    journal.say(
+                        f"note: {len(loader.broken)} unreadable pictures skipped, first: {next(iter(loader.broken.values()))}"
+                    )
                 rest(save_now=True)
                 stop.in_step = False
         finally:
             journal.close()
-        for name in ("last", "best"):  # no best: nothing was evaluated, or there was nobody to find; no last: a stop before it was written
+        for name in (
+            "last",
+            "best",
+        ):  # no best: nothing was evaluated, or there was nobody to find; no last: a stop before it was written
             if not (checkpoints / f"{name}.safetensors").exists():
                 save_weights(name)
         return folder

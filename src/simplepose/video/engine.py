@@ -36,7 +36,9 @@ class Estimator(Protocol):
     @property
     def schema(self) -> KeypointSchema: ...
 
-    def estimate_batch(self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool) -> list[Poses]: ...
+    def estimate_batch(
+        self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool
+    ) -> list[Poses]: ...
 
     def calibrated(self, poses: Poses) -> Poses: ...
 
@@ -99,7 +101,9 @@ class PoseTracker:
         track: bool = True,
     ) -> None:
         if detect_every < 1 or (batch_frames is not None and batch_frames < 1):
-            raise UserError(f"detect_every is {detect_every}, batch_frames {batch_frames}. Cure: give whole numbers from 1")
+            raise UserError(
+                f"detect_every is {detect_every}, batch_frames {batch_frames}. Cure: give whole numbers from 1"
+            )
         self.estimator, self.detector = estimator, detector
         self.config = config or TrackConfig()
         self.detect_every = detect_every
@@ -124,10 +128,14 @@ class PoseTracker:
         depth = 2 * self.batch_frames
         frames = overlapped(self._read(self.stream), depth, stop, patience=5)
         looked = overlapped(self._look(frames, self.detect_every if follow else 1), depth, stop)
-        moved = overlapped(self._see_motion(looked), depth, stop) if follow and self.config.mode == "flow" else looked
+        moved = (
+            overlapped(self._see_motion(looked), depth, stop)
+            if follow and self.config.mode == "flow"
+            else looked
+        )
         results = overlapped(self._estimate(moved, follow), depth, stop)
         try:
-            for result in results:  # noqa: UP028 with `yield from` the threads would hear of an early end too late
+            for result in results:
                 yield result
         finally:
             stop.set()
@@ -167,7 +175,11 @@ class PoseTracker:
         for item in items:
             quiet = 0 if item.people is not None and len(item.people) else quiet + 1
             image = item.frame.image
-            if previous is not None and previous.shape == image.shape and (quiet <= 2 * self.detect_every or self._tracker.tracks):
+            if (
+                previous is not None
+                and previous.shape == image.shape
+                and (quiet <= 2 * self.detect_every or self._tracker.tracks)
+            ):
                 with self.speed.measure("flow"):
                     item.field = self._flow(previous, image)
             previous = image
@@ -178,29 +190,47 @@ class PoseTracker:
         for group in in_groups(items, self.batch_frames):
             with self.speed.measure("pose", len(group)):
                 images = [item.frame.image for item in group]
-                people, seen = self._boxes(group) if follow else ([item.people or People.empty() for item in group], [])
+                people, seen = (
+                    self._boxes(group)
+                    if follow
+                    else ([item.people or People.empty() for item in group], [])
+                )
                 poses = self.estimator.estimate_batch(images, people, calibrated=False)
             if follow:
                 with self.speed.measure("track", len(group)):
                     poses = [
-                        self._tracker.update(item.frame.image, found, detected=who, field=item.field)
+                        self._tracker.update(
+                            item.frame.image, found, detected=who, field=item.field
+                        )
                         for item, found, who in zip(group, poses, seen, strict=True)
                     ]
                     if smoother is not None:
-                        poses = [smoother(found, item.frame.seconds) for item, found in zip(group, poses, strict=True)]
-            yield from ((item.frame, self.estimator.calibrated(found)) for item, found in zip(group, poses, strict=True))
+                        poses = [
+                            smoother(found, item.frame.seconds)
+                            for item, found in zip(group, poses, strict=True)
+                        ]
+            yield from (
+                (item.frame, self.estimator.calibrated(found))
+                for item, found in zip(group, poses, strict=True)
+            )
 
     def _boxes(self, group: list[Looked]) -> tuple[list[People], list[np.ndarray | None]]:
         """Where the network looks in each frame of a group, and whom the detector saw there."""
         size_wh = (group[0].frame.image.shape[1], group[0].frame.image.shape[0])
-        fields = [STILL if item.field is None else item.field for item in group]  # none was needed, or is known at a new resolution
+        fields = [
+            STILL if item.field is None else item.field for item in group
+        ]  # none was needed, or is known at a new resolution
         self._tracker.propagate(group[0].frame.image, group[0].field)
         carried = self._tracker.carried_boxes(fields[1:])
         lately = People.empty()  # the detector's last view, carried along
         people: list[People] = []
         seen: list[np.ndarray | None] = []
         for item, tracked, field in zip(group, carried, fields, strict=True):
-            lately = item.people if item.people is not None else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, field, size_wh))
+            lately = (
+                item.people
+                if item.people is not None
+                else replace(lately, boxes_xyxy=carry_boxes(lately.boxes_xyxy, field, size_wh))
+            )
             if item.people is not None and self.config.mode != "flow":
                 tracked = People.empty()  # boxes that stand still help only where nobody looked
             joined, who = join_boxes(lately, tracked, self.config.nms_threshold)

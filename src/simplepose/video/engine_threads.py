@@ -30,14 +30,22 @@ class Speed:
 
     def fps(self) -> dict[str, float]:
         """Frames per second of each stage alone, and of `all`: frames that came out per second of wall time."""
-        rates = {stage: self.frames[stage] / max(seconds, 1e-9) for stage, seconds in self.seconds.items()}
-        return {**rates, "all": self.frames.get("pose", 0) / max(time.perf_counter() - self.started, 1e-9)}
+        rates = {
+            stage: self.frames[stage] / max(seconds, 1e-9)
+            for stage, seconds in self.seconds.items()
+        }
+        return {
+            **rates,
+            "all": self.frames.get("pose", 0) / max(time.perf_counter() - self.started, 1e-9),
+        }
 
     def __str__(self) -> str:
         return ", ".join(f"{stage} {rate:.0f}" for stage, rate in self.fps().items())
 
 
-def overlapped(items: Iterable[T], depth: int, stop: threading.Event, patience: float | None = None) -> Generator[T]:
+def overlapped(
+    items: Iterable[T], depth: int, stop: threading.Event, patience: float | None = None
+) -> Generator[T]:
     """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised here.
 
     Args:
@@ -75,7 +83,12 @@ def overlapped(items: Iterable[T], depth: int, stop: threading.Event, patience: 
     return _drain(ready, threading.Thread(target=work, daemon=True), stop, patience)
 
 
-def _drain(ready: queue.Queue[tuple[str, Any]], thread: threading.Thread, stop: threading.Event, patience: float | None) -> Generator[Any]:
+def _drain(
+    ready: queue.Queue[tuple[str, Any]],
+    thread: threading.Thread,
+    stop: threading.Event,
+    patience: float | None,
+) -> Generator[Any]:
     """Starts the thread and hands out what it delivers."""
     thread.start()
     try:

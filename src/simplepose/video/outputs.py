@@ -32,7 +32,9 @@ def new_folder(folder: str | Path, *, overwrite: bool = False) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}. Cure: choose an output folder that is writable") from error
+        raise UserError(
+            f"cannot make {folder}: {error.strerror}. Cure: choose an output folder that is writable"
+        ) from error
     return folder
 
 
@@ -50,7 +52,9 @@ def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None
     read = {identity(path) for path in sources if os.path.isfile(path)}
     for path in outputs:
         if path.is_file() and identity(path) in read:
-            raise UserError(f"{path} is read, and the result would be written over it. Cure: choose another --output")
+            raise UserError(
+                f"{path} is read, and the result would be written over it. Cure: choose another --output"
+            )
 
 
 def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
@@ -73,7 +77,9 @@ def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
         file.write(b"[]" if separator == b"[" else b"]")
 
 
-def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema) -> Path:
+def write_posetrack_results(
+    folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema
+) -> Path:
     """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with `track_id` and `scores`, categories.
 
     The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who
@@ -83,7 +89,12 @@ def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line]
     rows: list[dict[str, Any]] = []
     for line in lines:
         images.append(
-            {"id": line.frame, "frame_id": line.frame, "file_name": f"images/{readable(name)}/{line.frame:06d}.jpg", "is_labeled": True}
+            {
+                "id": line.frame,
+                "frame_id": line.frame,
+                "file_name": f"images/{readable(name)}/{line.frame:06d}.jpg",
+                "is_labeled": True,
+            }
         )
         for row in range(len(line.poses)):
             scores = line.poses.keypoint_scores[row].astype(np.float64)
@@ -91,7 +102,9 @@ def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line]
                 "id": len(rows),
                 "image_id": line.frame,
                 "category_id": 1,
-                "bbox": np.round(xyxy_to_xywh(line.poses.boxes_xyxy[row]).astype(np.float64), DIGITS).tolist(),
+                "bbox": np.round(
+                    xyxy_to_xywh(line.poses.boxes_xyxy[row]).astype(np.float64), DIGITS
+                ).tolist(),
                 "keypoints": triples(line.poses.keypoints[row], scores > 0).ravel().tolist(),
                 "scores": np.round(scores, DIGITS).tolist(),
                 "score": round(float(line.poses.scores[row]), 6),
@@ -100,7 +113,13 @@ def write_posetrack_results(folder: str | Path, name: str, lines: Iterable[Line]
                 entry["track_id"] = int(line.poses.track_ids[row]) - 1
             rows.append(entry)
     skeleton = [[a + 1, b + 1] for a, b in schema.skeleton]
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(schema.keypoints), "skeleton": skeleton}
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(schema.keypoints),
+        "skeleton": skeleton,
+    }
     path = Path(folder) / f"{name}.json"
     write_json(path, {"images": images, "annotations": rows, "categories": [category]})
     return path
@@ -116,7 +135,10 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
     names = ["frame", "seconds", "track_id", "score", "filled", "left", "top", "right", "bottom"]
     names += [f"{keypoint}_{part}" for keypoint in schema.keypoints for part in ("x", "y", "score")]
     if path.suffix.lower() == ".csv":
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(names)
             for line in lines:
@@ -144,4 +166,12 @@ def _table_rows(line: Line) -> Iterator[list[Any]]:
         track_id = None if poses.track_ids is None else int(poses.track_ids[row])
         box = poses.boxes_xyxy[row].astype(np.float64).round(DIGITS).tolist()
         score = round(float(poses.scores[row]), DIGITS)
-        yield [line.frame, line.seconds, track_id, score, bool(line.filled[row]), *box, *keypoints[row].ravel().tolist()]
+        yield [
+            line.frame,
+            line.seconds,
+            track_id,
+            score,
+            bool(line.filled[row]),
+            *box,
+            *keypoints[row].ravel().tolist(),
+        ]

@@ -60,7 +60,9 @@ class LinesWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._partial, "wb")
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}. Cure: choose a folder that is writable and has space") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}. Cure: choose a folder that is writable and has space"
+            ) from error
         return self
 
     def write(self, frame: Frame, poses: Poses) -> None:
@@ -70,10 +72,17 @@ class LinesWriter:
         try:
             self._file.write(to_line(frame.index, frame.seconds, frame.source, poses))
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}. Cure: make space on the disk") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}. Cure: make space on the disk"
+            ) from error
         self.frames += 1
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         file, self._file = self._file, None
         if file is None:
             return
@@ -83,12 +92,16 @@ class LinesWriter:
                 os.replace(self._partial, self.path)
                 self.saved = True
         except OSError as failure:
-            raise UserError(f"cannot write {self.path}: {failure.strerror}. Cure: make space on the disk") from failure
+            raise UserError(
+                f"cannot write {self.path}: {failure.strerror}. Cure: make space on the disk"
+            ) from failure
         finally:
             self._partial.unlink(missing_ok=True)
 
 
-def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.ndarray | None = None) -> bytes:
+def to_line(
+    frame: int, seconds: float, source: str, poses: Poses, filled: np.ndarray | None = None
+) -> bytes:
     """One frame as a line: `{"frame", "seconds", "source", "people": [{"track_id", "score", "bbox", "keypoints": [[x, y, score], ...]}]}`.
 
     `bbox` is x, y, width, height; people that gap filling put in carry `"filled": true`; NaN becomes null.
@@ -98,12 +111,27 @@ def to_line(frame: int, seconds: float, source: str, poses: Poses, filled: np.nd
     rows = triples(poses.keypoints, poses.keypoint_scores).tolist()
     ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     people = [
-        {"track_id": track_id, "score": round(float(score), DIGITS), "bbox": box, "keypoints": keypoints}
+        {
+            "track_id": track_id,
+            "score": round(float(score), DIGITS),
+            "bbox": box,
+            "keypoints": keypoints,
+        }
         for track_id, score, box, keypoints in zip(ids, poses.scores, boxes, rows, strict=True)
     ]
     for index in np.flatnonzero(filled) if filled is not None else ():
         people[index]["filled"] = True
-    return encode_json({"frame": frame, "seconds": round(seconds, 4), "source": readable(source), "people": people}) + b"\n"
+    return (
+        encode_json(
+            {
+                "frame": frame,
+                "seconds": round(seconds, 4),
+                "source": readable(source),
+                "people": people,
+            }
+        )
+        + b"\n"
+    )
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
@@ -124,14 +152,24 @@ def read_lines(path: str | Path) -> Iterator[Line]:
                     poses = Poses(
                         rows[..., :2],
                         rows[..., 2],
-                        xywh_to_xyxy(np.array([one["bbox"] for one in people], np.float64).reshape(-1, 4)),
+                        xywh_to_xyxy(
+                            np.array([one["bbox"] for one in people], np.float64).reshape(-1, 4)
+                        ),
                         np.array([one["score"] for one in people], np.float32),
                         None if None in ids else np.array(ids, np.int64),
                     )
                     filled = np.array([one.get("filled", False) for one in people], bool)
-                    yield Line(frame=value["frame"], seconds=value["seconds"], source=value["source"], poses=poses, filled=filled)
+                    yield Line(
+                        frame=value["frame"],
+                        seconds=value["seconds"],
+                        source=value["source"],
+                        poses=poses,
+                        filled=filled,
+                    )
                 except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-                    raise UserError(f"{path}: line {number} is not a frame of poses ({error}). Cure: use a whole file") from error
+                    raise UserError(
+                        f"{path}: line {number} is not a frame of poses ({error}). Cure: use a whole file"
+                    ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
 

@@ -46,13 +46,22 @@ class VideoStream:
         self.source = f"camera {source}" if camera else str(source)
         if not camera and "://" not in self.source and not Path(self.source).is_file():
             raise UserError(f"no such video: {source}. Cure: check the path")
-        self._capture = cv2.VideoCapture(int(str(source))) if camera else cv2.VideoCapture(self.source)
+        self._capture = (
+            cv2.VideoCapture(int(str(source))) if camera else cv2.VideoCapture(self.source)
+        )
         if not self._capture.isOpened():
-            raise UserError(f"cannot open {self.source}{_why_closed(None if camera else self.source)}")
+            raise UserError(
+                f"cannot open {self.source}{_why_closed(None if camera else self.source)}"
+            )
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        fps, count = (
+            self._capture.get(cv2.CAP_PROP_FPS),
+            self._capture.get(cv2.CAP_PROP_FRAME_COUNT),
+        )
         self.fps = float(fps) if np.isfinite(fps) and 0.1 <= fps <= 1000 else 25.0
-        self.frame_count = int(count) if not camera and np.isfinite(count) and 0 < count < 1e9 else 0
+        self.frame_count = (
+            int(count) if not camera and np.isfinite(count) and 0 < count < 1e9 else 0
+        )
         self.skipped = 0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -69,7 +78,9 @@ class VideoStream:
                     self.skipped, index, failures = self.skipped + failures, index + failures, 0
                 seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 seconds = seconds if seconds > 0 else index / self.fps
-                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), self.source, index, seconds)
+                yield Frame(
+                    cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), self.source, index, seconds
+                )
                 index += 1
             self.skipped += max(0, self.frame_count - index)
             if index == 0:
@@ -125,7 +136,11 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
     """
     path = Path(str(source))
     pattern = not path.exists() and re.search(r"[*?\[]", str(source))
-    if path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS or (pattern and "://" not in str(source)):
+    if (
+        path.is_dir()
+        or path.suffix.lower() in PICTURE_ENDINGS
+        or (pattern and "://" not in str(source))
+    ):
         return PictureStream([path])
     return VideoStream(source)
 
@@ -183,7 +198,9 @@ class VideoWriter:
         self.path = Path(path)
         codec = codec or {".webm": "vp9", ".mp4": "mp4"}.get(self.path.suffix.lower(), "")
         if codec not in CODECS or CODECS[codec][1] != self.path.suffix.lower():
-            raise UserError(f"cannot write {path} as {codec or 'a video'}. Cure: .webm with vp9 or vp8, .mp4 with mp4")
+            raise UserError(
+                f"cannot write {path} as {codec or 'a video'}. Cure: .webm with vp9 or vp8, .mp4 with mp4"
+            )
         self.letters, self.fps = CODECS[codec][0], fps if fps > 0 else 25.0
         self.frames = 0
         self._partial = partial_name(self.path)
@@ -204,13 +221,19 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.touch()
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}. Cure: choose a folder that is writable and has space") from error
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror}. Cure: choose a folder that is writable and has space"
+            ) from error
         with _quiet():
-            self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*self.letters), self.fps, self._size_wh)
+            self._writer = cv2.VideoWriter(
+                str(self._partial), cv2.VideoWriter.fourcc(*self.letters), self.fps, self._size_wh
+            )
         if not self._writer.isOpened():
             self._partial.unlink(missing_ok=True)
             self._writer = None  # `close` has nothing to finish
-            raise UserError(f"cannot write {self.path}: OpenCV here has no encoder {self.letters}. Cure: choose another codec")
+            raise UserError(
+                f"cannot write {self.path}: OpenCV here has no encoder {self.letters}. Cure: choose another codec"
+            )
 
     def close(self) -> None:
         """Finishes the file; without a frame there is none."""
@@ -222,12 +245,19 @@ class VideoWriter:
             os.replace(self._partial, self.path)
         else:
             self._partial.unlink(missing_ok=True)
-            raise UserError(f"cannot write {self.path}: nothing arrived in the file. Cure: check the space on the disk")
+            raise UserError(
+                f"cannot write {self.path}: nothing arrived in the file. Cure: check the space on the disk"
+            )
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -235,9 +265,17 @@ def fit_into(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     """The picture at `size_wh`: one missing column or row is repeated, any other size is scaled to fit, with black borders."""
     (width, height), (h, w) = size_wh, image.shape[:2]
     if 0 <= width - w <= 1 and 0 <= height - h <= 1:
-        return cv2.copyMakeBorder(image, 0, height - h, 0, width - w, cv2.BORDER_REPLICATE) if (w, h) != size_wh else image
+        return (
+            cv2.copyMakeBorder(image, 0, height - h, 0, width - w, cv2.BORDER_REPLICATE)
+            if (w, h) != size_wh
+            else image
+        )
     scale = min(width / w, height / h)
-    inner = cv2.resize(image, (max(1, min(width, round(w * scale))), max(1, min(height, round(h * scale)))), interpolation=cv2.INTER_AREA)
+    inner = cv2.resize(
+        image,
+        (max(1, min(width, round(w * scale))), max(1, min(height, round(h * scale)))),
+        interpolation=cv2.INTER_AREA,
+    )
     left, top = (width - inner.shape[1]) // 2, (height - inner.shape[0]) // 2
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner

@@ -20,7 +20,9 @@ def _byte_table() -> np.ndarray:
     """(256,) uint32: the register after one byte."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1).astype(np.uint32)
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1).astype(
+            np.uint32
+        )
     return table
 
 
@@ -33,7 +35,10 @@ def _advance(words: int) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(4):
             columns = bytes_[columns & 0xFF] ^ (columns >> 8)
     else:
-        columns = _apply(_advance(words // 2), _apply(_advance(words // 2), np.uint32(1) << np.arange(32, dtype=np.uint32)))
+        columns = _apply(
+            _advance(words // 2),
+            _apply(_advance(words // 2), np.uint32(1) << np.arange(32, dtype=np.uint32)),
+        )
     halves = []
     for half in (columns[:16], columns[16:]):
         table = np.zeros(65536, np.uint32)

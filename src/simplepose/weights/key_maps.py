@@ -41,17 +41,39 @@ SEED_PEAK = 255.0
 BACKBONE = "backbone."
 """What the names of a backbone's parameters begin with in our networks and in MMPose's."""
 _RESNET_NAMES = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
-_LITE_PARTS = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0", "_bn1": "depthwise.1",
-               "_project_conv": "project.0", "_bn2": "project.1"}  # fmt: skip
+_LITE_PARTS = {
+    "_expand_conv": "expand.0",
+    "_bn0": "expand.1",
+    "_depthwise_conv": "depthwise.0",
+    "_bn1": "depthwise.1",
+    "_project_conv": "project.0",
+    "_bn2": "project.1",
+}
 _LITE_BLOCKS = sum(repeats for *_, repeats in BLOCKS)
-_LITE_PIXELS = PixelConfig(channel_order="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+_LITE_PIXELS = PixelConfig(
+    channel_order="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)
+)
 OUTPUT_NAMES = ("final_layer.", "head.output.", "head.maps.")
 """The last layers of the heads: where the keypoints are counted."""
-HEAD_NAMES = ("deconv_layers.", "head.laterals.", "head.mixes.", "head.x.", "head.y.", *OUTPUT_NAMES)
+HEAD_NAMES = (
+    "deconv_layers.",
+    "head.laterals.",
+    "head.mixes.",
+    "head.x.",
+    "head.y.",
+    *OUTPUT_NAMES,
+)
 _MMPOSE_HEADS = ("keypoint_head.", "head.")  # 0.x, 1.x
 _TF_LAYER = {"weights": "weight", "biases": "bias"}
-_TF_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-_TF_IGNORED = re.compile(r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$|^(beta[12]_power|global_step|mean_rgb)$|/logits/")
+_TF_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_TF_IGNORED = re.compile(
+    r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$|^(beta[12]_power|global_step|mean_rgb)$|/logits/"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +111,11 @@ class WeightFile:
 
 
 def from_state_dict(
-    tensors: Mapping[str, torch.Tensor], path: str, *, metadata: Mapping[str, str] | None = None, safetensors: bool = False
+    tensors: Mapping[str, torch.Tensor],
+    path: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    safetensors: bool = False,
 ) -> WeightFile:
     """Recognises PyTorch weights by their keys.
 
@@ -123,22 +149,34 @@ def from_state_dict(
             continue
         renamed[ours] = tensor
     keypoint_count = _keypoint_count(renamed)
-    common: dict[str, Any] = {"path": path, "ignored": tuple(ignored), "keypoint_count": keypoint_count}
+    common: dict[str, Any] = {
+        "path": path,
+        "ignored": tuple(ignored),
+        "keypoint_count": keypoint_count,
+    }
     common["tensors"] = _checked(renamed, path)
     if own:
         spec = msgspec.json.decode(own)
         common["backbone"] = (spec["model"] or {}).get("backbone")
         if common["backbone"] not in TITLES:
-            raise UserError(f"{path} was written by another version: it names no known backbone. Cure: train or import it again")
+            raise UserError(
+                f"{path} was written by another version: it names no known backbone. Cure: train or import it again"
+            )
         return WeightFile(
-            kind=f"simplepose checkpoint of {spec['preset']}", family="simplepose", pixels=build(PixelConfig, spec["pixels"], path),
-            peak=spec["codec"]["peak"], flip_shift=spec["codec"]["flip_shift"], **common,
-        )  # fmt: skip
+            kind=f"simplepose checkpoint of {spec['preset']}",
+            family="simplepose",
+            pixels=build(PixelConfig, spec["pixels"], path),
+            peak=spec["codec"]["peak"],
+            flip_shift=spec["codec"]["flip_shift"],
+            **common,
+        )
     depth = _depth(renamed, path)
     common["backbone"] = f"resnet{depth}"
     rgb, bgr = PixelConfig(), PixelConfig(channel_order="bgr")  # ImageNet's mean and deviation
     if mmpose:
-        return WeightFile(kind=f"MMPose res{depth} heatmap network", family="mmpose", pixels=rgb, **common)
+        return WeightFile(
+            kind=f"MMPose res{depth} heatmap network", family="mmpose", pixels=rgb, **common
+        )
     if keypoint_count is not None:
         return WeightFile(kind=f"Microsoft pose_resnet_{depth}", family="ms", pixels=bgr, **common)
     family: Literal["timm", "torchvision"] = "timm" if safetensors else "torchvision"
@@ -164,7 +202,9 @@ def _from_efficientnet(tensors: Mapping[str, torch.Tensor], path: str) -> Weight
     count = len({name.split(".")[2] for name in renamed if name.startswith(f"{BACKBONE}blocks.")})
     if unknown or count != _LITE_BLOCKS:
         what = f"{shortened(unknown)} (squeeze-and-excitation?)" if unknown else f"{count} blocks"
-        raise UserError(f"{path} is not EfficientNet-Lite0: it holds {what}. Cure: use a file of Lite0")
+        raise UserError(
+            f"{path} is not EfficientNet-Lite0: it holds {what}. Cure: use a file of Lite0"
+        )
     return WeightFile(
         path=path,
         kind=f"{TITLES['efficientnet_lite0']} backbone",
@@ -233,12 +273,17 @@ def tensorflow_name(name: str) -> str | None:
     """
     path, _, part = name.rpartition("/")
     is_norm = path.endswith("/BatchNorm")
-    layer, part = path.removesuffix("/BatchNorm"), (_TF_NORM if is_norm else _TF_LAYER).get(part, "")
+    layer, part = (
+        path.removesuffix("/BatchNorm"),
+        (_TF_NORM if is_norm else _TF_LAYER).get(part, ""),
+    )
     if not part:
         return None
     if re.fullmatch(r"resnet_v1_\d+/conv1", layer):
         return f"{BACKBONE}{'bn1' if is_norm else 'conv1'}.{part}"
-    unit = re.fullmatch(r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(conv([123])|shortcut)", layer)
+    unit = re.fullmatch(
+        r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(conv([123])|shortcut)", layer
+    )
     if unit:
         block = f"{BACKBONE}layer{unit[1]}.{int(unit[2]) - 1}"
         if unit[3] == "shortcut":
@@ -269,11 +314,22 @@ def _keypoint_count(tensors: Mapping[str, torch.Tensor]) -> int | None:
 def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
     """Depth from the number of blocks; refuses wide, grouped and deep-stem relatives by their shapes."""
     strangers = [name for name in tensors if not name.startswith((BACKBONE, *HEAD_NAMES))]
-    own = {name.removeprefix(BACKBONE): tensor for name, tensor in tensors.items() if name.startswith(BACKBONE)}
+    own = {
+        name.removeprefix(BACKBONE): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(BACKBONE)
+    }
     strangers += [name for name in own if not name.startswith(_RESNET_NAMES)]
-    blocks = tuple(len({name.split(".")[1] for name in own if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
+    blocks = tuple(
+        len({name.split(".")[1] for name in own if name.startswith(f"layer{stage}.")})
+        for stage in (1, 2, 3, 4)
+    )
     bottleneck = "layer1.0.conv3.weight" in own
-    found = [depth for depth in DEPTHS if blocks_of_depth(depth) == blocks and (depth >= 50) == bottleneck]
+    found = [
+        depth
+        for depth in DEPTHS
+        if blocks_of_depth(depth) == blocks and (depth >= 50) == bottleneck
+    ]
     if not found or "conv1.weight" not in own:
         raise UserError(
             f"{path} holds no ResNet-18, 34, 50, 101 or 152 and no EfficientNet-Lite0; its variables are "
@@ -282,8 +338,12 @@ def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
     kernel = own.get("layer1.0.conv2.weight")
     shape = None if kernel is None else tuple(kernel.shape)
     if strangers or shape != (64, 64, 3, 3):
-        what = f"surplus {shortened(strangers)}" if strangers else f"layer1.0.conv2.weight of {shape}"
-        raise UserError(f"{path} is not a plain ResNet-{found[0]} (wide, grouped or other variant): {what}. Cure: use a plain ResNet")
+        what = (
+            f"surplus {shortened(strangers)}" if strangers else f"layer1.0.conv2.weight of {shape}"
+        )
+        raise UserError(
+            f"{path} is not a plain ResNet-{found[0]} (wide, grouped or other variant): {what}. Cure: use a plain ResNet"
+        )
     return found[0]
 
 
@@ -292,5 +352,7 @@ def _checked(tensors: Mapping[str, torch.Tensor], path: str) -> dict[str, torch.
     result = {name: tensor.detach().to(torch.float32) for name, tensor in tensors.items()}
     broken = [name for name, tensor in result.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise UserError(f"{path} holds NaN or infinite numbers in {shortened(broken)}. Cure: use an earlier checkpoint of that run")
+        raise UserError(
+            f"{path} holds NaN or infinite numbers in {shortened(broken)}. Cure: use an earlier checkpoint of that run"
+        )
     return result

@@ -18,7 +18,9 @@ MAGIC = 0xDB4775248B80FB57
 
 def damaged(path: str, what: str) -> UserError:
     """The sentence for a file that cannot be trusted."""
-    return UserError(f"{path} is damaged or truncated: {what}. Cure: copy or download the file again")
+    return UserError(
+        f"{path} is damaged or truncated: {what}. Cure: copy or download the file again"
+    )
 
 
 def read_varint(data: memoryview, place: int) -> tuple[int, int]:
@@ -78,7 +80,9 @@ def table_entries(data: memoryview, path: str) -> Iterator[tuple[bytes, memoryvi
     """
     try:
         footer = data[-FOOTER_BYTES:]
-        place = read_varint(footer, read_varint(footer, 0)[1])[1]  # behind the handle of the meta index, which is not used
+        place = read_varint(footer, read_varint(footer, 0)[1])[
+            1
+        ]  # behind the handle of the meta index, which is not used
         offset, place = read_varint(footer, place)
         size, _ = read_varint(footer, place)
         for _, handle in _block_entries(_block(data, offset, size, path)):
@@ -94,8 +98,12 @@ def table_entries(data: memoryview, path: str) -> Iterator[tuple[bytes, memoryvi
 def _block(data: memoryview, offset: int, size: int, path: str) -> memoryview:
     """A block's content, verified."""
     if offset + size + 5 > len(data) - FOOTER_BYTES:
-        raise damaged(path, f"a block of {size} bytes at {offset} lies beyond its {len(data)} bytes")
-    if masked_crc32c(data[offset : offset + size + 1]) != int.from_bytes(data[offset + size + 1 : offset + size + 5], "little"):
+        raise damaged(
+            path, f"a block of {size} bytes at {offset} lies beyond its {len(data)} bytes"
+        )
+    if masked_crc32c(data[offset : offset + size + 1]) != int.from_bytes(
+        data[offset + size + 1 : offset + size + 5], "little"
+    ):
         raise damaged(path, f"the checksum of the block at byte {offset} does not fit")
     if data[offset + size]:
         raise UserError(

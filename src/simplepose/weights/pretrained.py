@@ -45,25 +45,40 @@ def load_weight_file(path: str | Path) -> WeightFile:
             start = file.read(2)
         if start not in (b"PK", b"\x80\x02"):  # PyTorch files are sometimes called .ckpt
             read_checkpoint(path)  # says what is wrong with it
-    tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    return from_state_dict(tensors, str(path), metadata=metadata, safetensors=path.suffix == ".safetensors")
+    tensors, metadata = (
+        _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
+    )
+    return from_state_dict(
+        tensors, str(path), metadata=metadata, safetensors=path.suffix == ".safetensors"
+    )
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file: {error}. Cure: copy or download it again") from error
+        raise UserError(
+            f"{path} is not a whole safetensors file: {error}. Cure: copy or download it again"
+        ) from error
 
 
 def _plain_numpy() -> list[Any]:
     """What numpy's numbers and arrays are pickled with: MMPose and Microsoft keep some beside the weights. They are data, not code."""
-    dtypes = {type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "U1")}
+    dtypes = {
+        type(np.dtype(kind))
+        for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "U1")
+    }
     allowed: list[Any] = [np.ndarray, np.dtype, *dtypes]
-    functions: list[Any] = [np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]]  # private, in other modules in numpy 1 and 2
+    functions: list[Any] = [
+        np.array(0).__reduce__()[0],
+        np.float64(0).__reduce__()[0],
+    ]  # private, in other modules in numpy 1 and 2
     for function in functions:
-        allowed += [(function, f"numpy.{module}.multiarray.{function.__name__}") for module in ("core", "_core")]
+        allowed += [
+            (function, f"numpy.{module}.multiarray.{function.__name__}")
+            for module in ("core", "_core")
+        ]
     return allowed
 
 
@@ -81,18 +96,30 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again") from error
+        raise UserError(
+            f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again"
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
-    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)} if isinstance(found, Mapping) else {}
+    tensors = (
+        {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        if isinstance(found, Mapping)
+        else {}
+    )
     if not tensors:
-        raise UserError(f"{path} holds no network: no state dict of tensors was found in it. Cure: save model.state_dict()")
+        raise UserError(
+            f"{path} holds no network: no state dict of tensors was found in it. Cure: save model.state_dict()"
+        )
     return {str(name): value for name, value in tensors.items()}
 
 
 def load_into(
-    network: PoseResNet, weight_file: WeightFile, *, backbone_only: bool = False, backbone_option: str = "--backbone-only"
+    network: PoseResNet,
+    weight_file: WeightFile,
+    *,
+    backbone_only: bool = False,
+    backbone_option: str = "--backbone-only",
 ) -> list[str]:
     """Copies weights into a network, all or nothing.
 
@@ -126,9 +153,25 @@ def load_into(
                 f"{path} estimates {weight_file.keypoint_count} keypoints, the network {network.keypoint_count}. "
                 f"Cure: choose a preset of that skeleton, or take the backbone alone with {backbone_option}"
             )
-    left_out = [name for name in weight_file.tensors if backbone_only and not name.startswith(BACKBONE)]
+    left_out = [
+        name for name in weight_file.tensors if backbone_only and not name.startswith(BACKBONE)
+    ]
     given = {name: tensor for name, tensor in weight_file.tensors.items() if name not in left_out}
-    own = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    own = {name: tensor for name, tensor in own.items() if not backbone_only or name.startswith(BACKBONE)}
-    copy_tensors(own, given, path, "choose the preset it was trained with" + ("" if backbone_only else f", or {backbone_option}"))
+    own = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    own = {
+        name: tensor
+        for name, tensor in own.items()
+        if not backbone_only or name.startswith(BACKBONE)
+    }
+    copy_tensors(
+        own,
+        given,
+        path,
+        "choose the preset it was trained with"
+        + ("" if backbone_only else f", or {backbone_option}"),
+    )
     return left_out

@@ -16,9 +16,28 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.weights.crc32c import masked_crc32c
-from simplepose.weights.leveldb_table import damaged, is_table, proto_fields, read_varint, table_entries
+from simplepose.weights.leveldb_table import (
+    damaged,
+    is_table,
+    proto_fields,
+    read_varint,
+    table_entries,
+)
 
-_TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4", 23: "<u8"}
+_TYPES = {
+    1: "<f4",
+    2: "<f8",
+    3: "<i4",
+    4: "u1",
+    5: "<i2",
+    6: "i1",
+    9: "<i8",
+    10: "?",
+    17: "<u2",
+    19: "<f2",
+    22: "<u4",
+    23: "<u8",
+}
 """TensorFlow's DataType -> numpy; other types (strings, bfloat16, ...) are not weights of this network and are left out."""
 
 _TENSOR_CONTENT, _HALF_VALUE = 4, 13  # fields of TensorProto
@@ -29,7 +48,9 @@ _VARINT_VALUES = (7, 10, 11, _HALF_VALUE, 16, 17)  # int, int64, bool, half, uin
 class Checkpoint(Mapping[str, np.ndarray]):
     """Variables by name; an array is read, and its checksum verified, when it is asked for."""
 
-    def __init__(self, path: Path, version: int, readers: dict[str, Callable[[], np.ndarray]]) -> None:
+    def __init__(
+        self, path: Path, version: int, readers: dict[str, Callable[[], np.ndarray]]
+    ) -> None:
         self.path = path
         self.version = version
         self._readers = readers
@@ -81,7 +102,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if index.exists():
         return _read_v2(prefix, index)
     if Path(path) != prefix:
-        raise UserError(f"{path} is part of a TensorFlow checkpoint whose {index.name} is missing. Cure: put {index.name} beside it")
+        raise UserError(
+            f"{path} is part of a TensorFlow checkpoint whose {index.name} is missing. Cure: put {index.name} beside it"
+        )
     if not prefix.exists():
         raise UserError(f"there is no file {path} and no {index.name}. Cure: check the path")
     return _read_v1(prefix)
@@ -93,7 +116,9 @@ def _map(path: Path) -> memoryview:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}. Cure: check the path and its permissions") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}. Cure: check the path and its permissions"
+        ) from error
     except ValueError:  # an empty file cannot be mapped
         return memoryview(b"")
 
@@ -117,7 +142,11 @@ def _partitioned(path: Path, name: str) -> UserError:
 
 def _shape(data: memoryview) -> tuple[int, ...]:
     """TensorShapeProto."""
-    return tuple(next((size for field, size in proto_fields(dim) if field == 1), 0) for number, dim in proto_fields(data) if number == 2)
+    return tuple(
+        next((size for field, size in proto_fields(dim) if field == 1), 0)
+        for number, dim in proto_fields(data)
+        if number == 2
+    )
 
 
 def _read_v1(path: Path) -> Checkpoint:
@@ -144,7 +173,10 @@ def _read_v1(path: Path) -> Checkpoint:
         raise damaged(str(path), f"a variable makes no sense ({error})") from error
     lost = [name for name in variables if name not in seen]
     if lost:
-        raise damaged(str(path), f"{len(lost)} of its {len(variables)} variables are not there, {lost[0]} first")
+        raise damaged(
+            str(path),
+            f"{len(lost)} of its {len(variables)} variables are not there, {lost[0]} first",
+        )
     return Checkpoint(path, 1, readers)
 
 
@@ -165,13 +197,17 @@ def _v1_meta(data: memoryview, path: Path) -> dict[str, tuple[tuple[int, ...], s
             elif field == 4:
                 slices.append(value)
         # a whole variable is one slice, none of whose extents has a start or a length
-        if len(slices) > 1 or any(len(extent) for part in slices for _, extent in proto_fields(part)):
+        if len(slices) > 1 or any(
+            len(extent) for part in slices for _, extent in proto_fields(part)
+        ):
             raise _partitioned(path, name)
         variables[name] = _shape(shape), _TYPES.get(kind)
     return variables
 
 
-def _v1_reader(tensor: memoryview, shape: tuple[int, ...], dtype: str, path: str, name: str) -> Callable[[], np.ndarray]:
+def _v1_reader(
+    tensor: memoryview, shape: tuple[int, ...], dtype: str, path: str, name: str
+) -> Callable[[], np.ndarray]:
     """Reads one TensorProto when called. Its values stand in the field of their type, packed; TensorFlow leaves its type field empty."""
 
     def read() -> np.ndarray:
@@ -181,7 +217,11 @@ def _v1_reader(tensor: memoryview, shape: tuple[int, ...], dtype: str, path: str
                 chunks.append(np.frombuffer(value, _RAW_VALUES.get(number, dtype)))
             elif number in _VARINT_VALUES:
                 numbers = np.array([value] if isinstance(value, int) else _packed(value), np.uint64)
-                chunks.append(numbers.astype(np.uint16).view(np.float16) if number == _HALF_VALUE else numbers.view(np.int64))
+                chunks.append(
+                    numbers.astype(np.uint16).view(np.float16)
+                    if number == _HALF_VALUE
+                    else numbers.view(np.int64)
+                )
         flat = np.concatenate(chunks) if chunks else np.zeros(0, dtype)
         if flat.size != math.prod(shape):
             raise damaged(path, f"{name} has {flat.size} values for shape {shape}")
@@ -213,7 +253,9 @@ def _read_v2(prefix: Path, index: Path) -> Checkpoint:
             if not key:  # BundleHeaderProto
                 shard_count = int(fields.get(1, 0))
                 if fields.get(2, 0):
-                    raise UserError(f"{index} was written on a big-endian machine. Cure: save it again on a little-endian one")
+                    raise UserError(
+                        f"{index} was written on a big-endian machine. Cure: save it again on a little-endian one"
+                    )
                 continue
             name = key.decode()
             if slices:
@@ -225,7 +267,9 @@ def _read_v2(prefix: Path, index: Path) -> Checkpoint:
             if shard not in shards:
                 data_path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shard_count:05d}")
                 if not data_path.exists():
-                    raise UserError(f"{index.name} is there, but its data shard {data_path} is missing. Cure: put it beside the index")
+                    raise UserError(
+                        f"{index.name} is there, but its data shard {data_path} is missing. Cure: put it beside the index"
+                    )
                 shards[shard] = _map(data_path)
             readers[name] = _v2_reader(name, fields, dtype, shards[shard], str(prefix))
     except (IndexError, TypeError, ValueError) as error:
@@ -235,7 +279,9 @@ def _read_v2(prefix: Path, index: Path) -> Checkpoint:
     return Checkpoint(prefix, 2, readers)
 
 
-def _v2_reader(name: str, fields: dict[int, Any], dtype: str, data: memoryview, path: str) -> Callable[[], np.ndarray]:
+def _v2_reader(
+    name: str, fields: dict[int, Any], dtype: str, data: memoryview, path: str
+) -> Callable[[], np.ndarray]:
     """Reads one BundleEntryProto's tensor when called; its place and size are checked now."""
     shape = _shape(fields.get(2, memoryview(b"")))
     offset, size = int(fields.get(4, 0)), int(fields.get(5, 0))
@@ -243,7 +289,9 @@ def _v2_reader(name: str, fields: dict[int, Any], dtype: str, data: memoryview, 
     if size != math.prod(shape) * np.dtype(dtype).itemsize:
         raise damaged(path + ".index", f"{name} of shape {shape} should not take {size} bytes")
     if offset + size > len(data):
-        raise damaged(path, f"{name} should end at byte {offset + size} of a data shard of {len(data)} bytes")
+        raise damaged(
+            path, f"{name} should end at byte {offset + size} of a data shard of {len(data)} bytes"
+        )
 
     def read() -> np.ndarray:
         content = data[offset : offset + size]

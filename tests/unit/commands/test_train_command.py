@@ -19,12 +19,23 @@ def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:
     layout = find_layout(root)
     placeholders = "simplepose evaluate run --annotations FILE --images DIR --boxes gt"
     assert (
-        command() == command(root=root) == command(root="absent") == command(train_annotations="t.json", train_images="t") == placeholders
+        command()
+        == command(root=root)
+        == command(root="absent")
+        == command(train_annotations="t.json", train_images="t")
+        == placeholders
     )
-    assert command(val_annotations="v.json", val_images="v") == "simplepose evaluate run --annotations v.json --images v --boxes gt"
+    assert (
+        command(val_annotations="v.json", val_images="v")
+        == "simplepose evaluate run --annotations v.json --images v --boxes gt"
+    )
     for path, boxes in ((layout.val_annotations, "gt"), (layout.detections, "detections")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({}))
         assert command(root=root) == f"simplepose evaluate run --data.root '{root}' --boxes {boxes}"
-    assert f"--annotations v.json --images '{layout.val_images}'" in command(root=root, val_annotations="v.json")
-    assert command(val_annotations="v.json", val_images="v", category="2").endswith("--boxes gt --data.category 2")
+    assert f"--annotations v.json --images '{layout.val_images}'" in command(
+        root=root, val_annotations="v.json"
+    )
+    assert command(val_annotations="v.json", val_images="v", category="2").endswith(
+        "--boxes gt --data.category 2"
+    )

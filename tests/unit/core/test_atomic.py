@@ -21,13 +21,19 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_durable_file_is_on_the_disk_before_it_has_its_name(durable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(
+    durable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (events.append("sync"), sync(descriptor)))
-    monkeypatch.setattr(os, "replace", lambda source, target: (events.append("rename"), rename(source, target)))
+    monkeypatch.setattr(
+        os, "replace", lambda source, target: (events.append("rename"), rename(source, target))
+    )
     write_json(tmp_path / "deep" / "a.json", {"x": 1}, durable=durable)
-    assert events == (["sync", "rename"] if durable else ["rename"]) and read_json(tmp_path / "deep" / "a.json") == {"x": 1}
+    assert events == (["sync", "rename"] if durable else ["rename"]) and read_json(
+        tmp_path / "deep" / "a.json"
+    ) == {"x": 1}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -23,11 +23,19 @@ def test_iou_by_hand() -> None:
         ([[0, 0, 2, 2]], [0.1], 0.5, [0]),
         ([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]], [0.5, 0.9, 0.1], 0.5, [1, 2]),
         ([[0, 0, 10, 10], [0, 0, 10, 10]], [0.5, 0.5], 0.5, [0]),  # equal scores: the first stays
-        ([[0, 0, 10, 10], [0, 0, 10, 5]], [0.9, 0.5], 0.5, [0, 1]),  # exactly at the threshold stays
+        (
+            [[0, 0, 10, 10], [0, 0, 10, 5]],
+            [0.9, 0.5],
+            0.5,
+            [0, 1],
+        ),  # exactly at the threshold stays
     ],
 )
 def test_nms(given: list, scores: list, threshold: float, kept: list) -> None:
-    assert boxes.nms(np.array(given, float).reshape(-1, 4), np.array(scores), threshold).tolist() == kept
+    assert (
+        boxes.nms(np.array(given, float).reshape(-1, 4), np.array(scores), threshold).tolist()
+        == kept
+    )
 
 
 def test_area() -> None:

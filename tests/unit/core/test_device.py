@@ -33,8 +33,17 @@ def names_in_code(path: Path) -> list[str]:
     found = []
     before = tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        documentation = token.type == tokenize.STRING and before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.NL)
-        if token.type != tokenize.COMMENT and not documentation and NAMES.search(token.string.lower()):
+        documentation = token.type == tokenize.STRING and before in (
+            tokenize.NEWLINE,
+            tokenize.INDENT,
+            tokenize.DEDENT,
+            tokenize.NL,
+        )
+        if (
+            token.type != tokenize.COMMENT
+            and not documentation
+            and NAMES.search(token.string.lower())
+        ):
             found.append(f"{path.relative_to(SOURCE)}:{token.start[0]} {token.string}")
         if token.type not in (tokenize.NL, tokenize.COMMENT):
             before = token.type
@@ -42,8 +51,14 @@ def names_in_code(path: Path) -> list[str]:
 
 
 def test_no_other_file_names_an_accelerator() -> None:
-    files = [path for path in SOURCE.rglob("*.py") if path.name != "device.py" and str(path.relative_to(SOURCE)) not in ALLOWED]
-    assert len(files) > 50 and names_in_code(SOURCE / "core" / "device.py")  # the search finds them where they are
+    files = [
+        path
+        for path in SOURCE.rglob("*.py")
+        if path.name != "device.py" and str(path.relative_to(SOURCE)) not in ALLOWED
+    ]
+    assert len(files) > 50 and names_in_code(
+        SOURCE / "core" / "device.py"
+    )  # the search finds them where they are
     assert [name for path in files for name in names_in_code(path)] == []
 
 
@@ -61,10 +76,14 @@ class StandIn(TorchFunctionMode):
                 return torch.device("cpu")
             return value
 
-        return function(*map(home, args), **{name: home(value) for name, value in (kwargs or {}).items()})
+        return function(
+            *map(home, args), **{name: home(value) for name, value in (kwargs or {}).items()}
+        )
 
 
-def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_and_evaluation_run_on_a_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     used: Counter[str] = Counter()
 
     def seen(name: str, value=None):
@@ -76,11 +95,17 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
 
     fake = SimpleNamespace(**vars(torch.xpu))
     fake.__dict__.update(
-        is_available=seen("is_available", True), set_device=seen("set_device"), empty_cache=seen("empty_cache"), synchronize=seen("synchronize"),
-        mem_get_info=seen("mem_get_info", (10**9, 10**9)), is_bf16_supported=seen("bf16", False),
-        get_rng_state=lambda: torch.zeros(4, dtype=torch.uint8), set_rng_state=seen("set_rng_state"), device_count=lambda: 1,
+        is_available=seen("is_available", True),
+        set_device=seen("set_device"),
+        empty_cache=seen("empty_cache"),
+        synchronize=seen("synchronize"),
+        mem_get_info=seen("mem_get_info", (10**9, 10**9)),
+        is_bf16_supported=seen("bf16", False),
+        get_rng_state=lambda: torch.zeros(4, dtype=torch.uint8),
+        set_rng_state=seen("set_rng_state"),
+        device_count=lambda: 1,
         get_device_name=lambda index: "stand-in",
-    )  # fmt: skip
+    )
     monkeypatch.setattr(torch, "xpu", fake)
     monkeypatch.setattr(device_module, "page_locked", lambda device: False)
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
@@ -89,17 +114,30 @@ def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
     monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
     data = write_people(tmp_path / "people", 9)
-    config = small_config(data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[])
+    config = small_config(
+        data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[]
+    )
     stand_in = StandIn()
     with stand_in:
         folder = train.train(config)
     log = (folder / "console.log").read_text()
-    assert "epochs on xpu:0, fp32" in log and "pictures decoded once into the memory of xpu:0: they fit" in log
-    assert used["set_device"] and used["mem_get_info"] and used["bf16"] and stand_in.sent["to"] >= 5 and stand_in.sent["empty"]
+    assert (
+        "epochs on xpu:0, fp32" in log
+        and "pictures decoded once into the memory of xpu:0: they fit" in log
+    )
+    assert (
+        used["set_device"]
+        and used["mem_get_info"]
+        and used["bf16"]
+        and stand_in.sent["to"] >= 5
+        and stand_in.sent["empty"]
+    )
 
 
 def test_a_device_that_is_not_there() -> None:
-    missing = next(kind for kind in device_module.PREFERENCE if not device_module.is_available(kind))
+    missing = next(
+        kind for kind in device_module.PREFERENCE if not device_module.is_available(kind)
+    )
     with pytest.raises(UserError, match=f"device '{missing}' is not (available here|known)"):
         device_module.choose_device(missing)
     with pytest.raises(UserError, match="'tpu9' .*auto"):
@@ -108,40 +146,62 @@ def test_a_device_that_is_not_there() -> None:
 
 def test_backends_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kinds = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl", "xpu": "xccl", "mps": "gloo"}
-    assert {kind: device_module.collective_backend(SimpleNamespace(type=kind)) for kind in kinds} == kinds
+    assert {
+        kind: device_module.collective_backend(SimpleNamespace(type=kind)) for kind in kinds
+    } == kinds
     free, total = device_module.memory_bytes(torch.device("cpu"))
     assert 0 < free <= total
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     monkeypatch.setattr(device_module, "CGROUP", tmp_path)
     monkeypatch.setattr(device_module, "OWN_CGROUPS", tmp_path / "cgroup")
-    assert device_module.memory_bytes(torch.device("cpu")) == (600000, 1000000)  # a container's limit counts
+    assert device_module.memory_bytes(torch.device("cpu")) == (
+        600000,
+        1000000,
+    )  # a container's limit counts
     (tmp_path / "memory.stat").write_text("anon 100000\ninactive_file 250000\n")
-    assert device_module.memory_bytes(torch.device("cpu")) == (850000, 1000000)  # but not files that were read once
+    assert device_module.memory_bytes(torch.device("cpu")) == (
+        850000,
+        1000000,
+    )  # but not files that were read once
     job = tmp_path / "slurm" / "job_7"
     (job / "step_0").mkdir(parents=True)
     (tmp_path / "cgroup").write_text("3:cpuset:/elsewhere\n0::/slurm/job_7/step_0\n")
     (job / "memory.max").write_text("500000\n")
     (job / "memory.current").write_text("100000\n")
     (job / "step_0" / "memory.max").write_text("max\n")
-    assert device_module.memory_bytes(torch.device("cpu")) == (400000, 500000)  # a job's limit lies between the top and its own group
+    assert device_module.memory_bytes(torch.device("cpu")) == (
+        400000,
+        500000,
+    )  # a job's limit lies between the top and its own group
 
 
 def test_a_named_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[torch.device] = []
-    fake = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, set_device=chosen.append)
+    fake = SimpleNamespace(
+        is_available=lambda: True, device_count=lambda: 2, set_device=chosen.append
+    )
     monkeypatch.setattr(torch, "xpu", fake)
-    assert str(device_module.choose_device("xpu:1")) == "xpu:1" and chosen == [torch.device("xpu:1")]
+    assert str(device_module.choose_device("xpu:1")) == "xpu:1" and chosen == [
+        torch.device("xpu:1")
+    ]
     for name, rank in (("xpu:2", "0"), ("xpu", "2")):
         monkeypatch.setenv("LOCAL_RANK", rank)
         with pytest.raises(UserError, match=r"xpu:2 .* 2\."):
             device_module.choose_device(name)
 
 
-@pytest.mark.parametrize(("answer", "precision"), [
-    (lambda including_emulation=True: including_emulation, "fp32"), (lambda including_emulation=True: True, "bf16"), (lambda: True, "bf16"),
-])  # fmt: skip
-def test_emulated_bf16_is_not_chosen(monkeypatch: pytest.MonkeyPatch, answer: Any, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "precision"),
+    [
+        (lambda including_emulation=True: including_emulation, "fp32"),
+        (lambda including_emulation=True: True, "bf16"),
+        (lambda: True, "bf16"),
+    ],
+)
+def test_emulated_bf16_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, precision: str
+) -> None:
     monkeypatch.setattr(torch, "xpu", SimpleNamespace(is_bf16_supported=answer))
     assert device_module.resolve_precision("auto", torch.device("xpu")) == precision
 

@@ -54,7 +54,9 @@ def test_schema_is_chosen_by_its_keypoint_count():
 def test_unknown_counts_have_dots_only():
     poses = standing(8)
     assert np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, limbs=False))
-    ring = KeypointSchema(name="ring", keypoints=tuple("abcdefgh"), skeleton=tuple((i, (i + 1) % 8) for i in range(8)))
+    ring = KeypointSchema(
+        name="ring", keypoints=tuple("abcdefgh"), skeleton=tuple((i, (i + 1) % 8) for i in range(8))
+    )
     assert changed(draw_poses(GREY, poses, ring)).sum() > changed(draw_poses(GREY, poses)).sum()
 
 
@@ -63,7 +65,10 @@ def test_a_schema_that_does_not_fit_is_refused():
         draw_poses(GREY, standing(16), COCO_17)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
+)
 def test_other_pictures_are_refused(image: np.ndarray):
     with pytest.raises(UserError, match="picture .*uint8 RGB"):
         draw_poses(image, Poses.empty(17))
@@ -93,10 +98,14 @@ def test_a_wild_keypoint_is_safe_and_the_others_stay(value: float):
     assert changed(drawn)[nose[1], nose[0]]
 
 
-@pytest.mark.parametrize("box", [[np.nan] * 4, [1e30, 0, 2e30, 5], [-1e9, -1e9, 1e9, 1e9], [30, 30, 30, 30]])
+@pytest.mark.parametrize(
+    "box", [[np.nan] * 4, [1e30, 0, 2e30, 5], [-1e9, -1e9, 1e9, 1e9], [30, 30, 30, 30]]
+)
 def test_a_wild_box_is_safe(box: list[float]):
     poses = standing(track_ids=[1])
-    draw_poses(GREY, Poses(poses.keypoints, poses.keypoint_scores, [box], poses.scores, [1]), boxes=True)
+    draw_poses(
+        GREY, Poses(poses.keypoints, poses.keypoint_scores, [box], poses.scores, [1]), boxes=True
+    )
 
 
 def test_a_far_keypoint_keeps_the_direction_of_its_limb():
@@ -125,14 +134,27 @@ def test_a_track_keeps_its_colour_wherever_it_stands_in_the_list():
     poses = standing(people=2, track_ids=[5, 8])
     first, second = draw_poses(GREY, poses[[0]]), draw_poses(GREY, poses[[1]])
     assert np.array_equal(
-        first, draw_poses(GREY, Poses(*[getattr(poses, n)[:1] for n in ("keypoints", "keypoint_scores", "boxes_xyxy", "scores")], [5]))
+        first,
+        draw_poses(
+            GREY,
+            Poses(
+                *[
+                    getattr(poses, n)[:1]
+                    for n in ("keypoints", "keypoint_scores", "boxes_xyxy", "scores")
+                ],
+                [5],
+            ),
+        ),
     )
     assert not np.array_equal(first, second)
     hues = [person_colours(number)[1] for number in range(6)]
     assert min(np.abs(np.subtract(a, b)).sum() for i, a in enumerate(hues) for b in hues[:i]) > 60
 
 
-@pytest.mark.parametrize(("option", "value"), [("boxes", True), ("scores", True), ("ids", False), ("limbs", False), ("dots", False)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("boxes", True), ("scores", True), ("ids", False), ("limbs", False), ("dots", False)],
+)
 def test_each_option_changes_the_picture(option: str, value: bool):
     poses = standing(track_ids=[3])
     assert not np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, **{option: value}))
@@ -143,7 +165,9 @@ def test_lines_grow_with_the_picture():
     for factor in (1, 8):
         image = np.full((120 * factor, 160 * factor, 3), 120, np.uint8)
         poses = standing()
-        large = Poses(poses.keypoints * factor, poses.keypoint_scores, poses.boxes_xyxy * factor, poses.scores)
+        large = Poses(
+            poses.keypoints * factor, poses.keypoint_scores, poses.boxes_xyxy * factor, poses.scores
+        )
         shares.append(changed(draw_poses(image, large), image).mean())
     assert shares[1] > 0.4 * shares[0]
 
@@ -168,11 +192,21 @@ def test_sheets_hold_every_picture():
 
 
 def test_a_sheet_of_one_and_a_title_too_long_are_fine():
-    assert contact_sheet([GREY], 4, ["a title that is far too long for so small a cell"], cell_size_wh=(32, 24)).shape[1] < 50
+    assert (
+        contact_sheet(
+            [GREY], 4, ["a title that is far too long for so small a cell"], cell_size_wh=(32, 24)
+        ).shape[1]
+        < 50
+    )
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: contact_sheet([]), lambda: contact_sheet([GREY], 0), lambda: contact_sheet([GREY], 4, ["a", "b"])]
+    "call",
+    [
+        lambda: contact_sheet([]),
+        lambda: contact_sheet([GREY], 0),
+        lambda: contact_sheet([GREY], 4, ["a", "b"]),
+    ],
 )
 def test_sheets_refuse_nonsense(call):
     with pytest.raises(UserError, match="Cure"):

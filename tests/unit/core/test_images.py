@@ -34,7 +34,9 @@ def png(path: Path, array: np.ndarray) -> Path:
     ],
     ids=["colour", "grey", "alpha", "16-bit"],
 )
-def test_every_kind_becomes_rgb_bytes(tmp_path: Path, array: np.ndarray, expected: np.ndarray) -> None:
+def test_every_kind_becomes_rgb_bytes(
+    tmp_path: Path, array: np.ndarray, expected: np.ndarray
+) -> None:
     image = read_image(png(tmp_path / "a.png", array))
     assert image.dtype == np.uint8 and image.shape == expected.shape
     np.testing.assert_array_equal(image, expected)
@@ -44,7 +46,9 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     image_module = pytest.importorskip("PIL.Image")
     image_module.new("CMYK", (32, 24), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=95)
     image = read_image(tmp_path / "cmyk.jpg")
-    assert image.shape == (24, 32, 3) and image[12, 16, 0] > 200 and image[12, 16, 1:].max() < 60  # red
+    assert (
+        image.shape == (24, 32, 3) and image[12, 16, 0] > 200 and image[12, 16, 1:].max() < 60
+    )  # red
 
 
 def test_orientation_is_ignored_unless_upright(tmp_path: Path) -> None:
@@ -65,13 +69,33 @@ def tiff(image: np.ndarray, orientation: int, order: str = "<", *, big: bool = F
     """An uncompressed RGB TIFF (BigTIFF) with the orientation as its last tag."""
     height, width = image.shape[:2]
     start = 16 if big else 8
-    values = {256: width, 257: height, 258: 8, 259: 1, 262: 2, 273: start, 277: 3, 278: height, 279: image.size, 274: orientation}
+    values = {
+        256: width,
+        257: height,
+        258: 8,
+        259: 1,
+        262: 2,
+        273: start,
+        277: 3,
+        278: height,
+        279: image.size,
+        274: orientation,
+    }
     size, count, step = ("Q", "Q", 8) if big else ("I", "H", 4)
     head = (b"II" if order == "<" else b"MM") + struct.pack(
         order + ("HHHQ" if big else "HI"), *((43, 8, 0) if big else (42,)), start + image.size
     )
-    entries = [struct.pack(order + "HH" + size + "H", tag, 3, 1, value).ljust(4 + 2 * step, b"\0") for tag, value in sorted(values.items())]
-    return head + image.tobytes() + struct.pack(order + count, len(entries)) + b"".join(entries) + bytes(step)
+    entries = [
+        struct.pack(order + "HH" + size + "H", tag, 3, 1, value).ljust(4 + 2 * step, b"\0")
+        for tag, value in sorted(values.items())
+    ]
+    return (
+        head
+        + image.tobytes()
+        + struct.pack(order + count, len(entries))
+        + b"".join(entries)
+        + bytes(step)
+    )
 
 
 def turned_file(kind: str, orientation: int) -> bytes:
@@ -84,8 +108,19 @@ def turned_file(kind: str, orientation: int) -> bytes:
     block = tag_block(orientation, ">")
     if kind == "png":  # a chunk after the header's
         chunk = b"eXIf" + block
-        return content[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
-    extended = b"VP8X" + struct.pack("<IB3x", 10, 8) + (31).to_bytes(3, "little") + (23).to_bytes(3, "little")
+        return (
+            content[:33]
+            + struct.pack(">I", len(block))
+            + chunk
+            + struct.pack(">I", zlib.crc32(chunk))
+            + content[33:]
+        )
+    extended = (
+        b"VP8X"
+        + struct.pack("<IB3x", 10, 8)
+        + (31).to_bytes(3, "little")
+        + (23).to_bytes(3, "little")
+    )
     body = b"WEBP" + extended + content[12:] + b"EXIF" + struct.pack("<I", len(block)) + block
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -114,7 +149,17 @@ def test_every_orientation_of_every_kind(kind: str, orientation: int) -> None:
     np.testing.assert_array_equal(upright, UPRIGHT[orientation](plain))
 
 
-@pytest.mark.parametrize("content", [b"", b"II*\0", b"II*\0\x08\0\0\0\x09\0", tag_block(9, "<"), b"\xff\xd8Exif\0\0MM", b"RIFF1234WEBP"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"II*\0",
+        b"II*\0\x08\0\0\0\x09\0",
+        tag_block(9, "<"),
+        b"\xff\xd8Exif\0\0MM",
+        b"RIFF1234WEBP",
+    ],
+)
 def test_no_orientation_is_as_stored(content: bytes) -> None:
     assert orientation_of(content) == 1
 
@@ -126,7 +171,10 @@ def test_boxes_turn_with_their_picture(orientation: int) -> None:
     turned = turn_picture(image, orientation)
     rows, columns = np.nonzero(turned[..., 0])
     expected = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
-    assert turn_boxes(np.array([[10, 3, 25, 7]]), orientation, turned.shape[1::-1]).tolist() == expected
+    assert (
+        turn_boxes(np.array([[10, 3, 25, 7]]), orientation, turned.shape[1::-1]).tolist()
+        == expected
+    )
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
@@ -140,7 +188,9 @@ def test_cut_short(tmp_path: Path, ending: str, share: float) -> None:
         read_image(path)
 
 
-@pytest.mark.parametrize(("content", "word"), [(b"", "empty"), (b"hello", "not a picture"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("content", "word"), [(b"", "empty"), (b"hello", "not a picture"), (None, "No such file")]
+)
 def test_no_picture(tmp_path: Path, content: bytes | None, word: str) -> None:
     path = tmp_path / "x.jpg"
     if content is not None:

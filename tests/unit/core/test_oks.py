@@ -14,7 +14,13 @@ from simplepose.core.schema import COCO_17
 SIGMAS = COCO_17.sigmas
 
 
-def plain_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: tuple[float, ...], threshold: float) -> list[int]:
+def plain_nms(
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    sigmas: tuple[float, ...],
+    threshold: float,
+) -> list[int]:
     """The formula, pair by pair."""
     kept: list[int] = []
     for candidate in sorted(range(len(scores)), key=lambda i: -scores[i]):
@@ -22,7 +28,12 @@ def plain_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigm
             total = 0.0
             for k, sigma in enumerate(sigmas):
                 squared = sum((keypoints[better, k] - keypoints[candidate, k]) ** 2)
-                total += math.exp(-squared / (2 * sigma) ** 2 / ((areas[better] + areas[candidate]) / 2 + np.spacing(1)) / 2)
+                total += math.exp(
+                    -squared
+                    / (2 * sigma) ** 2
+                    / ((areas[better] + areas[candidate]) / 2 + np.spacing(1))
+                    / 2
+                )
             if total / len(sigmas) > threshold:
                 break
         else:
@@ -30,11 +41,15 @@ def plain_nms(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigm
     return kept
 
 
-def crowd(rng: np.random.Generator, count: int, keypoint_count: int = 17) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def crowd(
+    rng: np.random.Generator, count: int, keypoint_count: int = 17
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Poses around a few people, some exact copies, some scores equal."""
     people = rng.uniform(0, 400, (4, 1, 2)) + rng.uniform(0, 100, (4, keypoint_count, 2))
     poses = (
-        people[rng.integers(0, 4, count)] + rng.normal(0, 1, (count, keypoint_count, 2)) * rng.choice([0, 1, 4, 12], count)[:, None, None]
+        people[rng.integers(0, 4, count)]
+        + rng.normal(0, 1, (count, keypoint_count, 2))
+        * rng.choice([0, 1, 4, 12], count)[:, None, None]
     )
     return poses, rng.integers(0, 6, count) / 6, rng.uniform(1000, 30000, count)
 
@@ -42,7 +57,12 @@ def crowd(rng: np.random.Generator, count: int, keypoint_count: int = 17) -> tup
 def test_nobody() -> None:
     assert oks(np.zeros((0, 17, 2)), np.zeros((3, 17, 2)), np.zeros(0), SIGMAS).shape == (0, 3)
     assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), SIGMAS).tolist() == []
-    assert oks_nms_batch(np.zeros(0, int), np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), SIGMAS).tolist() == []
+    assert (
+        oks_nms_batch(
+            np.zeros(0, int), np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), SIGMAS
+        ).tolist()
+        == []
+    )
     assert rescore(np.zeros(0), np.zeros((0, 17))).tolist() == []
 
 
@@ -55,8 +75,12 @@ def test_oks_of_one_shifted_keypoint() -> None:
     visibility = np.zeros((1, 17))
     assert oks(keypoints, moved, [2500], SIGMAS, visibility)[0, 0] == 0
     visibility[0, [5, 6]] = 1, 2
-    assert oks(keypoints, moved, [2500], SIGMAS, visibility)[0, 0] == pytest.approx((1 + 17 * expected - 16) / 2)
-    assert oks(keypoints, moved, [0], SIGMAS)[0, 0] == pytest.approx(16 / 17)  # an area of 0 does not divide by zero
+    assert oks(keypoints, moved, [2500], SIGMAS, visibility)[0, 0] == pytest.approx(
+        (1 + 17 * expected - 16) / 2
+    )
+    assert oks(keypoints, moved, [0], SIGMAS)[0, 0] == pytest.approx(
+        16 / 17
+    )  # an area of 0 does not divide by zero
 
 
 def test_nms_keeps_the_better_and_is_best_first() -> None:
@@ -110,7 +134,11 @@ def test_rescore() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [lambda s: oks(np.zeros((1, 16, 2)), np.zeros((1, 16, 2)), [1], s), lambda s: oks_nms(np.zeros((1, 16, 2)), [1], [1], s)]
+    "call",
+    [
+        lambda s: oks(np.zeros((1, 16, 2)), np.zeros((1, 16, 2)), [1], s),
+        lambda s: oks_nms(np.zeros((1, 16, 2)), [1], [1], s),
+    ],
 )
 def test_sigmas_of_another_schema(call) -> None:
     with pytest.raises(UserError, match="16 .*17 .*sigmas"):
@@ -129,7 +157,13 @@ def test_sigmas_of_another_schema(call) -> None:
     ],
 )
 def test_bad_arrays(change: dict, message: str) -> None:
-    good = {"image_index": np.zeros(2), "keypoints": np.zeros((2, 17, 2)), "scores": np.zeros(2), "areas": np.ones(2), "sigmas": SIGMAS}
+    good = {
+        "image_index": np.zeros(2),
+        "keypoints": np.zeros((2, 17, 2)),
+        "scores": np.zeros(2),
+        "areas": np.ones(2),
+        "sigmas": SIGMAS,
+    }
     with pytest.raises(UserError, match=message):
         oks_nms_batch(**(good | change))
 

@@ -44,12 +44,17 @@ def screen(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> Screen:
     return made
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (123.9, "2:03"), (3723, "1:02:03"), (math.inf, "-"), (math.nan, "-")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (123.9, "2:03"), (3723, "1:02:03"), (math.inf, "-"), (math.nan, "-")],
+)
 def test_format_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_a_terminal_sees_one_line_redrawn_and_cleared(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_terminal_sees_one_line_redrawn_and_cleared(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     err = screen(monkeypatch, terminal=True)
     line = StatusLine()
     for text, passed in (("a", 0.0), ("b", 0.1), ("c", 0.15)):
@@ -60,7 +65,9 @@ def test_a_terminal_sees_one_line_redrawn_and_cleared(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("elsewhere", "written"), [(30.0, "b\n"), (math.inf, "")])
-def test_elsewhere_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, clock: Clock, elsewhere: float, written: str) -> None:
+def test_elsewhere_there_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, elsewhere: float, written: str
+) -> None:
     err = screen(monkeypatch, terminal=False)
     line = StatusLine(elsewhere=elsewhere)
     for text, passed in (("a", 29.0), ("b", 2.0), ("c", 2.0)):
@@ -84,7 +91,9 @@ def test_count_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock)
     assert err.getvalue().endswith("\r\x1b[K")
 
 
-def test_what_was_done_before_does_not_count_and_the_end_may_be_unknown(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_what_was_done_before_does_not_count_and_the_end_may_be_unknown(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     err = screen(monkeypatch, terminal=True)
     with Progress("downloading x", "MiB") as show:
         show(900, 1000)

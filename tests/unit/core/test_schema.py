@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from simplepose import COCO_17, UserError
-from simplepose.core.schema import CROWDPOSE_14, SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named, schema_with
+from simplepose.core.schema import (
+    CROWDPOSE_14,
+    SCHEMAS,
+    KeypointSchema,
+    infer_flip_pairs,
+    schema_named,
+    schema_with,
+)
 from simplepose.core.settings import build, to_plain
 
 
@@ -15,27 +22,62 @@ def test_built_in_schemas_are_consistent(name: str) -> None:
     assert build(KeypointSchema, to_plain(schema), "a file") == schema
     for left, right in schema.flip_pairs:
         assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
-    assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {k for k in schema.keypoints if "left" in k or "right" in k}
+    assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {
+        k for k in schema.keypoints if "left" in k or "right" in k
+    }
     assert not set(schema.upper_body) & set(schema.lower_body)
 
 
 def test_built_in_schemas_by_name_and_by_count() -> None:
-    assert schema_named("coco_17") is COCO_17 and schema_with(14) is CROWDPOSE_14 and schema_with(3) is None
-    with pytest.raises(UserError, match=r"there is no schema 'dogs'\. Cure: one of coco_17, mpii_16"):
+    assert (
+        schema_named("coco_17") is COCO_17
+        and schema_with(14) is CROWDPOSE_14
+        and schema_with(3) is None
+    )
+    with pytest.raises(
+        UserError, match=r"there is no schema 'dogs'\. Cure: one of coco_17, mpii_16"
+    ):
         schema_named("dogs")
 
 
 def test_coco_sigmas_are_the_published_ones() -> None:
-    published = [0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89]
+    published = [
+        0.26,
+        0.25,
+        0.25,
+        0.35,
+        0.35,
+        0.79,
+        0.79,
+        0.72,
+        0.72,
+        0.62,
+        0.62,
+        1.07,
+        1.07,
+        0.87,
+        0.87,
+        0.89,
+        0.89,
+    ]
     assert [round(sigma * 10, 4) for sigma in COCO_17.sigmas] == published
 
 
 def test_crowdpose_sigmas_are_the_published_ones() -> None:
     published = {
-        "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089, "head": 0.079, "neck": 0.079,
-    }  # fmt: skip
+        "shoulder": 0.079,
+        "elbow": 0.072,
+        "wrist": 0.062,
+        "hip": 0.107,
+        "knee": 0.087,
+        "ankle": 0.089,
+        "head": 0.079,
+        "neck": 0.079,
+    }
     found = dict(zip(CROWDPOSE_14.keypoints, CROWDPOSE_14.sigmas, strict=True))
-    assert len(found) == 14 and found == {name: published[name.removeprefix("left_").removeprefix("right_")] for name in found}
+    assert len(found) == 14 and found == {
+        name: published[name.removeprefix("left_").removeprefix("right_")] for name in found
+    }
 
 
 @pytest.mark.parametrize(

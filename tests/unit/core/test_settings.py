@@ -109,7 +109,11 @@ def test_nonsense_is_refused_from_python_yaml_and_command_line(
     option = f"--{section}.{name}".replace("_", "-")
     assert main(["train", "coco_r50_256x192_ms", option, *words(value)]) == 2
     error = capsys.readouterr().err
-    offending = next(word for word in words(value) if word not in ("1.0", "0.0") or len(words(value)) == 1) if name != "std" else "0.0"
+    offending = (
+        next(word for word in words(value) if word not in ("1.0", "0.0") or len(words(value)) == 1)
+        if name != "std"
+        else "0.0"
+    )
     assert error.startswith(f"error: {option} is {offending}. Cure: ") and cure in error
 
 
@@ -168,7 +172,9 @@ def test_round_trip() -> None:
         "inner": {"rate": 2, "kind": "b"},
     }
     value = build(Outer, values, "f.yaml")
-    assert value == Outer(name="x", size=(3, 4), drops=(9,), decimals=3, inner=Inner(rate=2.0, kind="b"))
+    assert value == Outer(
+        name="x", size=(3, 4), drops=(9,), decimals=3, inner=Inner(rate=2.0, kind="b")
+    )
     assert isinstance(value.inner.rate, float) and isinstance(value.size, tuple)
     assert build(Outer, to_plain(value), "f.yaml") == value
     assert build(Outer, {}, "f.yaml") == Outer()
@@ -226,5 +232,10 @@ def test_a_rule_between_two_fields_holds_in_python_too() -> None:
 
 def test_every_number_of_the_tree_has_a_limit() -> None:
     """A bare int or float would take True, nan and -1."""
-    bare = [f"{name}.{one.name}" for name, cls in SECTIONS.items() for one in fields(cls) if str(one.type) in ("int", "float", "bool")]
+    bare = [
+        f"{name}.{one.name}"
+        for name, cls in SECTIONS.items()
+        for one in fields(cls)
+        if str(one.type) in ("int", "float", "bool")
+    ]
     assert not bare

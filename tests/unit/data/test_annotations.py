@@ -22,16 +22,25 @@ NAMES = ["nose", "left_paw", "right_paw"]
 def row(**changes: Any) -> dict[str, Any]:
     """One annotation of a three-keypoint animal; a value `...` removes the key."""
     base = {
-        "id": 1, "image_id": 7, "category_id": 1, "bbox": [10, 20, 30, 40], "area": 500.0, "iscrowd": 0, "num_keypoints": 2,
+        "id": 1,
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [10, 20, 30, 40],
+        "area": 500.0,
+        "iscrowd": 0,
+        "num_keypoints": 2,
         "keypoints": [12, 22, 2, 30, 50, 1, 0, 0, 0],
-    }  # fmt: skip
+    }
     return {key: value for key, value in {**base, **changes}.items() if value is not ...}
 
 
 def content(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A whole file of these rows with one picture of 100 x 80."""
     category = {"id": 1, "name": "animal", "keypoints": NAMES, "skeleton": [[1, 2], [1, 3]]}
-    images = [{"id": 7, "file_name": "a/7.jpg", "width": 100, "height": 80}, {"id": 8, "file_name": "8.jpg", "width": 60, "height": 60}]
+    images = [
+        {"id": 7, "file_name": "a/7.jpg", "width": 100, "height": 80},
+        {"id": 8, "file_name": "8.jpg", "width": 60, "height": 60},
+    ]
     return {"images": images, "annotations": list(rows), "categories": [category], **changes}
 
 
@@ -61,8 +70,13 @@ def test_plain_file_to_columns(tmp_path: Path) -> None:
     assert found.image_ids.tolist() == [7, 8] and found.image_index.tolist() == [0, 1]
     assert found.image_paths == (str(tmp_path / "images/a/7.jpg"), str(tmp_path / "images/8.jpg"))
     assert found.image_sizes_wh.tolist() == [[100, 80], [60, 60]]
-    assert found.keypoints[0].tolist() == [[12, 22], [30, 50], [0, 0]] and found.visibility[0].tolist() == [2, 1, 0]
-    assert found.bbox_xywh[0].tolist() == [10, 20, 30, 40] and found.is_crowd.tolist() == [False, True]
+    assert found.keypoints[0].tolist() == [[12, 22], [30, 50], [0, 0]] and found.visibility[
+        0
+    ].tolist() == [2, 1, 0]
+    assert found.bbox_xywh[0].tolist() == [10, 20, 30, 40] and found.is_crowd.tolist() == [
+        False,
+        True,
+    ]
     assert found.schema.skeleton == ((0, 1), (0, 2)) and found.schema.flip_pairs == ((1, 2),)
     assert found.schema.sigmas == (DEFAULT_SIGMA,) * 3
     assert any("left_paw <-> right_paw" in warning for warning in found.warnings)
@@ -82,7 +96,12 @@ def test_plain_file_to_columns(tmp_path: Path) -> None:
         ({"bbox": []}, "bbox_xywh", [[12, 22, 18, 28]], "no bbox"),
         ({"bbox": ["10", "20", "30", "40"]}, "bbox_xywh", [[10, 20, 30, 40]], None),
         ({"keypoints": [12.5, 22, 2.0, 30, 50, 1.0, 0, 0, 0.0]}, "visibility", [[2, 1, 0]], None),
-        ({"keypoints": [12.5, 22, 0.9, 30, 50, 1.0, 0, 0, 0.0]}, "visibility", [[2, 1, 0]], "1 visibility values"),
+        (
+            {"keypoints": [12.5, 22, 0.9, 30, 50, 1.0, 0, 0, 0.0]},
+            "visibility",
+            [[2, 1, 0]],
+            "1 visibility values",
+        ),
         ({"keypoints": [12, 22, 2, 30, 50, 1, None, None, 0]}, "keypoint_counts", [2], None),
         ({"keypoints": [12, 22, 2, 30, 50, 1, float("nan"), 3, 0]}, "keypoint_counts", [2], None),
         ({"keypoints": ...}, "keypoint_counts", [0], None),
@@ -95,8 +114,10 @@ def test_plain_file_to_columns(tmp_path: Path) -> None:
         ({"segmentation": [[1], [None]]}, "annotation_ids", [1], None),
         ({"segmentation": {"counts": "a[1]b", "size": [3, 4]}}, "annotation_ids", [1], None),
     ],
-)  # fmt: skip
-def test_what_other_tools_write(tmp_path: Path, changes: dict[str, Any], field: str, wanted: list[Any], warning: str | None) -> None:
+)
+def test_what_other_tools_write(
+    tmp_path: Path, changes: dict[str, Any], field: str, wanted: list[Any], warning: str | None
+) -> None:
     plain = load(tmp_path, content(row()))
     found = load(tmp_path, content(row(**changes)))
     assert np.allclose(getattr(found, field), wanted)
@@ -110,10 +131,19 @@ def test_what_other_tools_write(tmp_path: Path, changes: dict[str, Any], field: 
         ([], "no `images`"),
         (content(row(), row()), r"annotations.*id \[1\]"),
         (content(row(image_id=99)), r"`images`, first \[99\]"),
-        (content(row(keypoints=[1, 2, 2])), "annotation 1 has 1 keypoints .3 values. .*3 keypoints .9 values."),
+        (
+            content(row(keypoints=[1, 2, 2])),
+            "annotation 1 has 1 keypoints .3 values. .*3 keypoints .9 values.",
+        ),
         (content(row(keypoints=[1, 2, 2, 5])), "annotation 1 has 4 values .*keypoints"),
-        (content(row(keypoints=[float("nan"), 2, 2, 0, 0, 0, 0, 0, 0])), "annotation 1: keypoint 0 is labelled but not finite"),
-        (content(row(bbox=[1, 2, float("nan"), 4])), r"annotation 1 has the bbox \[1.0, 2.0, nan, 4.0\]"),
+        (
+            content(row(keypoints=[float("nan"), 2, 2, 0, 0, 0, 0, 0, 0])),
+            "annotation 1: keypoint 0 is labelled but not finite",
+        ),
+        (
+            content(row(bbox=[1, 2, float("nan"), 4])),
+            r"annotation 1 has the bbox \[1.0, 2.0, nan, 4.0\]",
+        ),
         (content(row(bbox=[1, 2, 3])), r"annotation 1 has the bbox \[1.0, 2.0, 3.0\]"),
         (content(row(bbox=5)), "annotation 1 has the bbox 5"),
         (content(row(track_id="left dog")), "annotation 1 has the track_id 'left dog'"),
@@ -122,12 +152,15 @@ def test_what_other_tools_write(tmp_path: Path, changes: dict[str, Any], field: 
         (content(row(iscrowd="maybe")), "annotation 1 has the iscrowd 'maybe'"),
         (content(row(image_id=[7])), r"row 0 has the image_id \[7\]"),
         (content(row(id=True)), "annotation True has the id True"),
-        (content(row(), images=[{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}]), r"images: the id \[7\]"),
+        (
+            content(row(), images=[{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}]),
+            r"images: the id \[7\]",
+        ),
         (content(row(), images=[{"id": 7}]), "picture 7 has no file_name"),
         (content(row(), images=[{"file_name": "a"}]), "images: 1 of 1 entries have no id"),
         (content(row(keypoints=...), categories=[]), "has no keypoints"),
     ],
-)  # fmt: skip
+)
 def test_bad_files(tmp_path: Path, value: Any, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         load(tmp_path, value)
@@ -181,7 +214,12 @@ def test_keypoint_names_as_objects_or_one_text(tmp_path: Path, keypoints: Any) -
 
 def test_several_categories(tmp_path: Path) -> None:
     cat, dog = ({"id": i, "name": name, "keypoints": NAMES} for i, name in ((1, "cat"), (2, "dog")))
-    value = content(row(), row(id=2, category_id=2), row(id=3, category_id=9), categories=[cat, dog, {"id": 9, "name": "box"}])
+    value = content(
+        row(),
+        row(id=2, category_id=2),
+        row(id=3, category_id=9),
+        categories=[cat, dog, {"id": 9, "name": "box"}],
+    )
     assert len(load(tmp_path, value)) == 2
     assert load(tmp_path, value, category="dog").annotation_ids.tolist() == [2]
     assert load(tmp_path, value, category=1).category_id == 1
@@ -191,7 +229,10 @@ def test_several_categories(tmp_path: Path) -> None:
 
 def test_unnamed_keypoints(tmp_path: Path) -> None:
     found = load(tmp_path, content(row(), categories=[]))
-    assert found.schema.keypoints == ("keypoint_1", "keypoint_2", "keypoint_3") and len(found.warnings) == 1
+    assert (
+        found.schema.keypoints == ("keypoint_1", "keypoint_2", "keypoint_3")
+        and len(found.warnings) == 1
+    )
     assert load(tmp_path, content(row(keypoints=[1, 1, 2] * 17), categories=[])).schema is COCO_17
 
 
@@ -207,21 +248,40 @@ def test_folders_in_file_names(tmp_path: Path) -> None:
 
 def test_write_then_read_gives_the_same(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    first = load(tmp_path, content(*(row(id=index, image_id=7 + index % 2, track_id=index) for index in range(20))))
+    first = load(
+        tmp_path,
+        content(*(row(id=index, image_id=7 + index % 2, track_id=index) for index in range(20))),
+    )
     first = replace(
         first,
         keypoints=rng.uniform(-5, 700, (20, 3, 2)).round(3),
         visibility=rng.integers(0, 3, (20, 3)),
-        head_boxes_xyxy=np.where(np.arange(20)[:, None] == 3, np.nan, rng.uniform(0, 9, (20, 4)).round(2)),
+        head_boxes_xyxy=np.where(
+            np.arange(20)[:, None] == 3, np.nan, rng.uniform(0, 9, (20, 4)).round(2)
+        ),
         image_extras=({"crowdIndex": 0.5}, {}),
         clip_boxes=False,
     )
     write_coco(tmp_path / "out" / "b.json", first, tmp_path / "images")
     again = read_coco(tmp_path / "out" / "b.json", tmp_path / "images")
-    for name in ("image_ids", "annotation_ids", "image_index", "bbox_xywh", "keypoints", "visibility", "area", "is_crowd", "track_ids"):
+    for name in (
+        "image_ids",
+        "annotation_ids",
+        "image_index",
+        "bbox_xywh",
+        "keypoints",
+        "visibility",
+        "area",
+        "is_crowd",
+        "track_ids",
+    ):
         assert np.array_equal(getattr(again, name), getattr(first, name)), name
     assert np.array_equal(again.head_boxes_xyxy, first.head_boxes_xyxy, equal_nan=True)
-    assert again.schema == first.schema and again.image_paths == first.image_paths and again.image_extras == first.image_extras
+    assert (
+        again.schema == first.schema
+        and again.image_paths == first.image_paths
+        and again.image_extras == first.image_extras
+    )
     assert not again.clip_boxes
 
 
@@ -245,13 +305,26 @@ def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: 
         x, y, w, h = one["bbox"]
         x1, y1 = max(0, x), max(0, y)
         x2, y2 = min(99, x1 + max(0, w - 1)), min(79, y1 + max(0, h - 1))
-        if not one["iscrowd"] and any(one["keypoints"][2::3]) and one["area"] > 0 and x2 > x1 and y2 > y1:
+        if (
+            not one["iscrowd"]
+            and any(one["keypoints"][2::3])
+            and one["area"] > 0
+            and x2 > x1
+            and y2 > y1
+        ):
             wanted[one["id"]] = [x1, y1, x2 - x1, y2 - y1]
     assert dict(zip(kept.annotation_ids.tolist(), kept.bbox_xywh.tolist(), strict=True)) == wanted
     assert sorted(wanted) == [1, 2, 3]
     assert np.array_equal(kept.trainable().bbox_xywh, kept.bbox_xywh)
-    assert replace(annotations, clip_boxes=False).trainable().bbox_xywh[1].tolist() == [-10, -5, 50, 50]
-    assert replace(annotations, image_sizes_wh=np.zeros((2, 2))).trainable().bbox_xywh[1].tolist() == [-10, -5, 50, 50]
+    assert replace(annotations, clip_boxes=False).trainable().bbox_xywh[1].tolist() == [
+        -10,
+        -5,
+        50,
+        50,
+    ]
+    assert replace(annotations, image_sizes_wh=np.zeros((2, 2))).trainable().bbox_xywh[
+        1
+    ].tolist() == [-10, -5, 50, 50]
 
 
 def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
@@ -283,9 +356,15 @@ def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
     annotations = load(tmp_path, content(*rows))
     for protocol, boxes in wanted.items():
         found = ground_truth_boxes(annotations, protocol)
-        assert found.boxes_xyxy.tolist() == boxes and found.scores.tolist() == [1] * len(boxes), protocol
+        assert found.boxes_xyxy.tolist() == boxes and found.scores.tolist() == [1] * len(boxes), (
+            protocol
+        )
         assert found.source == f"ground truth, {protocol}"
-    assert {name: len(boxes) for name, boxes in wanted.items()} == {"clipped": 6, "annotated": 7, "everybody": 9}
+    assert {name: len(boxes) for name, boxes in wanted.items()} == {
+        "clipped": 6,
+        "annotated": 7,
+        "everybody": 9,
+    }
     assert ground_truth_boxes(annotations).source == "ground truth, annotated"
     squares = ground_truth_boxes(replace(annotations, clip_boxes=False), "clipped")
     assert squares.boxes_xyxy[1].tolist() == [-10, -5, 40, 45]
@@ -299,7 +378,11 @@ def test_select(tmp_path: Path) -> None:
     assert annotations.select(annotations.annotation_ids == 2).image_index.tolist() == [1]
     assert len(annotations.select([])) == 0 and len(annotations.select([]).image_ids) == 2
     second = annotations.select_images([1])
-    assert second.annotation_ids.tolist() == [2] and second.image_ids.tolist() == [8] and second.image_index.tolist() == [0]
+    assert (
+        second.annotation_ids.tolist() == [2]
+        and second.image_ids.tolist() == [8]
+        and second.image_index.tolist() == [0]
+    )
     with pytest.raises(UserError, match="visibility has shape"):
         replace(annotations, visibility=np.zeros((3, 4)))
     with pytest.raises(UserError, match="image_index is outside"):
@@ -313,11 +396,20 @@ def box(**changes: Any) -> dict[str, Any]:
 def test_detections(tmp_path: Path) -> None:
     annotations = load(tmp_path, content(row()))
     rows = [
-        box(image_id=8), box(), box(score=0), box(category_id=3), box(image_id=5), box(bbox=[1, 1, 0, 4]), box(bbox=[1, 1, 2, -4]),
-        box(bbox=[-9, 1, 500, 4], score=1e-4), box(image_id="7"),
-    ]  # fmt: skip
+        box(image_id=8),
+        box(),
+        box(score=0),
+        box(category_id=3),
+        box(image_id=5),
+        box(bbox=[1, 1, 0, 4]),
+        box(bbox=[1, 1, 2, -4]),
+        box(bbox=[-9, 1, 500, 4], score=1e-4),
+        box(image_id="7"),
+    ]
     found = read_detections(save(tmp_path, rows), annotations)
-    assert found.image_index.tolist() == [1, 0, 0, 0] and found.boxes_xyxy[:3].tolist() == [[1, 2, 4, 6]] * 2 + [[-9, 1, 491, 5]]
+    assert found.image_index.tolist() == [1, 0, 0, 0] and found.boxes_xyxy[:3].tolist() == [
+        [1, 2, 4, 6]
+    ] * 2 + [[-9, 1, 491, 5]]
     assert found.scores.tolist() == pytest.approx([0.5, 0.5, 1e-4, 0.5])
     counted = " ".join(found.warnings)
     for words in (
@@ -327,8 +419,17 @@ def test_detections(tmp_path: Path) -> None:
         "1 boxes are on pictures",
     ):
         assert words in counted
-    assert found.bbox_xywh[0].tolist() == [1, 2, 3, 4] and len(found.select(found.scores > 0.1)) == 3
-    assert len(read_detections(save(tmp_path, [box(category_id=1)]), replace(annotations, category_id=0))) == 1
+    assert (
+        found.bbox_xywh[0].tolist() == [1, 2, 3, 4] and len(found.select(found.scores > 0.1)) == 3
+    )
+    assert (
+        len(
+            read_detections(
+                save(tmp_path, [box(category_id=1)]), replace(annotations, category_id=0)
+            )
+        )
+        == 1
+    )
 
 
 def test_detections_name_pictures_as_the_annotations_do(tmp_path: Path) -> None:
@@ -342,8 +443,13 @@ def test_detections_name_pictures_as_the_annotations_do(tmp_path: Path) -> None:
     write_coco(tmp_path / "again.json", annotations, tmp_path)
     for one in (annotations, read_coco(tmp_path / "again.json", tmp_path)):
         found = read_detections(tmp_path / "boxes.json", one)
-        assert found.image_index.tolist() == [1, 0, 0] and "1 boxes are on pictures" in found.warnings[0]
-    with pytest.raises(UserError, match="its image ids start .'elsewhere'., the annotations' .'im7', 'im8'."):
+        assert (
+            found.image_index.tolist() == [1, 0, 0]
+            and "1 boxes are on pictures" in found.warnings[0]
+        )
+    with pytest.raises(
+        UserError, match="its image ids start .'elsewhere'., the annotations' .'im7', 'im8'."
+    ):
         read_detections(save(tmp_path, [box(image_id="elsewhere")]), annotations)
 
 
@@ -351,13 +457,17 @@ def test_detections_of_other_categories_than_one(tmp_path: Path) -> None:
     """Animals of category 7, of two categories that are read as one, and of a test split that holds only its one category."""
     cat, dog = ({"id": i, "name": name, "keypoints": NAMES} for i, name in ((7, "cat"), (9, "dog")))
     sevens = load(tmp_path, content(row(category_id=7), categories=[cat]))
-    both = load(tmp_path, content(row(category_id=7), row(id=2, category_id=9), categories=[cat, dog]))
+    both = load(
+        tmp_path, content(row(category_id=7), row(id=2, category_id=9), categories=[cat, dog])
+    )
     split = content(categories=[{"id": 7, "name": "cat"}])
     (tmp_path / "split.json").write_text(json.dumps({**split, "annotations": []}))
     unnamed = read_coco(tmp_path / "split.json", tmp_path, sevens.schema, allow_empty=True)
     boxes = save(tmp_path, [box(category_id=7), box(category_id=7)])
     assert [len(read_detections(boxes, one)) for one in (sevens, both, unnamed)] == [2, 2, 2]
-    found = read_detections(save(tmp_path, [box(category_id=7), box(category_id=9), box(category_id=3)]), both)
+    found = read_detections(
+        save(tmp_path, [box(category_id=7), box(category_id=9), box(category_id=3)]), both
+    )
     assert len(found) == 2 and found.notes == ((1, "are of other categories and are left out"),)
     only = read_detections(save(tmp_path, [box(category_id=3)]), sevens)
     assert len(only) == 1 and "category 3" in only.warnings[0] and "category 7" in only.warnings[0]
@@ -374,9 +484,15 @@ def test_detections_of_other_categories_than_one(tmp_path: Path) -> None:
         ([box(), box(bbox=[1, 2, 3])], "row 1 has the bbox"),
         ([box(), box(bbox=[1, 2, float("nan"), 3])], "row 1 has the bbox"),
         ([box(score=float("inf"))], "row 0 has the score inf"),
-        ([box(image_id=1), box(image_id=2)], "none of its 2 boxes .* its image ids start .1, 2., the annotations' .7, 8."),
+        (
+            [box(image_id=1), box(image_id=2)],
+            "none of its 2 boxes .* its image ids start .1, 2., the annotations' .7, 8.",
+        ),
         ([box(score=0)], "none of its 1 boxes"),
-        ([box(category_id=18), box(category_id=3)], r"category of people, \[1\]; found \[18, 3\]|found \[3, 18\]"),
+        (
+            [box(category_id=18), box(category_id=3)],
+            r"category of people, \[1\]; found \[18, 3\]|found \[3, 18\]",
+        ),
     ],
 )
 def test_bad_detections(tmp_path: Path, rows: Any, words: str) -> None:
@@ -389,23 +505,47 @@ def test_bad_detections(tmp_path: Path, rows: Any, words: str) -> None:
 def test_real_coco(real_data: Any) -> None:
     folder = real_data("coco_val2017_visible150")
     annotations = read_coco(folder / "person_keypoints_val2017_visible150.json", folder / "val2017")
-    assert (len(annotations.image_ids), len(annotations), len(annotations.trainable())) == (150, 691, 374)
-    assert annotations.schema is COCO_17 and not annotations.warnings and Path(annotations.image_paths[0]).exists()
+    assert (len(annotations.image_ids), len(annotations), len(annotations.trainable())) == (
+        150,
+        691,
+        374,
+    )
+    assert (
+        annotations.schema is COCO_17
+        and not annotations.warnings
+        and Path(annotations.image_paths[0]).exists()
+    )
     detections = read_detections(next(folder.glob("COCO_val2017_detections*.json")), annotations)
     assert len(detections) == 4922 and not detections.warnings
     content = json.loads((folder / "person_keypoints_val2017_visible150.json").read_text())
     for index, one in enumerate(content["annotations"]):
-        assert annotations.keypoints[index].tolist() == [one["keypoints"][at : at + 2] for at in range(0, 51, 3)]
-        assert annotations.keypoint_counts[index] == one["num_keypoints"] and annotations.is_crowd[index] == one["iscrowd"]
+        assert annotations.keypoints[index].tolist() == [
+            one["keypoints"][at : at + 2] for at in range(0, 51, 3)
+        ]
+        assert (
+            annotations.keypoint_counts[index] == one["num_keypoints"]
+            and annotations.is_crowd[index] == one["iscrowd"]
+        )
 
 
 def test_categories_that_are_not_listed_are_counted(tmp_path: Path) -> None:
-    found = load(tmp_path, content(row(), row(id=2, category_id=9), row(id=3, category_id=9), row(id=4, category_id=None)))
+    found = load(
+        tmp_path,
+        content(
+            row(), row(id=2, category_id=9), row(id=3, category_id=9), row(id=4, category_id=None)
+        ),
+    )
     (warning,) = [warning for warning in found.warnings if "category_id" in warning]
     assert found.annotation_ids.tolist() == [1, 4] and "2 of 4" in warning and "(9)" in warning
-    listed = [*content()["categories"], {"id": 9, "name": "thing"}]  # listed without keypoints: left out on purpose
+    listed = [
+        *content()["categories"],
+        {"id": 9, "name": "thing"},
+    ]  # listed without keypoints: left out on purpose
     assert not any(
-        "category_id" in warning for warning in load(tmp_path, content(row(), row(id=2, category_id=9), categories=listed)).warnings
+        "category_id" in warning
+        for warning in load(
+            tmp_path, content(row(), row(id=2, category_id=9), categories=listed)
+        ).warnings
     )
 
 

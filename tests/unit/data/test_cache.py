@@ -27,7 +27,11 @@ CPU, CARD = torch.device("cpu"), torch.device("xpu", 0)
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch):
     def put(host: float, card: float) -> None:
-        monkeypatch.setattr(open_cache, "memory_bytes", lambda device: (int((host if device.type == "cpu" else card) * GB),) * 2)
+        monkeypatch.setattr(
+            open_cache,
+            "memory_bytes",
+            lambda device: (int((host if device.type == "cpu" else card) * GB),) * 2,
+        )
 
     return put
 
@@ -36,7 +40,14 @@ def memory(monkeypatch: pytest.MonkeyPatch):
     ("host", "card", "device", "has_pack", "kind", "whole"),
     [
         (64, 140, CARD, False, "device", True),  # COCO on a large card
-        (64, 80, CARD, False, "device", False),  # 46.4 GB of pictures do not fit half of 80 GB, their regions do
+        (
+            64,
+            80,
+            CARD,
+            False,
+            "device",
+            False,
+        ),  # 46.4 GB of pictures do not fit half of 80 GB, their regions do
         (128, 24, CARD, False, "ram", True),
         (64, 24, CARD, True, "ram", False),
         (16, 24, CARD, True, "pack", True),
@@ -45,9 +56,13 @@ def memory(monkeypatch: pytest.MonkeyPatch):
         (16, 0, CPU, False, "files", True),
     ],
 )
-def test_auto_takes_the_fastest_that_fits(memory, host, card, device, has_pack, kind, whole) -> None:
+def test_auto_takes_the_fastest_that_fits(
+    memory, host, card, device, has_pack, kind, whole
+) -> None:
     memory(host, card)
-    chosen = open_cache.choose_cache("auto", int(46.4 * GB), int(35 * GB), device, has_pack=has_pack)
+    chosen = open_cache.choose_cache(
+        "auto", int(46.4 * GB), int(35 * GB), device, has_pack=has_pack
+    )
     assert chosen[:2] == (kind, whole)
     assert "46.40 GB" in chosen[2] and ("they fit" in chosen[2] or "do not fit" in chosen[2])
 
@@ -55,11 +70,16 @@ def test_auto_takes_the_fastest_that_fits(memory, host, card, device, has_pack, 
 def test_a_cache_that_does_not_fit_says_what_fits(memory) -> None:
     memory(128, 24)
     with pytest.raises(
-        UserError, match=r"--data.cache device does not fit \(decoded pictures 46.40 GB.*Cure: --data.cache ram, or simplepose pack"
+        UserError,
+        match=r"--data.cache device does not fit \(decoded pictures 46.40 GB.*Cure: --data.cache ram, or simplepose pack",
     ):
         open_cache.choose_cache("device", int(46.4 * GB), int(35 * GB), CARD, has_pack=False)
-    with pytest.raises(UserError, match=r"--data\.cache ram .*46\.40 GB.*--data\.cache files.*simplepose pack"):
-        open_cache.choose_cache("ram", int(46.4 * GB), int(35 * GB), CPU, has_pack=False, processes=8)
+    with pytest.raises(
+        UserError, match=r"--data\.cache ram .*46\.40 GB.*--data\.cache files.*simplepose pack"
+    ):
+        open_cache.choose_cache(
+            "ram", int(46.4 * GB), int(35 * GB), CPU, has_pack=False, processes=8
+        )
 
 
 @pytest.fixture
@@ -76,12 +96,29 @@ def test_a_broken_picture_stops_the_filling_or_is_counted(people: Annotations, k
         open_pixels(DataConfig(cache=kind), people, AugmentConfig(), (32, 32), CPU)
     calls = []
     source, on_device, reason = open_pixels(
-        DataConfig(cache=kind, skip_broken=True), people, AugmentConfig(), (32, 32), CPU, progress=lambda *n: calls.append(n)
+        DataConfig(cache=kind, skip_broken=True),
+        people,
+        AugmentConfig(),
+        (32, 32),
+        CPU,
+        progress=lambda *n: calls.append(n),
     )
     assert calls[-1] == (5, 5) and "memory" in reason and on_device == (kind == "device")
-    loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=4, seed=0, skip_broken=True, source=source)
-    assert sum(len(batch.rows) for batch in loader.epoch(0)) == 7 and list(loader.broken) == [str(path)]
-    loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=4, seed=0, source=source)
+    loader = TrainLoader(
+        people,
+        AugmentConfig(),
+        input_size_wh=(32, 32),
+        batch_size=4,
+        seed=0,
+        skip_broken=True,
+        source=source,
+    )
+    assert sum(len(batch.rows) for batch in loader.epoch(0)) == 7 and list(loader.broken) == [
+        str(path)
+    ]
+    loader = TrainLoader(
+        people, AugmentConfig(), input_size_wh=(32, 32), batch_size=4, seed=0, source=source
+    )
     with pytest.raises(UserError, match=r"0002\.png .*200 bytes"):
         list(loader.epoch(0))
 
@@ -89,10 +126,19 @@ def test_a_broken_picture_stops_the_filling_or_is_counted(people: Annotations, k
 def test_a_share_holds_only_its_own_people(people: Annotations) -> None:
     sizes = []
     for rank in range(2):
-        source, _, _ = open_pixels(DataConfig(cache="ram"), people, AugmentConfig(), (32, 32), CPU, share=Share(rank, 2, True))
+        source, _, _ = open_pixels(
+            DataConfig(cache="ram"),
+            people,
+            AugmentConfig(),
+            (32, 32),
+            CPU,
+            share=Share(rank, 2, True),
+        )
         assert isinstance(source, cache.Ram)
         sizes.append(source.bytes)
-    assert max(sizes) <= 3 * 64 * 80 * 3 and sum(sizes) >= 5 * 64 * 80 * 3  # 5 pictures, one of them may be on both
+    assert (
+        max(sizes) <= 3 * 64 * 80 * 3 and sum(sizes) >= 5 * 64 * 80 * 3
+    )  # 5 pictures, one of them may be on both
 
 
 def test_a_pack_must_be_named(people: Annotations) -> None:
@@ -111,19 +157,39 @@ def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
 
 
 @pytest.mark.parametrize("at", [(-3000, 5), (3000, 5), (5, -3000), (3000, 3000)])
-def test_a_person_outside_the_picture_is_black_in_every_cache(people: Annotations, at: tuple[int, int]) -> None:
+def test_a_person_outside_the_picture_is_black_in_every_cache(
+    people: Annotations, at: tuple[int, int]
+) -> None:
     """As MPII's boxes may be, which are not cut to the picture."""
     boxes = people.bbox_xywh.copy()
     boxes[3, :2] = at
     people = replace(people, bbox_xywh=boxes)
     regions = person_regions(people, AugmentConfig(), (32, 32))
-    assert (regions >= 0).all() and (regions[:, :2] <= regions[:, 2:]).all() and (regions[:, 2:] <= (80, 64)).all()
+    assert (
+        (regions >= 0).all()
+        and (regions[:, :2] <= regions[:, 2:]).all()
+        and (regions[:, 2:] <= (80, 64)).all()
+    )
     crops = []
-    for source in (cache.Files(people), cache.fill_ram(people, regions), cache.fill_device(people, regions, CPU)):
-        loader = TrainLoader(people, AugmentConfig(), input_size_wh=(32, 32), batch_size=9, seed=0, augmented=False, source=source)
+    for source in (
+        cache.Files(people),
+        cache.fill_ram(people, regions),
+        cache.fill_device(people, regions, CPU),
+    ):
+        loader = TrainLoader(
+            people,
+            AugmentConfig(),
+            input_size_wh=(32, 32),
+            batch_size=9,
+            seed=0,
+            augmented=False,
+            source=source,
+        )
         crops.append(next(loader.epoch(0)).to(CPU).pixels.int())
     assert not crops[0][3].any() and all((other - crops[0]).abs().max() <= 1 for other in crops[1:])
     alone = people.select(np.array([3]))
     source = cache.fill_device(alone, regions[3:4], CPU)
-    loader = TrainLoader(alone, AugmentConfig(), input_size_wh=(32, 32), batch_size=1, seed=0, source=source)
+    loader = TrainLoader(
+        alone, AugmentConfig(), input_size_wh=(32, 32), batch_size=1, seed=0, source=source
+    )
     assert not next(loader.epoch(0)).to(CPU).pixels.any()

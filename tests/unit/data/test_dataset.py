@@ -27,36 +27,54 @@ def people(tmp_path_factory) -> Annotations:
 
 
 def loader_of(people: Annotations, **options) -> TrainLoader:
-    return TrainLoader(people, AUGMENT, **{"input_size_wh": SIZE, "batch_size": 4, "seed": 1, **options})
+    return TrainLoader(
+        people, AUGMENT, **{"input_size_wh": SIZE, "batch_size": 4, "seed": 1, **options}
+    )
 
 
 def test_nobody_and_fewer_than_processes(people: Annotations) -> None:
     with pytest.raises(UserError, match="has no person to train on"):
         loader_of(people.select(np.zeros(0, np.int64)))
-    with pytest.raises(UserError, match=r"has 2 people to train on for 3 processes. Cure: start fewer"):
+    with pytest.raises(
+        UserError, match=r"has 2 people to train on for 3 processes. Cure: start fewer"
+    ):
         loader_of(people.select(np.arange(2)), share=Share(0, 3))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 64])
 @pytest.mark.parametrize("apart", [False, True])
-def test_no_sample_is_lost_or_doubled(people: Annotations, count: int, batch_size: int, apart: bool) -> None:
-    loaders = [loader_of(people, batch_size=batch_size, share=Share(rank, count, apart)) for rank in range(count)]
+def test_no_sample_is_lost_or_doubled(
+    people: Annotations, count: int, batch_size: int, apart: bool
+) -> None:
+    loaders = [
+        loader_of(people, batch_size=batch_size, share=Share(rank, count, apart))
+        for rank in range(count)
+    ]
     epochs = [list(loader.epoch(3)) for loader in loaders]
-    assert {len(epoch) for epoch in epochs} == {len(loaders[0])}  # the same number of steps everywhere
+    assert {len(epoch) for epoch in epochs} == {
+        len(loaders[0])
+    }  # the same number of steps everywhere
     shown = np.concatenate([batch.rows for epoch in epochs for batch in epoch])
     assert sorted(shown.tolist()) == list(range(len(people)))
     for step in range(len(loaders[0])):
         sizes = np.array([len(epoch[step].rows) for epoch in epochs])
         weights = np.array([epoch[step].loss_weight for epoch in epochs])
         assert sizes.min() > 0
-        np.testing.assert_allclose(weights * sizes.sum(), sizes * count)  # the mean of weighted means is the mean over all people
+        np.testing.assert_allclose(
+            weights * sizes.sum(), sizes * count
+        )  # the mean of weighted means is the mean over all people
     alone = loader_of(people, batch_size=batch_size * count)
     if not apart and count > 1:
         whole = [set(batch.rows.tolist()) for batch in alone.epoch(3)]
-        together = [set(np.concatenate([epoch[step].rows for epoch in epochs]).tolist()) for step in range(len(loaders[0]))]
+        together = [
+            set(np.concatenate([epoch[step].rows for epoch in epochs]).tolist())
+            for step in range(len(loaders[0]))
+        ]
         same = len(together) - 2
-        assert whole[:same] == together[:same] and set().union(*whole[same:]) == set().union(*together[same:])
+        assert whole[:same] == together[:same] and set().union(*whole[same:]) == set().union(
+            *together[same:]
+        )
 
 
 def test_people_kept_apart_stay_with_their_process(people: Annotations) -> None:
@@ -96,9 +114,13 @@ def test_a_broken_picture_is_named_or_skipped_and_places_are_kept(people: Annota
     batches = list(loader.epoch(0))
     assert len(batches) == 22 and list(loader.broken.values()) == ["picture x is cut short"]
     hole = set(range(23)) - {batch.index for batch in batches}
-    assert len(hole) == 1  # the batch without a picture leaves its number free: a resumed run finds its place
+    assert (
+        len(hole) == 1
+    )  # the batch without a picture leaves its number free: a resumed run finds its place
     later = list(loader.epoch(0, start=10))
-    assert [batch.index for batch in later] == [batch.index for batch in batches if batch.index >= 10]
+    assert [batch.index for batch in later] == [
+        batch.index for batch in batches if batch.index >= 10
+    ]
     shared = loader_of(people, source=source, skip_broken=True, batch_size=1, share=Share(0, 2))
     other = loader_of(people, source=source, skip_broken=True, batch_size=1, share=Share(1, 2))
     with pytest.raises(UserError, match="the other processes wait for it"):

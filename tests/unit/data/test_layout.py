@@ -20,19 +20,33 @@ def build(root: Path, *names: str) -> Path:
 
 
 SEED = (
-    "annotations/person_keypoints_train2017.json", "annotations/person_keypoints_val2017.json", "dets/human_detection.json",
-    "imagenet_weights/resnet_v1_50.ckpt", "images/train2017/", "images/val2017/", "model_dump/",
-)  # fmt: skip
+    "annotations/person_keypoints_train2017.json",
+    "annotations/person_keypoints_val2017.json",
+    "dets/human_detection.json",
+    "imagenet_weights/resnet_v1_50.ckpt",
+    "images/train2017/",
+    "images/val2017/",
+    "model_dump/",
+)
 
 
 def test_empty_folder_names_every_expected_path(tmp_path: Path) -> None:
     layout = find_layout(tmp_path)
     assert layout.missing == PIECES
-    expected = ["annotations/person_keypoints_train2017.json", "images/train2017", "annotations/person_keypoints_val2017.json",
-                "images/val2017", "dets/human_detection.json", "imagenet_weights"]  # fmt: skip
+    expected = [
+        "annotations/person_keypoints_train2017.json",
+        "images/train2017",
+        "annotations/person_keypoints_val2017.json",
+        "images/val2017",
+        "dets/human_detection.json",
+        "imagenet_weights",
+    ]
     for line, path in zip(layout.report(), expected, strict=True):
         assert "missing, expected at" in line and line.endswith(str(tmp_path / path))
-    with pytest.raises(UserError, match=r"lacks val annotations at .*person_keypoints_val2017.json; detections at .*human_detection.json"):
+    with pytest.raises(
+        UserError,
+        match=r"lacks val annotations at .*person_keypoints_val2017.json; detections at .*human_detection.json",
+    ):
         layout.require("val_annotations", "detections")
 
 
@@ -44,7 +58,10 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_the_seeds_layout(tmp_path: Path) -> None:
     layout = find_layout(build(tmp_path, *SEED))
     assert layout.missing == () and layout.require(*PIECES) is layout
-    assert layout.train_images == tmp_path / "images/train2017" and layout.model_dump == tmp_path / "model_dump"
+    assert (
+        layout.train_images == tmp_path / "images/train2017"
+        and layout.model_dump == tmp_path / "model_dump"
+    )
     assert all("found" in line for line in layout.report())
 
 
@@ -53,8 +70,16 @@ def test_the_seeds_layout(tmp_path: Path) -> None:
     [
         (("val2017/",), "val_images", "val2017"),
         (("val2017/", "images/val2017/"), "val_images", "images/val2017"),
-        (("annotations/person_keypoints_val_small.json",), "val_annotations", "annotations/person_keypoints_val_small.json"),
-        (("annotations/person_keypoints_val_small.json", "images/val_small/"), "val_images", "images/val_small"),
+        (
+            ("annotations/person_keypoints_val_small.json",),
+            "val_annotations",
+            "annotations/person_keypoints_val_small.json",
+        ),
+        (
+            ("annotations/person_keypoints_val_small.json", "images/val_small/"),
+            "val_images",
+            "images/val_small",
+        ),
         (
             ("annotations/person_keypoints_vala.json", "annotations/person_keypoints_valb.json"),
             "val_annotations",

@@ -13,7 +13,14 @@ import pytest
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import Annotations
-from simplepose.data.mapping import concatenate, estimate_sigmas, keypoint_places, map_annotations, read_sigmas, with_sigmas
+from simplepose.data.mapping import (
+    concatenate,
+    estimate_sigmas,
+    keypoint_places,
+    map_annotations,
+    read_sigmas,
+    with_sigmas,
+)
 
 
 def people(schema: KeypointSchema, count: int = 2, **changes: Any) -> Annotations:
@@ -51,7 +58,9 @@ def people(schema: KeypointSchema, count: int = 2, **changes: Any) -> Annotation
         (COCO_17, COCO_17, "right_ear", "right_ear"),
     ],
 )
-def test_places(source: KeypointSchema, target: KeypointSchema, name: str, wanted: str | None) -> None:
+def test_places(
+    source: KeypointSchema, target: KeypointSchema, name: str, wanted: str | None
+) -> None:
     place = keypoint_places(source, target)[target.keypoints.index(name)]
     assert place == (-1 if wanted is None else source.keypoints.index(wanted))
 
@@ -61,10 +70,17 @@ def test_mapping_masks_what_is_lacking() -> None:
     assert found.schema is COCO_17 and found.keypoint_counts.tolist() == [12, 12]
     for index, name in enumerate(COCO_17.keypoints):
         if name in MPII_16.keypoints:
-            assert found.keypoints[1, index].tolist() == [10 * MPII_16.keypoints.index(name), 1] and found.visibility[1, index] == 2
+            assert (
+                found.keypoints[1, index].tolist() == [10 * MPII_16.keypoints.index(name), 1]
+                and found.visibility[1, index] == 2
+            )
         else:
             assert found.keypoints[1, index].tolist() == [0, 0] and found.visibility[1, index] == 0
-    assert "12 of 17" in found.warnings[0] and "lacking nose" in found.warnings[0] and "left out pelvis" in found.warnings[0]
+    assert (
+        "12 of 17" in found.warnings[0]
+        and "lacking nose" in found.warnings[0]
+        and "left out pelvis" in found.warnings[0]
+    )
     same = map_annotations(people(COCO_17), COCO_17)
     assert np.array_equal(same.keypoints, people(COCO_17).keypoints) and not same.warnings
     assert len(map_annotations(people(MPII_16, 0), COCO_17)) == 0
@@ -81,14 +97,33 @@ def test_concatenate() -> None:
         concatenate([])
     with pytest.raises(UserError, match=r"mpii_16\.json .*'mpii_16'.*coco_17\.json 'coco_17'"):
         concatenate([people(COCO_17), people(MPII_16)])
-    first, second = people(COCO_17, 3), people(COCO_17, 2, track_ids=np.array([5, 6]), image_extras=({"crowdIndex": 1}, {}))
+    first, second = (
+        people(COCO_17, 3),
+        people(COCO_17, 2, track_ids=np.array([5, 6]), image_extras=({"crowdIndex": 1}, {})),
+    )
     joined = concatenate([first, people(COCO_17, 0), second])
-    assert len(joined) == 5 and len(set(joined.image_ids.tolist())) == 5 and len(set(joined.annotation_ids.tolist())) == 5
-    assert joined.image_index.tolist() == [0, 1, 2, 3, 4] and joined.image_paths[3] == "coco_17/0.jpg"
+    assert (
+        len(joined) == 5
+        and len(set(joined.image_ids.tolist())) == 5
+        and len(set(joined.annotation_ids.tolist())) == 5
+    )
+    assert (
+        joined.image_index.tolist() == [0, 1, 2, 3, 4] and joined.image_paths[3] == "coco_17/0.jpg"
+    )
     assert joined.track_ids is not None and joined.track_ids.tolist() == [-1, -1, -1, 5, 6]
-    assert joined.image_extras == ({}, {}, {}, {"crowdIndex": 1}, {}) and joined.keypoints[4, 0].tolist() == [0, 1]
-    distinct = concatenate([first, replace(second, image_ids=np.array([70, 80]), annotation_ids=np.array([9, 8]))])
-    assert distinct.image_ids.tolist() == [0, 1, 2, 70, 80] and distinct.annotation_ids.tolist() == [0, 1, 2, 9, 8]
+    assert joined.image_extras == ({}, {}, {}, {"crowdIndex": 1}, {}) and joined.keypoints[
+        4, 0
+    ].tolist() == [0, 1]
+    distinct = concatenate(
+        [first, replace(second, image_ids=np.array([70, 80]), annotation_ids=np.array([9, 8]))]
+    )
+    assert distinct.image_ids.tolist() == [
+        0,
+        1,
+        2,
+        70,
+        80,
+    ] and distinct.annotation_ids.tolist() == [0, 1, 2, 9, 8]
     assert concatenate([first]) is first
 
 
@@ -111,7 +146,10 @@ def test_joined_boxes_are_clipped_where_their_own_set_says_so() -> None:
     clipped = people(COCO_17, 1, bbox_xywh=over)
     kept = map_annotations(people(MPII_16, 1, bbox_xywh=over, clip_boxes=False), COCO_17)
     joined = concatenate([clipped, kept]).trainable()
-    assert joined.bbox_xywh.tolist() == [clipped.trainable().bbox_xywh[0].tolist(), over[0].tolist()]
+    assert joined.bbox_xywh.tolist() == [
+        clipped.trainable().bbox_xywh[0].tolist(),
+        over[0].tolist(),
+    ]
     assert joined.bbox_xywh[0].tolist() == [0, 0, 199, 199]
 
 
@@ -121,7 +159,10 @@ def test_sigmas_of_repeated_annotations() -> None:
     count, scale, true = 600, 100.0, np.array([0.03, 0.1])
     place = rng.uniform(0, 50, (count, 1, 2, 2))
     # sigma^2 = E[d^2 / s^2] with d in the plane: each axis has half the variance
-    marks = place + rng.normal(0, 1, (count, 2, 2, 2)) * (true * scale / np.sqrt(2))[None, None, :, None]
+    marks = (
+        place
+        + rng.normal(0, 1, (count, 2, 2, 2)) * (true * scale / np.sqrt(2))[None, None, :, None]
+    )
     base = people(schema, count)
     repeated = replace(
         base,

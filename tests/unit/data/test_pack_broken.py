@@ -33,11 +33,19 @@ def test_people_of_unreadable_pictures_are_left_out(people: Annotations, tmp_pat
         write_pack(tmp_path / "a.zip", plan)
     assert not (tmp_path / "a.zip").exists()
     path = write_pack(tmp_path / "a.zip", plan, skip_broken=True, say=said.append)
-    assert len(said) == 1 and said[0].startswith("note: 2 unreadable pictures with 3 people left out, first: ") and "0001.png" in said[0]
+    assert (
+        len(said) == 1
+        and said[0].startswith("note: 2 unreadable pictures with 3 people left out, first: ")
+        and "0001.png" in said[0]
+    )
     with zipfile.ZipFile(path) as file:
         assert file.testzip() is None and len(file.namelist()) == 11
         empty = {info.filename for info in file.infolist() if not info.file_size}
-    assert empty == {"people/000000000002_3.jpg", "people/000000000002_4.jpg", "people/000000000005_9.jpg"}
+    assert empty == {
+        "people/000000000002_3.jpg",
+        "people/000000000002_4.jpg",
+        "people/000000000005_9.jpg",
+    }
     others = read_coco(path.with_suffix(".json"), "")
     assert others.annotation_ids.tolist() == [1, 2, 5, 6, 7, 8] and len(others.image_paths) == 6
     pack = open_pack(path, people, AUGMENT, SIZE)
@@ -55,12 +63,16 @@ def test_a_pack_without_any_picture_is_none(people: Annotations, tmp_path: Path)
     plan = plan_pack(people, AUGMENT, SIZE)
     for path in people.image_paths:
         Path(path).unlink()
-    with pytest.raises(UserError, match=r"no picture can be read, first: cannot read picture .*0000.png"):
+    with pytest.raises(
+        UserError, match=r"no picture can be read, first: cannot read picture .*0000.png"
+    ):
         write_pack(tmp_path / "a.zip", plan, skip_broken=True)
     assert not list(tmp_path.glob("a.*"))  # nothing to go on with
 
 
-def test_people_left_out_are_tried_again_when_packing_goes_on(people: Annotations, tmp_path: Path) -> None:
+def test_people_left_out_are_tried_again_when_packing_goes_on(
+    people: Annotations, tmp_path: Path
+) -> None:
     plan = plan_pack(people, AUGMENT, SIZE)
     good = write_pack(tmp_path / "good.zip", plan).read_bytes()
     path = Path(people.image_paths[1])
@@ -75,15 +87,25 @@ def test_people_left_out_are_tried_again_when_packing_goes_on(people: Annotation
     with pytest.raises(KeyboardInterrupt):
         write_pack(tmp_path / "a.zip", plan, skip_broken=True, progress=interrupt)
     begun = (tmp_path / "a.partial").read_bytes()
-    assert [entry.file_size > 0 for entry in scan_members(tmp_path / "a.partial")[0]] == [True] * 3 + [False] * 2 + [True] * 2
+    assert [entry.file_size > 0 for entry in scan_members(tmp_path / "a.partial")[0]] == [
+        True
+    ] * 3 + [False] * 2 + [True] * 2
     with pytest.raises(UserError, match=r"0001\.png .*--data\.skip-broken"):
         write_pack(tmp_path / "a.zip", plan)
     assert (tmp_path / "a.partial").read_bytes() == begun
     said: list[str] = []
-    assert write_pack(tmp_path / "a.zip", plan, skip_broken=True, say=said.append).read_bytes() == without
+    assert (
+        write_pack(tmp_path / "a.zip", plan, skip_broken=True, say=said.append).read_bytes()
+        == without
+    )
     assert "1 unreadable pictures with 2 people left out" in said[0] and "0001.png" in said[0]
     path.write_bytes(content)
     for name, skip_broken in (("b", False), ("c", True)):
         (tmp_path / f"{name}.partial").write_bytes(begun)
-        assert write_pack(tmp_path / f"{name}.zip", plan, skip_broken=skip_broken, say=said.append).read_bytes() == good
+        assert (
+            write_pack(
+                tmp_path / f"{name}.zip", plan, skip_broken=skip_broken, say=said.append
+            ).read_bytes()
+            == good
+        )
     assert len(said) == 1

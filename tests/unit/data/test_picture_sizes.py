@@ -47,13 +47,30 @@ def folder(tmp_path: Path) -> Path:
 
 
 def config(folder: Path, file: str = "sizeless.json", **options) -> DataConfig:
-    return DataConfig(train_annotations=str(folder / file), train_images=str(folder), workers=1, **options)
+    return DataConfig(
+        train_annotations=str(folder / file), train_images=str(folder), workers=1, **options
+    )
 
 
 def turned_tiff(path: Path) -> None:
     """A TIFF of 60 x 40 grey pixels whose orientation asks for a quarter turn."""
-    tags = [(256, 60), (257, 40), (258, 8), (259, 1), (262, 1), (273, 8), (274, 6), (277, 1), (278, 40), (279, 2400)]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    tags = [
+        (256, 60),
+        (257, 40),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (274, 6),
+        (277, 1),
+        (278, 40),
+        (279, 2400),
+    ]
+    directory = (
+        struct.pack("<H", len(tags))
+        + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        + bytes(4)
+    )
     path.write_bytes(b"II*\0" + struct.pack("<I", 8 + 2400) + bytes(2400) + directory)
 
 
@@ -63,10 +80,14 @@ def test_the_size_is_that_of_the_decoded_raster(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), image)
         assert picture_size(tmp_path / name) == (60, 40), name
     (tmp_path / "turned.jpg").write_bytes(with_orientation((tmp_path / "a.jpg").read_bytes(), 6))
-    (tmp_path / "wrong.jpg").write_bytes((tmp_path / "a.ras").read_bytes())  # no header that is understood
+    (tmp_path / "wrong.jpg").write_bytes(
+        (tmp_path / "a.ras").read_bytes()
+    )  # no header that is understood
     turned_tiff(tmp_path / "turned.tif")
     for name in ("turned.jpg", "wrong.jpg", "turned.tif"):
-        assert picture_size(tmp_path / name) == read_image(tmp_path / name).shape[1::-1] == (60, 40), name
+        assert (
+            picture_size(tmp_path / name) == read_image(tmp_path / name).shape[1::-1] == (60, 40)
+        ), name
 
 
 def test_headers_are_enough_and_only_of_pictures_to_train_on(folder: Path) -> None:
@@ -76,20 +97,37 @@ def test_headers_are_enough_and_only_of_pictures_to_train_on(folder: Path) -> No
     Path(people.image_paths[4]).unlink()
     crowd = replace(people, is_crowd=people.image_index == 4)
     found = with_picture_sizes(crowd)
-    assert found.image_sizes_wh.tolist() == [[80, 64]] * 4 + [[0, 0]] and "sizes of 4 pictures were unknown" in found.warnings[-1]
+    assert (
+        found.image_sizes_wh.tolist() == [[80, 64]] * 4 + [[0, 0]]
+        and "sizes of 4 pictures were unknown" in found.warnings[-1]
+    )
     assert with_picture_sizes(found) is found
     half = replace(crowd, image_sizes_wh=np.array([[7, 0], [5, 6], [0, 7], [5, 6], [0, 0]]))
-    assert with_picture_sizes(half).image_sizes_wh.tolist() == [[80, 64], [5, 6], [80, 64], [5, 6], [0, 0]]
-    with pytest.raises(UserError, match=r"sizeless.json does not tell the size.*cannot read picture .*0004.png.*Cure.*--data.skip-broken"):
+    assert with_picture_sizes(half).image_sizes_wh.tolist() == [
+        [80, 64],
+        [5, 6],
+        [80, 64],
+        [5, 6],
+        [0, 0],
+    ]
+    with pytest.raises(
+        UserError,
+        match=r"sizeless.json does not tell the size.*cannot read picture .*0004.png.*Cure.*--data.skip-broken",
+    ):
         with_picture_sizes(people)
     lenient = with_picture_sizes(people, skip_broken=True)
-    assert lenient.image_sizes_wh.tolist() == [[80, 64]] * 4 + [[0, 0]] and "1 of them cannot be read" in lenient.warnings[-1]
+    assert (
+        lenient.image_sizes_wh.tolist() == [[80, 64]] * 4 + [[0, 0]]
+        and "1 of them cannot be read" in lenient.warnings[-1]
+    )
 
 
 def test_a_test_on_clipped_boxes_reads_them(folder: Path) -> None:
     known, unknown = (read_coco(folder / file, folder) for file in ("people.json", "sizeless.json"))
     clipped = boxes_to_test("gt", unknown, ground_truth="clipped").boxes_xyxy
-    assert clipped.tolist() == boxes_to_test("gt", known, ground_truth="clipped").boxes_xyxy.tolist()
+    assert (
+        clipped.tolist() == boxes_to_test("gt", known, ground_truth="clipped").boxes_xyxy.tolist()
+    )
     assert clipped[0].tolist() == [0, 0, 59, 59]
     assert boxes_to_test("gt", unknown).boxes_xyxy[0].tolist() == [-10, -10, 50, 50]
     Path(known.image_paths[0]).unlink()
@@ -100,45 +138,87 @@ def test_a_test_on_clipped_boxes_reads_them(folder: Path) -> None:
 
 
 def test_training_reads_them_and_evaluation_does_not(folder: Path) -> None:
-    known, found = (read_split(config(folder, file), "train") for file in ("people.json", "sizeless.json"))
+    known, found = (
+        read_split(config(folder, file), "train") for file in ("people.json", "sizeless.json")
+    )
     assert np.array_equal(found.image_sizes_wh, known.image_sizes_wh)
-    assert np.array_equal(found.trainable().bbox_xywh, known.trainable().bbox_xywh) and known.trainable().bbox_xywh[0, 0] == 0
-    val = read_split(DataConfig(val_annotations=str(folder / "sizeless.json"), val_images=str(folder)), "val")
+    assert (
+        np.array_equal(found.trainable().bbox_xywh, known.trainable().bbox_xywh)
+        and known.trainable().bbox_xywh[0, 0] == 0
+    )
+    val = read_split(
+        DataConfig(val_annotations=str(folder / "sizeless.json"), val_images=str(folder)), "val"
+    )
     assert not val.image_sizes_wh.any()
     more = {"more_annotations": (str(folder / "sizeless.json"),), "more_images": (str(folder),)}
     joined = read_split(config(folder, "people.json", **more), "train")
-    assert (joined.image_sizes_wh == (80, 64)).all() and joined.trainable().bbox_xywh[9].tolist() == known.trainable().bbox_xywh[0].tolist()
+    assert (joined.image_sizes_wh == (80, 64)).all() and joined.trainable().bbox_xywh[
+        9
+    ].tolist() == known.trainable().bbox_xywh[0].tolist()
     Path(known.image_paths[0]).unlink()
     with pytest.raises(UserError, match=r"sizeless\.json .*0000\.png"):
         read_split(config(folder), "train")
-    assert read_split(config(folder, skip_broken=True), "train").image_sizes_wh[0].tolist() == [0, 0]
+    assert read_split(config(folder, skip_broken=True), "train").image_sizes_wh[0].tolist() == [
+        0,
+        0,
+    ]
 
 
-WAYS = ["files", "pictures in ram", "regions in ram", "pictures on device", "regions on device", "pack"]
+WAYS = [
+    "files",
+    "pictures in ram",
+    "regions in ram",
+    "pictures on device",
+    "regions on device",
+    "pack",
+]
 
 
-def opened(way: str, people: Annotations, folder: Path, monkeypatch: pytest.MonkeyPatch, **options) -> tuple[PixelSource, bool]:
+def opened(
+    way: str, people: Annotations, folder: Path, monkeypatch: pytest.MonkeyPatch, **options
+) -> tuple[PixelSource, bool]:
     """`open_pixels` with the cache that is wanted."""
     what, kind = way.split()[0], way.split()[-1]
-    monkeypatch.setattr(open_cache, "choose_cache", lambda *_, **__: (kind, what == "pictures", way))
+    monkeypatch.setattr(
+        open_cache, "choose_cache", lambda *_, **__: (kind, what == "pictures", way)
+    )
     if kind == "pack":
-        write_pack(folder / "packed.zip", plan_pack(people, AUGMENT, SIZE), skip_broken=True, overwrite=True)
+        write_pack(
+            folder / "packed.zip",
+            plan_pack(people, AUGMENT, SIZE),
+            skip_broken=True,
+            overwrite=True,
+        )
     chosen = config(folder, cache=kind, pack=str(folder / "packed.zip"), **options)
     source, on_device, _ = open_pixels(chosen, people, AUGMENT, SIZE, CPU)
     return source, on_device
 
 
-def epoch(people: Annotations, source: PixelSource, on_device: bool) -> tuple[torch.Tensor, np.ndarray, dict[str, str]]:
+def epoch(
+    people: Annotations, source: PixelSource, on_device: bool
+) -> tuple[torch.Tensor, np.ndarray, dict[str, str]]:
     """Crops (N, 3, H, W), the people they show (N,), and the broken pictures."""
-    options = {"input_size_wh": SIZE, "batch_size": 4, "seed": 0, "source": source, "warp_on_device": on_device}
+    options = {
+        "input_size_wh": SIZE,
+        "batch_size": 4,
+        "seed": 0,
+        "source": source,
+        "warp_on_device": on_device,
+    }
     loader = TrainLoader(people, AUGMENT, skip_broken=True, **options)
     batches = [batch.to(CPU) for batch in loader.epoch(0)]
-    return torch.cat([batch.pixels for batch in batches]), np.concatenate([batch.rows for batch in batches]), loader.broken
+    return (
+        torch.cat([batch.pixels for batch in batches]),
+        np.concatenate([batch.rows for batch in batches]),
+        loader.broken,
+    )
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_cache_shows_what_it_shows_with_known_sizes(way: str, on_device: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cache_shows_what_it_shows_with_known_sizes(
+    way: str, on_device: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = []
     for file in ("people.json", "sizeless.json"):
         people = read_split(config(folder, file), "train").trainable()
@@ -149,7 +229,9 @@ def test_every_cache_shows_what_it_shows_with_known_sizes(way: str, on_device: b
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_picture_of_unknown_size_that_is_broken_is_skipped_and_counted(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_of_unknown_size_that_is_broken_is_skipped_and_counted(
+    way: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "0002.png").write_bytes(b"no picture")
     people = read_split(config(folder, skip_broken=True), "train").trainable()
     assert people.image_sizes_wh[2].tolist() == [0, 0]
@@ -172,13 +254,20 @@ def test_a_picture_repaired_after_packing_is_still_left_out(folder: Path) -> Non
         source.view(4)
 
 
-def test_people_read_without_read_split_are_asked_for_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_read_without_read_split_are_asked_for_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = read_coco(folder / "sizeless.json", folder).trainable()
     known = read_coco(folder / "people.json", folder)
     assert (plan_pack(people, AUGMENT, SIZE).people.image_sizes_wh == (80, 64)).all()
-    monkeypatch.setattr(open_cache, "memory_bytes", lambda device: (10, 10))  # nothing fits, and the sentence says how much there is
+    monkeypatch.setattr(
+        open_cache, "memory_bytes", lambda device: (10, 10)
+    )  # nothing fits, and the sentence says how much there is
     _, _, reason = open_pixels(config(folder, cache="auto"), people, AUGMENT, SIZE, CPU)
-    assert f"decoded pictures {cache.picture_bytes(known) / 1e6:.1f} MB" in reason and "person regions 0.0 MB" not in reason
+    assert (
+        f"decoded pictures {cache.picture_bytes(known) / 1e6:.1f} MB" in reason
+        and "person regions 0.0 MB" not in reason
+    )
 
 
 def test_a_picture_that_comes_back_later_is_no_black_crop(folder: Path, tmp_path: Path) -> None:
@@ -188,9 +277,17 @@ def test_a_picture_that_comes_back_later_is_no_black_crop(folder: Path, tmp_path
     sizes[2] = 0
     people = replace(people, image_sizes_wh=sizes)
     regions = person_regions(people, AUGMENT, SIZE)
-    for fill in (partial(fill_ram, people, regions), partial(fill_device, people, regions, CPU), partial(fill_device, people, None, CPU)):
+    for fill in (
+        partial(fill_ram, people, regions),
+        partial(fill_device, people, regions, CPU),
+        partial(fill_device, people, None, CPU),
+    ):
         with pytest.raises(UserError, match=r"0002\.png .*--data\.skip-broken"):
             fill()
         source = fill(skip_broken=True)
         pixels, rows, broken = epoch(people, source, isinstance(source, Resident))
-        assert len(rows) == 7 and list(broken) == [str(folder / "0002.png")] and (pixels.amax((1, 2, 3)) > 0).all()
+        assert (
+            len(rows) == 7
+            and list(broken) == [str(folder / "0002.png")]
+            and (pixels.amax((1, 2, 3)) > 0).all()
+        )

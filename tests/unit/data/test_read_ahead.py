@@ -22,7 +22,9 @@ def slow_first(number: int) -> int:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_order(count: int, workers: int) -> None:
-    assert list(in_order(slow_first, range(count), workers, 2)) == [number * 10 for number in range(count)]
+    assert list(in_order(slow_first, range(count), workers, 2)) == [
+        number * 10 for number in range(count)
+    ]
     assert not busy()
 
 

@@ -26,7 +26,9 @@ def grey(width: int = 64, height: int = 48) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
 
 
-def save_constant_network(path: Path, outputs: dict[str, np.ndarray], *, first: str = "Slice", size: int = 64) -> Path:
+def save_constant_network(
+    path: Path, outputs: dict[str, np.ndarray], *, first: str = "Slice", size: int = 64
+) -> Path:
     """An ONNX file that looks at its input with one layer of the given kind and then answers with constants."""
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     value = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, size, size])
@@ -45,12 +47,18 @@ def save_constant_network(path: Path, outputs: dict[str, np.ndarray], *, first: 
         kind = onnx.TensorProto.INT64 if array.dtype == np.int64 else onnx.TensorProto.FLOAT
         infos.append(helper.make_tensor_value_info(name, kind, array.shape))
     graph = helper.make_graph(nodes, "constant", [value], infos[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        str(path),
+    )
     return path
 
 
 def dets_and_labels(rows: list[list[float]], labels: list[int]) -> dict[str, np.ndarray]:
-    return {"dets": np.array([rows], np.float32).reshape(1, -1, 5), "labels": np.array([labels], np.int64)}
+    return {
+        "dets": np.array([rows], np.float32).reshape(1, -1, 5),
+        "labels": np.array([labels], np.int64),
+    }
 
 
 # the grid of YOLOX
@@ -61,7 +69,9 @@ def test_decode_grid_undoes_the_encoding_of_a_known_box() -> None:
     row = 64 + 4 * 2 + 1  # stride 16, row 2, column 1
     output[row] = [0.5, 0.25, np.log(2), np.log(3), 0.8, 0.1, 0.5]
     boxes, scores = decode_grid(output, (64, 64), person_class=1, score_threshold=0.3)
-    np.testing.assert_allclose(boxes, [[24 - 16, 36 - 24, 24 + 16, 36 + 24]], rtol=1e-5)  # centre ((1, 2) + (.5, .25)) 16, size (2, 3) 16
+    np.testing.assert_allclose(
+        boxes, [[24 - 16, 36 - 24, 24 + 16, 36 + 24]], rtol=1e-5
+    )  # centre ((1, 2) + (.5, .25)) 16, size (2, 3) 16
     np.testing.assert_allclose(scores, [0.4], rtol=1e-6)
     assert len(decode_grid(output, (64, 64), person_class=0, score_threshold=0.3)[0]) == 0
 
@@ -94,11 +104,20 @@ def test_letterbox_is_bgr_top_left_on_grey() -> None:
 
 
 def test_boxes_layout_scales_back_and_keeps_people_only(tmp_path: Path) -> None:
-    rows = [[0, 0, 32, 32, 0.5], [8, 8, 16, 16, 0.9], [0, 0, 8, 8, 0.95], [0, 0, 9, 9, 0.1], [5, 5, 5, 9, 0.9], [10, 10, 640, 640, 0.6]]
+    rows = [
+        [0, 0, 32, 32, 0.5],
+        [8, 8, 16, 16, 0.9],
+        [0, 0, 8, 8, 0.95],
+        [0, 0, 9, 9, 0.1],
+        [5, 5, 5, 9, 0.9],
+        [10, 10, 640, 640, 0.6],
+    ]
     path = save_constant_network(tmp_path / "d.onnx", dets_and_labels(rows, [0, 0, 3, 0, 0, 0]))
     people = PersonDetector(path)(grey(128, 96))  # scale 64 / 128
     np.testing.assert_allclose(people.scores, [0.9, 0.6, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(people.boxes_xyxy, [[16, 16, 32, 32], [20, 20, 128, 96], [0, 0, 64, 64]])
+    np.testing.assert_allclose(
+        people.boxes_xyxy, [[16, 16, 32, 32], [20, 20, 128, 96], [0, 0, 64, 64]]
+    )
 
 
 def test_nobody_is_an_empty_answer(tmp_path: Path) -> None:
@@ -108,7 +127,9 @@ def test_nobody_is_an_empty_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "normalised"), [("Slice", False), ("Conv", True)])
-def test_normalisation_follows_the_first_layer(tmp_path: Path, first: str, normalised: bool) -> None:
+def test_normalisation_follows_the_first_layer(
+    tmp_path: Path, first: str, normalised: bool
+) -> None:
     """YOLOX begins with slices and takes 0..255; RTMDet begins with a convolution and takes normalised pixels."""
     path = save_constant_network(tmp_path / "d.onnx", dets_and_labels([], []), first=first)
     assert PersonDetector(path).layout.normalised is normalised
@@ -128,12 +149,21 @@ def test_normalisation_follows_the_first_layer(tmp_path: Path, first: str, norma
 def test_another_layout_says_what_was_found(inputs, outputs) -> None:
     with pytest.raises(UserError, match=r"net\.onnx .*layout.* \(1, ") as error:
         read_layout("net.onnx", inputs, outputs)
-    assert all(name in str(error.value) for name, _ in (*inputs, *outputs)) and str(outputs[0][1]) in str(error.value)
+    assert all(name in str(error.value) for name, _ in (*inputs, *outputs)) and str(
+        outputs[0][1]
+    ) in str(error.value)
 
 
 def test_layouts_with_symbolic_lengths() -> None:
-    layout = read_layout("a", [("x", ("N", 3, "H", "W"))], [("dets", ("N", "M", 5)), ("labels", ("N", "M"))])
-    assert (layout.kind, layout.batched, layout.flexible, layout.input_size_wh) == ("boxes", True, True, (640, 640))
+    layout = read_layout(
+        "a", [("x", ("N", 3, "H", "W"))], [("dets", ("N", "M", 5)), ("labels", ("N", "M"))]
+    )
+    assert (layout.kind, layout.batched, layout.flexible, layout.input_size_wh) == (
+        "boxes",
+        True,
+        True,
+        (640, 640),
+    )
     assert read_layout("a", [("x", (1, 3, 416, 416))], [("o", (1, 3549, 85))]).kind == "grid"
 
 
@@ -155,7 +185,9 @@ def box_ap(annotations: Path, rows: list[dict], image_ids: list[int]) -> float:
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = pycocotools.COCO(str(annotations))
-        scoring = COCOeval(truth, truth.loadRes([row for row in rows if row["image_id"] in image_ids]), "bbox")
+        scoring = COCOeval(
+            truth, truth.loadRes([row for row in rows if row["image_id"] in image_ids]), "bbox"
+        )
         scoring.params.catIds, scoring.params.imgIds = [1], image_ids
         scoring.evaluate()
         scoring.accumulate()
@@ -167,10 +199,18 @@ def test_yolox_nano_equals_its_reference_results(real_data) -> None:
     """The first 40 of the 150 pictures; all of them in benchmarks/detector.py."""
     folder = real_data("coco_val2017_visible150")
     annotations = folder / "person_keypoints_val2017_visible150.json"
-    reference = json.loads((real_data("reference_results_visible150") / "yolox_nano_visible150_person_dets.json").read_text())
-    pictures = sorted(json.loads(annotations.read_text())["images"], key=lambda image: image["id"])[:40]
+    reference = json.loads(
+        (
+            real_data("reference_results_visible150") / "yolox_nano_visible150_person_dets.json"
+        ).read_text()
+    )
+    pictures = sorted(json.loads(annotations.read_text())["images"], key=lambda image: image["id"])[
+        :40
+    ]
     ids = [image["id"] for image in pictures]
-    detector = PersonDetector(real_data("weights_person_detectors") / "yolox_nano.onnx", score_threshold=0.001, threads=1)
+    detector = PersonDetector(
+        real_data("weights_person_detectors") / "yolox_nano.onnx", score_threshold=0.001, threads=1
+    )
     rows = []
     for image in pictures:
         people = detector(read_image(folder / "val2017" / image["file_name"]))[:100]
@@ -178,7 +218,9 @@ def test_yolox_nano_equals_its_reference_results(real_data) -> None:
             bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             rows.append({"image_id": image["id"], "category_id": 1, "bbox": bbox, "score": score})
     assert len(rows) == sum(row["image_id"] in ids for row in reference)
-    assert box_ap(annotations, rows, ids) == pytest.approx(box_ap(annotations, reference, ids), abs=0.005)
+    assert box_ap(annotations, rows, ids) == pytest.approx(
+        box_ap(annotations, reference, ids), abs=0.005
+    )
 
 
 def test_cut_border_finds_the_same_people(real_data) -> None:
@@ -190,7 +232,9 @@ def test_cut_border_finds_the_same_people(real_data) -> None:
     a, b = full(image), cut(image)
     strong = a.scores > 0.6
     assert strong.any() and len(b) >= strong.sum()
-    np.testing.assert_allclose(a.boxes_xyxy[strong], b.boxes_xyxy[: strong.sum()], atol=0.05 * max(image.shape))
+    np.testing.assert_allclose(
+        a.boxes_xyxy[strong], b.boxes_xyxy[: strong.sum()], atol=0.05 * max(image.shape)
+    )
 
 
 # files
@@ -212,7 +256,9 @@ def coco_file(tmp_path: Path) -> Path:
 
 def test_ground_truth_by_file_name(coco_file: Path) -> None:
     source = people_source("gt", annotations=coco_file)
-    np.testing.assert_array_equal(people_in(source, Frame(grey(), "x/a.jpg")).boxes_xyxy, [[1, 2, 4, 6]])
+    np.testing.assert_array_equal(
+        people_in(source, Frame(grey(), "x/a.jpg")).boxes_xyxy, [[1, 2, 4, 6]]
+    )
     assert len(people_in(source, Frame(grey(), "b.jpg"))) == 0
     assert len(people_in(source, Frame(grey(), "elsewhere.jpg"))) == 0
     assert len(people_in(people_source(str(coco_file)), Frame(grey(), "a.jpg"))) == 1
@@ -220,13 +266,18 @@ def test_ground_truth_by_file_name(coco_file: Path) -> None:
 
 def test_detection_file_by_number_or_frame_index(tmp_path: Path, coco_file: Path) -> None:
     path = tmp_path / "dets.json"
-    rows = [{"image_id": i, "category_id": 1, "bbox": [i, 0, 5, 5], "score": s} for i, s in ((7, 0.9), (7, 0.0), (8, 0.2))]
+    rows = [
+        {"image_id": i, "category_id": 1, "bbox": [i, 0, 5, 5], "score": s}
+        for i, s in ((7, 0.9), (7, 0.0), (8, 0.2))
+    ]
     path.write_text(json.dumps(rows))
     source = people_source(str(path))
     assert len(people_in(source, Frame(grey(), "val_000000000007.jpg", index=3))) == 1
     assert len(people_in(source, Frame(grey(), "film_2024.mp4", index=8, seconds=0.3))) == 1
     assert len(people_in(source, Frame(grey(), "film_2024.mp4", index=9))) == 0
-    assert len(people_in(people_source(str(path), score_threshold=0.5), Frame(grey(), "8.jpg"))) == 0
+    assert (
+        len(people_in(people_source(str(path), score_threshold=0.5), Frame(grey(), "8.jpg"))) == 0
+    )
     assert len(people_in(read_boxes(path, annotations=coco_file), Frame(grey(), "a.jpg"))) == 1
 
 
@@ -266,7 +317,12 @@ def test_motion_finds_what_moves_and_starts_anew_at_another_size() -> None:
         people = finder(image)
     assert len(people) == 1
     left, top, right, bottom = people.boxes_xyxy[0]
-    assert abs(left - 128) < 12 and abs(right - 168) < 12 and abs(top - 80) < 12 and abs(bottom - 200) < 12
+    assert (
+        abs(left - 128) < 12
+        and abs(right - 168) < 12
+        and abs(top - 80) < 12
+        and abs(bottom - 200) < 12
+    )
     assert len(finder(background[:120])) == 0
 
 
@@ -283,6 +339,10 @@ def test_hub_detector_without_package_or_network(monkeypatch) -> None:
         raise OSError(f"We couldn't connect to the hub to load {name}")
 
     loader = types.SimpleNamespace(from_pretrained=offline)
-    monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(AutoImageProcessor=loader, AutoModelForObjectDetection=loader))
+    monkeypatch.setitem(
+        sys.modules,
+        "transformers",
+        types.SimpleNamespace(AutoImageProcessor=loader, AutoModelForObjectDetection=loader),
+    )
     with pytest.raises(UserError, match=r"PekingU/rtdetr_r18vd"):
         people_source("hf:PekingU/rtdetr_r18vd")

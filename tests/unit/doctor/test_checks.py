@@ -21,10 +21,27 @@ from simplepose.doctor.page import thumbnail, write_page
 from simplepose.doctor.statistics import histograms, overview
 
 FRONT = np.array(
-    [[50, 10], [55, 8], [45, 8], [60, 10], [40, 10], [70, 30], [30, 30], [75, 50], [25, 50], [80, 70], [20, 70], [62, 80], [38, 80],
-     [63, 110], [37, 110], [64, 140], [36, 140]],
+    [
+        [50, 10],
+        [55, 8],
+        [45, 8],
+        [60, 10],
+        [40, 10],
+        [70, 30],
+        [30, 30],
+        [75, 50],
+        [25, 50],
+        [80, 70],
+        [20, 70],
+        [62, 80],
+        [38, 80],
+        [63, 110],
+        [37, 110],
+        [64, 140],
+        [36, 140],
+    ],
     float,
-)  # fmt: skip
+)
 """A person seen from the front in a box of 100 x 150."""
 
 
@@ -76,25 +93,57 @@ def test_clean_and_empty() -> None:
 @pytest.mark.parametrize(
     ("fault", "level", "words", "count"),
     [
-        (change("visibility", lambda v: 0 * v), "broken", "no keypoint is labelled: AP would be -1", 20),
+        (
+            change("visibility", lambda v: 0 * v),
+            "broken",
+            "no keypoint is labelled: AP would be -1",
+            20,
+        ),
         (change("is_crowd", lambda c: ~c), "broken", "marked iscrowd: AP would be -1", 20),
         (change("keypoints", lambda k: k / 400), "broken", "keypoints lie in 0..1", 20),
         (change("area", lambda a: 0 * a), "broken", "area 0", 20),
         (change("area", lambda a: part(a, 3, 0)), "warning", "area 0", 1),
         (change("area", lambda a: part(a, 3, 20000)), "warning", "area larger than their box", 1),
         (change("bbox_xywh", lambda b: part(b, (4, 2), 0)), "warning", "no positive width", 1),
-        (change("bbox_xywh", lambda b: part(b, (4, slice(0, 2)), 500)), "warning", "wholly outside their picture", 1),
-        (change("bbox_xywh", lambda b: part(b, (4, 3), 280)), "warning", "reach outside their picture", 1),
+        (
+            change("bbox_xywh", lambda b: part(b, (4, slice(0, 2)), 500)),
+            "warning",
+            "wholly outside their picture",
+            1,
+        ),
+        (
+            change("bbox_xywh", lambda b: part(b, (4, 3), 280)),
+            "warning",
+            "reach outside their picture",
+            1,
+        ),
         (change("bbox_xywh", lambda b: b * 0.5), "broken", "far outside their box", 20),
-        (change("keypoints", lambda k: part(k, (2, 5), (900, 5))), "warning", "labelled keypoints outside their picture", 1),
+        (
+            change("keypoints", lambda k: part(k, (2, 5), (900, 5))),
+            "warning",
+            "labelled keypoints outside their picture",
+            1,
+        ),
         (change("keypoints", lambda k: part(k, (2, 5), 0)), "warning", "exactly (0, 0)", 1),
-        (change("visibility", lambda v: part(v, (slice(None), 9), 0)), "warning", "never labelled", 1),
-        (change("keypoints", lambda k: k[:, COCO_17.flip_order]), "broken", "left eye on the left", 20),
+        (
+            change("visibility", lambda v: part(v, (slice(None), 9), 0)),
+            "warning",
+            "never labelled",
+            1,
+        ),
+        (
+            change("keypoints", lambda k: k[:, COCO_17.flip_order]),
+            "broken",
+            "left eye on the left",
+            20,
+        ),
         (change("keypoints", lambda k: k[:, SHOULDERS]), "broken", "left and right disagree", 20),
         (change("image_paths", lambda _: None), "warning", "listed more than once", 1),
     ],
-)  # fmt: skip
-def test_faults_are_found(fault: Callable[[Annotations], Annotations], level: str, words: str, count: int) -> None:
+)
+def test_faults_are_found(
+    fault: Callable[[Annotations], Annotations], level: str, words: str, count: int
+) -> None:
     if words == "listed more than once":
         annotations = replace(crowd(), image_paths=("pictures/0.jpg", *crowd().image_paths[:-1]))
     else:
@@ -111,7 +160,11 @@ def test_the_same_person_twice() -> None:
     doubled = annotations.select(np.r_[np.arange(20), 7])
     doubled = replace(doubled, annotation_ids=np.arange(21))
     (finding,) = check_annotations(doubled)
-    assert "annotated twice" in finding.problem and finding.count == 1 and "annotation 20" in finding.examples[0]
+    assert (
+        "annotated twice" in finding.problem
+        and finding.count == 1
+        and "annotation 20" in finding.examples[0]
+    )
 
 
 def test_a_twisted_body_is_no_fault() -> None:
@@ -126,14 +179,24 @@ def test_real_sets_are_clean_and_swaps_are_found(real_data: Any) -> None:
     annotations = read_coco(path, "pictures")
     assert check_sides(annotations) == []
     for order in (COCO_17.flip_order, np.array(SHOULDERS)):
-        swapped = replace(annotations, keypoints=annotations.keypoints[:, order], visibility=annotations.visibility[:, order])
+        swapped = replace(
+            annotations,
+            keypoints=annotations.keypoints[:, order],
+            visibility=annotations.visibility[:, order],
+        )
         (finding,) = check_sides(swapped)
         assert finding.level == "broken" and finding.count > 100
 
 
 def detections_file(folder: Path, annotations: Annotations, **changes: Any) -> Path:
     rows = [
-        {"image_id": int(annotations.image_ids[i]), "category_id": 1, "bbox": box, "score": 0.9, **changes}
+        {
+            "image_id": int(annotations.image_ids[i]),
+            "category_id": 1,
+            "bbox": box,
+            "score": 0.9,
+            **changes,
+        }
         for i, box in zip(annotations.image_index, annotations.bbox_xywh.tolist(), strict=True)
     ]
     (folder / "dets.json").write_text(json.dumps(rows))
@@ -144,21 +207,41 @@ def test_detections(tmp_path: Path) -> None:
     annotations = crowd()
     found, numbers, boxes = check_detections(detections_file(tmp_path, annotations), annotations)
     assert not found and numbers["coverage"] == 1 and boxes is not None and len(boxes) == 20
-    only, _, boxes = check_detections(detections_file(tmp_path, annotations, category_id=4), annotations)
+    only, _, boxes = check_detections(
+        detections_file(tmp_path, annotations, category_id=4), annotations
+    )
     assert [finding.level for finding in only] == ["warning"] and "category 4" in only[0].problem
     assert boxes is not None and len(boxes) == 20
     for changes in ({"score": 0}, {"image_id": 1}):
-        (finding,), _, none = check_detections(detections_file(tmp_path, annotations, **changes), annotations)
-        assert finding.level == "broken" and "AP would be 0" in finding.problem and finding.cure and none is None
-    fractions = check_detections(detections_file(tmp_path, annotations, bbox=[0.1, 0.1, 0.3, 0.4]), annotations)[0]
+        (finding,), _, none = check_detections(
+            detections_file(tmp_path, annotations, **changes), annotations
+        )
+        assert (
+            finding.level == "broken"
+            and "AP would be 0" in finding.problem
+            and finding.cure
+            and none is None
+        )
+    fractions = check_detections(
+        detections_file(tmp_path, annotations, bbox=[0.1, 0.1, 0.3, 0.4]), annotations
+    )[0]
     assert any("boxes lie in 0..1" in finding.problem for finding in fractions)
     half = detections_file(tmp_path, annotations.select(np.arange(0, 20, 2)))
     (finding,), numbers, boxes = check_detections(half, annotations)
-    assert numbers["coverage"] == 0.5 and finding.count == 10 and "50%" in finding.problem and boxes is not None and len(boxes) == 10
+    assert (
+        numbers["coverage"] == 0.5
+        and finding.count == 10
+        and "50%" in finding.problem
+        and boxes is not None
+        and len(boxes) == 10
+    )
     rows = json.loads(half.read_text())
     half.write_text(json.dumps([*rows, *({**row, "category_id": 4} for row in rows[:3])]))
     others = check_detections(half, annotations)[0][0]
-    assert (others.count, others.problem) == (3, f"boxes are of other categories and are left out ({half})")
+    assert (others.count, others.problem) == (
+        3,
+        f"boxes are of other categories and are left out ({half})",
+    )
 
 
 def test_coverage_without_boxes() -> None:
@@ -181,7 +264,11 @@ def drawn(folder: Path) -> Annotations:
 def test_images(tmp_path: Path) -> None:
     missing, unreadable, resized = check_images(drawn(tmp_path))
     assert missing.count == unreadable.count == resized.count == 1
-    assert missing.examples[0].endswith("1.jpg") and "2.jpg" in unreadable.examples[0] and "3.jpg is 200x200" in resized.examples[0]
+    assert (
+        missing.examples[0].endswith("1.jpg")
+        and "2.jpg" in unreadable.examples[0]
+        and "3.jpg is 200x200" in resized.examples[0]
+    )
     only_first = crowd(2)
     assert check_images(replace(only_first, image_paths=(str(tmp_path / "0.jpg"),))) == []
 
@@ -191,22 +278,42 @@ def test_page_and_thumbnail(tmp_path: Path) -> None:
     findings = check_annotations(replace(annotations, area=np.zeros(8)))
     write_page(tmp_path / "page.html", ["a <fact>"], findings, histograms(annotations), annotations)
     page = (tmp_path / "page.html").read_text()
-    assert "a &lt;fact&gt;" in page and page.count("data:image/jpeg;base64,") >= 2 and "cannot be read" in page and "src='http" not in page
+    assert (
+        "a &lt;fact&gt;" in page
+        and page.count("data:image/jpeg;base64,") >= 2
+        and "cannot be read" in page
+        and "src='http" not in page
+    )
     canvas = thumbnail(np.zeros((300, 400, 3), np.uint8), annotations, 0)
     assert canvas.shape[0] == 260 and canvas.any()
     for box in ([-50, -50, 20, 20], [390, 290, 500, 500], [5, 5, 0, 0]):
-        away = replace(annotations, bbox_xywh=np.tile(np.array(box, float), (8, 1)), keypoints=np.full((8, 17, 2), 900.0))
+        away = replace(
+            annotations,
+            bbox_xywh=np.tile(np.array(box, float), (8, 1)),
+            keypoints=np.full((8, 17, 2), 900.0),
+        )
         assert thumbnail(np.zeros((300, 400, 3), np.uint8), away, 0).ndim == 3
 
 
 def test_statistics() -> None:
     annotations = crowd()
     assert overview(annotations) == {
-        "pictures": 10, "pictures with people": 10, "people": 20, "people with keypoints": 20, "crowds": 0, "people to train on": 20,
-        "labelled keypoints": 340, "of these hidden": 0,
-    }  # fmt: skip
+        "pictures": 10,
+        "pictures with people": 10,
+        "people": 20,
+        "people with keypoints": 20,
+        "crowds": 0,
+        "people to train on": 20,
+        "labelled keypoints": 340,
+        "of these hidden": 0,
+    }
     pictures, sides, aspect, labelled = histograms(annotations)
-    assert pictures.counts[2] == 10 and sum(sides.counts) == 20 and sides.counts[5] == 20 and aspect.counts[2] == 20
+    assert (
+        pictures.counts[2] == 10
+        and sum(sides.counts) == 20
+        and sides.counts[5] == 20
+        and aspect.counts[2] == 20
+    )
     assert labelled.counts == (20,) * 17 and labelled.lines()[0].endswith("#" * 30)
 
 
@@ -215,10 +322,23 @@ def test_boxes_that_are_corners() -> None:
     people = crowd()
     corners = people.bbox_xywh.copy()
     corners[:, 2:] += corners[:, :2]
-    (finding,) = [finding for finding in check_annotations(replace(people, bbox_xywh=corners, area=corners[:, 2:].prod(1) * 0.5))]
-    assert finding.level == "broken" and "x1, y1, x2, y2" in finding.problem and finding.count == len(people)
-    beyond = replace(people, bbox_xywh=people.bbox_xywh + np.array([0, 0, 200, 200]))  # large boxes over the border are no corners
-    assert not any("look like x1, y1, x2, y2" in finding.problem for finding in check_annotations(beyond))
+    (finding,) = [
+        finding
+        for finding in check_annotations(
+            replace(people, bbox_xywh=corners, area=corners[:, 2:].prod(1) * 0.5)
+        )
+    ]
+    assert (
+        finding.level == "broken"
+        and "x1, y1, x2, y2" in finding.problem
+        and finding.count == len(people)
+    )
+    beyond = replace(
+        people, bbox_xywh=people.bbox_xywh + np.array([0, 0, 200, 200])
+    )  # large boxes over the border are no corners
+    assert not any(
+        "look like x1, y1, x2, y2" in finding.problem for finding in check_annotations(beyond)
+    )
 
 
 def test_real_boxes_written_as_corners(real_data: Any) -> None:
@@ -228,4 +348,7 @@ def test_real_boxes_written_as_corners(real_data: Any) -> None:
     corners[:, 2:] += corners[:, :2]
     for boxes, found in ((people.bbox_xywh, False), (corners, True)):
         findings = check_annotations(replace(people, bbox_xywh=boxes))
-        assert any("boxes look like x1, y1, x2, y2" in finding.problem for finding in findings) == found
+        assert (
+            any("boxes look like x1, y1, x2, y2" in finding.problem for finding in findings)
+            == found
+        )

@@ -20,22 +20,48 @@ def made(keypoint_count: int, indices: list[float]) -> tuple[dict, list[dict]]:
     """A picture for each crowdIndex with one person, and perfect results."""
     images, annotations, results = [], [], []
     for place, index in enumerate(indices):
-        points = np.concatenate([RNG.uniform(0, 100, (keypoint_count, 2)), np.full((keypoint_count, 1), 2)], 1)
+        points = np.concatenate(
+            [RNG.uniform(0, 100, (keypoint_count, 2)), np.full((keypoint_count, 1), 2)], 1
+        )
         images.append({"id": place + 1, "crowdIndex": index})
         annotations.append(
-            {"id": place, "image_id": place + 1, "category_id": 1, "bbox": [0, 0, 100, 100], "keypoints": points.ravel().tolist()}
+            {
+                "id": place,
+                "image_id": place + 1,
+                "category_id": 1,
+                "bbox": [0, 0, 100, 100],
+                "keypoints": points.ravel().tolist(),
+            }
         )
-        results.append({"image_id": place + 1, "category_id": 1, "keypoints": points.ravel().tolist(), "score": 0.9})
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}, results
+        results.append(
+            {
+                "image_id": place + 1,
+                "category_id": 1,
+                "keypoints": points.ravel().tolist(),
+                "score": 0.9,
+            }
+        )
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }, results
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
 def test_levels(evaluator: str) -> None:
     truth, results = made(14, [0.0, 0.15, 0.2, 0.5, 0.8, 1.0])
     assert set(evaluate_crowdpose(truth, [], evaluator=evaluator).values()) == {0.0}
-    assert list(evaluate_crowdpose(truth, results, evaluator=evaluator).values()) == pytest.approx([1.0] * 9)
-    without = [row for row in results if row["image_id"] != 2]  # crowdIndex .15: easy for the tool, medium for the paper
-    tool, paper = evaluate_crowdpose(truth, without, evaluator=evaluator), evaluate_crowdpose(truth, without, borders=PAPER_BORDERS)
+    assert list(evaluate_crowdpose(truth, results, evaluator=evaluator).values()) == pytest.approx(
+        [1.0] * 9
+    )
+    without = [
+        row for row in results if row["image_id"] != 2
+    ]  # crowdIndex .15: easy for the tool, medium for the paper
+    tool, paper = (
+        evaluate_crowdpose(truth, without, evaluator=evaluator),
+        evaluate_crowdpose(truth, without, borders=PAPER_BORDERS),
+    )
     assert tool["APeasy"] < 0.6 and tool["APmedium"] == pytest.approx(1)
     assert paper["APeasy"] == pytest.approx(1) and paper["APmedium"] < 0.7
     without = [row for row in results if row["image_id"] != 5]  # on the upper border: hard
@@ -51,7 +77,9 @@ def test_level_without_pictures() -> None:
 
 def test_area_is_always_that_of_the_box() -> None:
     truth, results = made(14, [0.5])
-    results[0]["keypoints"] = [value + 4 if place % 3 < 2 else value for place, value in enumerate(results[0]["keypoints"])]
+    results[0]["keypoints"] = [
+        value + 4 if place % 3 < 2 else value for place, value in enumerate(results[0]["keypoints"])
+    ]
     expected = evaluate_crowdpose(truth, results)["AP"]
     assert 0 < expected < 1
     truth["annotations"][0]["area"] = 1e6
@@ -74,7 +102,9 @@ def test_ochuman() -> None:
 
 def test_submission(tmp_path: Path) -> None:
     _, results = made(17, [0.5])
-    path = write_coco_submission(tmp_path, [{**row, "bbox": [0, 0, 1, 1]} for row in results], "simplepose-r50")
+    path = write_coco_submission(
+        tmp_path, [{**row, "bbox": [0, 0, 1, 1]} for row in results], "simplepose-r50"
+    )
     assert path.name == "person_keypoints_test-dev2017_simplepose-r50_results.zip"
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["person_keypoints_test-dev2017_simplepose-r50_results.json"]

@@ -36,11 +36,18 @@ def test_perfect() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "at_half", "at_tenth", "at_eleven"), [(15, 100, 0, 0), (15.001, 0, 0, 0), (3, 100, 100, 100), (3.2, 100, 0, 100)]
+    ("pixels", "at_half", "at_tenth", "at_eleven"),
+    [(15, 100, 0, 0), (15.001, 0, 0, 0), (3, 100, 100, 100), (3.2, 100, 0, 100)],
 )
-def test_distance_is_inclusive(pixels: float, at_half: float, at_tenth: float, at_eleven: float) -> None:
+def test_distance_is_inclusive(
+    pixels: float, at_half: float, at_tenth: float, at_eleven: float
+) -> None:
     result = evaluate_mpii(KEYPOINTS + np.array([pixels, 0]), TRUTH)
-    assert (result["Mean"], result["Mean@0.1"], result["Mean@0.11"]) == (at_half, at_tenth, at_eleven)
+    assert (result["Mean"], result["Mean@0.1"], result["Mean@0.11"]) == (
+        at_half,
+        at_tenth,
+        at_eleven,
+    )
 
 
 def test_mean_is_weighted_and_leaves_out_pelvis_and_thorax() -> None:
@@ -63,9 +70,11 @@ def test_left_and_right_are_averaged() -> None:
 
 def our_format(path: Path, **changes: object) -> Path:
     content = {
-        "jnt_missing": np.zeros((16, 4), np.uint8), "pos_gt_src": KEYPOINTS.transpose(1, 2, 0),
-        "headboxes_src": BOXES.reshape(4, 2, 2).transpose(1, 2, 0), "pos_pred_src": KEYPOINTS.transpose(1, 2, 0) + 3,
-    }  # fmt: skip
+        "jnt_missing": np.zeros((16, 4), np.uint8),
+        "pos_gt_src": KEYPOINTS.transpose(1, 2, 0),
+        "headboxes_src": BOXES.reshape(4, 2, 2).transpose(1, 2, 0),
+        "pos_pred_src": KEYPOINTS.transpose(1, 2, 0) + 3,
+    }
     savemat(path, {name: value for name, value in (content | changes).items() if value is not None})
     return path
 
@@ -73,7 +82,11 @@ def our_format(path: Path, **changes: object) -> Path:
 def test_files(tmp_path: Path) -> None:
     truth = our_format(tmp_path / "gt.mat")
     read = read_mpii_truth(truth)
-    assert np.array_equal(read.keypoints, KEYPOINTS) and read.labelled.all() and np.allclose(read.head_sizes, 30)
+    assert (
+        np.array_equal(read.keypoints, KEYPOINTS)
+        and read.labelled.all()
+        and np.allclose(read.head_sizes, 30)
+    )
     assert np.array_equal(read_mpii_predictions(truth), KEYPOINTS + 3)
     write_mpii_submission(tmp_path / "pred.mat", KEYPOINTS)
     assert score_mpii(truth, tmp_path / "pred.mat")["Mean"] == 100

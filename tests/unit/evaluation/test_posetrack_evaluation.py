@@ -23,14 +23,22 @@ def people(places: list[float]) -> np.ndarray:
     return BODY[None] + np.array([[place, 0.0] for place in places]).reshape(-1, 1, 2)
 
 
-def frame(tracks: dict[int, float], predicted: dict[int, float], scores: float = 0.9, **more: object) -> PoseTrackFrame:
+def frame(
+    tracks: dict[int, float], predicted: dict[int, float], scores: float = 0.9, **more: object
+) -> PoseTrackFrame:
     """Annotated and predicted people: track id -> place."""
     n, m = len(tracks), len(predicted)
     return PoseTrackFrame(
-        keypoints=people(list(tracks.values())), labelled=np.ones((n, 15), bool), head_boxes_xyxy=np.array([HEAD] * n).reshape(n, 4),
-        track_ids=np.array(list(tracks), np.int64), predicted_keypoints=people(list(predicted.values())), predicted=np.ones((m, 15), bool),
-        predicted_scores=np.full((m, 15), scores), predicted_track_ids=np.array(list(predicted), np.int64), **more,
-    )  # fmt: skip
+        keypoints=people(list(tracks.values())),
+        labelled=np.ones((n, 15), bool),
+        head_boxes_xyxy=np.array([HEAD] * n).reshape(n, 4),
+        track_ids=np.array(list(tracks), np.int64),
+        predicted_keypoints=people(list(predicted.values())),
+        predicted=np.ones((m, 15), bool),
+        predicted_scores=np.full((m, 15), scores),
+        predicted_track_ids=np.array(list(predicted), np.int64),
+        **more,
+    )
 
 
 A, B = 0.0, 1000.0
@@ -89,12 +97,23 @@ def test_sequences_are_apart() -> None:
 
 def test_average_precision() -> None:
     """Four annotated, three found with scores .9 .8 .7 of which the second is wrong: AP = (1 + 2/3) / 4."""
-    frames = [frame({1: A}, {1: A}, 0.9), frame({1: A}, {1: 500.0}, 0.8), frame({1: A}, {1: A}, 0.7), frame({1: A}, {})]
-    assert evaluate_posetrack({"a": frames}, tracking=False)["AP"] == pytest.approx(100 * (1 + 2 / 3) / 4)
+    frames = [
+        frame({1: A}, {1: A}, 0.9),
+        frame({1: A}, {1: 500.0}, 0.8),
+        frame({1: A}, {1: A}, 0.7),
+        frame({1: A}, {}),
+    ]
+    assert evaluate_posetrack({"a": frames}, tracking=False)["AP"] == pytest.approx(
+        100 * (1 + 2 / 3) / 4
+    )
 
 
 def test_two_thresholds() -> None:
-    frames = [frame({1: A}, {1: A}, 0.9), frame({1: A}, {1: A}, 0.3), frame({1: A}, {1: 500.0}, 0.1)]
+    frames = [
+        frame({1: A}, {1: A}, 0.9),
+        frame({1: A}, {1: A}, 0.3),
+        frame({1: A}, {1: 500.0}, 0.1),
+    ]
     free = evaluate_posetrack({"a": frames})
     strict = evaluate_posetrack({"a": frames}, tracking_threshold=0.2)
     assert free["AP"] == strict["AP"] == pytest.approx(200 / 3)
@@ -105,7 +124,10 @@ def test_two_thresholds() -> None:
 def test_distance_and_motp() -> None:
     """15 px are half a head size, which still counts: in AP, in MOTA and for whole people."""
     for exact in (False, True):
-        at, beyond = (evaluate_posetrack({"a": [frame({1: A}, {1: x})] * 2}, exact=exact) for x in (15.0, 15.0 + 1e-9))
+        at, beyond = (
+            evaluate_posetrack({"a": [frame({1: A}, {1: x})] * 2}, exact=exact)
+            for x in (15.0, 15.0 + 1e-9)
+        )
         for name in ("AP", "MOTA", "Rec", "IDF1", "HOTA"):
             assert at[name] == pytest.approx(100), name
         assert at["MOTP"] == pytest.approx(50)
@@ -120,7 +142,10 @@ def test_best_prediction_of_a_person_wins() -> None:
     partly[0, :8] += 300
     for scores, expected in (((0.5, 0.9), 100), ((0.9, 0.5), 50)):
         rows = np.repeat(np.array(scores)[:, None], 15, 1)
-        result = evaluate_posetrack({"a": [replace(twice, predicted_keypoints=partly, predicted_scores=rows)]}, tracking=False)
+        result = evaluate_posetrack(
+            {"a": [replace(twice, predicted_keypoints=partly, predicted_scores=rows)]},
+            tracking=False,
+        )
         assert result["AP"] == pytest.approx(expected)
 
 
@@ -132,7 +157,9 @@ def test_unannotated_keypoint_is_left_out() -> None:
     result = evaluate_posetrack({"a": [one, one]})
     assert (result["AP"], result["MOTA"], result["MOTP"]) == (100, 100, 100)
     assert math.isnan(result["AP head"])
-    assert evaluate_posetrack({"a": [one, one]}, exact=True)["AP"] == pytest.approx(100 * 14 / 15)  # poseval counts it as 0
+    assert evaluate_posetrack({"a": [one, one]}, exact=True)["AP"] == pytest.approx(
+        100 * 14 / 15
+    )  # poseval counts it as 0
 
 
 def test_oks_similarity() -> None:
@@ -148,7 +175,13 @@ def test_polygons() -> None:
     y, x = np.mgrid[-2:13, -2:13]
     points = np.stack([x, y], -1)
     expected = np.array(
-        [[cv2.pointPolygonTest(polygon.astype(np.float32), (float(a), float(b)), False) > 0 for a, b in row] for row in points]
+        [
+            [
+                cv2.pointPolygonTest(polygon.astype(np.float32), (float(a), float(b)), False) > 0
+                for a, b in row
+            ]
+            for row in points
+        ]
     )
     assert 20 < expected.sum() < 100
     assert (inside_regions(points, [polygon]) == expected).all()
@@ -165,7 +198,10 @@ def test_polygons() -> None:
         ({"a": [replace(BOTH, head_boxes_xyxy=np.zeros((2, 4)))]}, "person 0 .*head box"),
         ({"a": [replace(BOTH, predicted_track_ids=np.array([1.5, 2]))]}, r"track ids .*1\.5"),
         ({"a": [replace(BOTH, predicted_track_ids=np.array([1, 1]))]}, r"track id .*\[1, 1\]"),
-        ({"a": [replace(BOTH, labelled=np.ones((2, 17), bool))]}, r"frame 0: labelled .*\(2, 17\).*\(2, 15\)"),
+        (
+            {"a": [replace(BOTH, labelled=np.ones((2, 17), bool))]},
+            r"frame 0: labelled .*\(2, 17\).*\(2, 15\)",
+        ),
     ],
 )
 def test_bad_input(sequences: dict, message: str) -> None:
@@ -177,15 +213,21 @@ def test_bad_input(sequences: dict, message: str) -> None:
 def test_people_without_keypoints() -> None:
     """poseval drops them only where the frame has an ignore region; elsewhere nobody is missed and each prediction is wrong."""
     one = frame({1: A}, {5: A})
-    bare = replace(frame({1: A}, {5: 500.0, 6: 800.0, 7: 1100.0}), labelled=np.zeros((1, 15), bool), head_boxes_xyxy=np.zeros((1, 4)))
+    bare = replace(
+        frame({1: A}, {5: 500.0, 6: 800.0, 7: 1100.0}),
+        labelled=np.zeros((1, 15), bool),
+        head_boxes_xyxy=np.zeros((1, 4)),
+    )
     frames = [one] * 4 + [bare] + [one] * 5
     assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 3 / 8))
     frames[4] = replace(bare, ignore_regions=[BESIDE + 5000])
-    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 2 / 9))  # the stand-in
+    assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(
+        100 * (1 - 2 / 9)
+    )  # the stand-in
     for number in (4, 5):
-        assert evaluate_posetrack({"a": [*frames[:4], replace(bare, ignore_regions=()), *[one] * number]})["MOTA"] == pytest.approx(
-            100 * (1 - 3 / (4 + number))
-        )
+        assert evaluate_posetrack(
+            {"a": [*frames[:4], replace(bare, ignore_regions=()), *[one] * number]}
+        )["MOTA"] == pytest.approx(100 * (1 - 3 / (4 + number)))
 
 
 def test_exact_mode_takes_ids_below_thousand() -> None:

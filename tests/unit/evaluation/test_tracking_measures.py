@@ -8,13 +8,26 @@ import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
-from simplepose.evaluation.tracking import ClearMot, Hota, Identity, TrackedFrame, check_track_ids, clear_mot, hota, identity
+from simplepose.evaluation.tracking import (
+    ClearMot,
+    Hota,
+    Identity,
+    TrackedFrame,
+    check_track_ids,
+    clear_mot,
+    hota,
+    identity,
+)
 
 
-def frame(ids: list[int], predicted: list[int], pairs: dict[tuple[int, int], float] | None = None) -> TrackedFrame:
+def frame(
+    ids: list[int], predicted: list[int], pairs: dict[tuple[int, int], float] | None = None
+) -> TrackedFrame:
     """A frame in which equal positions are identical, or the given (row, column) pairs have the given similarity."""
     similarity = np.zeros((len(ids), len(predicted)))
-    for (row, column), value in ({(i, i): 1.0 for i in range(min(similarity.shape))} if pairs is None else pairs).items():
+    for (row, column), value in (
+        {(i, i): 1.0 for i in range(min(similarity.shape))} if pairs is None else pairs
+    ).items():
         similarity[row, column] = value
     return TrackedFrame(np.array(ids, np.int64), np.array(predicted, np.int64), similarity)
 

@@ -32,14 +32,27 @@ def made(count: int, seed: int = 0) -> Matches:
     rng = np.random.default_rng(seed)
     scores = rng.uniform(0.02, 0.98, (count, 17)).astype(np.float32)
     probability = sigmoid(2 * logit(scores) + 1)
-    return Matches(scores, rng.random((count, 17)) < probability, rng.random((count, 17)) < 0.7, scores.mean(1), probability.mean(1))
+    return Matches(
+        scores,
+        rng.random((count, 17)) < probability,
+        rng.random((count, 17)) < 0.7,
+        scores.mean(1),
+        probability.mean(1),
+    )
 
 
 def test_nobody() -> None:
     empty = match_people(
-        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0),
-        np.zeros(0), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), COCO_17.sigmas,
-    )  # fmt: skip
+        np.zeros(0),
+        np.zeros((0, 17, 2)),
+        np.zeros((0, 17)),
+        np.zeros(0),
+        np.zeros(0),
+        np.zeros((0, 17, 2)),
+        np.zeros((0, 17)),
+        np.zeros(0),
+        COCO_17.sigmas,
+    )
     assert len(empty) == 0 and math.isnan(empty.calibration_error)
     with pytest.raises(UserError, match=r"0 people.*scores stay raw"):
         fit(empty, "nobody.json")
@@ -47,22 +60,36 @@ def test_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "right", "error"),
-    [([], [], math.nan), ([1.0, 1.0], [True, True], 0.0), ([0.9] * 4, [True, True, True, False], 0.15), ([0.0, 1.0], [True, False], 1.0)],
+    [
+        ([], [], math.nan),
+        ([1.0, 1.0], [True, True], 0.0),
+        ([0.9] * 4, [True, True, True, False], 0.15),
+        ([0.0, 1.0], [True, False], 1.0),
+    ],
 )
 def test_expected_calibration_error(scores: list[float], right: list[bool], error: float) -> None:
-    assert expected_calibration_error(np.array(scores), np.array(right)) == pytest.approx(error, nan_ok=True)
+    assert expected_calibration_error(np.array(scores), np.array(right)) == pytest.approx(
+        error, nan_ok=True
+    )
 
 
 def test_the_fit_finds_the_curve_it_was_made_with() -> None:
     calibration = fit(made(1500), "made")
-    assert calibration.keypoint_slope == pytest.approx(2, abs=0.1) and calibration.keypoint_offset == pytest.approx(1, abs=0.1)
+    assert calibration.keypoint_slope == pytest.approx(
+        2, abs=0.1
+    ) and calibration.keypoint_offset == pytest.approx(1, abs=0.1)
     other = made(1500, seed=1)
     calibrated = calibration.keypoints(other.keypoint_scores)
     after = expected_calibration_error(calibrated[other.labelled], other.right[other.labelled])
     assert after < 0.02 < 0.1 < other.calibration_error
-    assert (np.diff(calibrated.ravel()[np.argsort(other.keypoint_scores.ravel())]) >= 0).all()  # ranks stay
+    assert (
+        np.diff(calibrated.ravel()[np.argsort(other.keypoint_scores.ravel())]) >= 0
+    ).all()  # ranks stay
     expected = calibration.expected_oks(other.pose_scores)
-    assert np.corrcoef(expected, other.pose_oks)[0, 1] > 0.9 and abs(expected.mean() - other.pose_oks.mean()) < 0.02
+    assert (
+        np.corrcoef(expected, other.pose_oks)[0, 1] > 0.9
+        and abs(expected.mean() - other.pose_oks.mean()) < 0.02
+    )
 
 
 def test_a_curve_through_nonsense_stays_monotone() -> None:
@@ -102,12 +129,22 @@ def test_each_person_gets_the_best_pose_of_its_picture() -> None:
     visibility = np.full((3, 17), 2)
     visibility[2] = 0  # nothing labelled: left out
     matches = match_people(
-        np.array([5, 0, 0, 9]), poses, scores, scores[:, 0], np.array([0, 5, 9]), truth, visibility, np.full(3, 2500.0), COCO_17.sigmas
-    )  # fmt: skip
+        np.array([5, 0, 0, 9]),
+        poses,
+        scores,
+        scores[:, 0],
+        np.array([0, 5, 9]),
+        truth,
+        visibility,
+        np.full(3, 2500.0),
+        COCO_17.sigmas,
+    )
     assert matches.keypoint_scores[:, 0].tolist() == [0.1, 0.0] and matches.right[0].all()
     # each pose has its best person: one pixel off, exact, far away, and nobody labelled in its picture
     assert (
-        0.5 < matches.pose_oks[0] < 1 and matches.pose_oks[1] == pytest.approx(1) and matches.pose_oks[2:].tolist() == pytest.approx([0, 0])
+        0.5 < matches.pose_oks[0] < 1
+        and matches.pose_oks[1] == pytest.approx(1)
+        and matches.pose_oks[2:].tolist() == pytest.approx([0, 0])
     )
     assert matches.pose_scores.tolist() == scores[:, 0].tolist()
 
@@ -115,23 +152,45 @@ def test_each_person_gets_the_best_pose_of_its_picture() -> None:
 def test_storage() -> None:
     raw = ModelSpec(preset="", schema=COCO_17, input_size_wh=(24, 32))
     spec = replace(raw, calibration=fit(made(100), "made"))
-    assert ModelSpec.from_json(spec.to_json(), "f") == spec and ModelSpec.from_json(raw.to_json(), "f") == raw
+    assert (
+        ModelSpec.from_json(spec.to_json(), "f") == spec
+        and ModelSpec.from_json(raw.to_json(), "f") == raw
+    )
     stored = msgspec.json.decode(raw.to_json())
-    assert ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {}}).decode(), "f") == raw  # files of earlier versions
+    assert (
+        ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {}}).decode(), "f") == raw
+    )  # files of earlier versions
     with pytest.raises(UserError, match="f carries a calibration of another version"):
-        ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f")
+        ModelSpec.from_json(
+            msgspec.json.encode({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f"
+        )
 
 
 def test_a_calibrated_network_gives_probabilities() -> None:
     calibration = fit(made(150), "made")
     spec = ModelSpec(
-        preset="", schema=COCO_17, input_size_wh=(24, 32), pixels=PixelConfig(), codec=CodecConfig(), model=ModelConfig(),
+        preset="",
+        schema=COCO_17,
+        input_size_wh=(24, 32),
+        pixels=PixelConfig(),
+        codec=CodecConfig(),
+        model=ModelConfig(),
         calibration=calibration,
-    )  # fmt: skip
+    )
     maps = torch.rand(1, 17, 8, 6, generator=torch.Generator().manual_seed(0))
-    estimator = PoseEstimator(lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False)
-    image, people = np.zeros((40, 40, 3), np.uint8), People(np.array([[5.0, 5, 30, 35]]), np.array([0.8]))
-    (raw,), (ours,) = (estimator.estimate_batch([image], [people], calibrated=flag) for flag in (False, True))
+    estimator = PoseEstimator(
+        lambda pixels: maps.expand(len(pixels), -1, -1, -1), spec, flip_test=False
+    )
+    image, people = (
+        np.zeros((40, 40, 3), np.uint8),
+        People(np.array([[5.0, 5, 30, 35]]), np.array([0.8])),
+    )
+    (raw,), (ours,) = (
+        estimator.estimate_batch([image], [people], calibrated=flag) for flag in (False, True)
+    )
     np.testing.assert_allclose(ours.keypoint_scores, calibration.keypoints(raw.keypoint_scores))
     np.testing.assert_allclose(ours.scores, calibration.expected_oks(raw.scores))
-    assert estimator.drawn_threshold == pytest.approx(float(calibration.keypoints(np.array(0.2)))) and estimator.keypoint_threshold == 0.2
+    assert (
+        estimator.drawn_threshold == pytest.approx(float(calibration.keypoints(np.array(0.2))))
+        and estimator.keypoint_threshold == 0.2
+    )

@@ -42,8 +42,11 @@ def paper_decode(heatmap: np.ndarray, sigma: float) -> np.ndarray:
     gradient = np.array([(log[1, 0] - log[-1, 0]) / 2, (log[0, 1] - log[0, -1]) / 2])
     dxy = (log[1, 1] - log[-1, 1] - log[1, -1] + log[-1, -1]) / 4
     hessian = np.array(
-        [[log[1, 0] - 2 * log[0, 0] + log[-1, 0], dxy], [dxy, log[0, 1] - 2 * log[0, 0] + log[0, -1]]]
-    )  # fmt: skip
+        [
+            [log[1, 0] - 2 * log[0, 0] + log[-1, 0], dxy],
+            [dxy, log[0, 1] - 2 * log[0, 0] + log[0, -1]],
+        ]
+    )
     return np.array([px, py]) - np.linalg.solve(hessian, gradient)
 
 
@@ -53,8 +56,12 @@ def test_nobody_is_a_normal_answer() -> None:
     assert keypoints.shape == (0, 17, 2) and scores.shape == (0, 17)
 
 
-@pytest.mark.parametrize(("size", "sigma"), [((48, 64), 2.0), ((24, 32), 1.41), ((24, 32), 1.0), ((72, 96), 3.0)])
-def test_perfect_maps_are_read_exactly_up_to_the_border(size: tuple[int, int], sigma: float) -> None:
+@pytest.mark.parametrize(
+    ("size", "sigma"), [((48, 64), 2.0), ((24, 32), 1.41), ((24, 32), 1.0), ((72, 96), 3.0)]
+)
+def test_perfect_maps_are_read_exactly_up_to_the_border(
+    size: tuple[int, int], sigma: float
+) -> None:
     rng = np.random.default_rng(0)
     corners = [[0, 0], [size[0] - 1, size[1] - 1], [0.4, 5.2], [-0.3, 9]]
     places = np.concatenate([rng.uniform(0, 1, (60, 2)) * (np.array(size) - 1), corners])
@@ -65,7 +72,10 @@ def test_perfect_maps_are_read_exactly_up_to_the_border(size: tuple[int, int], s
 
 def test_noisy_maps_are_read_as_the_paper_says() -> None:
     rng = np.random.default_rng(1)
-    maps = [gaussian(x, y, (48, 64), 2.0) + rng.uniform(0, 0.05, (64, 48)).astype(np.float32) for x, y in rng.uniform(14, 30, (6, 2))]
+    maps = [
+        gaussian(x, y, (48, 64), 2.0) + rng.uniform(0, 0.05, (64, 48)).astype(np.float32)
+        for x, y in rng.uniform(14, 30, (6, 2))
+    ]
     flat = torch.from_numpy(np.stack(maps)).flatten(1)
     found = refine(flat, flat.argmax(1), (48, 64), 2.0).numpy()
     assert np.abs(found - [paper_decode(one, 2.0) for one in maps]).max() < 2e-3
@@ -74,7 +84,12 @@ def test_noisy_maps_are_read_as_the_paper_says() -> None:
 def test_smoothing_makes_noisy_maps_better() -> None:
     rng = np.random.default_rng(2)
     places = rng.uniform(14, 30, (80, 2))
-    maps = np.stack([gaussian(x, y, (48, 64), 2.0) + rng.normal(0, 0.03, (64, 48)).astype(np.float32) for x, y in places])[:, None]
+    maps = np.stack(
+        [
+            gaussian(x, y, (48, 64), 2.0) + rng.normal(0, 0.03, (64, 48)).astype(np.float32)
+            for x, y in places
+        ]
+    )[:, None]
     errors = {}
     for decoder in ("argmax", "quarter", "dark"):
         found, _ = decode(maps, CodecConfig(decoder=decoder), (192, 256))
@@ -106,22 +121,42 @@ def test_numpy_and_torch_agree() -> None:
     assert np.isfinite(decode(maps.numpy()[..., ::-1], codec, (96, 128))[0]).all()
 
 
-@pytest.mark.parametrize(("center", "decoder", "mean"), [
-    ("truncate", "argmax", 0.99), ("truncate", "quarter", 0.99), ("truncate", "dark", 0.99), ("exact", "quarter", 0.50), ("exact", "dark", 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("center", "decoder", "mean"),
+    [
+        ("truncate", "argmax", 0.99),
+        ("truncate", "quarter", 0.99),
+        ("truncate", "dark", 0.99),
+        ("exact", "quarter", 0.50),
+        ("exact", "dark", 0.0),
+    ],
+)
 def test_ceilings_of_targets_and_decoders(center: Any, decoder: Any, mean: float) -> None:
     """Perfect maps of 64x48, sigma 2: mean |dx| in input pixels (line 10 of the field's facts)."""
     codec = CodecConfig(center=center, decoder=decoder, truncate=False)
-    keypoints = torch.rand(400, 1, 2, generator=torch.Generator().manual_seed(4)) * torch.tensor([150.0, 210.0]) + 20
+    keypoints = (
+        torch.rand(400, 1, 2, generator=torch.Generator().manual_seed(4))
+        * torch.tensor([150.0, 210.0])
+        + 20
+    )
     maps, _ = encode(keypoints, torch.ones(400, 1, dtype=torch.bool), codec, (192, 256), (48, 64))
     found, _ = decode(maps, codec, (192, 256))
-    assert np.abs(found - keypoints.numpy())[..., 0].mean() == pytest.approx(mean, abs=0.04 if mean else 1e-3)
+    assert np.abs(found - keypoints.numpy())[..., 0].mean() == pytest.approx(
+        mean, abs=0.04 if mean else 1e-3
+    )
 
 
-@pytest.mark.parametrize(("adaptive", "sigma", "size", "kernel"), [(False, 3.0, (72, 96), 3.0), (True, 2.0, (24, 32), 2**0.5)])
-def test_the_map_is_smoothed_with_the_width_it_was_trained_with(adaptive: bool, sigma: float, size: tuple[int, int], kernel: float) -> None:
+@pytest.mark.parametrize(
+    ("adaptive", "sigma", "size", "kernel"),
+    [(False, 3.0, (72, 96), 3.0), (True, 2.0, (24, 32), 2**0.5)],
+)
+def test_the_map_is_smoothed_with_the_width_it_was_trained_with(
+    adaptive: bool, sigma: float, size: tuple[int, int], kernel: float
+) -> None:
     codec = CodecConfig(decoder="dark", sigma=sigma, adaptive_sigma=adaptive)
     rng = np.random.default_rng(5)
-    maps = gaussian(12.3, 17.6, size, kernel) + rng.uniform(0, 0.05, (size[1], size[0])).astype(np.float32)
+    maps = gaussian(12.3, 17.6, size, kernel) + rng.uniform(0, 0.05, (size[1], size[0])).astype(
+        np.float32
+    )
     found, _ = decode(maps[None, None], codec, (size[0] * 4, size[1] * 4))
     assert np.abs(found[0, 0] / 4 - paper_decode(maps, kernel)).max() < 2e-3

@@ -72,7 +72,10 @@ def plain_forward(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
     """The network in functional torch, from the table and the published names alone."""
 
     def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, gamma, beta = (state[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, gamma, beta = (
+            state[f"{name}.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
         return (x - mean) / (var + 1e-3).sqrt() * gamma + beta
 
     x = F.conv2d(x, state["_conv_stem.weight"], stride=2, padding=1)
@@ -129,7 +132,9 @@ def test_auto_takes_the_package(tmp_path: Path) -> None:
     assert "efficientnet-lite0-" in sentence
     file = Path(sentence.removeprefix("backbone from "))
     state = torch.load(file, weights_only=True)
-    assert torch.equal(network.backbone.blocks[15].project[0].weight, state["_blocks.15._project_conv.weight"])
+    assert torch.equal(
+        network.backbone.blocks[15].project[0].weight, state["_blocks.15._project_conv.weight"]
+    )
     require_same(network, state)
     own = tmp_path / "imagenet_weights" / "efficientnet-lite0-1.pth"
     own.parent.mkdir()

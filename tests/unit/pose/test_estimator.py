@@ -23,13 +23,19 @@ def estimator(stride: int = 4, *, flip_test: bool = True) -> PoseEstimator:
     def network(pixels: torch.Tensor) -> torch.Tensor:
         return pixels[:, :1, ::stride, ::stride].expand(-1, len(COCO_17), -1, -1)
 
-    spec = ModelSpec(preset="", schema=COCO_17, input_size_wh=(48, 64), codec=CodecConfig(flip_shift="exact"))
+    spec = ModelSpec(
+        preset="", schema=COCO_17, input_size_wh=(48, 64), codec=CodecConfig(flip_shift="exact")
+    )
     return PoseEstimator(network, spec, flip_test=flip_test)
 
 
 @pytest.mark.parametrize(
     ("box", "problem"),
-    [([NAN, 5, 30, 40], "is not finite"), ([5, 5, INF, 40], "is not finite"), ([5, 5, 5, 40], "has no positive width and height")],
+    [
+        ([NAN, 5, 30, 40], "is not finite"),
+        ([5, 5, INF, 40], "is not finite"),
+        ([5, 5, 5, 40], "has no positive width and height"),
+    ],
 )
 def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None:
     boxes = [[1, 1, 20, 20], box]

@@ -11,15 +11,28 @@ from simplepose.pose import geometry
 SIZES = [(192, 256), (96, 128), (256, 256)]
 
 
-def reference_affine(center: np.ndarray, width: float, degrees: float, output_wh: tuple[int, int]) -> np.ndarray:
+def reference_affine(
+    center: np.ndarray, width: float, degrees: float, output_wh: tuple[int, int]
+) -> np.ndarray:
     """The references' construction: three matching points (centre, a point above it, their right-angle companion)."""
     angle = np.deg2rad(degrees)
     up = np.array([0, -width / 2])
-    up = np.array([up[0] * np.cos(angle) - up[1] * np.sin(angle), up[0] * np.sin(angle) + up[1] * np.cos(angle)])
+    up = np.array(
+        [
+            up[0] * np.cos(angle) - up[1] * np.sin(angle),
+            up[0] * np.sin(angle) + up[1] * np.cos(angle),
+        ]
+    )
     middle, target_up = np.array(output_wh) / 2, np.array([0, -output_wh[0] / 2])
 
     def three(origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        return np.float32([origin, origin + direction, origin + direction + np.array([-direction[1], direction[0]]) * -1])
+        return np.float32(
+            [
+                origin,
+                origin + direction,
+                origin + direction + np.array([-direction[1], direction[0]]) * -1,
+            ]
+        )
 
     return cv2.getAffineTransform(three(np.asarray(center), up), three(middle, target_up))
 
@@ -31,7 +44,9 @@ def test_affine_equals_the_three_point_form(size: tuple[int, int], degrees: floa
     centers, sizes = geometry.fit_boxes(boxes, size)
     ours = geometry.crop_affines(centers, sizes, size, np.full(3, degrees))
     for n in range(3):
-        np.testing.assert_allclose(ours[n], reference_affine(centers[n], sizes[n, 0], degrees, size), atol=2e-4)  # float32 points
+        np.testing.assert_allclose(
+            ours[n], reference_affine(centers[n], sizes[n, 0], degrees, size), atol=2e-4
+        )  # float32 points
 
 
 @pytest.mark.parametrize(
@@ -62,11 +77,15 @@ def test_crop_centre_is_half_the_size_or_half_the_intervals() -> None:
     centers, sizes = geometry.fit_boxes(np.array([[10, 20, 110, 220.0]]), (192, 256))
     for udp, middle in ((False, (96, 128)), (True, (95.5, 127.5))):
         to_crop = geometry.crop_affines(centers, sizes, (192, 256), np.array([33.0]), udp=udp)
-        np.testing.assert_allclose(geometry.transform_points(to_crop, centers[:, None])[0, 0], middle)
+        np.testing.assert_allclose(
+            geometry.transform_points(to_crop, centers[:, None])[0, 0], middle
+        )
 
 
 def test_rotation_keeps_what_is_above_on_the_same_side_as_the_references() -> None:
-    to_crop = geometry.crop_affines(np.array([[50.0, 50.0]]), np.array([[192.0, 256.0]]), (192, 256), np.array([90.0]))
+    to_crop = geometry.crop_affines(
+        np.array([[50.0, 50.0]]), np.array([[192.0, 256.0]]), (192, 256), np.array([90.0])
+    )
     right_of_centre = geometry.transform_points(to_crop, np.array([[[60.0, 50.0]]]))[0, 0]
     np.testing.assert_allclose(right_of_centre, [96, 128 - 10], atol=1e-9)
 
@@ -76,12 +95,16 @@ def test_folded_mirror_gives_the_pixels_of_a_mirrored_copy() -> None:
     center = np.array([[119 - 50.0, 40.0]])  # the centre in the mirrored picture
     to_crop = geometry.crop_affines(center, np.array([[48.0, 64.0]]), (48, 64), np.array([20.0]))
     copy = geometry.warp_crop(np.ascontiguousarray(image[:, ::-1]), to_crop[0], (48, 64))
-    folded = geometry.warp_crop(image, geometry.mirror_pictures(to_crop, np.array([120]))[0], (48, 64))
+    folded = geometry.warp_crop(
+        image, geometry.mirror_pictures(to_crop, np.array([120]))[0], (48, 64)
+    )
     assert np.abs(copy.astype(int) - folded).max() <= 1  # fixed-point weights of cv2
 
 
 def test_outside_is_black() -> None:
-    crop = geometry.warp_crop(np.full((10, 10, 3), 200, np.uint8), np.array([[1.0, 0, 50], [0, 1, 50]]), (96, 128))
+    crop = geometry.warp_crop(
+        np.full((10, 10, 3), 200, np.uint8), np.array([[1.0, 0, 50], [0, 1, 50]]), (96, 128)
+    )
     assert crop[:40].max() == 0 and crop[55, 55].tolist() == [200, 200, 200]
 
 

@@ -23,7 +23,9 @@ HEADS = ["heatmap_light", "heatmap_depthwise"]
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
 @pytest.mark.parametrize(("layers", "shape"), [(3, (2, 17, 32, 24)), (2, (2, 17, 16, 12))])
-def test_maps_as_large_as_with_deconvolutions(head: str, backbone: str, layers: int, shape: tuple[int, ...]) -> None:
+def test_maps_as_large_as_with_deconvolutions(
+    head: str, backbone: str, layers: int, shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
     network = PoseResNet(replace(LIGHT, head=head, backbone=backbone, deconv_layers=layers), 17)
     maps = network(torch.randn(2, 3, 128, 96))
@@ -35,7 +37,12 @@ def test_maps_as_large_as_with_deconvolutions(head: str, backbone: str, layers: 
 @pytest.mark.parametrize(("depth", "size"), [(18, (96, 128)), (50, (192, 256))])
 def test_it_costs_less(depth: int, size: tuple[int, int]) -> None:
     parameters, macs = count_cost(PoseResNet(ModelConfig(backbone=f"resnet{depth}"), 17), size)
-    light = count_cost(PoseResNet(ModelConfig(backbone=f"resnet{depth}", head="heatmap_light", deconv_filters=160), 17), size)
+    light = count_cost(
+        PoseResNet(
+            ModelConfig(backbone=f"resnet{depth}", head="heatmap_light", deconv_filters=160), 17
+        ),
+        size,
+    )
     assert light[0] < 0.8 * parameters and light[1] < 0.96 * macs
 
 
@@ -43,7 +50,13 @@ def test_depthwise_costs_less_again() -> None:
     """A mix of F channels: 25 F + F F multiplications a pixel in place of 9 F F; all else is the same."""
     size, filters = (96, 128), 128
     full, depthwise = (
-        count_cost(PoseResNet(ModelConfig(backbone="efficientnet_lite0", head=head, deconv_filters=filters), 17), size)[1] for head in HEADS
+        count_cost(
+            PoseResNet(
+                ModelConfig(backbone="efficientnet_lite0", head=head, deconv_filters=filters), 17
+            ),
+            size,
+        )[1]
+        for head in HEADS
     )
     pixels = sum((size[0] // stride) * (size[1] // stride) for stride in (4, 8, 16))
     assert full - depthwise == pixels * (9 * filters * filters - 25 * filters - filters * filters)
@@ -51,7 +64,9 @@ def test_depthwise_costs_less_again() -> None:
 
 def test_every_convolution_of_the_head_begins_as_wide_as_its_fan_out() -> None:
     torch.manual_seed(0)
-    head = PoseResNet(ModelConfig(backbone="resnet18", head="heatmap_depthwise", deconv_filters=256), 17).head
+    head = PoseResNet(
+        ModelConfig(backbone="resnet18", head="heatmap_depthwise", deconv_filters=256), 17
+    ).head
     depthwise, pointwise = head.mixes[0][0].weight, head.mixes[0][3].weight
     assert float(depthwise.detach().std()) == pytest.approx((2 / 25) ** 0.5, rel=0.05)
     assert float(pointwise.detach().std()) == pytest.approx((2 / 256) ** 0.5, rel=0.05)
@@ -62,11 +77,20 @@ def test_weights_travel_and_start_another_run(head: str, tmp_path: Path) -> None
     torch.manual_seed(0)
     light = replace(LIGHT, head=head)
     network = PoseResNet(light, 17)
-    save_checkpoint(tmp_path / "w.safetensors", network, ModelSpec(preset="x", schema=COCO_17, input_size_wh=(96, 128), model=light))
+    save_checkpoint(
+        tmp_path / "w.safetensors",
+        network,
+        ModelSpec(preset="x", schema=COCO_17, input_size_wh=(96, 128), model=light),
+    )
     again = load_model(tmp_path / "w.safetensors").network
-    assert all(torch.equal(one, two) for one, two in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     config = load_preset("coco_r18_128x96_mini_modern")
-    config = replace(config, model=light, train=replace(config.train, weights=str(tmp_path / "w.safetensors")))
+    config = replace(
+        config, model=light, train=replace(config.train, weights=str(tmp_path / "w.safetensors"))
+    )
     other = PoseResNet(light, 17)
     assert load_first_weights(other, COCO_17, config)
     assert torch.equal(other.head.output.weight, network.head.output.weight)

@@ -15,7 +15,11 @@ def on_meta(depth: int, **options) -> ResNet:
 
 
 @pytest.mark.parametrize(
-    ("depth", "channels", "parameters"),  # torchvision's published counts less its classification layer (512 or 2048 -> 1000)
+    (
+        "depth",
+        "channels",
+        "parameters",
+    ),  # torchvision's published counts less its classification layer (512 or 2048 -> 1000)
     [
         (18, 512, 11_689_512 - 513_000),
         (34, 512, 21_797_672 - 513_000),
@@ -25,7 +29,9 @@ def on_meta(depth: int, **options) -> ResNet:
     ],
 )
 @pytest.mark.parametrize("stride_style", ["3x3", "1x1"])
-def test_shapes_and_parameter_counts(depth: int, channels: int, parameters: int, stride_style: str) -> None:
+def test_shapes_and_parameter_counts(
+    depth: int, channels: int, parameters: int, stride_style: str
+) -> None:
     if stride_style == "1x1" and depth < 50:
         with pytest.raises(UserError, match="ResNet-(18|34) .*1x1"):
             on_meta(depth, stride_style=stride_style)
@@ -54,16 +60,22 @@ def test_names_of_the_state_dict() -> None:
         for place in range(count):
             prefix = f"layer{stage}.{place}"
             for index in (1, 2, 3):
-                expected |= {f"{prefix}.conv{index}.weight"} | {f"{prefix}.bn{index}.{part}" for part in batch_norm}
+                expected |= {f"{prefix}.conv{index}.weight"} | {
+                    f"{prefix}.bn{index}.{part}" for part in batch_norm
+                }
             if place == 0:
-                expected |= {f"{prefix}.downsample.0.weight"} | {f"{prefix}.downsample.1.{part}" for part in batch_norm}
+                expected |= {f"{prefix}.downsample.0.weight"} | {
+                    f"{prefix}.downsample.1.{part}" for part in batch_norm
+                }
     assert names == expected
 
 
 def test_batch_norm_settings_reach_every_layer() -> None:
     network = on_meta(18, batch_norm_momentum=0.01, batch_norm_eps=1.001e-5)
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert len(norms) == 20 and all(norm.momentum == 0.01 and norm.eps == 1.001e-5 for norm in norms)
+    assert len(norms) == 20 and all(
+        norm.momentum == 0.01 and norm.eps == 1.001e-5 for norm in norms
+    )
 
 
 def test_zero_gammas_make_blocks_their_shortcut() -> None:
@@ -73,7 +85,10 @@ def test_zero_gammas_make_blocks_their_shortcut() -> None:
     assert torch.equal(network.layer1(x), x)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"depth": 51}, "depth 51"), ({"depth": 50, "stride_style": "2x2"}, "2x2")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"depth": 51}, "depth 51"), ({"depth": 50, "stride_style": "2x2"}, "2x2")],
+)
 def test_unknown_shapes(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         ResNet(**options)

@@ -6,11 +6,21 @@ import cv2
 import numpy as np
 import pytest
 
-from simplepose.tracking.flow import STILL, carry_boxes, chain, dis_flow, farneback_flow, propagate, sample
+from simplepose.tracking.flow import (
+    STILL,
+    carry_boxes,
+    chain,
+    dis_flow,
+    farneback_flow,
+    propagate,
+    sample,
+)
 
 
 def texture(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3)).astype(np.uint8)
+    noise = (
+        np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3)).astype(np.uint8)
+    )
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -33,7 +43,9 @@ def test_a_stream_is_shrunk_once_and_still_right() -> None:
     frames = [shifted(image, 5 * step, 0) for step in range(4)]
     flow = dis_flow(120)
     for first, second, dx in ((0, 1, 5), (1, 2, 5), (2, 3, 5), (3, 0, -15), (1, 3, 10)):
-        points = propagate(np.array([[160.0, 120.0]]), flow(frames[first], frames[second]), (320, 240))
+        points = propagate(
+            np.array([[160.0, 120.0]]), flow(frames[first], frames[second]), (320, 240)
+        )
         np.testing.assert_allclose(points, [[160 + dx, 120]], atol=0.6)
 
 
@@ -47,8 +59,13 @@ def test_sample_is_bilinear_and_stays_inside() -> None:
     rows, columns = np.mgrid[:6, :8].astype(np.float32)
     field = np.stack([columns, 10 * rows], -1)  # linear: bilinear sampling is exact
     assert sample(field, np.zeros((0, 17, 2)), (8, 6)).shape == (0, 17, 2)
-    np.testing.assert_allclose(sample(field, np.array([[2.25, 3.5], [-9, -9], [99, 99]]), (8, 6)), [[2.25, 35], [0, 0], [7, 50]])
-    np.testing.assert_allclose(sample(field, np.array([[4.5, 0.5]]), (16, 12)), [[2.0, 0.0]], atol=1e-6)  # centre (4.5 + .5) / 2 - .5
+    np.testing.assert_allclose(
+        sample(field, np.array([[2.25, 3.5], [-9, -9], [99, 99]]), (8, 6)),
+        [[2.25, 35], [0, 0], [7, 50]],
+    )
+    np.testing.assert_allclose(
+        sample(field, np.array([[4.5, 0.5]]), (16, 12)), [[2.0, 0.0]], atol=1e-6
+    )  # centre (4.5 + .5) / 2 - .5
     np.testing.assert_array_equal(sample(STILL, np.array([[3.0, 4.0]]), (8, 6)), [[0, 0]])
     assert np.isfinite(sample(field, np.array([[np.nan, 1]]), (8, 6))).all()
 
@@ -57,7 +74,9 @@ def test_points_and_boxes_are_carried_along() -> None:
     fields = [np.full((4, 4, 2), (2, 1), np.float32), np.full((2, 2, 2), (-5, 3), np.float32)]
     first, second = chain(np.array([[10.0, 10.0]]), fields, (40, 40))
     np.testing.assert_allclose([first[0], second[0]], [[12, 11], [7, 14]])
-    np.testing.assert_allclose(carry_boxes(np.array([[0, 0, 10, 20]]), fields[0], (40, 40)), [[2, 1, 12, 21]])
+    np.testing.assert_allclose(
+        carry_boxes(np.array([[0, 0, 10, 20]]), fields[0], (40, 40)), [[2, 1, 12, 21]]
+    )
     assert carry_boxes(np.zeros((0, 4)), fields[0], (40, 40)).shape == (0, 4)
 
 

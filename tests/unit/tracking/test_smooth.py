@@ -9,7 +9,13 @@ import pytest
 
 from simplepose.core.errors import UserError
 from simplepose.core.structures import Poses
-from simplepose.tracking.smooth import OneEuroConfig, PoseSmoother, fill_gaps, smooth_zero_phase, smoothing_factor
+from simplepose.tracking.smooth import (
+    OneEuroConfig,
+    PoseSmoother,
+    fill_gaps,
+    smooth_zero_phase,
+    smoothing_factor,
+)
 
 BODY = np.array([[0.0, 0.0], [0.0, 100.0], [30.0, 50.0]])
 
@@ -27,7 +33,9 @@ def poses(*tracks: tuple[int, np.ndarray], score: float = 0.9) -> Poses:
 
 
 def test_smoothing_factor_is_that_of_an_rc_low_pass() -> None:
-    assert smoothing_factor(0.1, 1.0) == pytest.approx(1 / (1 + 1 / (2 * np.pi * 1.0) / 0.1))  # 1 / (1 + tau / Te)
+    assert smoothing_factor(0.1, 1.0) == pytest.approx(
+        1 / (1 + 1 / (2 * np.pi * 1.0) / 0.1)
+    )  # 1 / (1 + tau / Te)
 
 
 def test_one_euro_takes_noise_from_rest_and_follows_a_fast_move() -> None:
@@ -43,7 +51,9 @@ def test_one_euro_takes_noise_from_rest_and_follows_a_fast_move() -> None:
         lag = np.abs(smoother(poses((1, truth)), step / 30).keypoints[0] - truth).max()
     slow = PoseSmoother(OneEuroConfig(beta=0))
     for step in range(30):
-        slow_lag = np.abs(slow(poses((1, moved(20.0 * step))), step / 30).keypoints[0] - moved(20.0 * step)).max()
+        slow_lag = np.abs(
+            slow(poses((1, moved(20.0 * step))), step / 30).keypoints[0] - moved(20.0 * step)
+        ).max()
     assert lag < 5 < slow_lag
 
 
@@ -52,13 +62,19 @@ def test_one_euro_keeps_tracks_apart_and_forgets() -> None:
     smoother(poses((1, BODY), (2, BODY + 500)), 0.0)
     second = smoother(poses((2, BODY + 500), (1, BODY)), 0.1)
     np.testing.assert_allclose(second.keypoints, np.stack([BODY + 500, BODY]))
-    np.testing.assert_allclose(smoother(poses((1, BODY + 90)), 5.0).keypoints[0], BODY + 90)  # too long ago
+    np.testing.assert_allclose(
+        smoother(poses((1, BODY + 90)), 5.0).keypoints[0], BODY + 90
+    )  # too long ago
     assert len(smoother(poses(), 5.1)) == 0
 
 
 def test_poses_without_ids_are_refused() -> None:
     bare = replace(poses((1, BODY)), track_ids=None)
-    for call in (lambda: PoseSmoother()(bare, 0.0), lambda: smooth_zero_phase([bare]), lambda: fill_gaps([bare], max_gap=3)):
+    for call in (
+        lambda: PoseSmoother()(bare, 0.0),
+        lambda: smooth_zero_phase([bare]),
+        lambda: fill_gaps([bare], max_gap=3),
+    ):
         with pytest.raises(UserError, match="track ids"):
             call()
     with pytest.raises(UserError):
@@ -79,7 +95,13 @@ def test_zero_phase_leaves_straight_lines_and_has_no_delay() -> None:
 
 
 def test_zero_phase_does_not_reach_over_a_gap_or_to_another_track() -> None:
-    story = [poses((1, BODY)), poses((1, BODY), (2, BODY + 50)), poses((2, BODY + 50)), poses(), poses((1, BODY + 300))]
+    story = [
+        poses((1, BODY)),
+        poses((1, BODY), (2, BODY + 50)),
+        poses((2, BODY + 50)),
+        poses(),
+        poses((1, BODY + 300)),
+    ]
     smooth = smooth_zero_phase(story, sigma_frames=3)
     for before, after in zip(story, smooth, strict=True):
         np.testing.assert_allclose(after.keypoints, before.keypoints, atol=1e-3)
@@ -97,7 +119,13 @@ def test_an_unsure_joint_takes_its_place_from_its_neighbours() -> None:
 
 @pytest.mark.parametrize(("max_gap", "filled"), [(0, 0), (2, 0), (3, 3), (9, 3)])
 def test_gaps_are_filled_on_a_straight_line_and_marked(max_gap: int, filled: int) -> None:
-    story = [poses((1, BODY)), poses(), poses((2, BODY)), poses((2, BODY)), poses((1, BODY + 40), score=0.5)]
+    story = [
+        poses((1, BODY)),
+        poses(),
+        poses((2, BODY)),
+        poses((2, BODY)),
+        poses((1, BODY + 40), score=0.5),
+    ]
     out, marks = fill_gaps(story, max_gap=max_gap)
     assert sum(int(mark.sum()) for mark in marks) == filled
     assert [len(mark) for mark in marks] == [len(one) for one in out]

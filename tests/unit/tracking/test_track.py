@@ -19,8 +19,15 @@ BLACK = np.zeros((240, 640, 3), np.uint8)
 def poses_at(*places: tuple[float, float], scores: list[float] | None = None) -> Poses:
     """People of one shape, each at a place."""
     keypoints = np.array([SHAPE + place for place in places]).reshape(-1, 17, 2)
-    boxes = np.concatenate([keypoints.min(1), keypoints.max(1)], 1) if len(places) else np.zeros((0, 4))
-    return Poses(keypoints, np.full((len(places), 17), 0.9), boxes, np.ones(len(places)) if scores is None else scores)
+    boxes = (
+        np.concatenate([keypoints.min(1), keypoints.max(1)], 1) if len(places) else np.zeros((0, 4))
+    )
+    return Poses(
+        keypoints,
+        np.full((len(places), 17), 0.9),
+        boxes,
+        np.ones(len(places)) if scores is None else scores,
+    )
 
 
 def constant_flow(dx: float, dy: float = 0.0):
@@ -76,7 +83,16 @@ def test_join_boxes_keeps_the_better_and_remembers_who_was_seen() -> None:
     assert len(join_boxes(People.empty(), People.empty())[0]) == 0
 
 
-@pytest.mark.parametrize("values", [{"mode": "sort"}, {"matching": "best"}, {"history": 0}, {"birth_frames": 0}, {"keep_frames": -1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mode": "sort"},
+        {"matching": "best"},
+        {"history": 0},
+        {"birth_frames": 0},
+        {"keep_frames": -1},
+    ],
+)
 def test_a_wrong_rule_is_refused(values) -> None:
     with pytest.raises(UserError, match="Cure"):
         TrackConfig(**values)
@@ -101,7 +117,15 @@ def test_two_standing_people_keep_their_ids_whatever_their_order(mode, matching)
     for step in range(6):
         places = [(10, 10), (200, 10)]
         poses = follower.update(fresh(), poses_at(*places[:: 1 if step % 2 else -1]))
-        seen.append(dict(zip(poses.keypoints[:, 0, 0].round().astype(int).tolist(), poses.track_ids.tolist(), strict=True)))
+        seen.append(
+            dict(
+                zip(
+                    poses.keypoints[:, 0, 0].round().astype(int).tolist(),
+                    poses.track_ids.tolist(),
+                    strict=True,
+                )
+            )
+        )
     assert seen == [seen[0]] * 6 and sorted(seen[0].values()) == [1, 2]
 
 
@@ -109,7 +133,9 @@ def test_two_standing_people_keep_their_ids_whatever_their_order(mode, matching)
 def test_only_flow_follows_a_fast_person(mode, kept) -> None:
     """60 pixels a frame, more than the person's width."""
     follower = tracker(dx=60, mode=mode)
-    ids = [follower.update(fresh(), poses_at((60 * step, 20))).track_ids.tolist() for step in range(5)]
+    ids = [
+        follower.update(fresh(), poses_at((60 * step, 20))).track_ids.tolist() for step in range(5)
+    ]
     assert (ids == [[1]] * 5) is kept
 
 
@@ -126,14 +152,20 @@ def test_a_gap_is_bridged_by_chained_flow_until_the_track_is_over(gap, same) -> 
 @pytest.mark.parametrize(("coast", "same"), [(True, True), (False, False)])
 def test_a_walker_hidden_by_something_still_is_found_behind_it(coast: bool, same: bool) -> None:
     """Flow at the place of a hidden person is that of what hides them: none here. The last speed brings the track to the other side."""
-    follower = Tracker(COCO_17, TrackConfig(birth_frames=1, coast=coast), lambda previous, _: np.full((1, 1, 2), flow_x, np.float32))
+    follower = Tracker(
+        COCO_17,
+        TrackConfig(birth_frames=1, coast=coast),
+        lambda previous, _: np.full((1, 1, 2), flow_x, np.float32),
+    )
     for step in range(6):
         flow_x = 8.0
         follower.update(fresh(), poses_at((10 + 8 * step, 20)), detected=np.array([True]))
     for _ in range(20):
         flow_x = 0.0
         follower.update(fresh(), Poses.empty(17), detected=np.zeros(0, bool))
-    (track_id,) = follower.update(fresh(), poses_at((10 + 8 * 26, 20)), detected=np.array([True])).track_ids
+    (track_id,) = follower.update(
+        fresh(), poses_at((10 + 8 * 26, 20)), detected=np.array([True])
+    ).track_ids
     assert (int(track_id) == 1) is same
 
 
@@ -143,24 +175,42 @@ def test_birth_needs_a_score_and_two_sightings() -> None:
     assert len(follower.update(fresh(), poses_at((10, 10)))) == 0  # first sighting
     assert len(follower.update(fresh(), Poses.empty(17))) == 0  # lost before it counted
     assert len(follower.update(fresh(), poses_at((10, 10)))) == 0
-    assert follower.update(fresh(), poses_at((10, 10), scores=[0.15])).track_ids.tolist() == [1]  # a weak pose may continue a track
-    assert len(follower.update(fresh(), poses_at((10, 10), scores=[0.1]))) == 0  # but this is nobody
+    assert follower.update(fresh(), poses_at((10, 10), scores=[0.15])).track_ids.tolist() == [
+        1
+    ]  # a weak pose may continue a track
+    assert (
+        len(follower.update(fresh(), poses_at((10, 10), scores=[0.1]))) == 0
+    )  # but this is nobody
 
 
 def test_the_stronger_of_two_poses_of_one_person_stays() -> None:
     poses = tracker().update(fresh(), poses_at((10, 10), (11, 10), scores=[0.5, 0.9]))
-    assert poses.track_ids.tolist() == [1] and poses.keypoints[0, 0, 0] == pytest.approx(SHAPE[0, 0] + 11)
+    assert poses.track_ids.tolist() == [1] and poses.keypoints[0, 0, 0] == pytest.approx(
+        SHAPE[0, 0] + 11
+    )
 
 
 def test_a_pose_the_detector_never_confirms_dies() -> None:
     """The network finds something in every box it is shown; a box of the tracker alone must not live for ever."""
     follower = tracker(max_unconfirmed=3)
     follower.update(fresh(), poses_at((10, 10)), detected=np.array([True]))
-    alive = [len(follower.update(fresh(), poses_at((10, 10)), detected=np.array([False]))) for _ in range(6)]
-    assert alive == [1, 1, 1, 1, 0, 0]  # the fourth look in vain ends it, and an unseen pose starts nothing
+    alive = [
+        len(follower.update(fresh(), poses_at((10, 10)), detected=np.array([False])))
+        for _ in range(6)
+    ]
+    assert alive == [
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+    ]  # the fourth look in vain ends it, and an unseen pose starts nothing
     follower = tracker(max_unconfirmed=3)
     follower.update(fresh(), poses_at((10, 10)), detected=np.array([True]))
-    assert [len(follower.update(fresh(), poses_at((10, 10)))) for _ in range(6)] == [1] * 6  # nobody looked
+    assert [len(follower.update(fresh(), poses_at((10, 10)))) for _ in range(6)] == [
+        1
+    ] * 6  # nobody looked
 
 
 def test_propagated_boxes_move_with_the_flow_and_stop_after_carry_frames() -> None:
@@ -168,8 +218,12 @@ def test_propagated_boxes_move_with_the_flow_and_stop_after_carry_frames() -> No
     follower.update(fresh(), poses_at((10, 20)))
     still = follower.propagated_boxes().boxes_xyxy
     image = fresh()
-    np.testing.assert_allclose(follower.propagated_boxes(image).boxes_xyxy, still + MOVED, rtol=1e-5)
-    np.testing.assert_allclose(follower.propagated_boxes(image).boxes_xyxy, still + MOVED, rtol=1e-5)  # once a frame
+    np.testing.assert_allclose(
+        follower.propagated_boxes(image).boxes_xyxy, still + MOVED, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        follower.propagated_boxes(image).boxes_xyxy, still + MOVED, rtol=1e-5
+    )  # once a frame
     follower.update(image, Poses.empty(17))
     assert len(follower.propagated_boxes(fresh())) == 1
     follower.update(fresh(), Poses.empty(17))
@@ -179,7 +233,9 @@ def test_propagated_boxes_move_with_the_flow_and_stop_after_carry_frames() -> No
 def test_boxes_carried_ahead_do_not_change_the_tracker() -> None:
     follower = tracker()
     follower.update(fresh(), poses_at((10, 20)))
-    ahead = follower.carried_boxes([np.full((1, 1, 2), 5, np.float32), np.full((1, 1, 2), 700, np.float32)])
+    ahead = follower.carried_boxes(
+        [np.full((1, 1, 2), 5, np.float32), np.full((1, 1, 2), 700, np.float32)]
+    )
     np.testing.assert_allclose(ahead[1].boxes_xyxy, ahead[0].boxes_xyxy + 5, rtol=1e-5)
     assert len(ahead[2]) == 0  # out of the picture
     np.testing.assert_array_equal(follower.propagated_boxes().boxes_xyxy, ahead[0].boxes_xyxy)
@@ -192,7 +248,9 @@ def test_few_sure_joints_move_the_old_box() -> None:
     scores = np.full((1, 17), 0.1)
     scores[0, :2] = 0.9
     follower.update(fresh(), Poses(poses.keypoints, scores, poses.boxes_xyxy, poses.scores))
-    np.testing.assert_allclose(follower.propagated_boxes(fresh()).boxes_xyxy, poses.boxes_xyxy + MOVED, rtol=1e-5)
+    np.testing.assert_allclose(
+        follower.propagated_boxes(fresh()).boxes_xyxy, poses.boxes_xyxy + MOVED, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("mode", ["flow", "oks", "iou"])

@@ -15,7 +15,13 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.evaluation.top_down import Estimates
-from simplepose.training.distributed import Processes, average, gather, processes, synchronise_batch_norms
+from simplepose.training.distributed import (
+    Processes,
+    average,
+    gather,
+    processes,
+    synchronise_batch_norms,
+)
 from simplepose.training.together import merge_estimates
 
 CPU = torch.device("cpu")
@@ -23,7 +29,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def group(tmp_path: Path):
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
     yield
     dist.destroy_process_group()
 
@@ -42,7 +50,10 @@ def test_a_group_that_is_there_already_is_used_and_left(group) -> None:
 
 def test_a_lost_process_becomes_a_sentence(group) -> None:
     with (
-        pytest.raises(UserError, match=r"another of the 1 processes stopped answering \(Connection closed by peer.*go on with --resume"),
+        pytest.raises(
+            UserError,
+            match=r"another of the 1 processes stopped answering \(Connection closed by peer.*go on with --resume",
+        ),
         processes(CPU, timeout_minutes=1),
     ):
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
@@ -52,7 +63,12 @@ def test_a_lost_process_becomes_a_sentence(group) -> None:
 
 def test_synchronised_batch_norm_is_batch_norm(group) -> None:
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, momentum=0.2), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(5)))
+    plain = nn.Sequential(
+        nn.Conv2d(3, 5, 3),
+        nn.BatchNorm2d(5, momentum=0.2),
+        nn.ReLU(),
+        nn.Sequential(nn.BatchNorm2d(5)),
+    )
     nn.init.normal_(plain[1].weight)
     synced = synchronise_batch_norms(copy.deepcopy(plain))
     assert list(synced.state_dict()) == list(plain.state_dict())
@@ -74,19 +90,36 @@ def parts_of(detections: Detections, owner: np.ndarray, count: int) -> list[Esti
     def part(rows: np.ndarray) -> Estimates:
         rows = rows[np.argsort(detections.image_index[rows], kind="stable")]
         marks = np.broadcast_to(rows[:, None, None], (len(rows), 17, 2)).astype(np.float32)
-        return Estimates(detections.image_index[rows], marks, marks[..., 0], detections.scores[rows], rows.astype(float))
+        return Estimates(
+            detections.image_index[rows],
+            marks,
+            marks[..., 0],
+            detections.scores[rows],
+            rows.astype(float),
+        )
 
     return [part(np.flatnonzero(owner == rank)) for rank in range(count)]
 
 
 def test_gathered_boxes_come_once_and_in_the_order_of_one_process() -> None:
     pictures = np.array([3, 0, 2, 2, 0, 1, 3])
-    detections = Detections(image_index=pictures, boxes_xyxy=np.zeros((7, 4)), scores=np.linspace(0, 1, 7), source="x")
+    detections = Detections(
+        image_index=pictures, boxes_xyxy=np.zeros((7, 4)), scores=np.linspace(0, 1, 7), source="x"
+    )
     annotations = Annotations(
-        schema=COCO_17, source="x", image_ids=np.arange(4), image_paths=tuple("abcd"), image_sizes_wh=np.zeros((4, 2)),
-        annotation_ids=np.zeros(0), image_index=np.zeros(0), bbox_xywh=np.zeros((0, 4)), keypoints=np.zeros((0, 17, 2)),
-        visibility=np.zeros((0, 17)), area=np.zeros(0), is_crowd=np.zeros(0),
-    )  # fmt: skip
+        schema=COCO_17,
+        source="x",
+        image_ids=np.arange(4),
+        image_paths=tuple("abcd"),
+        image_sizes_wh=np.zeros((4, 2)),
+        annotation_ids=np.zeros(0),
+        image_index=np.zeros(0),
+        bbox_xywh=np.zeros((0, 4)),
+        keypoints=np.zeros((0, 17, 2)),
+        visibility=np.zeros((0, 17)),
+        area=np.zeros(0),
+        is_crowd=np.zeros(0),
+    )
     whole = merge_estimates(parts_of(detections, np.zeros(7), 1), annotations, detections)
     both = merge_estimates(parts_of(detections, pictures % 2, 2), annotations, detections)
     assert whole.areas.tolist() == both.areas.tolist() == [1, 4, 5, 2, 3, 0, 6]

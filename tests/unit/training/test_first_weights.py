@@ -30,7 +30,11 @@ def make(preset: str, schema: KeypointSchema, seed: int) -> tuple[PoseResNet, Co
 
 
 def values(network: PoseResNet, start: str) -> list[torch.Tensor]:
-    return [tensor.clone() for name, tensor in network.state_dict().items() if name.startswith(start) and tensor.is_floating_point()]
+    return [
+        tensor.clone()
+        for name, tensor in network.state_dict().items()
+        if name.startswith(start) and tensor.is_floating_point()
+    ]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -41,7 +45,9 @@ def test_nothing_is_asked_for() -> None:
     """No file: the network stays as it is, nothing is said."""
     network, config = make("posetrack_r50_256x192_tf", POSETRACK_15, 0)
     before = values(network, "")
-    assert load_first_weights(network, POSETRACK_15, config) == [] and same(before, values(network, ""))
+    assert load_first_weights(network, POSETRACK_15, config) == [] and same(
+        before, values(network, "")
+    )
 
 
 @pytest.mark.parametrize("preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf"])
@@ -50,14 +56,20 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
     network, config = make(preset, COCO_17, 0)
     before = values(network, "")
     for root in ("", str(tmp_path)):
-        (sentence,) = load_first_weights(network, COCO_17, replace(config, data=replace(config.data, root=root)))
-        assert sentence.startswith("warning: no ImageNet weights for ResNet-18") and same(before, values(network, ""))
+        (sentence,) = load_first_weights(
+            network, COCO_17, replace(config, data=replace(config.data, root=root))
+        )
+        assert sentence.startswith("warning: no ImageNet weights for ResNet-18") and same(
+            before, values(network, "")
+        )
     other, _ = make(preset, COCO_17, 1)
     (tmp_path / "imagenet_weights").mkdir()
     file = tmp_path / "imagenet_weights" / "resnet18-0123abcd.pth"
     torch.save(other.backbone.state_dict(), file)
     head = values(network, "deconv"), values(network, "final")
-    (sentence,) = load_first_weights(network, COCO_17, replace(config, data=replace(config.data, root=str(tmp_path))))
+    (sentence,) = load_first_weights(
+        network, COCO_17, replace(config, data=replace(config.data, root=str(tmp_path)))
+    )
     assert sentence == f"backbone from {file}"
     assert same(values(network, "backbone."), values(other, "backbone."))
     assert same(values(network, "deconv"), head[0]) and same(values(network, "final"), head[1])
@@ -65,43 +77,78 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schema", "same_output"),
-    [(COCO_17, True), (POSETRACK_15, False), (MPII_16, False), (replace(COCO_17, keypoints=COCO_17.keypoints[::-1]), False)],
+    [
+        (COCO_17, True),
+        (POSETRACK_15, False),
+        (MPII_16, False),
+        (replace(COCO_17, keypoints=COCO_17.keypoints[::-1]), False),
+    ],
 )
 def test_fine_tuning(schema: KeypointSchema, same_output: bool, tmp_path: Path) -> None:
     """Everything is taken; an output layer for other keypoints (also 17 others) keeps its own first values and is named."""
     teacher, config = make("coco_r50_256x192_tf", COCO_17, 1)
     save_checkpoint(
-        tmp_path / "run" / "checkpoints" / "best.safetensors", teacher,
-        ModelSpec(preset="coco_r50_256x192_tf", schema=COCO_17, input_size_wh=(192, 256), model=config.model),
-    )  # fmt: skip
+        tmp_path / "run" / "checkpoints" / "best.safetensors",
+        teacher,
+        ModelSpec(
+            preset="coco_r50_256x192_tf",
+            schema=COCO_17,
+            input_size_wh=(192, 256),
+            model=config.model,
+        ),
+    )
     network, config = make("posetrack_r50_256x192_tf", schema, 0)
     output = values(network, "final_layer")
-    (sentence,) = load_first_weights(network, schema, replace(config, train=replace(config.train, weights=str(tmp_path / "run"))))
-    assert same(values(network, "backbone."), values(teacher, "backbone.")) and same(values(network, "deconv"), values(teacher, "deconv"))
-    assert same(values(network, "final_layer"), values(teacher, "final_layer") if same_output else output)
+    (sentence,) = load_first_weights(
+        network, schema, replace(config, train=replace(config.train, weights=str(tmp_path / "run")))
+    )
+    assert same(values(network, "backbone."), values(teacher, "backbone.")) and same(
+        values(network, "deconv"), values(teacher, "deconv")
+    )
+    assert same(
+        values(network, "final_layer"), values(teacher, "final_layer") if same_output else output
+    )
     assert ("final_layer.bias, final_layer.weight" in sentence) != same_output
 
 
 @pytest.mark.parametrize("option", ["weights", "init", "import"])
-def test_own_checkpoints_of_another_width(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_checkpoints_of_another_width(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The networks of synthetic_demo are narrower than any published ResNet."""
     monkeypatch.undo()
     config = load_preset("synthetic_demo")
     torch.manual_seed(1)
     teacher, file = PoseResNet(config.model, 17, config.input_size_wh), tmp_path / "w.safetensors"
     save_checkpoint(
-        file, teacher, ModelSpec(preset="synthetic_demo", schema=COCO_17, input_size_wh=config.input_size_wh, model=config.model)
+        file,
+        teacher,
+        ModelSpec(
+            preset="synthetic_demo",
+            schema=COCO_17,
+            input_size_wh=config.input_size_wh,
+            model=config.model,
+        ),
     )
     if option == "import":
-        assert main(["import", str(file), "--as", "synthetic_demo", "--output", str(tmp_path / "run")]) == 0
+        assert (
+            main(["import", str(file), "--as", "synthetic_demo", "--output", str(tmp_path / "run")])
+            == 0
+        )
         return
     network = PoseResNet(config.model, 17, config.input_size_wh)
     changes = (
-        {"train": replace(config.train, weights=str(file))} if option == "weights" else {"model": replace(config.model, init=str(file))}
+        {"train": replace(config.train, weights=str(file))}
+        if option == "weights"
+        else {"model": replace(config.model, init=str(file))}
     )
     load_first_weights(network, COCO_17, replace(config, **changes))
-    assert config.model.width != 64 and same(values(network, "backbone."), values(teacher, "backbone."))
-    assert same(values(network, "head.output"), values(teacher, "head.output")) == (option == "weights")
+    assert config.model.width != 64 and same(
+        values(network, "backbone."), values(teacher, "backbone.")
+    )
+    assert same(values(network, "head.output"), values(teacher, "head.output")) == (
+        option == "weights"
+    )
 
 
 def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None:
@@ -109,12 +156,21 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     file = tmp_path / "wide.pth"
     torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
-    with pytest.raises(UserError, match=r"wide\.pth .*deconv_layers\.0\.weight.*--model\.init .*wide\.pth .*--train\.weights$"):
-        load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(file))))
-    state = {name: tensor for name, tensor in network.state_dict().items() if name != "backbone.bn1.bias"}
+    with pytest.raises(
+        UserError,
+        match=r"wide\.pth .*deconv_layers\.0\.weight.*--model\.init .*wide\.pth .*--train\.weights$",
+    ):
+        load_first_weights(
+            network, COCO_17, replace(config, train=replace(config.train, weights=str(file)))
+        )
+    state = {
+        name: tensor for name, tensor in network.state_dict().items() if name != "backbone.bn1.bias"
+    }
     torch.save(state, file)
     with pytest.raises(UserError, match=r"wide\.pth .*bn1\.bias(?!.*--)"):
-        load_first_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
+        load_first_weights(
+            network, COCO_17, replace(config, model=replace(config.model, init=str(file)))
+        )
 
 
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:
@@ -122,6 +178,14 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     torch.save(network.backbone.state_dict(), tmp_path / "t.pth")
     with pytest.raises(UserError, match=r"only a backbone.*--model\.init"):
-        load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "t.pth"))))
+        load_first_weights(
+            network,
+            COCO_17,
+            replace(config, train=replace(config.train, weights=str(tmp_path / "t.pth"))),
+        )
     with pytest.raises(UserError, match=r"absent\.pth"):
-        load_first_weights(network, COCO_17, replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))))
+        load_first_weights(
+            network,
+            COCO_17,
+            replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))),
+        )

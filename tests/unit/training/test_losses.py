@@ -46,7 +46,10 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_people(kind: str) -> None:
     codec, target, weights = samples(kind)
     outputs = torch.randn_like(target)
     whole = training_loss(outputs, target, weights, codec, SIZE)
-    apart = [training_loss(*(part[row : row + 1] for part in (outputs, target, weights)), codec, SIZE) for row in range(3)]
+    apart = [
+        training_loss(*(part[row : row + 1] for part in (outputs, target, weights)), codec, SIZE)
+        for row in range(3)
+    ]
     assert torch.allclose(whole, torch.stack(apart).mean(), rtol=1e-6)
 
 

@@ -14,11 +14,28 @@ from simplepose.pose.network import PoseResNet
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import check_schedule, rate_at
 
-COSINE = TrainConfig(schedule="flat_cosine", epochs=10, flat_fraction=0.5, warmup_epochs=1, learning_rate=1.0, drop_epochs=())
+COSINE = TrainConfig(
+    schedule="flat_cosine",
+    epochs=10,
+    flat_fraction=0.5,
+    warmup_epochs=1,
+    learning_rate=1.0,
+    drop_epochs=(),
+)
 
 
 @pytest.mark.parametrize(
-    ("iteration", "rate"), [(0, 0.01), (49, 0.5), (99, 1.0), (100, 1.0), (499, 1.0), (500, 1.0), (750, 0.5), (999, 9.8696e-6)]
+    ("iteration", "rate"),
+    [
+        (0, 0.01),
+        (49, 0.5),
+        (99, 1.0),
+        (100, 1.0),
+        (499, 1.0),
+        (500, 1.0),
+        (750, 0.5),
+        (999, 9.8696e-6),
+    ],
 )
 def test_flat_cosine(iteration: int, rate: float) -> None:
     assert rate_at(COSINE, iteration, 100) == pytest.approx(rate, rel=1e-3)
@@ -32,7 +49,9 @@ def test_the_rate_never_rises_after_the_warm_up() -> None:
 
 def test_warm_up_works_under_steps_too() -> None:
     config = TrainConfig(epochs=10, drop_epochs=(5,), warmup_epochs=2, learning_rate=1.0)
-    assert [rate_at(config, iteration, 10) for iteration in (0, 9, 19, 49, 50)] == pytest.approx([0.05, 0.5, 1, 1, 0.1])
+    assert [rate_at(config, iteration, 10) for iteration in (0, 9, 19, 49, 50)] == pytest.approx(
+        [0.05, 0.5, 1, 1, 0.1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +60,10 @@ def test_warm_up_works_under_steps_too() -> None:
         (TrainConfig(epochs=30), r"90, 120.* 30.*--train\.drop-epochs 19 26"),
         (TrainConfig(epochs=90, drop_epochs=(90,)), "epochs 90.* has 90"),
         (replace(COSINE, warmup_epochs=6), r"6 epochs .*5 .*--train\.warmup-epochs"),
-        (TrainConfig(epochs=3, drop_epochs=(), warmup_epochs=4), r"4 epochs .*3 .*--train\.warmup-epochs"),
+        (
+            TrainConfig(epochs=3, drop_epochs=(), warmup_epochs=4),
+            r"4 epochs .*3 .*--train\.warmup-epochs",
+        ),
     ],
 )
 def test_a_schedule_longer_than_the_run_is_refused(config: TrainConfig, sentence: str) -> None:
@@ -52,13 +74,21 @@ def test_a_schedule_longer_than_the_run_is_refused(config: TrainConfig, sentence
 def test_a_run_of_weak_epochs_only_is_refused() -> None:
     modern = load_preset("coco_r18_128x96_mini_modern")
     short = replace(modern, train=replace(modern.train, epochs=4))
-    with pytest.raises(UserError, match="the last 4 epochs.*the run has 4.*--augment.weak-epochs 0"):
+    with pytest.raises(
+        UserError, match="the last 4 epochs.*the run has 4.*--augment.weak-epochs 0"
+    ):
         check_schedule(short)
     check_schedule(replace(short, augment=replace(short.augment, weak_epochs=3)))
 
 
 @pytest.mark.parametrize(
-    "preset", ["coco_r50_256x192_ms", "coco_r50_256x192_modern", "coco_r18_128x96_mini", "coco_r18_128x96_mini_modern"]
+    "preset",
+    [
+        "coco_r50_256x192_ms",
+        "coco_r50_256x192_modern",
+        "coco_r18_128x96_mini",
+        "coco_r18_128x96_mini_modern",
+    ],
 )
 def test_presets_fit(preset: str) -> None:
     check_schedule(load_preset(preset))
@@ -69,7 +99,11 @@ def test_the_trunk_may_learn_more_slowly() -> None:
     config = TrainConfig(backbone_learning_rate_factor=0.1, weight_decay=0.01)
     optimizer = make_optimizer(network, config)
     set_update(optimizer, 2.0, 0, config)
-    rates = {id(parameter): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for parameter in group["params"]}
+    rates = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     assert len(rates) == len(list(network.parameters()))
     assert rates[id(network.backbone.conv1.weight)] == (pytest.approx(0.2), 0.01)
     assert rates[id(network.backbone.bn1.weight)] == (pytest.approx(0.2), 0.0)
@@ -85,4 +119,8 @@ def test_the_advised_drops_fit(epochs: int) -> None:
         check_schedule(replace(preset, train=replace(preset.train, epochs=epochs)))
     advised = str(error.value).split("--train.drop-epochs")[1].split("(")[0].split()
     assert epochs == 1 or advised
-    check_schedule(replace(preset, train=replace(preset.train, epochs=epochs, drop_epochs=tuple(map(int, advised)))))
+    check_schedule(
+        replace(
+            preset, train=replace(preset.train, epochs=epochs, drop_epochs=tuple(map(int, advised)))
+        )
+    )

@@ -19,16 +19,26 @@ from simplepose.training.step import TrainStep
 
 
 @pytest.mark.parametrize(
-    ("kind", "pixels"), [("heatmap", PixelConfig()), ("softmax", PixelConfig(channel_order="bgr", mean=(1, 2, 3), std=(1, 1, 1)))]
+    ("kind", "pixels"),
+    [
+        ("heatmap", PixelConfig()),
+        ("softmax", PixelConfig(channel_order="bgr", mean=(1, 2, 3), std=(1, 1, 1))),
+    ],
 )
 def test_a_compiler_sees_one_graph_from_bytes_to_loss(kind: Any, pixels: PixelConfig) -> None:
     preset = load_preset("coco_r18_128x96_mini")
-    config = replace(preset, input_size_wh=(32, 64), codec=replace(preset.codec, kind=kind), pixels=pixels)
+    config = replace(
+        preset, input_size_wh=(32, 64), codec=replace(preset.codec, kind=kind), pixels=pixels
+    )
     network = torch.nn.Conv2d(3, 17, 5, 4, 2)
-    step = TrainStep(network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32")
+    step = TrainStep(
+        network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32"
+    )
     batch = (
-        torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8), torch.rand(2, 17, 2) * 32, torch.ones(2, 17, dtype=torch.bool)
-    )  # fmt: skip
+        torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8),
+        torch.rand(2, 17, 2) * 32,
+        torch.ones(2, 17, dtype=torch.bool),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         seen = torch._dynamo.explain(step.loss)(*batch)
@@ -37,19 +47,32 @@ def test_a_compiler_sees_one_graph_from_bytes_to_loss(kind: Any, pixels: PixelCo
     torch.testing.assert_close(compiled, step.loss(*batch), rtol=1e-6, atol=0)
 
 
-def test_whole_batches_are_compiled_once_and_short_ones_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_batches_are_compiled_once_and_short_ones_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     real, counts = torch.compile, CompileCounterWithBackend("eager")
-    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, dynamic=options.get("dynamic"), backend=counts))
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, **options: real(function, dynamic=options.get("dynamic"), backend=counts),
+    )
     pixel_constants._made.clear()
     preset = load_preset("coco_r18_128x96_mini_modern")
-    config = replace(preset, input_size_wh=(32, 64), train=replace(preset.train, batch_size=4, compile="on"))
+    config = replace(
+        preset, input_size_wh=(32, 64), train=replace(preset.train, batch_size=4, compile="on")
+    )
     network = torch.nn.Conv2d(3, 17, 5, 4, 2)
-    step = TrainStep(network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32")
+    step = TrainStep(
+        network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32"
+    )
     for count, graphs in ((4, 2), (4, 2), (2, 2), (4, 2)):  # one of the warp and one of the loss
         regions = Regions(
-            torch.randint(0, 256, (30 * count, 3), dtype=torch.uint8), torch.arange(count) * 30, torch.tensor([[5, 6]] * count),
-            torch.eye(2, 3).expand(count, 2, 3), config.input_size_wh,
-        )  # fmt: skip
+            torch.randint(0, 256, (30 * count, 3), dtype=torch.uint8),
+            torch.arange(count) * 30,
+            torch.tensor([[5, 6]] * count),
+            torch.eye(2, 3).expand(count, 2, 3),
+            config.input_size_wh,
+        )
         keypoints, visible = torch.rand(count, 17, 2) * 32, torch.ones(count, 17, dtype=torch.bool)
         batch = Batch(regions, keypoints, visible, np.arange(count)).to(step.device, step.cut)
         assert torch.equal(batch.pixels, regions.warp())  # type: ignore[arg-type]

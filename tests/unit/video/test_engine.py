@@ -20,7 +20,9 @@ from simplepose.tracking.track import TrackConfig
 from simplepose.video.engine import PoseTracker, Speed, overlapped
 
 SHAPE = np.random.default_rng(1).uniform(0, 1, (17, 2))
-SHAPE = (0.15 + (SHAPE - SHAPE.min(0)) / np.ptp(SHAPE, axis=0)) / 1.3  # so that the keypoints' box plus 15 % is the box again
+SHAPE = (
+    0.15 + (SHAPE - SHAPE.min(0)) / np.ptp(SHAPE, axis=0)
+) / 1.3  # so that the keypoints' box plus 15 % is the box again
 
 
 class BoxEstimator:
@@ -49,7 +51,9 @@ def scene(index: int, step: float = 4.0) -> np.ndarray:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 60, (120, 200, 3)).astype(np.uint8)
     left = int(20 + step * index)
-    image[30:90, left : left + 40] = rng.integers(120, 255, (15, 10, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    image[30:90, left : left + 40] = (
+        rng.integers(120, 255, (15, 10, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    )
     return image
 
 
@@ -75,14 +79,28 @@ def test_one_walker_is_one_id_in_every_frame(detect_every: int, batch_frames: in
         looks.append(1)
         return bright_box(image)
 
-    engine = PoseTracker(BoxEstimator(), detector, detect_every=detect_every, batch_frames=batch_frames, config=TrackConfig(birth_frames=1))
+    engine = PoseTracker(
+        BoxEstimator(),
+        detector,
+        detect_every=detect_every,
+        batch_frames=batch_frames,
+        config=TrackConfig(birth_frames=1),
+    )
     found = list(engine(frames(22)))
     assert [frame.index for frame, _ in found] == list(range(22))
     assert len(looks) == -(-22 // detect_every)
     assert {tuple(poses.track_ids.tolist()) for _, poses in found} == {(1,)}
-    for frame, poses in found:  # boxes carried by flow stay on the walker between the detector's looks
+    for (
+        frame,
+        poses,
+    ) in found:  # boxes carried by flow stay on the walker between the detector's looks
         box = bright_box(frame.image).boxes_xyxy[0]
-        assert np.abs((poses.boxes_xyxy[0, :2] + poses.boxes_xyxy[0, 2:]) / 2 - (box[:2] + box[2:]) / 2).max() < 8
+        assert (
+            np.abs(
+                (poses.boxes_xyxy[0, :2] + poses.boxes_xyxy[0, 2:]) / 2 - (box[:2] + box[2:]) / 2
+            ).max()
+            < 8
+        )
 
 
 def test_crops_of_several_frames_go_together() -> None:
@@ -96,7 +114,13 @@ def test_the_other_modes_run_without_flow(mode: str) -> None:
     def forbidden(previous: np.ndarray, following: np.ndarray) -> np.ndarray:
         raise AssertionError("no flow in this mode")
 
-    engine = PoseTracker(BoxEstimator(), bright_box, detect_every=1, config=TrackConfig(mode=mode, birth_frames=1), flow=forbidden)
+    engine = PoseTracker(
+        BoxEstimator(),
+        bright_box,
+        detect_every=1,
+        config=TrackConfig(mode=mode, birth_frames=1),
+        flow=forbidden,
+    )
     assert {tuple(poses.track_ids.tolist()) for _, poses in engine(frames(8))} == {(1,)}
 
 
@@ -110,14 +134,23 @@ def test_nobody_for_minutes_costs_no_flow() -> None:
     dark = np.zeros((40, 40, 3), np.uint8)
     engine = PoseTracker(BoxEstimator(), bright_box, detect_every=5, flow=flow)
     found = [poses for _, poses in engine(frames(300, lambda index: dark.copy()))]
-    assert len(found) == 300 and all(poses.track_ids.shape == (0,) and poses.keypoints.shape == (0, 17, 2) for poses in found)
+    assert len(found) == 300 and all(
+        poses.track_ids.shape == (0,) and poses.keypoints.shape == (0, 17, 2) for poses in found
+    )
     assert len(calls) <= 11
     assert engine.speed.frames["read"] >= 300
 
 
 def test_the_resolution_changes_in_mid_stream() -> None:
-    engine = PoseTracker(BoxEstimator(), bright_box, detect_every=2, config=TrackConfig(birth_frames=1))
-    found = [poses for _, poses in engine(frames(12, lambda index: scene(index, 0)[:: 1 + (index > 5), :: 1 + (index > 5)].copy()))]
+    engine = PoseTracker(
+        BoxEstimator(), bright_box, detect_every=2, config=TrackConfig(birth_frames=1)
+    )
+    found = [
+        poses
+        for _, poses in engine(
+            frames(12, lambda index: scene(index, 0)[:: 1 + (index > 5), :: 1 + (index > 5)].copy())
+        )
+    ]
     assert [poses.track_ids.tolist() for poses in found] == [[1]] * 12
 
 
@@ -229,7 +262,9 @@ def test_pictures_of_a_folder_are_not_followed(tmp_path) -> None:
         write_image(tmp_path / f"{index}.png", scene(index * 9))
     estimator = BoxEstimator()
     found = list(PoseTracker(estimator, bright_box, detect_every=5, batch_frames=2)(tmp_path))
-    assert [len(poses) for _, poses in found] == [1, 1, 1] and all(poses.track_ids is None for _, poses in found)
+    assert [len(poses) for _, poses in found] == [1, 1, 1] and all(
+        poses.track_ids is None for _, poses in found
+    )
     assert estimator.calls == [2, 1]
 
 

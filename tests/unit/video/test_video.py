@@ -11,7 +11,14 @@ import pytest
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
-from simplepose.video.streams import PictureStream, VideoStream, VideoWriter, codec_in_file, fit_into, open_stream
+from simplepose.video.streams import (
+    PictureStream,
+    VideoStream,
+    VideoWriter,
+    codec_in_file,
+    fit_into,
+    open_stream,
+)
 
 
 def picture(value: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -34,10 +41,14 @@ def test_what_is_written_is_read_back(tmp_path: Path, ending: str, width: int, h
     assert stream.fps == pytest.approx(10) and stream.is_video
     frames = list(stream)
     assert [frame.index for frame in frames] == list(range(5)) and stream.skipped == 0
-    np.testing.assert_allclose([frame.seconds for frame in frames], [0, 0.1, 0.2, 0.3, 0.4], atol=1e-3)
+    np.testing.assert_allclose(
+        [frame.seconds for frame in frames], [0, 0.1, 0.2, 0.3, 0.4], atol=1e-3
+    )
     for index, frame in enumerate(frames):
         assert frame.image.shape == (height + height % 2, width + width % 2, 3)  # padded to even
-        np.testing.assert_allclose(frame.image[4:16, 2:6].mean((0, 1)), [40 * index, 0, 255 - 40 * index], atol=25)  # RGB, not BGR
+        np.testing.assert_allclose(
+            frame.image[4:16, 2:6].mean((0, 1)), [40 * index, 0, 255 - 40 * index], atol=25
+        )  # RGB, not BGR
     assert [path.name for path in tmp_path.iterdir()] == [f"a{ending}"]
 
 
@@ -68,11 +79,16 @@ def test_no_frame_no_file(tmp_path: Path) -> None:
 
 def test_an_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/a\.webm"), VideoWriter(tmp_path / "file" / "a.webm", 10) as writer:
+    with (
+        pytest.raises(UserError, match=r"file/a\.webm"),
+        VideoWriter(tmp_path / "file" / "a.webm", 10) as writer,
+    ):
         writer.write(picture(0))
 
 
-@pytest.mark.parametrize(("size", "shape"), [((64, 48), (48, 64, 3)), ((66, 48), (48, 66, 3)), ((30, 90), (90, 30, 3))])
+@pytest.mark.parametrize(
+    ("size", "shape"), [((64, 48), (48, 64, 3)), ((66, 48), (48, 66, 3)), ((30, 90), (90, 30, 3))]
+)
 def test_fit_into(size, shape) -> None:
     assert fit_into(picture(200), size).shape == shape
 
@@ -166,7 +182,9 @@ def test_a_portrait_phone_video_comes_upright(tmp_path: Path) -> None:
     path.write_bytes(content[:at] + turned + content[at + len(turned) :])
     (frame, *_) = open_stream(path)
     assert frame.image.shape == (64, 48, 3)
-    assert frame.image[8, 40, 2] > 200 and frame.image[8, 8, 2] < 90  # the top left corner went to the top right
+    assert (
+        frame.image[8, 40, 2] > 200 and frame.image[8, 8, 2] < 90
+    )  # the top left corner went to the top right
 
 
 # pictures
@@ -180,7 +198,10 @@ def test_pictures_of_a_folder_and_a_pattern(tmp_path: Path) -> None:
             write_image(tmp_path / name, picture(0))
     stream = open_stream(tmp_path)
     assert isinstance(stream, PictureStream) and not stream.is_video
-    assert [(frame.index, Path(frame.source).name) for frame in stream] == [(0, "a.jpg"), (1, "b.png")]
+    assert [(frame.index, Path(frame.source).name) for frame in stream] == [
+        (0, "a.jpg"),
+        (1, "b.png"),
+    ]
     assert [Path(frame.source).name for frame in open_stream(f"{tmp_path}/*.png")] == ["b.png"]
     assert [Path(frame.source).name for frame in open_stream(tmp_path / "a.jpg")] == ["a.jpg"]
 
@@ -199,7 +220,9 @@ def test_a_real_video(real_data) -> None:
     assert frame.image.shape == (432, 768, 3)
 
 
-def test_a_missing_encoder_is_the_error_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_encoder_is_the_error_that_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Closed:
         """What OpenCV gives where it cannot encode."""
 

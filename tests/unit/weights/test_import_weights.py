@@ -28,23 +28,49 @@ def microsoft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_import_writes_a_checkpoint_that_knows_its_preprocessing(microsoft_file: Path, tmp_path: Path, capsys) -> None:
-    assert main(["import", str(microsoft_file), "--as", PRESET, "--output", str(tmp_path / "run")]) == 0
+def test_import_writes_a_checkpoint_that_knows_its_preprocessing(
+    microsoft_file: Path, tmp_path: Path, capsys
+) -> None:
+    assert (
+        main(["import", str(microsoft_file), "--as", PRESET, "--output", str(tmp_path / "run")])
+        == 0
+    )
     said = capsys.readouterr().out
     assert "Microsoft pose_resnet_18, 17 keypoints" in said and "next: simplepose evaluate" in said
     loaded = load_model(tmp_path / "run")
     assert loaded.spec.schema.name == "coco_17" and loaded.spec.input_size_wh == (96, 128)
-    assert (loaded.spec.pixels.channel_order, loaded.spec.codec.peak, loaded.spec.codec.flip_shift) == ("bgr", 1.0, "one_pixel")
+    assert (
+        loaded.spec.pixels.channel_order,
+        loaded.spec.codec.peak,
+        loaded.spec.codec.flip_shift,
+    ) == ("bgr", 1.0, "one_pixel")
     state = torch.load(microsoft_file, weights_only=True)
     for name, tensor in loaded.network.state_dict().items():
         assert torch.equal(tensor, state[name.removeprefix("backbone.")]), name
 
 
-def test_conventions_of_the_file_replace_the_presets(microsoft_file: Path, tmp_path: Path, capsys) -> None:
+def test_conventions_of_the_file_replace_the_presets(
+    microsoft_file: Path, tmp_path: Path, capsys
+) -> None:
     state = torch.load(microsoft_file, weights_only=True)
-    renamed = {("head." if name.startswith(("deconv", "final")) else "backbone.") + name: tensor for name, tensor in state.items()}
+    renamed = {
+        ("head." if name.startswith(("deconv", "final")) else "backbone.") + name: tensor
+        for name, tensor in state.items()
+    }
     torch.save({"state_dict": renamed}, tmp_path / "mm.pth")
-    assert main(["import", str(tmp_path / "mm.pth"), "--as", PRESET, "--output", str(tmp_path / "mm.safetensors")]) == 0
+    assert (
+        main(
+            [
+                "import",
+                str(tmp_path / "mm.pth"),
+                "--as",
+                PRESET,
+                "--output",
+                str(tmp_path / "mm.safetensors"),
+            ]
+        )
+        == 0
+    )
     assert "trained on RGB with mean [123.675, 116.28, 103.53]" in capsys.readouterr().out
     assert load_model(tmp_path / "mm.safetensors").spec.pixels.channel_order == "rgb"
 
@@ -52,9 +78,24 @@ def test_conventions_of_the_file_replace_the_presets(microsoft_file: Path, tmp_p
 def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys) -> None:
     """Its layers depend on the input's size."""
     preset = tmp_path / "coco_simcc.yaml"
-    preset.write_text(f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n")
+    preset.write_text(
+        f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n"
+    )
     trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
-    assert main(["import", str(microsoft_file), "--as", str(preset), "--backbone-only", "--output", str(trunk)]) == 0
+    assert (
+        main(
+            [
+                "import",
+                str(microsoft_file),
+                "--as",
+                str(preset),
+                "--backbone-only",
+                "--output",
+                str(trunk),
+            ]
+        )
+        == 0
+    )
     assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
     assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
     first, second = load_model(trunk), load_model(whole)
@@ -65,15 +106,40 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
 
 def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "kept.safetensors").write_bytes(b"kept")
-    assert main(["import", str(microsoft_file), "--as", PRESET, "--output", str(tmp_path / "kept.safetensors")]) == 2
-    assert "exists. Cure" in capsys.readouterr().err and (tmp_path / "kept.safetensors").read_bytes() == b"kept"
+    assert (
+        main(
+            [
+                "import",
+                str(microsoft_file),
+                "--as",
+                PRESET,
+                "--output",
+                str(tmp_path / "kept.safetensors"),
+            ]
+        )
+        == 2
+    )
+    assert (
+        "exists. Cure" in capsys.readouterr().err
+        and (tmp_path / "kept.safetensors").read_bytes() == b"kept"
+    )
 
 
 def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
     torch.save(PoseResNet(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
-    command = ["import", str(tmp_path / "mpii.pth"), "--as", PRESET, "--output", str(tmp_path / "out")]
+    command = [
+        "import",
+        str(tmp_path / "mpii.pth"),
+        "--as",
+        PRESET,
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 2
-    assert "estimates 16 keypoints, the network 17" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        "estimates 16 keypoints, the network 17" in capsys.readouterr().err
+        and not (tmp_path / "out").exists()
+    )
     assert main([*command, "--backbone-only"]) == 0
     said = capsys.readouterr().out
     assert "left out: deconv_layers.0.weight" in said and "--model.init" in said
@@ -90,9 +156,14 @@ def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys)
         (["FILE", "--as", PRESET, "--schema", "dogs"], "there is no schema 'dogs'"),
     ],
 )
-def test_mistakes(microsoft_file: Path, tmp_path: Path, capsys, monkeypatch, arguments: list[str], words: str) -> None:
+def test_mistakes(
+    microsoft_file: Path, tmp_path: Path, capsys, monkeypatch, arguments: list[str], words: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["import", *(str(microsoft_file) if word == "FILE" else word for word in arguments)]) == 2
+    assert (
+        main(["import", *(str(microsoft_file) if word == "FILE" else word for word in arguments)])
+        == 2
+    )
     assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
@@ -117,9 +188,12 @@ def test_weights_get_imports_pose_networks(microsoft_file: Path, tmp_path: Path)
     """A file that is there already is verified and imported; downloads have their own tests."""
     content = microsoft_file.read_bytes()
     row = PublicWeights(
-        name="mine", url=f"https://example.invalid/{microsoft_file.name}", licence="none", sha256=hashlib.sha256(content).hexdigest(),
+        name="mine",
+        url=f"https://example.invalid/{microsoft_file.name}",
+        licence="none",
+        sha256=hashlib.sha256(content).hexdigest(),
         preset=PRESET,
-    )  # fmt: skip
+    )
     (tmp_path / microsoft_file.name).write_bytes(content)
     assert f"wrote {tmp_path / 'mine.safetensors'}" in get(row, tmp_path)
     assert load_model(tmp_path / "mine.safetensors").spec.preset == PRESET

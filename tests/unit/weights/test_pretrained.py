@@ -19,7 +19,10 @@ from simplepose.weights.key_maps import from_state_dict, from_tensorflow
 from simplepose.weights.pretrained import load_into, load_weight_file
 
 SMALL = ModelConfig(backbone="resnet18", deconv_filters=8)
-IMAGENET_MEAN, IMAGENET_STD = pytest.approx((123.675, 116.28, 103.53), rel=1e-15), pytest.approx((58.395, 57.12, 57.375), rel=1e-15)
+IMAGENET_MEAN, IMAGENET_STD = (
+    pytest.approx((123.675, 116.28, 103.53), rel=1e-15),
+    pytest.approx((58.395, 57.12, 57.375), rel=1e-15),
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +52,29 @@ def microsoft(state: dict) -> dict:
 
 def training_checkpoint(state: dict) -> dict:
     prefixed = {f"module.{name}": tensor for name, tensor in microsoft(state).items()}
-    perf = {"perf": np.float64(0.7), "sigmas": np.ones(17, np.float32), "names": np.array(["a"])}  # Microsoft and MMPose keep such beside
-    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.001, "params": [0]}]}
-    return {"epoch": 140, "model": "pose_resnet", "state_dict": prefixed, **perf, "optimizer": optimizer}
+    perf = {
+        "perf": np.float64(0.7),
+        "sigmas": np.ones(17, np.float32),
+        "names": np.array(["a"]),
+    }  # Microsoft and MMPose keep such beside
+    optimizer = {
+        "state": {0: {"exp_avg": torch.ones(3)}},
+        "param_groups": [{"lr": 0.001, "params": [0]}],
+    }
+    return {
+        "epoch": 140,
+        "model": "pose_resnet",
+        "state_dict": prefixed,
+        **perf,
+        "optimizer": optimizer,
+    }
 
 
 def mmpose(state: dict, head: str, extra: dict) -> dict:
-    renamed = {("" if name.startswith("backbone.") else head) + name: tensor for name, tensor in state.items()}
+    renamed = {
+        ("" if name.startswith("backbone.") else head) + name: tensor
+        for name, tensor in state.items()
+    }
     return {"meta": {"epoch": 210, "mmpose_version": "x"}, "state_dict": renamed | extra}
 
 
@@ -65,13 +84,22 @@ def mmpose(state: dict, head: str, extra: dict) -> dict:
         (microsoft, "ms", "bgr"),
         (training_checkpoint, "ms", "bgr"),
         (lambda state: mmpose(state, "keypoint_head.", {}), "mmpose", "rgb"),
-        (lambda state: mmpose(state, "head.", {"data_preprocessor.mean": torch.ones(3, 1, 1)}), "mmpose", "rgb"),
+        (
+            lambda state: mmpose(state, "head.", {"data_preprocessor.mean": torch.ones(3, 1, 1)}),
+            "mmpose",
+            "rgb",
+        ),
     ],
     ids=["plain", "training", "mmpose 0.x", "mmpose 1.x"],
 )
 def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -> None:
     found = load_weight_file(save(tmp_path / "pose_resnet.pth.tar", wrap(network.state_dict())))
-    assert (found.family, found.pixels.channel_order, found.keypoint_count, found.backbone) == (family, order, 17, "resnet18")
+    assert (found.family, found.pixels.channel_order, found.keypoint_count, found.backbone) == (
+        family,
+        order,
+        17,
+        "resnet18",
+    )
     assert (found.pixels.mean, found.pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert (found.peak, found.flip_shift, found.is_backbone_only) == (1.0, "one_pixel", False)
     other = PoseResNet(SMALL, 17)
@@ -81,7 +109,11 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
 
 
 def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
-    torch.save(microsoft(network.state_dict()), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
+    torch.save(
+        microsoft(network.state_dict()),
+        tmp_path / "old.pth.tar",
+        _use_new_zipfile_serialization=False,
+    )
     assert load_weight_file(tmp_path / "old.pth.tar").family == "ms"
 
 
@@ -93,26 +125,39 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
     (save_file(state, path) if ending == ".safetensors" else torch.save(state, path))
     found = load_weight_file(path)
     assert (found.family, found.pixels) == (family, PixelConfig())
-    assert found.is_backbone_only and set(found.ignored) == {"fc.weight", "fc.bias"} and "fc.weight" not in found.tensors
+    assert (
+        found.is_backbone_only
+        and set(found.ignored) == {"fc.weight", "fc.bias"}
+        and "fc.weight" not in found.tensors
+    )
     other = PoseResNet(SMALL, 4)
     head = other.final_layer.weight.clone()
     assert load_into(other, found, backbone_only=True) == []
-    assert torch.equal(other.backbone.layer4[1].conv2.weight, network.backbone.layer4[1].conv2.weight) and torch.equal(
-        other.final_layer.weight, head
-    )
+    assert torch.equal(
+        other.backbone.layer4[1].conv2.weight, network.backbone.layer4[1].conv2.weight
+    ) and torch.equal(other.final_layer.weight, head)
     with pytest.raises(UserError, match="only a backbone"):
         load_into(other, found)
 
 
-def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50") -> dict[str, np.ndarray]:
+def seed_variables(
+    network, *, trunk: bool = False, scope: str = "resnet_v1_50"
+) -> dict[str, np.ndarray]:
     """The network under the seed's names and layouts, written from slim's naming scheme, not with the package's map."""
     out: dict[str, np.ndarray] = {}
 
     def convolution(name: str, layer: torch.nn.Module) -> None:
-        out[f"{name}/weights"] = np.moveaxis(layer.weight.detach().numpy(), (2, 3), (0, 1)).swapaxes(2, 3)
+        out[f"{name}/weights"] = np.moveaxis(
+            layer.weight.detach().numpy(), (2, 3), (0, 1)
+        ).swapaxes(2, 3)
 
     def norm(name: str, layer: torch.nn.Module) -> None:
-        for theirs, ours in (("gamma", "weight"), ("beta", "bias"), ("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+        for theirs, ours in (
+            ("gamma", "weight"),
+            ("beta", "bias"),
+            ("moving_mean", "running_mean"),
+            ("moving_variance", "running_var"),
+        ):
             out[f"{name}/BatchNorm/{theirs}"] = getattr(layer, ours).detach().numpy()
 
     convolution(f"{scope}/conv1", network.backbone.conv1)
@@ -120,18 +165,32 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
     for stage in (1, 2, 3, 4):
         for place, block in enumerate(getattr(network.backbone, f"layer{stage}"), start=1):
             unit = f"{scope}/block{stage}/unit_{place}/bottleneck_v1"
-            pairs = [("conv1", block.conv1, block.bn1), ("conv2", block.conv2, block.bn2), ("conv3", block.conv3, block.bn3)]
-            for name, conv, bn in pairs + ([("shortcut", *block.downsample)] if block.downsample else []):
+            pairs = [
+                ("conv1", block.conv1, block.bn1),
+                ("conv2", block.conv2, block.bn2),
+                ("conv3", block.conv3, block.bn3),
+            ]
+            for name, conv, bn in pairs + (
+                [("shortcut", *block.downsample)] if block.downsample else []
+            ):
                 convolution(f"{unit}/{name}", conv)
                 norm(f"{unit}/{name}", bn)
     if trunk:
-        return out | {f"{scope}/logits/weights": np.zeros((1, 1, 2, 3), np.float32), f"{scope}/logits/biases": np.zeros(3, np.float32)}
+        return out | {
+            f"{scope}/logits/weights": np.zeros((1, 1, 2, 3), np.float32),
+            f"{scope}/logits/biases": np.zeros(3, np.float32),
+        }
     for index in (1, 2, 3):
         convolution(f"up{index}", network.deconv_layers[3 * index - 3])
         norm(f"up{index}", network.deconv_layers[3 * index - 2])
     convolution("out", network.final_layer)
     out["out/biases"] = network.final_layer.bias.detach().numpy()
-    slots = {f"{name}/Adam{slot}": np.zeros_like(array) for name, array in out.items() if "moving" not in name for slot in ("", "_1")}
+    slots = {
+        f"{name}/Adam{slot}": np.zeros_like(array)
+        for name, array in out.items()
+        if "moving" not in name
+        for slot in ("", "_1")
+    }
     scalars = {"beta1_power": 0.9, "beta2_power": 0.999, "Variable": 5e-4}
     return out | slots | {name: np.float32(value) for name, value in scalars.items()}
 
@@ -139,7 +198,9 @@ def seed_variables(network, *, trunk: bool = False, scope: str = "resnet_v1_50")
 @pytest.fixture(scope="module")
 def bottleneck_network():
     torch.manual_seed(6)
-    made = PoseResNet(ModelConfig(backbone="resnet50", deconv_filters=4, initialisation="torch"), 17)
+    made = PoseResNet(
+        ModelConfig(backbone="resnet50", deconv_filters=4, initialisation="torch"), 17
+    )
     with torch.no_grad():
         for name, tensor in made.state_dict().items():
             if name.split(".")[-1] in ("running_mean", "running_var", "bias") or tensor.ndim == 1:
@@ -151,8 +212,15 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
     variables = seed_variables(bottleneck_network)
     assert set(variables) == set(listed_shapes())  # the names of a real one
     found = from_tensorflow(variables, "snapshot_140.ckpt")
-    assert (found.family, found.backbone, found.keypoint_count, found.peak) == ("tf", "resnet50", 17, 255.0)
-    assert found.pixels == PixelConfig(channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0))
+    assert (found.family, found.backbone, found.keypoint_count, found.peak) == (
+        "tf",
+        "resnet50",
+        17,
+        255.0,
+    )
+    assert found.pixels == PixelConfig(
+        channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0)
+    )
     assert {"out/weights/Adam_1", "beta1_power"} < set(found.ignored)
     assert found.unknown_scalars == ("Variable",)
     with torch.device("meta"):
@@ -165,7 +233,11 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
 
 def test_slims_trunk(bottleneck_network) -> None:
     found = from_tensorflow(seed_variables(bottleneck_network, trunk=True), "resnet_v1_50.ckpt")
-    assert found.is_backbone_only and found.pixels.channel_order == "rgb" and found.pixels.mean == (123.68, 116.78, 103.94)
+    assert (
+        found.is_backbone_only
+        and found.pixels.channel_order == "rgb"
+        and found.pixels.mean == (123.68, 116.78, 103.94)
+    )
     assert found.ignored == ("resnet_v1_50/logits/weights", "resnet_v1_50/logits/biases")
 
 
@@ -179,29 +251,47 @@ def test_checkpoints_of_something_else(tmp_path: Path, write) -> None:
 def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
     found = load_weight_file(save(tmp_path / "mpii.pth", PoseResNet(SMALL, 16).state_dict()))
     other = PoseResNet(SMALL, 17)
-    with pytest.raises(UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--backbone-only"):
+    with pytest.raises(
+        UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--backbone-only"
+    ):
         load_into(other, found)
     left_out = load_into(other, found, backbone_only=True)
-    assert "final_layer.weight" in left_out and "deconv_layers.0.weight" in left_out and len(left_out) == 17
+    assert (
+        "final_layer.weight" in left_out
+        and "deconv_layers.0.weight" in left_out
+        and len(left_out) == 17
+    )
     assert torch.equal(other.backbone.conv1.weight, found.tensors["backbone.conv1.weight"])
 
 
 def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
-    other = PoseResNet(ModelConfig(backbone="resnet34", deconv_filters=8, initialisation="torch"), 17)
+    other = PoseResNet(
+        ModelConfig(backbone="resnet34", deconv_filters=8, initialisation="torch"), 17
+    )
     with pytest.raises(UserError, match=r"r18\.pth holds ResNet-18, the network is ResNet-34"):
         load_into(other, found, backbone_only=True)
 
 
 def test_missing_surplus_and_wrong_shapes_in_one_sentence(network) -> None:
-    state = {name: tensor for name, tensor in microsoft(network.state_dict()).items() if name not in ("bn1.weight", "layer2.0.bn1.bias")}
-    state |= {"deconv_layers.9.weight": torch.zeros(1), "deconv_layers.0.weight": torch.zeros(512, 9, 4, 4)}
+    state = {
+        name: tensor
+        for name, tensor in microsoft(network.state_dict()).items()
+        if name not in ("bn1.weight", "layer2.0.bn1.bias")
+    }
+    state |= {
+        "deconv_layers.9.weight": torch.zeros(1),
+        "deconv_layers.0.weight": torch.zeros(512, 9, 4, 4),
+    }
     other = PoseResNet(SMALL, 17)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_into(other, from_state_dict(state, "odd.pth"))
     text = str(caught.value)
-    assert "missing: backbone.bn1.weight, backbone.layer2.0.bn1.bias" in text and "surplus: deconv_layers.9.weight" in text
+    assert (
+        "missing: backbone.bn1.weight, backbone.layer2.0.bn1.bias" in text
+        and "surplus: deconv_layers.9.weight" in text
+    )
     assert "wrong shapes: deconv_layers.0.weight (512, 9, 4, 4) for (512, 8, 4, 4)" in text
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
@@ -217,7 +307,10 @@ def test_long_lists_are_shortened(network) -> None:
 def test_relatives_are_refused(network) -> None:
     state = microsoft(network.state_dict())
     for change, words in (
-        ({"layer1.0.conv2.weight": torch.zeros(128, 128, 3, 3)}, r"x\.pth .* layer1\.0\.conv2\.weight"),
+        (
+            {"layer1.0.conv2.weight": torch.zeros(128, 128, 3, 3)},
+            r"x\.pth .* layer1\.0\.conv2\.weight",
+        ),
         ({"se.fc.weight": torch.zeros(1)}, r"x\.pth .* se\.fc\.weight"),
         ({"transformer.weight": torch.zeros(1)}, r"x\.pth .* transformer\.weight"),
         ({"layer1.5.conv1.weight": torch.zeros(1)}, r"x\.pth .*ResNet-18, 34"),
@@ -231,7 +324,9 @@ def test_relatives_are_refused(network) -> None:
 
 
 def test_half_precision_files_load_as_float32(network) -> None:
-    found = from_state_dict({name: tensor.half() for name, tensor in network.state_dict().items()}, "half.pth")
+    found = from_state_dict(
+        {name: tensor.half() for name, tensor in network.state_dict().items()}, "half.pth"
+    )
     assert all(tensor.dtype == torch.float32 for tensor in found.tensors.values())
 
 
@@ -250,7 +345,9 @@ def test_pickles_are_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["a.pth", "a.pth.tar", "a.safetensors", "a.ckpt"])
 @pytest.mark.parametrize(
-    "content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(200), b"PK\x03\x04" + bytes(50)], ids=["empty", "picture", "cut zip"]
+    "content",
+    [b"", b"\x89PNG\r\n\x1a\n" + bytes(200), b"PK\x03\x04" + bytes(50)],
+    ids=["empty", "picture", "cut zip"],
 )
 def test_another_format_with_the_right_ending(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
@@ -263,7 +360,9 @@ def test_truncated_files(tmp_path: Path, network) -> None:
     content = path.read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     save_file(network.state_dict(), tmp_path / "cut.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:100_000])
+    (tmp_path / "cut.safetensors").write_bytes(
+        (tmp_path / "cut.safetensors").read_bytes()[:100_000]
+    )
     torch.save(network.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "old.pth").write_bytes((tmp_path / "old.pth").read_bytes()[:300_000])
     for name in ("cut.pth", "cut.safetensors", "old.pth"):
@@ -287,7 +386,14 @@ def test_our_own_files_keep_their_conventions(tmp_path: Path, network) -> None:
 
     pixels = PixelConfig(channel_order="bgr", mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     codec = CodecConfig(peak=255.0, flip_shift="exact")
-    spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(192, 256), pixels=pixels, codec=codec, model=SMALL)
+    spec = ModelSpec(
+        preset="p",
+        schema=COCO_17,
+        input_size_wh=(192, 256),
+        pixels=pixels,
+        codec=codec,
+        model=SMALL,
+    )
     save_checkpoint(tmp_path / "own.safetensors", network, spec)
     found = load_weight_file(tmp_path / "own.safetensors")
     assert (found.family, found.pixels) == ("simplepose", pixels)
@@ -306,4 +412,6 @@ def test_our_own_light_head_is_not_taken_for_mmposes(tmp_path: Path) -> None:
     assert found.family == "simplepose" and found.keypoint_count == 17
     other = PoseResNet(config, 17)
     assert load_into(other, found) == []
-    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in saved.state_dict().items())
+    assert all(
+        torch.equal(tensor, other.state_dict()[name]) for name, tensor in saved.state_dict().items()
+    )

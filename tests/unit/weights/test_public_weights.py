@@ -34,13 +34,19 @@ class Server:
                 if fault == "missing":
                     self.send_error(404)
                     return
-                start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and fault != "no ranges" else 0
+                start = (
+                    int(wanted.removeprefix("bytes=").removesuffix("-"))
+                    if wanted and fault != "no ranges"
+                    else 0
+                )
                 if start >= len(CONTENT):
                     self.send_error(416)
                     return
                 self.send_response(206 if start else 200)
                 if start:
-                    self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+                    self.send_header(
+                        "Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+                    )
                 if fault != "no length":
                     self.send_header("Content-Length", str(len(CONTENT) - start))
                 self.end_headers()
@@ -52,7 +58,9 @@ class Server:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/weights.pth"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
     def row(self, sha256: str = SHA256[:8]) -> PublicWeights:
         return PublicWeights(name="test", url=self.url, licence="none", sha256=sha256)
@@ -73,9 +81,13 @@ def names(folder: Path) -> list[str]:
 
 def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
     seen = []
-    path = download(server.row(), tmp_path / "new" / "folder", lambda have, total: seen.append((have, total)))
+    path = download(
+        server.row(), tmp_path / "new" / "folder", lambda have, total: seen.append((have, total))
+    )
     assert path.read_bytes() == CONTENT and names(path.parent) == ["weights.pth"]
-    assert seen[-1] == (len(CONTENT), len(CONTENT)) and [have for have, _ in seen] == sorted(have for have, _ in seen)
+    assert seen[-1] == (len(CONTENT), len(CONTENT)) and [have for have, _ in seen] == sorted(
+        have for have, _ in seen
+    )
     download(server.row(SHA256), tmp_path / "new" / "folder")
     assert server.requests == [None]  # what is there and fits is not fetched again
 
@@ -83,11 +95,15 @@ def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
 def test_dropped_connections_then_resume(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop", "drop"]
     for kept in (len(CONTENT) // 2, len(CONTENT) * 3 // 4):
-        with pytest.raises(UserError, match=rf"/weights\.pth .*{kept} bytes .*weights\.pth\.partial"):
+        with pytest.raises(
+            UserError, match=rf"/weights\.pth .*{kept} bytes .*weights\.pth\.partial"
+        ):
             download(server.row(), tmp_path)
         assert names(tmp_path) == ["weights.pth.partial"]
     assert download(server.row(), tmp_path).read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=150000-", "bytes=225000-"] and names(tmp_path) == ["weights.pth"]
+    assert server.requests == [None, "bytes=150000-", "bytes=225000-"] and names(tmp_path) == [
+        "weights.pth"
+    ]
 
 
 def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
@@ -98,7 +114,9 @@ def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
-def test_a_stale_partial_is_never_taken_for_whole(server: Server, tmp_path: Path, stale: bytes) -> None:
+def test_a_stale_partial_is_never_taken_for_whole(
+    server: Server, tmp_path: Path, stale: bytes
+) -> None:
     (tmp_path / "weights.pth.partial").write_bytes(stale)
     with pytest.raises(UserError, match=r"weights\.pth\.partial .*removed.*sha256"):
         download(server.row(), tmp_path)
@@ -143,7 +161,9 @@ def test_a_folder_that_is_a_file(server: Server, tmp_path: Path) -> None:
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"microsoft-r50-256x192 .*pose_resnet_50_256x192\.pth\.tar"):
+    with pytest.raises(
+        UserError, match=r"microsoft-r50-256x192 .*pose_resnet_50_256x192\.pth\.tar"
+    ):
         download(find_public("microsoft-r50-256x192"), tmp_path)
 
 

@@ -74,7 +74,9 @@ def test_the_list_is_whole() -> None:
 
 
 @WRITERS
-def test_the_whole_snapshot_imports(tmp_path: Path, preset: Path, late: dict, write: Callable, capsys: pytest.CaptureFixture) -> None:
+def test_the_whole_snapshot_imports(
+    tmp_path: Path, preset: Path, late: dict, write: Callable, capsys: pytest.CaptureFixture
+) -> None:
     write(tmp_path / "snapshot_100.ckpt", late)
     arguments = ["import", str(tmp_path / "snapshot_100.ckpt"), "--as", str(preset)]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
@@ -82,7 +84,9 @@ def test_the_whole_snapshot_imports(tmp_path: Path, preset: Path, late: dict, wr
     assert [line for line in said if "scalar" in line and line.endswith(": Variable")]
     state = load_model(tmp_path / "run").network.state_dict()
     names = torch_names()
-    assert {name for name in state if not name.endswith("num_batches_tracked")} == set(names.values())
+    assert {name for name in state if not name.endswith("num_batches_tracked")} == set(
+        names.values()
+    )
     for theirs, ours in names.items():
         assert np.array_equal(state[ours].numpy(), as_torch(late[theirs])), theirs
 
@@ -190,14 +194,18 @@ def without(late: dict, ending: str) -> dict:
 
 
 @pytest.mark.parametrize("ending", ["/Adam", "/Adam_1", "out/biases/Adam_1", "beta2_power"])
-def test_a_snapshot_without_slots(config_of: Callable[..., Config], late: dict, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_without_slots(
+    config_of: Callable[..., Config], late: dict, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(start, "read_checkpoint", lambda path: without(late, ending))
     with pytest.raises(UserError, match=rf"snapshot_100\.ckpt.*{ending}.*--train\.weights"):
         check_snapshot(config_of("snapshot_100.ckpt"))
 
 
 @WRITERS
-def test_a_partitioned_snapshot(tmp_path: Path, config_of: Callable[..., Config], write: Callable) -> None:
+def test_a_partitioned_snapshot(
+    tmp_path: Path, config_of: Callable[..., Config], write: Callable
+) -> None:
     few = {"out/weights": np.zeros((1, 1, 8, 17), np.float32)}
     write(tmp_path / "snapshot_100.ckpt", few, partitioned=True)
     with pytest.raises(UserError, match=r"snapshot_100\.ckpt.*out/weights.*partition"):
@@ -216,7 +224,9 @@ def test_a_partitioned_snapshot(tmp_path: Path, config_of: Callable[..., Config]
         ("snapshot_100.ckpt", {"adam_epsilon": "torch"}, r"--train\.adam-epsilon tf"),
     ],
 )
-def test_mistakes(tmp_path: Path, config_of: Callable[..., Config], late: dict, name: str, train: dict, words: str) -> None:
+def test_mistakes(
+    tmp_path: Path, config_of: Callable[..., Config], late: dict, name: str, train: dict, words: str
+) -> None:
     write_v2(tmp_path / "snapshot_100.ckpt", late)
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "network.pth")
     with pytest.raises(UserError, match=words):

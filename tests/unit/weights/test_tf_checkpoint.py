@@ -42,14 +42,19 @@ def test_checksum_of_joined_lanes_notices_every_change() -> None:
     assert crc32c(bytes(data)) == whole
 
 
-@pytest.mark.parametrize("variables", [{}, {"one": np.zeros(3, np.float32)}, example()], ids=["empty", "one", "many"])
+@pytest.mark.parametrize(
+    "variables", [{}, {"one": np.zeros(3, np.float32)}, example()], ids=["empty", "one", "many"]
+)
 def test_what_is_written_is_read(tmp_path: Path, variables: dict) -> None:
     write_v1(tmp_path / "a.ckpt", variables)
     write_v2(tmp_path / "b.ckpt", variables)
     assert_equal(read_checkpoint(tmp_path / "a.ckpt"), variables)
     for name in ("b.ckpt", "b.ckpt.index", "b.ckpt.data-00000-of-00001", "b.ckpt.meta"):
         assert_equal(read_checkpoint(tmp_path / name), variables)
-    assert read_checkpoint(tmp_path / "a.ckpt").version == 1 and read_checkpoint(tmp_path / "b.ckpt").version == 2
+    assert (
+        read_checkpoint(tmp_path / "a.ckpt").version == 1
+        and read_checkpoint(tmp_path / "b.ckpt").version == 2
+    )
     assert is_checkpoint(tmp_path / "a.ckpt") and is_checkpoint(tmp_path / "b.ckpt")
 
 
@@ -73,8 +78,13 @@ def test_every_byte_of_a_v1_is_guarded(tmp_path: Path) -> None:
         broken[place] ^= 0x40
         path.write_bytes(broken)
         try:
-            assert_equal(read_checkpoint(path), {"weights": np.arange(64, dtype=np.float32), "b": np.ones(2, np.float32)})
-            assert place >= len(good) - 48 or unread <= place < unread + 13, place  # the footer's spare bytes; the unused meta index
+            assert_equal(
+                read_checkpoint(path),
+                {"weights": np.arange(64, dtype=np.float32), "b": np.ones(2, np.float32)},
+            )
+            assert place >= len(good) - 48 or unread <= place < unread + 13, (
+                place
+            )  # the footer's spare bytes; the unused meta index
         except UserError as error:
             assert str(path) in str(error) and "Cure:" in str(error)
 
@@ -140,7 +150,9 @@ def test_refused_kinds(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "f.ckpt")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00." * 20, bytes(48)])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04" + bytes(100), b"\x80\x02}q\x00." * 20, bytes(48)]
+)
 def test_another_format_with_the_right_ending(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
