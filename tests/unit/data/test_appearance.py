@@ -11,13 +11,16 @@ import torch
 from simplepose.config import AugmentConfig
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations
-from simplepose.data.appearance import (
+from simplepose.data.augment import (
+    augment_of_epoch,
     change_appearance,
+    draw,
     draw_appearance,
     jitter_colours,
+    no_draws,
     occlusion_masks,
+    sample_affines,
 )
-from simplepose.data.augment import augment_of_epoch, draw, no_draws, sample_affines
 from simplepose.pose import geometry
 
 STRONG = AugmentConfig(colour=0.4, cutout_probability=1.0, grid_probability=1.0)
