@@ -212,7 +212,8 @@ def change_appearance(
         return pixels
     values = pixels.float()
     if config.colour:
-        values = jitter_colours(values, *(1 + config.colour * (2 * draws[:3] - 1)))
+        factors = 1 + config.colour * (2 * draws[:3] - 1)
+        values = jitter_colours(values, *factors[..., None, None, None])
     hidden = occlusion_masks(draws[3:, :, None], pixels.shape[-1], pixels.shape[-2], config)
     values = torch.where(hidden[:, None], values.mean((2, 3), keepdim=True), values)
     return values.round().clamp(0, 255).to(torch.uint8)
@@ -226,18 +227,17 @@ def jitter_colours(
 
     Args:
         values: (B, 3, H, W) float in 0..255.
-        brightness: (B,) factors, as `contrast` and `saturation`.
+        brightness: (B, 1, 1, 1) factors, as `contrast` and `saturation`.
 
     Returns:
         (B, 3, H, W) float, not clipped at the end; black padding stays dark.
     """
     weights = constant(GREY, values.device).view(1, 3, 1, 1)
-    shape = (-1, 1, 1, 1)
-    values = (values * brightness.view(shape)).clamp(max=255)
+    values = (values * brightness).clamp(max=255)
     mean = (values * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    values = mean + (values - mean) * contrast.view(shape)
+    values = mean + (values - mean) * contrast
     grey = (values * weights).sum(1, keepdim=True)
-    return grey + (values - grey) * saturation.view(shape)
+    return grey + (values - grey) * saturation
 
 
 def occlusion_masks(

@@ -312,24 +312,21 @@ class TrainLoader:
         views = [self._view(row) for row in rows.tolist()]
         good = np.array([view is not None for view in views])
         held = [view for view in views if view is not None]
-        places = np.array([view[1:] for view in held], np.float64).reshape(-1, 2, 2)
-        sizes = np.array([view.pixels.shape[1::-1] for view in held]).reshape(-1, 2)
-        shifted = from_view(to_crop[good], places[:, 0], places[:, 1])
-        needed = needed_regions(shifted, self.input_size_wh, sizes)
-        parts = [
-            view.pixels[top : max(top, bottom), left : max(left, right)]
-            for view, (left, top, right, bottom) in zip(held, needed.tolist(), strict=True)
-        ]
-        extents = np.array([part.shape[1::-1] for part in parts], np.int64).reshape(-1, 2)
+        places = [(view.pixels.shape[1::-1], *view[1:]) for view in held]
+        sizes, origins, ratios = np.array(places, np.float64).reshape(-1, 3, 2).swapaxes(0, 1)
+        to_view = from_view(to_crop[good], origins, ratios)
+        needed = needed_regions(to_view, self.input_size_wh, sizes)
+        extents = needed[:, 2:] - needed[:, :2]
         ends = extents.prod(1).cumsum()
         # One pixel at least, for the warp to point at.
         count, pinned = max([1, *ends[-1:]]), page_locked(self.device)
         buffer = torch.empty((count, 3), dtype=torch.uint8, pin_memory=pinned)
         pixels = buffer.numpy()
-        for part, end in zip(parts, ends.tolist(), strict=True):
+        for view, (left, top, right, bottom), end in zip(held, needed, ends, strict=True):
+            part = view.pixels[top:bottom, left:right]
             pixels[end - part.size // 3 : end].reshape(part.shape)[:] = part
-        shifted = from_view(shifted, needed[:, :2])
-        return self._regions(buffer, ends - extents.prod(1), extents, shifted), good
+        to_part = from_view(to_view, needed[:, :2])
+        return self._regions(buffer, ends - extents.prod(1), extents, to_part), good
 
     def _point(
         self, source: Memory, rows: np.ndarray, to_crop: np.ndarray

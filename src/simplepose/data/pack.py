@@ -74,6 +74,18 @@ class PackPlan:
             contents.append(cv2.imencode(".jpg", part, options)[1].tobytes())
         return contents or [b""] * len(rows)
 
+    def encode_shard(
+        self, file: Path, groups: list[np.ndarray], broken: dict[int, str] | None
+    ) -> list[bytes]:
+        """JPEGs of the people of a few pictures: kept in `file`, or read from it. With a picture
+        that cannot be read they are not kept, so that the next run tries again."""
+        if file.exists():
+            return msgspec.msgpack.decode(file.read_bytes(), type=list[bytes])
+        contents = [jpeg for rows in groups for jpeg in self.encode_picture(rows, broken)]
+        if all(contents):
+            write_bytes(file, msgspec.msgpack.encode(contents))
+        return contents
+
 
 def plan_pack(
     people: Annotations,
@@ -206,28 +218,22 @@ def write_pack(
     groups, broken = by_picture(people), dict[int, str]()
 
     def pack_shard(first: int) -> list[bytes]:
-        """A shard with an unreadable picture is not kept: the next run tries it again."""
-        file = folder / f"{first:08}.shard"
-        if file.exists():
-            return msgspec.msgpack.decode(file.read_bytes(), type=list[bytes])
-        contents = []
-        for rows in groups[first : first + SHARD]:
-            contents += plan.encode_picture(rows, broken if skip_broken else None)
-        if all(contents):
-            write_bytes(file, msgspec.msgpack.encode(contents))
-        return contents
+        file, pictures = folder / f"{first:08}.shard", groups[first : first + SHARD]
+        return plan.encode_shard(file, pictures, broken if skip_broken else None)
 
-    order, entries = np.concatenate(groups), list[zipfile.ZipInfo]()
+    shards = in_order(pack_shard, range(0, len(groups), SHARD), workers, 2 * workers)
+    order = np.concatenate(groups)
+    pictures = people.image_ids[people.image_index[order]]
+    names = (
+        f"people/{picture:012d}_{annotation}.jpg"
+        for picture, annotation in zip(pictures, people.annotation_ids[order], strict=True)
+    )
     with atomic_path(path, durable=True) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        firsts = range(0, len(groups), SHARD)
-        for contents in in_order(pack_shard, firsts, workers, 2 * workers):
+        for contents in shards:
             for content in contents:
-                row = order[len(entries)]
-                picture = people.image_ids[people.image_index[row]]
-                name = f"people/{picture:012d}_{people.annotation_ids[row]}.jpg"
-                entries.append(zipfile.ZipInfo(name))
-                file.writestr(entries[-1], content)
-            progress(len(entries), len(people))
+                file.writestr(zipfile.ZipInfo(next(names)), content)
+            progress(len(file.infolist()), len(people))
+        entries = list(file.infolist())
         kept = np.array([entry.file_size > 0 for entry in entries])
         if not kept.any():
             shutil.rmtree(folder)
@@ -246,8 +252,8 @@ def write_pack(
             "sizes": [entry.file_size for entry in entries],
         }
         file.writestr(zipfile.ZipInfo(TABLE), encode_json(table))
-        names = [entry.filename for entry in entries if entry.file_size]
-        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], names), "")
+        written = tuple(entry.filename for entry in entries if entry.file_size)
+        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], written), "")
     shutil.rmtree(folder)
     return broken
 
@@ -393,7 +399,7 @@ def _views(augment: AugmentConfig, input_size_wh: tuple[int, int]) -> str:
     )
 
 
-def _as_regions(plan: PackPlan, rows: np.ndarray, names: list[str]) -> Annotations:
+def _as_regions(plan: PackPlan, rows: np.ndarray, names: tuple[str, ...]) -> Annotations:
     """The people of `rows` as others see them: one picture a person, coordinates in its pixels."""
     mine, regions, stored = plan.people.select(rows), plan.regions[rows], plan.stored_wh[rows]
     corners = regions[:, None, :2]
@@ -407,7 +413,7 @@ def _as_regions(plan: PackPlan, rows: np.ndarray, names: list[str]) -> Annotatio
     return replace(
         mine,
         image_ids=np.arange(1, len(rows) + 1),
-        image_paths=tuple(names),
+        image_paths=names,
         image_sizes_wh=stored,
         image_index=np.arange(len(rows)),
         bbox_xywh=moved.reshape(-1, 4),

@@ -50,17 +50,18 @@ def needed_regions(
     Args:
         to_crop: (B, 2, 3) picture -> crop.
         input_size_wh: size of the crop.
-        picture_sizes_wh: (B, 2) or (2,).
+        picture_sizes_wh: (B, 2).
 
     Returns:
-        (B, 4) int64; empty (x2 <= x1) where the crop lies outside the picture.
+        (B, 4) int64; empty (x2 = x1 or y2 = y1) where the crop lies outside the picture.
     """
     right, bottom = input_size_wh[0] - 1, input_size_wh[1] - 1
     corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]], np.float64)
     points = geometry.transform_points(geometry.invert_affines(to_crop), corners)  # (B, 4, 2)
-    low = np.floor(points.min(1) - 1e-3).astype(np.int64)
-    high = np.floor(points.max(1) + 1e-3).astype(np.int64) + 2  # the right neighbour, exclusive
-    return np.concatenate([np.maximum(low, 0), np.minimum(high, picture_sizes_wh)], axis=1)
+    low = np.floor(points.min(1) - 1e-3)
+    high = np.floor(points.max(1) + 1e-3) + 2  # the right neighbour, exclusive
+    limits = np.tile(picture_sizes_wh, 2)
+    return np.clip(np.hstack([low, high]), 0, limits).astype(np.int64)
 
 
 def person_views(
@@ -89,17 +90,16 @@ def person_views(
         ratios (N,) float64, at most 1: pixels per picture pixel beyond which no view shows more
         detail.
     """
-    count = len(annotations)
-    low, high, finest = np.full((count, 2), np.inf), np.full((count, 2), -np.inf), np.zeros(count)
+    everybody, bodies = np.arange(len(annotations)), []
     turned = min(2 * augment.rotation_degrees, 90.0) if augment.rotation_probability else 0.0
     middle = (np.array([input_size_wh], np.float64) - udp) / 2
-    everybody = np.ones((1, count), bool)
-    halves = np.concatenate([everybody, drawable_halves(annotations, augment)])
-    for half, can in enumerate(halves):
-        rows, draws = np.flatnonzero(can), no_draws(can.sum())
-        draws.half_body = half
-        to_crop = sample_affines(annotations, rows, draws, input_size_wh, udp=udp)
-        to_image = geometry.invert_affines(to_crop)
+    # The whole body, and the halves of those who have them.
+    for half, can in enumerate([True, *drawable_halves(annotations, augment)]):
+        draws = no_draws(len(everybody))
+        draws.half_body = np.where(can, half, 0)
+        to_image = geometry.invert_affines(
+            sample_affines(annotations, everybody, draws, input_size_wh, udp=udp)
+        )
         center = geometry.transform_points(to_image, middle)[:, 0]
         size = np.abs(np.linalg.det(to_image[..., :2])) ** 0.5  # picture pixels per crop pixel
         extent = np.asarray(input_size_wh) * size[:, None] * (1 + augment.scale_factor)
@@ -107,12 +107,11 @@ def person_views(
         angle = np.minimum(np.arctan2(across, extent), np.deg2rad(turned))
         reach = (extent * np.cos(angle) + across * np.sin(angle)) / 2 + 2
         reach += augment.shift_factor * extent
-        low[rows] = np.minimum(low[rows], np.floor(center - reach))
-        high[rows] = np.maximum(high[rows], np.ceil(center + reach) + 1)
-        finest[rows] = np.maximum(finest[rows], 1 / size)
-    corners, sizes = np.concatenate([low, high], axis=1), annotations.person_sizes_wh
-    regions = np.clip(corners, 0, np.tile(sizes, 2)).astype(np.int64)
-    return regions, np.minimum(finest / max(1 - augment.scale_factor, 1e-3), 1)
+        bodies.append((np.floor(center - reach), np.ceil(center + reach) + 1, 1 / size))
+    low, high, finest = map(np.stack, zip(*bodies, strict=True))
+    corners = np.hstack([low.min(0), high.max(0)])
+    regions = np.clip(corners, 0, np.tile(annotations.person_sizes_wh, 2)).astype(np.int64)
+    return regions, np.minimum(finest.max(0) / max(1 - augment.scale_factor, 1e-3), 1)
 
 
 def contains(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

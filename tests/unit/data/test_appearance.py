@@ -82,7 +82,7 @@ def test_parts_of_a_batch_change_as_the_whole_does() -> None:
 
 def test_colours_do_what_they_say() -> None:
     values = torch.rand(2, 3, 16, 16) * 100 + 50
-    one, double = torch.ones(2), torch.full((2,), 2.0)
+    one, double = torch.ones(2, 1, 1, 1), torch.full((2, 1, 1, 1), 2.0)
     assert torch.allclose(jitter_colours(values, one, one, one), values, atol=1e-3)
     assert torch.allclose(jitter_colours(values, one * 1.2, one, one), values * 1.2, atol=1e-3)
     spread = jitter_colours(values, one, double, one)
