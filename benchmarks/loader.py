@@ -30,7 +30,7 @@ from simplepose.config import load_preset
 from simplepose.core.files import write_json
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import draw
-from simplepose.data.cache import Files, fill_memory, region_bytes
+from simplepose.data.cache import Files, count_pixels, fill_memory
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import Regions, TrainLoader
 from simplepose.data.pack import open_pack, plan_pack, write_pack
@@ -179,14 +179,12 @@ def main() -> None:
     cv2.setNumThreads(1)
     people = read_coco(args.annotations, args.images).trainable()
     regions, _ = person_views(people, CONFIG.augment, SIZE)
-    pixels = int(
-        people.image_sizes_wh[np.unique(people.image_index)].astype(np.int64).prod(1).sum() * 3
-    )
+    pixels = 3 * count_pixels(people, None)
     device, memory = torch.device("cpu"), {}
     ram, memory["ram"] = measured(lambda: fill_memory(people, None))
     part, memory["ram, regions"] = measured(lambda: fill_memory(people, regions))
     resident, memory["device"] = measured(lambda: fill_memory(people, None, device))
-    sizes = {"ram": pixels, "ram, regions": region_bytes(regions), "device": pixels}
+    sizes = {"ram": pixels, "ram, regions": 3 * count_pixels(people, regions), "device": pixels}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "people.zip"
         write_pack(path, plan_pack(people, CONFIG.augment, SIZE))

@@ -1,4 +1,5 @@
-"""Random views of people: every draw of an epoch at once, one affine a sample, and the looks of a crop.
+"""Random views of people: every draw of an epoch at once, one affine a sample, and the looks of
+a crop.
 
 Scale, rotation, mirror and half body become a single matrix, so each sample is warped once,
 whoever does the warping. Colours and occlusions change whole batches of crops on their device.

@@ -103,10 +103,9 @@ def fill_memory(
     groups = by_picture(annotations, rows)
     sizes = annotations.person_sizes_wh.astype(np.int64)
     held = np.hstack([np.zeros_like(sizes), sizes]) if regions is None else regions
-    counts = (held[:, 2:] - held[:, :2]).prod(1)
-    total = sum(int(counts[mine[:1] if regions is None else mine].sum()) for mine in groups)
     # One pixel at least, for the warp to point at.
-    buffer = torch.empty((max(total, 1), 3), dtype=torch.uint8, device=device)
+    count = max(count_pixels(annotations, regions, rows), 1)
+    buffer = torch.empty((count, 3), dtype=torch.uint8, device=device)
     starts, first = np.full(len(annotations), -1), 0
     broken: dict[int, str] | None = {} if skip_broken else None
     reasons = {}
@@ -119,25 +118,24 @@ def fill_memory(
         if not image.size:
             reasons |= dict.fromkeys(mine.tolist(), broken[annotations.image_index[mine[0]]])
             continue
-        for one in [mine] if regions is None else mine[:, None]:
-            left, top, right, bottom = held[one[0]]
+        for row in mine[:1] if regions is None else mine:
+            left, top, right, bottom = held[row]
             part = np.ascontiguousarray(image[top:bottom, left:right]).reshape(-1, 3)
             buffer[first : first + len(part)] = torch.from_numpy(part)
-            starts[one] = first
+            starts[mine if regions is None else row] = first
             first += len(part)
     return Memory(buffer, starts, held, reasons)
 
 
-def picture_bytes(annotations: Annotations) -> int:
-    """Memory of all decoded pictures that have people; one whose size stayed unknown is broken and
-    takes none."""
-    sizes = annotations.image_sizes_wh[np.unique(annotations.image_index)].astype(np.int64)
-    return int(sizes.prod(1).sum() * 3)
-
-
-def region_bytes(regions: np.ndarray) -> int:
-    """Memory of the RGB pixels of regions (N, 4)."""
-    return int((regions[:, 2:] - regions[:, :2]).prod(1).sum() * 3)
+def count_pixels(
+    annotations: Annotations, regions: np.ndarray | None, rows: np.ndarray | None = None
+) -> int:
+    """Pixels of the regions (N, 4) of some people (all by default), or with None of their whole
+    pictures; one whose size stayed unknown is broken and has none."""
+    rows = np.arange(len(annotations)) if rows is None else rows
+    sizes = annotations.image_sizes_wh[np.unique(annotations.image_index[rows])].astype(np.int64)
+    held = sizes if regions is None else regions[rows, 2:] - regions[rows, :2]
+    return int(held.prod(1).sum())
 
 
 def open_pixels(
@@ -177,24 +175,26 @@ def open_pixels(
             "--data.cache pack needs to know which one. "
             "Cure: --data.pack FILE.zip, written by simplepose pack"
         )
-    kind, whole, reason, regions = config.cache, True, "as asked for", None
-    if kind not in ("files", "pack"):
-        # The broken ones are reported when they are decoded.
-        people = with_picture_sizes(people, skip_broken=True)
-        regions = person_views(people, augment, input_size_wh, udp=udp)[0]
-        mine = slice(None) if rows is None else rows
-        sizes = (
-            picture_bytes(people.select(np.arange(len(people))[mine])),
-            region_bytes(regions[mine]),
-        )
+    if config.cache == "files":
+        return Files(people), on_device, "from the picture files, as asked for"
+    # Broken pictures are reported when they are decoded.
+    people = with_picture_sizes(people, skip_broken=True)
+    kind, whole, reason, regions = "pack", False, "as asked for", None
+    if config.cache != "pack":
+        regions, _ = person_views(people, augment, input_size_wh, udp=udp)
         kind, whole, reason = choose_cache(
-            kind, *sizes, device, has_pack=bool(config.pack), processes=local_processes()
+            config.cache,
+            3 * count_pixels(people, None, rows),
+            3 * count_pixels(people, regions, rows),
+            device,
+            has_pack=bool(config.pack),
+            processes=local_processes(),
         )
-    if kind == "files":
-        return Files(people), on_device, f"from the picture files, {reason}"
     if kind == "pack":
         pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
         return pack, on_device, f"from {config.pack}, {reason}"
+    if kind == "files":
+        return Files(people), on_device, f"from the picture files, {reason}"
     memory = fill_memory(
         people,
         None if whole else regions,
@@ -253,9 +253,7 @@ def choose_cache(
             f"--data.cache {kind} does not fit ({sizes}). Cure: --data.cache {fitting[0][0]}, or "
             "simplepose pack and --data.cache pack, or --data.shard with several processes"
         )
-    fits = "does" if chosen[0] in ("ram", "device") else "nothing faster does"
-    why = "as asked for" if kind != "auto" else f"the fastest that fits: {fits}"
-    return *chosen, f"{why} ({sizes})"
+    return *chosen, f"{'the fastest that fits' if kind == 'auto' else 'as asked for'} ({sizes})"
 
 
 def _size(count: int) -> str:

@@ -272,14 +272,12 @@ class Pack:
     """(N,) int64 bytes; 0 where the picture could not be read when it was packed."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
-    stored_wh: np.ndarray
-    """(N, 2) int64 size it is stored in."""
 
     def view(self, row: int) -> View:
         """The person's region.
 
         Raises:
-            UserError: the picture was left out, or the member does not decode, or to another size.
+            UserError: the picture was left out, or the member does not decode.
         """
         offset, size = int(self.offsets[row]), int(self.sizes[row])
         where = f"{self.path}, member at byte {offset}"
@@ -289,12 +287,8 @@ class Pack:
                 "Cure: repair the picture and pack the data set again"
             )
         image = decode_image(self.content[offset : offset + size], where)
-        (left, top, right, bottom), (width, height) = self.regions[row], self.stored_wh[row]
-        if image.shape[:2] != (height, width):
-            raise UserError(
-                f"{where}: is {image.shape[1]} x {image.shape[0]}, expected {width} x {height}. "
-                "Cure: pack the data set again"
-            )
+        left, top, right, bottom = self.regions[row]
+        height, width = image.shape[:2]
         return View(image, (left, top), (width / (right - left), height / (bottom - top)))
 
 
@@ -362,7 +356,7 @@ def open_pack(
             )
     with open(path, "rb") as zipped:
         content = mmap.mmap(zipped.fileno(), 0, access=mmap.ACCESS_READ)
-    return Pack(str(path), content, offsets, sizes, regions, stored)
+    return Pack(str(path), content, offsets, sizes, regions)
 
 
 def annotations_hash(people: Annotations) -> str:

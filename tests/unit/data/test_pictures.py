@@ -261,7 +261,7 @@ def test_people_read_without_read_split_are_asked_for_too(
     )  # nothing fits, and the sentence says how much there is
     _, _, reason = open_pixels(config(folder, cache="auto"), people, AUGMENT, SIZE, CPU)
     assert (
-        f"decoded pictures {cache.picture_bytes(known) / 1e6:.1f} MB" in reason
+        f"decoded pictures {3 * cache.count_pixels(known, None) / 1e6:.1f} MB" in reason
         and "person regions 0.0 MB" not in reason
     )
 
