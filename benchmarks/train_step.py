@@ -24,7 +24,7 @@ import torch
 from simplepose.config import Config, load_preset
 from simplepose.core.device import choose_device, resolve_precision, synchronize
 from simplepose.core.files import write_json
-from simplepose.data.device_batch import Batch
+from simplepose.data.loader import Batch
 from simplepose.pose.codec import encode
 from simplepose.pose.network import PoseResNet
 from simplepose.training.optimizer import make_optimizer

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import references
 
-from simplepose.config import load_preset
-from simplepose.data.passes import batches_per_epoch, epoch_samples
+from simplepose.config import AugmentConfig, load_preset
+from simplepose.data.augment import epoch_samples
+from simplepose.data.loader import TrainLoader
 from simplepose.training.schedule import learning_rate
 
 PEOPLE = 149_813  # of COCO train2017
@@ -88,8 +89,20 @@ def test_the_seed_drops_one_update_earlier() -> None:
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_updates_an_epoch(devices: int) -> None:
     """Both round up: Microsoft's last batch is smaller, the seed's is completed from the next pass."""
-    assert batches_per_epoch(PEOPLE, 32 * devices) == math.ceil(PEOPLE / 32 / devices)
-    assert batches_per_epoch(64, 32) == 2
+    from test_crops import noise_world
+
+    for people, steps in ((75, math.ceil(75 / 32 / devices)), (64, math.ceil(2 / devices))):
+        for fill in (False, True):
+            loader = TrainLoader(
+                noise_world(people)[0],
+                AugmentConfig(),
+                input_size_wh=(96, 128),
+                batch_size=32,
+                seed=0,
+                fill=fill,
+                world_size=devices,
+            )
+            assert len(loader) == len(loader.samples(1)) == steps
 
 
 @pytest.mark.parametrize(("people", "batch"), [(10, 4), (8, 4), (3, 4), (5, 16)])

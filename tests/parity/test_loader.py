@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,12 +14,11 @@ import torch
 from simplepose.config import load_preset
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import draw
-from simplepose.data.cache import Files, fill_device, fill_ram
+from simplepose.data.cache import Files, fill_memory
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import Batch, TrainLoader
-from simplepose.data.pack import open_pack
-from simplepose.data.pack_writer import plan_pack, write_pack
-from simplepose.data.regions import person_regions
+from simplepose.data.pack import open_pack, plan_pack, write_pack
+from simplepose.data.regions import person_views
 from simplepose.pose.codec import encode
 
 CPU = torch.device("cpu")
@@ -101,18 +101,21 @@ def test_the_loader_gives_the_samples_of_a_plain_reference(people: Annotations) 
 
 @pytest.fixture(scope="module")
 def sources(people: Annotations, tmp_path_factory) -> dict[str, dict]:
-    regions = person_regions(people, CONFIG.augment, SIZE)
-    path = write_pack(
-        tmp_path_factory.mktemp("pack") / "people.zip", plan_pack(people, CONFIG.augment, SIZE)
-    )
+    regions, _ = person_views(people, CONFIG.augment, SIZE)
+    path = tmp_path_factory.mktemp("pack") / "people.zip"
+    write_pack(path, plan_pack(people, CONFIG.augment, SIZE))
+    memory, parts = fill_memory(people, None), fill_memory(people, regions)
     return {
         "files": {"source": Files(people)},
         "files, warp on the device": {"source": Files(people), "warp_on_device": True},
-        "ram": {"source": fill_ram(people, None)},
-        "ram, warp on the device": {"source": fill_ram(people, None), "warp_on_device": True},
-        "ram, regions": {"source": fill_ram(people, regions)},
-        "device": {"source": fill_device(people, None, CPU)},
-        "device, regions": {"source": fill_device(people, regions, CPU)},
+        "ram": {"source": memory},
+        "ram, warp on the device": {
+            "source": SimpleNamespace(view=memory.view),
+            "warp_on_device": True,
+        },
+        "ram, regions": {"source": parts},
+        "device": {"source": memory, "warp_on_device": True},
+        "device, regions": {"source": parts, "warp_on_device": True},
         "pack": {"source": open_pack(path, people, CONFIG.augment, SIZE)},
         "pack, warp on the device": {
             "source": open_pack(path, people, CONFIG.augment, SIZE),
@@ -175,7 +178,7 @@ def test_a_region_holds_every_view_of_every_preset(people: Annotations) -> None:
     )
     presets[(strong, SIZE, False)] = "strong"
     for augment, size, udp in presets:
-        regions = person_regions(people, augment, size, udp=udp)
+        regions, _ = person_views(people, augment, size, udp=udp)
         tight = np.zeros(len(people), bool)
         for number in range(30):
             draws = draw(np.random.default_rng(number), people, augment)
@@ -196,7 +199,7 @@ def test_the_same_epoch_again_and_from_the_middle(people: Annotations) -> None:
         batch_size=16,
         seed=3,
         workers=3,
-        source=fill_ram(people, None),
+        source=fill_memory(people, None),
     )
     whole = list(loader.epoch(2))
     later = list(loader.epoch(2, start=2))

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from simplepose.config import Config, load_preset
 from simplepose.core.schema import COCO_17
+from simplepose.data.augment import epoch_samples
 from simplepose.data.coco import read_coco
-from simplepose.data.passes import epoch_samples
 from simplepose.pose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
 from simplepose.pose.network import PoseResNet
 from simplepose.training.train import train

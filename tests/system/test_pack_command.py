@@ -33,7 +33,7 @@ def test_pack_then_train(
         config = replace(plain, data=replace(plain.data, cache=cache, pack=str(pack)))
         # the 3:4 pack holds more than a square preset needs in height, less in width: give this one its own
         if cache == "pack":
-            from simplepose.data.pack_writer import plan_pack, write_pack
+            from simplepose.data.pack import plan_pack, write_pack
             from simplepose.data.source import read_split
 
             people = read_split(config.data, "train").trainable()

@@ -1,75 +1,107 @@
-"""Random views of a person: every draw of an epoch at once, and one affine a sample that holds them all.
+"""Random views of people: every draw of an epoch at once, one affine a sample, and the looks of
+a crop.
 
-Scale, rotation, mirror and half body become a single matrix, so each sample is warped once, whoever does the warping.
+Scale, rotation, mirror and half body become a single matrix, so each sample is warped once,
+whoever does the warping. Colours and occlusions change whole batches of crops on their device.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import torch
 
 from simplepose.config import AugmentConfig
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.data.annotations import Annotations
 from simplepose.pose import geometry
+from simplepose.pose.pixels import constant
+
+DRAWS = np.dtype(
+    [
+        ("scales", float),
+        ("rotations", float),
+        ("flips", bool),
+        ("half_body", int),
+        ("shifts", float, 2),
+    ]
+)
+"""The random numbers of a sample: factor on the region's size, degrees, whether it is mirrored,
+0 = whole, 1 = upper, 2 = lower body, and the fraction of the region's size by which it moves."""
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+CUTOUT_SIDES = (0.15, 0.4)
+"""Sides of the cut-out rectangle as fractions of the crop's."""
+GRID_PERIODS = (0.2, 0.5)
+"""Distance of the grid's squares as a fraction of the crop's longer side; a square is half as
+wide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """The random numbers of N samples."""
+def epoch_samples(
+    annotations: Annotations,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    number: int,
+    batch_size: int,
+    fill: bool,
+) -> tuple[np.ndarray, np.recarray]:
+    """The samples of one epoch, in order, from (seed, epoch) alone: a run can go on anywhere.
 
-    scales: np.ndarray
-    """(N,) factor on the region's size."""
-    rotations: np.ndarray
-    """(N,) degrees."""
-    flips: np.ndarray
-    """(N,) bool."""
-    half_body: np.ndarray
-    """(N,) 0 = whole, 1 = upper body, 2 = lower body."""
-    shifts: np.ndarray
-    """(N, 2) share of the region's width and height by which it moves."""
+    Every person comes once, in a new order (Microsoft's reference). With `fill` (the seed) full
+    batches are cut from one endless stream of such orders, and people of the next one complete
+    the last batch of an epoch.
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Draws:
-        return Draws(
-            self.scales[rows],
-            self.rotations[rows],
-            self.flips[rows],
-            self.half_body[rows],
-            self.shifts[rows],
-        )
+    Args:
+        annotations: N people, at least one.
+        augment: random changes.
+        seed: of the run.
+        number: which epoch, from 0.
+        batch_size: people an update, all devices together.
+        fill: complete the last batch.
+
+    Returns:
+        rows (S,) of the annotations and their `DRAWS` (S,). S is N, or with `fill` the next
+        multiple of `batch_size`.
+    """
+    people = len(annotations)
+    size = -(-people // batch_size) * batch_size if fill else people
+    first = number * size
+    orders, draws = [], []
+    for index in range(first // people, -(-(first + size) // people)):
+        rng = np.random.default_rng([seed, index])
+        orders.append(rng.permutation(people))
+        draws.append(draw(rng, annotations, augment)[orders[-1]])
+    inside = slice(first % people, first % people + size)
+    return np.concatenate(orders)[inside], np.concatenate(draws)[inside].view(np.recarray)
 
 
-def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> Draws:
-    """Draws for all N people of `annotations` at once, as the table of the two references says."""
-    count = len(annotations)
-    factor, degrees = config.scale_factor, config.rotation_degrees
-    scales = np.clip(rng.standard_normal(count) * factor + 1, 1 - factor, 1 + factor)
+def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConfig) -> np.recarray:
+    """`DRAWS` (N,) for all people of `annotations` at once, as the two references draw them."""
+    count, factor, degrees = len(annotations), config.scale_factor, config.rotation_degrees
+    draws = no_draws(count)
+    draws.scales = np.clip(rng.standard_normal(count) * factor + 1, 1 - factor, 1 + factor)
     rotations = np.clip(rng.standard_normal(count) * degrees, -2 * degrees, 2 * degrees)
-    rotations = np.where(rng.random(count) < config.rotation_probability, rotations, 0.0)
-    flips = rng.random(count) < config.flip_probability
-    half_body = _draw_half_body(rng, annotations, config)
-    shifts = (
-        rng.uniform(-config.shift_factor, config.shift_factor, (count, 2))
-        if config.shift_factor
-        else np.zeros((count, 2))
-    )
-    return Draws(scales, rotations, flips, half_body, shifts)
+    draws.rotations = np.where(rng.random(count) < config.rotation_probability, rotations, 0.0)
+    draws.flips = rng.random(count) < config.flip_probability
+    # HRNet's rule: the upper half with probability .7, the other where the chosen one is too small.
+    wanted, upper_first = rng.random(count) < config.half_body_probability, rng.random(count) < 0.7
+    upper, lower = drawable_halves(annotations, config)
+    half = np.where(upper_first, np.where(upper, 1, 2), np.where(lower, 2, 1))
+    draws.half_body = np.where(wanted & (upper | lower), half, 0)
+    draws.shifts = rng.uniform(-config.shift_factor, config.shift_factor, (count, 2))
+    return draws
 
 
-def no_draws(count: int) -> Draws:
+def no_draws(count: int) -> np.recarray:
     """The identity: nothing is changed."""
-    return Draws(
-        np.ones(count),
-        np.zeros(count),
-        np.zeros(count, bool),
-        np.zeros(count, np.int64),
-        np.zeros((count, 2)),
-    )
+    draws = np.zeros(count, DRAWS).view(np.recarray)
+    draws.scales = 1
+    return draws
 
 
 def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentConfig:
-    """Strong, then weak: the changes of epoch `epoch` (from 0) of `epochs`, see `AugmentConfig.weak_epochs`."""
+    """Strong, then weak: the changes of epoch `epoch` (from 0) of `epochs`, see
+    `AugmentConfig.weak_epochs`."""
     if epoch < epochs - config.weak_epochs:
         return config
     return AugmentConfig(
@@ -81,35 +113,21 @@ def augment_of_epoch(config: AugmentConfig, epoch: int, epochs: int) -> AugmentC
     )
 
 
-def _draw_half_body(
-    rng: np.random.Generator, annotations: Annotations, config: AugmentConfig
-) -> np.ndarray:
-    """Upper (1) with probability .7, else lower (2); the other half where the chosen one has fewer than 3 keypoints (HRNet's rule)."""
-    count = len(annotations)
-    wanted, upper_first = rng.random(count) < config.half_body_probability, rng.random(count) < 0.7
-    upper, lower = drawable_halves(annotations, config)
-    half = np.where(upper_first, np.where(upper, 1, 2), np.where(lower, 2, 1))
-    return np.where(wanted & (upper | lower), half, 0)
-
-
-def drawable_halves(
-    annotations: Annotations, config: AugmentConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool each: whether the upper and the lower half of a person can be drawn. It needs 3 keypoints of its own, and the person enough in all."""
+def drawable_halves(annotations: Annotations, config: AugmentConfig) -> np.ndarray:
+    """(2, N) bool: whether the upper and the lower half of a person can be drawn. A half needs 3
+    keypoints of its own, and the person enough in all."""
     schema, seen = annotations.schema, annotations.visibility > 0
     if not config.half_body_probability or not schema.upper_body or not schema.lower_body:
-        return np.zeros(len(annotations), bool), np.zeros(len(annotations), bool)
+        return np.zeros((2, len(seen)), bool)
     enough = seen.sum(1) > config.half_body_min_keypoints
-    upper, lower = (
-        enough & (seen[:, list(part)].sum(1) > 2) for part in (schema.upper_body, schema.lower_body)
-    )
-    return upper, lower
+    halves = (schema.upper_body, schema.lower_body)
+    return np.stack([enough & (seen[:, list(half)].sum(1) > 2) for half in halves])
 
 
 def sample_affines(
     annotations: Annotations,
     rows: np.ndarray,
-    draws: Draws,
+    draws: np.recarray,
     input_size_wh: tuple[int, int],
     *,
     udp: bool = False,
@@ -128,42 +146,116 @@ def sample_affines(
     """
     widths = annotations.image_sizes_wh[annotations.image_index[rows], 0].astype(np.float64)
     centers, sizes = geometry.fit_boxes(_boxes(annotations, rows, draws.half_body), input_size_wh)
-    centers = centers + draws.shifts * sizes * draws.scales[:, None]
+    scales = draws.scales[:, None]
+    centers = centers + draws.shifts * sizes * scales
     centers[:, 0] = np.where(draws.flips, widths - 1 - centers[:, 0], centers[:, 0])
-    to_crop = geometry.crop_affines(
-        centers, sizes * draws.scales[:, None], input_size_wh, draws.rotations, udp=udp
-    )
+    sizes = sizes * scales
+    to_crop = geometry.crop_affines(centers, sizes, input_size_wh, draws.rotations, udp=udp)
     return np.where(draws.flips[:, None, None], geometry.mirror_pictures(to_crop, widths), to_crop)
 
 
 def _boxes(annotations: Annotations, rows: np.ndarray, half_body: np.ndarray) -> np.ndarray:
-    """(B, 4) xyxy: the annotated box, or the extent of one body half x 1.2 (the padding of 1.25 follows: 1.5 in all, as HRNet)."""
+    """(B, 4) xyxy: the annotated box, or the extent of one body half x 1.2 (the padding of 1.25
+    follows: 1.5 in all, as HRNet)."""
     boxes = xywh_to_xyxy(annotations.bbox_xywh[rows].astype(np.float64))
+    halves = ((), annotations.schema.upper_body, annotations.schema.lower_body)
     for sample in np.flatnonzero(half_body):
-        part = list(
-            annotations.schema.upper_body
-            if half_body[sample] == 1
-            else annotations.schema.lower_body
-        )
-        seen = annotations.visibility[rows[sample], part] > 0
-        points = annotations.keypoints[rows[sample], part][seen].astype(np.float64)
+        part, row = list(halves[half_body[sample]]), rows[sample]
+        seen = annotations.visibility[row, part] > 0
+        points = annotations.keypoints[row, part][seen].astype(np.float64)
         center, size = points.mean(0), np.maximum(np.ptp(points, axis=0), 1.0) * 1.2
         boxes[sample] = np.concatenate([center - size / 2, center + size / 2])
     return boxes
 
 
 def sample_keypoints(
-    annotations: Annotations, rows: np.ndarray, draws: Draws, to_crop: np.ndarray
+    annotations: Annotations, rows: np.ndarray, draws: np.recarray, to_crop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of each sample in crop pixels, left and right swapped where the picture is mirrored.
+    """Keypoints of each sample in crop pixels, left and right swapped where the picture is
+    mirrored.
 
     Returns:
         keypoints (B, K, 2) float32 and visible (B, K) bool.
     """
+    schema = annotations.schema
     keypoints = geometry.transform_points(to_crop, annotations.keypoints[rows])
-    visible = annotations.visibility[rows] > 0
-    order = np.where(
-        draws.flips[:, None], annotations.schema.flip_order, np.arange(len(annotations.schema))
-    )
+    order = np.where(draws.flips[:, None], schema.flip_order, np.arange(len(schema)))
     keypoints = np.take_along_axis(keypoints, order[..., None], axis=1)
-    return keypoints.astype(np.float32), np.take_along_axis(visible, order, axis=1)
+    visible = np.take_along_axis(annotations.visibility[rows] > 0, order, axis=1)
+    return keypoints.astype(np.float32), visible
+
+
+def draw_appearance(count: int, config: AugmentConfig) -> torch.Tensor | None:
+    """The random numbers that `change_appearance` needs: (12, B) float32 on the CPU, even in 0..1;
+    None where nothing is changed.
+
+    They come from torch's CPU generator, whose state a run saves, and are drawn apart from their
+    use, so that a compiler can join the change itself with the rest of the step.
+    """
+    changes = config.colour or config.cutout_probability or config.grid_probability
+    return torch.rand(12, count) if changes else None
+
+
+def change_appearance(
+    pixels: torch.Tensor, draws: torch.Tensor | None, config: AugmentConfig
+) -> torch.Tensor:
+    """Colour jitter, cut-out and grid as the fields say.
+
+    Args:
+        pixels: (B, 3, H, W) uint8 RGB.
+        draws: (12, B) from `draw_appearance`, on the same device; None leaves the bytes.
+        config: `colour`, `cutout_probability`, `grid_probability`.
+
+    Returns:
+        (B, 3, H, W) uint8 on the same device, the same memory layout.
+    """
+    if draws is None:
+        return pixels
+    values = pixels.float()
+    if config.colour:
+        factors = 1 + config.colour * (2 * draws[:3] - 1)
+        values = jitter_colours(values, *factors[..., None, None, None])
+    hidden = occlusion_masks(draws[3:, :, None], pixels.shape[-1], pixels.shape[-2], config)
+    values = torch.where(hidden[:, None], values.mean((2, 3), keepdim=True), values)
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def jitter_colours(
+    values: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor
+) -> torch.Tensor:
+    """Multiplies brightness, then the distance to the mean grey of each crop, then the distance of
+    each pixel to its own grey.
+
+    Args:
+        values: (B, 3, H, W) float in 0..255.
+        brightness: (B, 1, 1, 1) factors, as `contrast` and `saturation`.
+
+    Returns:
+        (B, 3, H, W) float, not clipped at the end; black padding stays dark.
+    """
+    weights = constant(GREY, values.device).view(1, 3, 1, 1)
+    values = (values * brightness).clamp(max=255)
+    mean = (values * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    values = mean + (values - mean) * contrast
+    grey = (values * weights).sum(1, keepdim=True)
+    return grey + (values - grey) * saturation
+
+
+def occlusion_masks(
+    draws: torch.Tensor, width: int, height: int, config: AugmentConfig
+) -> torch.Tensor:
+    """(B, H, W) bool on the device of `draws` (9, B, 1), even in 0..1: what is hidden in each crop.
+
+    Every number is drawn whether it is used or not, so streams stay aligned.
+    """
+    x, y = (torch.arange(size, device=draws.device) for size in (width, height))
+    low, high = CUTOUT_SIDES
+    sides = low + (high - low) * draws[:2]
+    columns = (x / width - draws[2]).abs() < sides[0] / 2  # (B, W)
+    rows = (y / height - draws[3]).abs() < sides[1] / 2  # (B, H)
+    columns = columns & (draws[4] < config.cutout_probability)
+    low, high = GRID_PERIODS
+    period = (low + (high - low) * draws[5]) * max(width, height)
+    grid_columns = ((x / period + draws[6]) % 1 < 0.5) & (draws[8] < config.grid_probability)
+    grid_rows = (y / period + draws[7]) % 1 < 0.5
+    return (rows[:, :, None] & columns[:, None]) | (grid_rows[:, :, None] & grid_columns[:, None])

@@ -1,27 +1,32 @@
 """Where the pixels of a training set live: files, a pack, the host's memory, or the device's.
 
-Every place answers one question, `view(row)`: the decoded pixels around person `row`, and where in the picture they are. The loader does
-the rest, so training sees the same samples wherever they come from.
+Every source answers one question, `view(row)`: the decoded pixels around person `row`, and where
+in the picture they are. The loader does the rest, so training sees the same samples wherever they
+come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
+from simplepose.config import AugmentConfig, DataConfig
+from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations
-from simplepose.data.picture_sizes import check_size, read_sized
-from simplepose.data.read_ahead import in_order
-from simplepose.data.regions import View
+from simplepose.data.pack import open_pack
+from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
+from simplepose.data.regions import View, person_views
 
-OUTSIDE = np.zeros((1, 1, 3), np.uint8)
-"""Stands for an empty region: all views of the person lie outside the picture and are black."""
+CPU = torch.device("cpu")
+HOST_FRACTION, DEVICE_FRACTION = 0.6, 0.5
+"""Part of the free memory that a cache may take: the rest is for the network, its activations, and
+other programs."""
 
 
 class PixelSource(Protocol):
@@ -38,7 +43,8 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Decodes the whole picture for each person, every time: the references' way, and the oracle of the others."""
+    """Decodes the whole picture for each person, every time: the references' way, and the oracle
+    of the others."""
 
     annotations: Annotations
     """The people."""
@@ -49,213 +55,207 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Ram:
-    """Decoded pixels in the host's memory: whole pictures shared by their people, or one region a person."""
-
-    pixels: dict[int, np.ndarray]
-    """Picture index -> pixels, or row -> pixels."""
-    origins: dict[int, tuple[int, int]] | None
-    """Row -> first pixel of its region; None where whole pictures are held."""
-    image_index: np.ndarray
-    """(N,) picture of each row."""
-    broken: dict[int, str]
-    """Picture index -> why it could not be read."""
-
-    def view(self, row: int) -> View:
-        """The picture or the person's region."""
-        picture = int(self.image_index[row])
-        if picture in self.broken:
-            raise UserError(self.broken[picture])
-        return (
-            View(self.pixels[picture])
-            if self.origins is None
-            else View(self.pixels[row], self.origins[row])
-        )
-
-    @property
-    def bytes(self) -> int:
-        """Size of the pixels."""
-        return sum(array.nbytes for array in self.pixels.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """Decoded pixels in the device's memory, one after another in a single buffer."""
+class Memory:
+    """Decoded pixels in the memory of the host or of the device, one region after another in a
+    single buffer."""
 
     buffer: torch.Tensor
-    """(P, 3) uint8 on the device."""
+    """(P, 3) uint8."""
     starts: np.ndarray
-    """(N,) int64 first pixel of each person's picture or region; -1 where the picture is broken."""
-    sizes_wh: np.ndarray
-    """(N, 2) int64 its size."""
-    origins: np.ndarray
-    """(N, 2) int64 where in the picture it begins."""
+    """(N,) int64 first pixel of each person's region; -1 where the picture is broken."""
+    regions: np.ndarray
+    """(N, 4) int64 part of the picture, or the whole of it, shared by its people."""
     reasons: dict[int, str]
     """Row -> why its picture could not be read."""
 
     def view(self, row: int) -> View:
-        """A copy in host memory, for looking at."""
-        if self.starts[row] < 0:
+        """The person's region; a copy where it is not in the host's memory."""
+        if row in self.reasons:
             raise UserError(self.reasons[row])
-        start, (width, height) = self.starts[row], self.sizes_wh[row]
-        part = self.buffer[start : start + width * height].cpu().numpy().reshape(height, width, 3)
-        return View(part, (int(self.origins[row, 0]), int(self.origins[row, 1])))
+        left, top, right, bottom = self.regions[row].tolist()
+        start, width, height = self.starts[row], right - left, bottom - top
+        part = self.buffer[start : start + width * height].cpu().numpy()
+        return View(part.reshape(height, width, 3), (left, top))
 
 
-def picture_bytes(annotations: Annotations) -> int:
-    """Memory of all decoded pictures that have people; one whose size stayed unknown is broken and takes none."""
-    return int(
-        annotations.image_sizes_wh[np.unique(annotations.image_index)]
-        .astype(np.int64)
-        .prod(1)
-        .sum()
-        * 3
-    )
-
-
-def fill_ram(
+def fill_memory(
     annotations: Annotations,
     regions: np.ndarray | None,
+    device: torch.device = CPU,
     *,
     rows: np.ndarray | None = None,
     workers: int = 2,
     skip_broken: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Ram:
-    """Decodes every picture once, in parallel.
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Memory:
+    """Decodes every picture once, in parallel; on the way to a device the host's memory holds a
+    few pictures at a time.
 
     Args:
-        annotations: N people.
+        annotations: N people, the sizes of their pictures known.
         regions: (N, 4) parts to keep of each person, or None to keep whole pictures.
+        device: whose memory.
         rows: people of this process; all by default.
         workers: decoding threads.
         skip_broken: keep the reason instead of stopping at a picture that cannot be read.
         progress: called with (pictures done, pictures in all).
     """
-    pixels: dict[int, np.ndarray] = {}
-    origins: dict[int, tuple[int, int]] = {}
-    broken: dict[int, str] = {}
-    sized = regions is not None
-    for picture, people, image in decoded(
-        annotations,
-        rows,
-        sized=sized,
-        workers=workers,
-        skip_broken=skip_broken,
-        progress=progress,
-        broken=broken,
-    ):
-        if regions is None:
-            pixels[picture] = image
+    groups = by_picture(annotations, rows)
+    sizes = annotations.person_sizes_wh.astype(np.int64)
+    held = np.hstack([np.zeros_like(sizes), sizes]) if regions is None else regions
+    # One pixel at least, for the warp to point at.
+    count = max(count_pixels(annotations, regions, rows), 1)
+    buffer = torch.empty((count, 3), dtype=torch.uint8, device=device)
+    starts, first = np.full(len(annotations), -1), 0
+    broken: dict[int, str] | None = {} if skip_broken else None
+    reasons = {}
+
+    def read(mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return mine, read_sized(annotations, annotations.image_index[mine[0]], broken)
+
+    for done, (mine, image) in enumerate(in_order(read, groups, workers, 2 * workers), 1):
+        progress(done, len(groups))
+        if not image.size:
+            reasons |= dict.fromkeys(mine.tolist(), broken[annotations.image_index[mine[0]]])
             continue
-        for row in people.tolist():
-            left, top, right, bottom = regions[row].tolist()
-            part = image[top:bottom, left:right].copy()
-            pixels[row], origins[row] = part if part.size else OUTSIDE, (left, top)
-    return Ram(pixels, None if regions is None else origins, annotations.image_index, broken)
+        for row in mine[:1] if regions is None else mine:
+            left, top, right, bottom = held[row]
+            part = np.ascontiguousarray(image[top:bottom, left:right]).reshape(-1, 3)
+            buffer[first : first + len(part)] = torch.from_numpy(part)
+            starts[mine if regions is None else row] = first
+            first += len(part)
+    return Memory(buffer, starts, held, reasons)
 
 
-def fill_device(
-    annotations: Annotations,
-    regions: np.ndarray | None,
+def count_pixels(
+    annotations: Annotations, regions: np.ndarray | None, rows: np.ndarray | None = None
+) -> int:
+    """Pixels of the regions (N, 4) of some people (all by default), or with None of their whole
+    pictures; one whose size stayed unknown is broken and has none."""
+    rows = np.arange(len(annotations)) if rows is None else rows
+    sizes = annotations.image_sizes_wh[np.unique(annotations.image_index[rows])].astype(np.int64)
+    held = sizes if regions is None else regions[rows, 2:] - regions[rows, :2]
+    return int(held.prod(1).sum())
+
+
+def open_pixels(
+    config: DataConfig,
+    people: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
     device: torch.device,
     *,
+    udp: bool = False,
     rows: np.ndarray | None = None,
-    workers: int = 2,
-    skip_broken: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Resident:
-    """Decodes every picture once and copies it to the device; arguments as `fill_ram`. Host memory holds a few pictures at a time."""
-    people = np.arange(len(annotations)) if rows is None else np.sort(rows)
-    pictures = np.unique(annotations.image_index[people])
-    sizes = annotations.image_sizes_wh.astype(np.int64)
-    starts, origins = np.full(len(annotations), -1), np.zeros((len(annotations), 2), np.int64)
-    if regions is None:
-        extents = annotations.person_sizes_wh.astype(np.int64)
-        total = int(sizes[pictures].prod(1).sum())
-    else:
-        extents = regions[:, 2:] - regions[:, :2]
-        origins = regions[:, :2].copy()
-        total = int(extents[people].prod(1).sum())
-    buffer = torch.empty(
-        (max(total, 1), 3), dtype=torch.uint8, device=device
-    )  # at least one pixel, for the warp to point at
-    broken: dict[int, str] = {}
-    first = 0
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[PixelSource, bool, str]:
+    """Opens the source that the configuration asks for.
 
-    def put(part: np.ndarray) -> int:
-        nonlocal first
-        place, count = first, part.shape[0] * part.shape[1]
-        buffer[place : place + count].copy_(
-            torch.from_numpy(np.ascontiguousarray(part)).view(-1, 3)
-        )
-        first += count
-        return place
+    Args:
+        config: `cache`, `pack`, `warp`, `workers`, `skip_broken`.
+        people: trainable people.
+        augment: random changes; they decide how much of a picture a person's views can need.
+        input_size_wh: size of the crops.
+        device: where training happens.
+        udp: unit convention, see `simplepose.pose.geometry`.
+        rows: people that this process shows, where its caches need no others.
+        progress: called with (pictures done, pictures in all) while a cache is filled.
 
-    for _, mine, image in decoded(
-        annotations,
-        people,
-        sized=True,
-        workers=workers,
-        skip_broken=skip_broken,
-        progress=progress,
-        broken=broken,
-    ):
-        if regions is None:
-            starts[mine] = put(image)
-            continue
-        for row in mine.tolist():
-            left, top, right, bottom = regions[row].tolist()
-            starts[row] = put(image[top:bottom, left:right])
-    reasons = {
-        int(row): broken[int(annotations.image_index[row])]
-        for row in people
-        if int(annotations.image_index[row]) in broken
-    }
-    return Resident(buffer, starts, extents, origins, reasons)
+    Returns:
+        the source, whether the crops are to be cut on the device, and the sentence that says what
+        was chosen and why.
 
-
-def decoded(
-    annotations: Annotations,
-    rows: np.ndarray | None,
-    *,
-    sized: bool,
-    workers: int,
-    skip_broken: bool,
-    progress: Callable[[int, int], None] | None,
-    broken: dict[int, str],
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each picture with people once, in order: (picture, rows of its people, pixels); a bounded number is decoded ahead by threads.
-
-    With `sized` a picture must have the size that is known of it; the other arguments as `fill_ram`.
+    Raises:
+        UserError: the cache does not fit, the pack is missing or does not fit the preset, or a
+            picture cannot be read.
     """
-    people = np.arange(len(annotations)) if rows is None else np.asarray(rows)
-    order = people[np.argsort(annotations.image_index[people], kind="stable")]
-    pictures, firsts = np.unique(annotations.image_index[order], return_index=True)
-    groups = np.split(order, firsts[1:]) if len(order) else []
+    on_device = config.warp == "device" or (config.warp == "auto" and is_accelerator(device))
+    if config.cache == "pack" and not config.pack:
+        raise UserError(
+            "--data.cache pack needs to know which one. "
+            "Cure: --data.pack FILE.zip, written by simplepose pack"
+        )
+    if config.cache == "files":
+        return Files(people), on_device, "from the picture files, as asked for"
+    # Broken pictures are reported when they are decoded.
+    people = with_picture_sizes(people, skip_broken=True)
+    kind, whole, reason, regions = "pack", False, "as asked for", None
+    if config.cache != "pack":
+        regions, _ = person_views(people, augment, input_size_wh, udp=udp)
+        kind, whole, reason = choose_cache(
+            config.cache,
+            3 * count_pixels(people, None, rows),
+            3 * count_pixels(people, regions, rows),
+            device,
+            has_pack=bool(config.pack),
+            processes=local_processes(),
+        )
+    if kind == "pack":
+        pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
+        return pack, on_device, f"from {config.pack}, {reason}"
+    if kind == "files":
+        return Files(people), on_device, f"from the picture files, {reason}"
+    memory = fill_memory(
+        people,
+        None if whole else regions,
+        device if kind == "device" else CPU,
+        rows=rows,
+        workers=config.threads,
+        skip_broken=config.skip_broken,
+        progress=progress,
+    )
+    what = "pictures" if whole else "person regions"
+    place = f"the memory of {memory.buffer.device}"
+    return memory, on_device or kind == "device", f"{what} decoded once into {place}, {reason}"
 
-    def read(job: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray] | None:
-        picture, mine = job
-        try:
-            image = (
-                read_sized(annotations, picture)
-                if sized
-                else read_image(annotations.image_paths[picture])
-            )
-        except UserError as error:
-            if not skip_broken:
-                raise UserError(
-                    f"{error}; or go on without such pictures: --data.skip-broken"
-                ) from error
-            broken[picture] = str(error)
-            return None
-        if sized:
-            check_size(annotations, picture, image)
-        return picture, mine, image
 
-    jobs = zip(pictures.tolist(), groups, strict=True)
-    for done, found in enumerate(in_order(read, jobs, workers, 2 * workers + 2), 1):
-        if progress is not None:
-            progress(done, len(pictures))
-        if found is not None:
-            yield found
+def choose_cache(
+    kind: Literal["auto", "ram", "device"],
+    pictures: int,
+    regions: int,
+    device: torch.device,
+    *,
+    has_pack: bool,
+    processes: int = 1,
+) -> tuple[str, bool, str]:
+    """Decides where pixels go: to the fastest place where they fit.
+
+    Args:
+        kind: what was asked for.
+        pictures: bytes of all decoded pictures with people.
+        regions: bytes of all decoded person regions.
+        device: where training happens.
+        has_pack: whether a pack is named.
+        processes: trainings that share this host's memory.
+
+    Returns:
+        the kind, whether whole pictures are held (else regions), and the reason.
+
+    Raises:
+        UserError: the cache that was asked for does not fit; the message says what fits.
+    """
+    host = int(memory_bytes(CPU)[0] * HOST_FRACTION / processes)
+    card = int(memory_bytes(device)[0] * DEVICE_FRACTION) if is_accelerator(device) else host
+    rooms = [("device", card)] if is_accelerator(device) or kind == "device" else []
+    fitting = [
+        (place, whole)
+        for place, room in [*rooms, ("ram", host)]
+        for whole, size in ((True, pictures), (False, regions))
+        if size <= room
+    ]
+    fitting += [("pack", True)] * has_pack + [("files", True)]
+    sizes = f"decoded pictures {_size(pictures)}, person regions {_size(regions)}; room: "
+    sizes += f"{_size(host)} of host memory"
+    sizes += f", {_size(card)} on {device}" if is_accelerator(device) else ""
+    chosen = next((entry for entry in fitting if kind in ("auto", entry[0])), None)
+    if chosen is None:
+        raise UserError(
+            f"--data.cache {kind} does not fit ({sizes}). Cure: --data.cache {fitting[0][0]}, or "
+            "simplepose pack and --data.cache pack, or --data.shard with several processes"
+        )
+    return *chosen, f"{'the fastest that fits' if kind == 'auto' else 'as asked for'} ({sizes})"
+
+
+def _size(count: int) -> str:
+    """`46.40 GB`."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

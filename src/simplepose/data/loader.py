@@ -1,150 +1,238 @@
-"""Annotations -> batches. Threads read, cut and warp (the JPEG decoder and cv2 release the GIL); only uint8 pixels and keypoints leave here.
+"""Annotations -> batches on their way to the device, where all crops of a batch may be cut at once.
 
-Every random number of an epoch is drawn from (seed, epoch) before it starts, so a sample does not depend on threads, on workers, on the
-place its pixels come from, or on where training was interrupted.
+Threads read, cut and warp (the JPEG decoder and cv2 release the GIL); only uint8 pixels and
+keypoints leave here. Every random number of an epoch is drawn from (seed, epoch) before it starts,
+so a sample does not depend on threads, on where its pixels come from, or on where training was
+interrupted.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from simplepose.config import AugmentConfig
-from simplepose.core.device import page_locked
+from simplepose.core.device import page_lock, page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import Draws, no_draws, sample_affines, sample_keypoints
-from simplepose.data.cache import Files, PixelSource, Resident
-from simplepose.data.device_batch import Batch, Regions
-from simplepose.data.passes import batches_per_epoch, epoch_samples
+from simplepose.data.augment import epoch_samples, sample_affines, sample_keypoints
+from simplepose.data.cache import CPU, Files, Memory, PixelSource
+from simplepose.data.pictures import SKIP, in_order
 from simplepose.data.regions import View, from_view, needed_regions
-from simplepose.data.shares import Share, count_steps, deal, slices_to
 from simplepose.pose import geometry
 
-__all__ = ["Batch", "Share", "TrainLoader"]
-
 AHEAD = 4
-"""Batches that are prepared while one is used, or more where each is the work of one thread."""
-CHUNK = 4
-"""Samples a thread takes at a time."""
-BLOCK = 2048
-"""Samples whose affines and keypoints are computed together."""
+"""Batches that are prepared while one is used, or more where there are more threads: each batch is
+the work of one."""
 
 
-class TrainLoader:
-    """Batches of augmented people, one epoch at a time."""
+class Regions(NamedTuple):
+    """B parts of pictures in one buffer, not yet cut to crops."""
 
-    def __init__(
-        self,
-        annotations: Annotations,
-        augment: AugmentConfig,
-        *,
-        input_size_wh: tuple[int, int],
-        batch_size: int,
-        seed: int,
-        workers: int = 2,
-        udp: bool = False,
-        skip_broken: bool = False,
-        augmented: bool = True,
-        fill: bool = False,
-        source: PixelSource | None = None,
-        device: torch.device | None = None,
-        warp_on_device: bool = False,
-        share: Share = Share(),
-    ) -> None:
-        """Prepares the loader; nothing is read yet. As it stands it is the reference: full decode of the file, cv2 warp.
+    buffer: torch.Tensor
+    """(P, 3) uint8 RGB pixels, row by row, region after region; in host memory, or a whole data
+    set in the device's."""
+    starts: torch.Tensor
+    """(B,) int64 first pixel of each region."""
+    sizes_wh: torch.Tensor
+    """(B, 2) int64."""
+    to_region: torch.Tensor
+    """(B, 2, 3) float32 crop -> region."""
+    input_size_wh: tuple[int, int]
+    """Size of the crops."""
 
-        Args:
-            annotations: trainable people only (`Annotations.trainable`).
-            augment: random changes.
-            input_size_wh: size of the crops.
-            batch_size: people a batch on each process; the last batch of an epoch may be smaller, see `fill`.
-            seed: with the epoch's number it decides order and augmentation.
-            workers: reading threads.
-            udp: unit convention, see `simplepose.pose.geometry`.
-            skip_broken: leave unreadable pictures out, counted in `broken`, instead of stopping.
-            augmented: False gives every person plain and in order.
-            fill: complete the last batch with people of the next pass, see `simplepose.data.passes`.
-            source: where pixels live (`simplepose.data.cache`); the picture files by default.
-            device: where batches go; decides whether host memory is page-locked.
-            warp_on_device: hand out the parts of pictures that crops need and cut the crops in `Batch.to`; always so where pixels live in the
-                device's memory.
-            share: this process's part.
+    def warp(self) -> torch.Tensor:
+        """The crops: (B, 3, H, W) uint8, channels-last in memory."""
+        return warp_regions(*self)
 
-        Raises:
-            UserError: nobody to train on, or fewer people than processes.
-        """
-        if not len(annotations):
-            raise UserError(
-                f"{annotations.source} has no person to train on. Cure: annotate keypoints with visibility 1 or 2"
-            )
-        if len(annotations) < share.count:
-            raise UserError(
-                f"{annotations.source} has {len(annotations)} people to train on for {share.count} processes. Cure: start fewer processes"
-            )
-        self.annotations, self.augment = annotations, augment
-        self.input_size_wh, self.batch_size, self.seed = input_size_wh, batch_size, seed
-        self.workers, self.udp, self.skip_broken, self.augmented = (
-            max(workers, 1),
-            udp,
-            skip_broken,
-            augmented,
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B training samples."""
+
+    pixels: torch.Tensor | Regions
+    """(B, 3, H, W) uint8 RGB crops, channels-last in memory, or the parts of pictures that `to`
+    cuts them from."""
+    keypoints: torch.Tensor
+    """(B, K, 2) float32 in input pixels."""
+    visible: torch.Tensor
+    """(B, K) bool: annotated with v > 0."""
+    rows: np.ndarray
+    """(B,) rows of the annotations."""
+    index: int = 0
+    """Number of the batch in its epoch."""
+    loss_weight: float = 1.0
+    """Weight of its mean loss among several processes: its people x processes / people of this
+    update on all processes."""
+
+    def to(
+        self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp
+    ) -> Batch:
+        """The batch on the device, its crops cut there by `cut` if they are not yet; copies do not
+        make the host wait."""
+        moved = self.each(lambda part: part.to(device, non_blocking=True))
+        pixels = moved.pixels
+        return replace(moved, pixels=cut(pixels) if isinstance(pixels, Regions) else pixels)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The same with all tensors changed."""
+        pixels = self.pixels
+        return replace(
+            self,
+            pixels=Regions(*map(change, pixels[:-1]), pixels.input_size_wh)
+            if isinstance(pixels, Regions)
+            else change(pixels),
+            keypoints=change(self.keypoints),
+            visible=change(self.visible),
         )
-        self.fill, self.share, self.device = fill, share, device or torch.device("cpu")
-        self.source: PixelSource = source or Files(annotations)
-        self.warp_on_device = warp_on_device
-        self.broken: dict[str, str] = {}
-        """Pictures left out so far: path -> reason."""
+
+
+def warp_regions(
+    buffer: torch.Tensor,
+    starts: torch.Tensor,
+    sizes_wh: torch.Tensor,
+    to_region: torch.Tensor,
+    input_size_wh: tuple[int, int],
+) -> torch.Tensor:
+    """Cuts B crops: bilinear between pixel centres at whole numbers, 0 outside a region, as
+    `cv2.warpAffine` with a constant border.
+
+    Args:
+        buffer: (P, 3) uint8.
+        starts: (B,) int64 first pixel of each region.
+        sizes_wh: (B, 2) int64.
+        to_region: (B, 2, 3) float32 crop -> region.
+        input_size_wh: size of the crops.
+
+    Returns:
+        (B, 3, H, W) uint8, channels-last in memory. Within one grey level of OpenCV 5, which also
+        interpolates without rounding positions.
+    """
+    columns, lines = (
+        torch.arange(size, device=buffer.device, dtype=torch.float32) for size in input_size_wh
+    )
+    m = to_region[:, :, :, None, None]  # (B, 2, 3, 1, 1)
+    position = m[:, :, 0] * columns + m[:, :, 1] * lines[:, None] + m[:, :, 2]  # (B, 2, H, W)
+    corner = position.floor()
+    weight_x, weight_y = (position - corner).unbind(1)
+    left, top = corner.long().unbind(1)
+    widths, heights = sizes_wh[:, 0, None, None], sizes_wh[:, 1, None, None]
+    total = torch.zeros((*top.shape, 3), device=buffer.device)
+    for row, part_y in ((top, 1 - weight_y), (top + 1, weight_y)):
+        inside_y = (row >= 0) & (row < heights)
+        line = starts[:, None, None] + row * widths
+        for column, part_x in ((left, 1 - weight_x), (left + 1, weight_x)):
+            inside = inside_y & (column >= 0) & (column < widths)
+            taps = buffer.index_select(0, torch.where(inside, line + column, 0).flatten())
+            weights = (part_x * part_y * inside)[..., None]
+            total += taps.view(total.shape) * weights  # (B, H, W, 3) float32
+    return total.add_(0.5).to(torch.uint8).permute(0, 3, 1, 2)
+
+
+@dataclass
+class TrainLoader:
+    """Batches of augmented people, one epoch at a time.
+
+    As it stands it is the reference: full decode of the file, cv2 warp.
+
+    Raises:
+        UserError: fewer people than processes.
+    """
+
+    annotations: Annotations
+    """Trainable people only (`Annotations.trainable`)."""
+    augment: AugmentConfig
+    """Random changes."""
+    input_size_wh: tuple[int, int]
+    """Size of the crops."""
+    batch_size: int
+    """People a batch on each process; the last batch of an epoch may be smaller, see `fill`."""
+    seed: int
+    """With the epoch's number it decides order and augmentation."""
+    workers: int = 2
+    """Reading threads."""
+    udp: bool = False
+    """Unit convention, see `simplepose.pose.geometry`."""
+    skip_broken: bool = False
+    """Leave unreadable pictures out, counted in `broken`, instead of stopping."""
+    fill: bool = False
+    """Complete the last batch with people of the next epoch, see `epoch_samples`."""
+    source: PixelSource | None = None
+    """Where pixels live (`simplepose.data.cache`); the picture files by default."""
+    device: torch.device = CPU
+    """Where batches go; decides whether host memory is page-locked."""
+    warp_on_device: bool = False
+    """Hand out the parts of pictures that crops need and cut the crops in `Batch.to`."""
+    rank: int = 0
+    """This process."""
+    world_size: int = 1
+    """All processes."""
+    apart: bool = False
+    """Every process keeps to its own people (`owners`; its cache holds no others) and shuffles
+    among them."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Pictures left out so far: path -> reason."""
+
+    def __post_init__(self) -> None:
+        if len(self.annotations) < self.world_size:
+            raise UserError(
+                f"{self.annotations.source} has {len(self.annotations)} people to train on for "
+                f"{self.world_size} processes. Cure: annotate keypoints with visibility 1 or 2, or "
+                "start fewer processes"
+            )
+        self.source = self.source or Files(self.annotations)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
-        people, together = len(self.annotations), self.batch_size * self.share.count
-        return (
-            batches_per_epoch(people, together)
-            if self.fill
-            else count_steps(people, self.batch_size, self.share.count)
-        )
+        """Batches an epoch: people / people an update, rounded up, but without `fill` no more than
+        leave one person for each process."""
+        people = len(self.annotations)
+        steps = -(-people // (self.batch_size * self.world_size))
+        return steps if self.fill else min(steps, people // self.world_size)
 
     def no_picture(self, number: int) -> UserError:
         """What is wrong when epoch `number` gave no batch at all."""
-        reason = next(iter(self.broken.values()), "unknown")
         return UserError(
-            f"no picture of epoch {number + 1} can be read, first: {reason}. Cure: check the folder of the training pictures"
+            f"no picture of epoch {number + 1} can be read, first: "
+            f"{next(iter(self.broken.values()), 'unknown')}. "
+            "Cure: check the folder of the training pictures"
         )
 
-    def samples(self, number: int) -> tuple[np.ndarray, Draws, list[slice], np.ndarray]:
-        """Who is shown by this process in epoch `number`, and how.
+    def samples(self, number: int) -> list[tuple[np.ndarray, np.recarray, float]]:
+        """Rows, draws and loss weight of each batch of this process in epoch `number`."""
+        together = self.batch_size * self.world_size
+        order, draws = epoch_samples(
+            self.annotations,
+            self.augment,
+            seed=self.seed,
+            number=number,
+            batch_size=together,
+            fill=self.fill,
+        )
+        ranks = self._deal(order, together)
+        sizes = np.array([[len(batch) for batch in batches] for batches in ranks])
+        weights = (sizes[self.rank] * self.world_size / sizes.sum(0)).tolist()
+        mine = zip(ranks[self.rank], weights, strict=True)
+        return [(order[batch], draws[batch], weight) for batch, weight in mine]
 
-        Returns:
-            rows (S,), their draws (S,), the slice of each batch, and each batch's weight among the processes (see `Batch.loss_weight`).
+    def _deal(self, order: np.ndarray, together: int) -> list[list[np.ndarray]]:
+        """Indices into `order` of each batch of each process: each sample in exactly one.
+
+        An update's people are one piece of `order`, as they would be with one process, cut into
+        nearly equal parts. Where the last piece is smaller than the number of processes it takes a
+        few from the one before, so that no process stands without work.
         """
-        together = self.batch_size * self.share.count
-        if self.augmented:
-            order, draws = epoch_samples(
-                self.annotations,
-                self.augment,
-                seed=self.seed,
-                number=number,
-                batch_size=together,
-                fill=self.fill,
-            )
-        else:
-            order, draws = np.arange(len(self.annotations)), no_draws(len(self.annotations))
-        if self.share.count == 1:
-            return (
-                order,
-                draws,
-                slices_to(np.minimum(np.arange(1, len(self) + 1) * together, len(order))),
-                np.ones(len(self)),
-            )
-        places, sizes = deal(order, self.annotations.image_index, self.batch_size, self.share)
-        mine = places[self.share.rank]
-        weights = sizes[self.share.rank] * self.share.count / sizes.sum(0)
-        return order[mine], draws[mine], slices_to(np.cumsum(sizes[self.share.rank])), weights
+        count, steps = self.world_size, len(self)
+        if self.apart:
+            owner = owners(self.annotations.image_index, count)[order]
+            return [np.array_split(np.flatnonzero(owner == rank), steps) for rank in range(count)]
+        ends = np.minimum(np.arange(1, steps) * together, len(order) - count)
+        updates = np.split(np.arange(len(order)), ends)
+        dealt = [np.array_split(update, count) for update in updates]
+        return [[parts[rank] for parts in dealt] for rank in range(count)]
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
@@ -156,100 +244,39 @@ class TrainLoader:
         Raises:
             UserError: a picture cannot be read and `skip_broken` is off.
         """
-        rows, draws, batches, weights = self.samples(number)
-        views = self._views(rows, draws, batches[start:])
-        # A batch that the host cuts is work for all threads; one of which it only copies parts is work for one.
-        waiting = max(AHEAD, self.workers + 1) if self.warp_on_device else AHEAD
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
-            ahead: deque[Callable[[], Batch | None]] = deque()
-            try:
-                for index, view in enumerate(views, start):
-                    ahead.append(self._prepare(*view, index, float(weights[index]), pool))
-                    if len(ahead) >= waiting and (batch := ahead.popleft()()) is not None:
-                        yield batch
-                while ahead:
-                    if (batch := ahead.popleft()()) is not None:
-                        yield batch
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        samples = self.samples(number)
+        jobs = ((index, *samples[index]) for index in range(start, len(samples)))
+        ahead = max(AHEAD, self.workers + 1)
+        for batch in in_order(lambda job: self._batch(*job), jobs, self.workers, ahead):
+            if batch is not None:
+                yield batch
 
-    def _views(
-        self, rows: np.ndarray, draws: Draws, batches: list[slice]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """(rows, to_crop, keypoints, visible) of each batch, computed for many batches at once."""
-        at_once = max(1, BLOCK // self.batch_size)
-        for first in range(0, len(batches), at_once):
-            block = batches[first : first + at_once]
-            begin = block[0].start
-            span = slice(begin, block[-1].stop)
-            to_crop = sample_affines(
-                self.annotations, rows[span], draws[span], self.input_size_wh, udp=self.udp
-            )
-            keypoints, visible = sample_keypoints(
-                self.annotations, rows[span], draws[span], to_crop
-            )
-            for batch in block:
-                part = slice(batch.start - begin, batch.stop - begin)
-                yield rows[batch], to_crop[part], keypoints[part], visible[part]
-
-    def _prepare(
-        self,
-        rows: np.ndarray,
-        to_crop: np.ndarray,
-        keypoints: np.ndarray,
-        visible: np.ndarray,
-        index: int,
-        weight: float,
-        pool: ThreadPoolExecutor,
-    ) -> Callable[[], Batch | None]:
-        """Starts the work on a batch; the returned function waits for it."""
-        if isinstance(self.source, Resident):
-            cut: Callable[[], tuple[torch.Tensor | Regions, np.ndarray]] = lambda: self._resident(
-                rows, to_crop
-            )
-        elif self.warp_on_device:
-            job = pool.submit(self._copy, rows, to_crop)
-            cut = job.result
+    def _batch(
+        self, index: int, rows: np.ndarray, draws: np.recarray, weight: float
+    ) -> Batch | None:
+        """Everything about one batch; None where no picture of it can be read."""
+        to_crop = sample_affines(self.annotations, rows, draws, self.input_size_wh, udp=self.udp)
+        source = self.source
+        if not self.warp_on_device:
+            pixels, good = self._warp(rows, to_crop)
+        elif isinstance(source, Memory) and source.buffer.device.type == self.device.type:
+            pixels, good = self._point(source, rows, to_crop)
         else:
-            width, height = self.input_size_wh
-            held = torch.empty(
-                (len(rows), height, width, 3),
-                dtype=torch.uint8,
-                pin_memory=page_locked(self.device),
-            )
-            pixels = held.numpy()
-            chunks = [
-                np.arange(first, min(first + CHUNK, len(rows)))
-                for first in range(0, len(rows), CHUNK)
-            ]
-            jobs = [pool.submit(self._warp, pixels, places, rows, to_crop) for places in chunks]
-
-            def cut() -> tuple[torch.Tensor | Regions, np.ndarray]:
-                good = np.concatenate([job.result() for job in jobs])
-                return (held if good.all() else held[torch.from_numpy(good)]).permute(
-                    0, 3, 1, 2
-                ), good
-
-        def finish() -> Batch | None:
-            crops, good = cut()
-            if not good.any():
-                if self.share.count > 1:
-                    raise UserError(
-                        f"no picture of batch {index} can be read ({next(iter(self.broken.values()))}), and the other processes wait for it. "
-                        "Cure: take the unreadable pictures out of the annotation file"
-                    )
+            pixels, good = self._copy(rows, to_crop)
+        if not good.any():
+            if self.world_size == 1:
                 return None
-            batch = Batch(
-                crops,
-                torch.from_numpy(keypoints[good]),
-                torch.from_numpy(visible[good]),
-                rows[good],
-                index,
-                weight,
+            raise UserError(
+                f"no picture of batch {index} can be read ({next(iter(self.broken.values()))}), "
+                "and the other processes wait for it. "
+                "Cure: take the unreadable pictures out of the annotation file"
             )
-            return batch.pinned(self.device)
-
-        return finish
+        keypoints, visible = sample_keypoints(
+            self.annotations, rows[good], draws[good], to_crop[good]
+        )
+        tensors = torch.from_numpy(keypoints), torch.from_numpy(visible)
+        batch = Batch(pixels, *tensors, rows[good], index, weight)
+        return batch.each(lambda part: page_lock(part, self.device))
 
     def _view(self, row: int) -> View | None:
         """The pixels around a person; None where the picture is broken and may be skipped."""
@@ -258,73 +285,61 @@ class TrainLoader:
             return self.source.view(row)
         except UserError as error:
             if not self.skip_broken:
-                raise UserError(
-                    f"{error}; or go on without such pictures: --data.skip-broken"
-                ) from error
+                raise UserError(f"{error}{SKIP}") from error
             self.broken[path] = str(error)
             return None
         except Exception as error:
             raise UserError(
-                f"a reading thread failed at {path}: {error!r}. Cure: check the file, or report this"
+                f"a reading thread failed at {path}: {error!r}. "
+                "Cure: check the file, or report this"
             ) from error
 
-    def _warp(
-        self, pixels: np.ndarray, places: np.ndarray, rows: np.ndarray, to_crop: np.ndarray
-    ) -> np.ndarray:
-        """Reads and warps a few samples into their places; returns which succeeded."""
-        good = np.ones(len(places), bool)
-        for number, place in enumerate(places.tolist()):
-            view = self._view(int(rows[place]))
-            if view is None:
-                good[number] = False
-                continue
-            geometry.warp_crop(
-                view.pixels,
-                from_view(to_crop[place], view.origin_xy, view.ratio_xy),
-                self.input_size_wh,
-                pixels[place],
-            )
-        return good
+    def _warp(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        """Crops that OpenCV cuts, (G, 3, H, W) channels-last, and which samples could be read."""
+        width, height = self.input_size_wh
+        shape, pinned = (len(rows), height, width, 3), page_locked(self.device)
+        crops, good = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned), rows >= 0
+        for sample, row in enumerate(rows.tolist()):
+            view = self._view(row)
+            good[sample] = view is not None
+            if view is not None and view.pixels.size:
+                to_view = from_view(to_crop[sample], *view[1:])
+                geometry.warp_crop(view.pixels, to_view, self.input_size_wh, crops[sample].numpy())
+        return (crops if good.all() else crops[torch.from_numpy(good)]).permute(0, 3, 1, 2), good
 
     def _copy(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
         """Copies the part that each crop needs into one buffer."""
         views = [self._view(row) for row in rows.tolist()]
         good = np.array([view is not None for view in views])
         held = [view for view in views if view is not None]
-        places = np.array([(view.origin_xy, view.ratio_xy) for view in held], np.float64).reshape(
-            -1, 2, 2
-        )
-        sizes = np.array([view.pixels.shape[1::-1] for view in held], np.int64).reshape(-1, 2)
-        shifted = from_view(to_crop[good], places[:, 0], places[:, 1])
-        needed = needed_regions(shifted, self.input_size_wh, sizes)
-        extents = np.maximum(needed[:, 2:] - needed[:, :2], 0)
-        extents[(extents == 0).any(1)] = 0
-        ends = np.cumsum(extents.prod(1))
-        count = max(
-            int(ends[-1]) if len(ends) else 0, 1
-        )  # one pixel at least, for the warp to point at
-        buffer = torch.empty((count, 3), dtype=torch.uint8, pin_memory=page_locked(self.device))
-        flat = buffer.numpy()
-        starts = ends - extents.prod(1)
-        for view, (left, top, right, bottom), start, (width, height) in zip(
-            held, needed.tolist(), starts.tolist(), extents.tolist(), strict=True
-        ):
-            if width:
-                flat[start : start + width * height].reshape(height, width, 3)[:] = view.pixels[
-                    top:bottom, left:right
-                ]
-        return self._regions(buffer, starts, extents, from_view(shifted, needed[:, :2])), good
+        places = [(view.pixels.shape[1::-1], *view[1:]) for view in held]
+        sizes, origins, ratios = np.array(places, np.float64).reshape(-1, 3, 2).swapaxes(0, 1)
+        to_view = from_view(to_crop[good], origins, ratios)
+        needed = needed_regions(to_view, self.input_size_wh, sizes)
+        extents = needed[:, 2:] - needed[:, :2]
+        ends = extents.prod(1).cumsum()
+        # One pixel at least, for the warp to point at.
+        count, pinned = max([1, *ends[-1:]]), page_locked(self.device)
+        buffer = torch.empty((count, 3), dtype=torch.uint8, pin_memory=pinned)
+        pixels = buffer.numpy()
+        for view, (left, top, right, bottom), end in zip(held, needed, ends, strict=True):
+            part = view.pixels[top:bottom, left:right]
+            pixels[end - part.size // 3 : end].reshape(part.shape)[:] = part
+        to_part = from_view(to_view, needed[:, :2])
+        return self._regions(buffer, ends - extents.prod(1), extents, to_part), good
 
-    def _resident(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[Regions, np.ndarray]:
+    def _point(
+        self, source: Memory, rows: np.ndarray, to_crop: np.ndarray
+    ) -> tuple[Regions, np.ndarray]:
         """Points into the device's memory: nothing is copied."""
-        source = self.source
-        assert isinstance(source, Resident)
         good = source.starts[rows] >= 0
         for row in rows[~good].tolist():
             self._view(row)
         kept = rows[good]
-        moved = from_view(to_crop[good], source.origins[kept])
-        return self._regions(source.buffer, source.starts[kept], source.sizes_wh[kept], moved), good
+        held = source.regions[kept]
+        moved = from_view(to_crop[good], held[:, :2])
+        sizes = held[:, 2:] - held[:, :2]
+        return self._regions(source.buffer, source.starts[kept], sizes, moved), good
 
     def _regions(
         self, buffer: torch.Tensor, starts: np.ndarray, sizes_wh: np.ndarray, to_crop: np.ndarray
@@ -332,9 +347,14 @@ class TrainLoader:
         """The value that `Batch.to` turns into crops."""
         to_region = geometry.invert_affines(to_crop).astype(np.float32)
         return Regions(
-            buffer,
-            torch.from_numpy(starts),
-            torch.from_numpy(sizes_wh),
-            torch.from_numpy(to_region),
-            self.input_size_wh,
+            buffer, *map(torch.from_numpy, (starts, sizes_wh, to_region)), self.input_size_wh
         )
+
+
+def owners(image_index: np.ndarray, world_size: int) -> np.ndarray:
+    """(N,) the process that keeps each person in its cache: equal numbers of people, and people of
+    one picture together where possible."""
+    owner = np.empty(len(image_index), np.int64)
+    ordered = np.arange(len(image_index)) * world_size // max(len(image_index), 1)
+    owner[np.argsort(image_index, kind="stable")] = ordered
+    return owner

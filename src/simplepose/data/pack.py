@@ -1,33 +1,261 @@
-"""Person regions of a data set as JPEG members of one plain stored zip, and memory-mapped reading of it.
+"""Person regions of a data set as JPEG members of one plain stored zip, and memory-mapped reading
+of it.
 
-NAME.zip holds `plan.json` (what the pack was made for), `people/PICTURE_ANNOTATION.jpg` (smaller than in the picture where no random view of
-the person shows more detail; empty where the picture could not be read) and `pack.json` (where each person's bytes and region are). Any zip
-program opens it. `pack.json` is written last: a file without it was cut short.
+NAME.zip holds `people/PICTURE_ANNOTATION.jpg` (smaller than in the picture where no random view of
+the person shows more detail; empty where the picture could not be read) and, last, `pack.json`:
+what the pack was made for, and where each person's bytes and region are. Any zip program opens it.
+NAME.json beside it holds the same people as an ordinary COCO data set. While a pack is written,
+the folder NAME.partial keeps finished shards, with which the next run of the same plan goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-import struct
+import shutil
+import time
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
+from simplepose.core.files import atomic_path, encode_json, read_json, write_bytes, write_json
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
+from simplepose.data.coco import write_coco
+from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
 from simplepose.data.regions import View, contains, person_views
 
-FORMAT = 2
-PLAN, TABLE = "plan.json", "pack.json"
-LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-"""A zip member's local header: signature, version, flags, method, time, date, CRC, stored size, size, lengths of name and extra field."""
+FORMAT, TABLE = 3, "pack.json"
+LOCAL_HEADER = 30
+"""Bytes of a zip member's local header before its name; ours have no extra field."""
+MEMBER_OVERHEAD = 160
+"""Bytes of headers and table that a member costs, about."""
+SAMPLE = 24
+"""Pictures that are packed for the estimate."""
+SHARD = 256
+"""Pictures that are packed together and kept when packing is interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackPlan:
+    """What is going to be packed."""
+
+    people: Annotations
+    """N trainable people."""
+    regions: np.ndarray
+    """(N, 4) part of the picture of each; at least one pixel."""
+    stored_wh: np.ndarray
+    """(N, 2) size it is stored in."""
+    settings: dict[str, Any]
+    """Format, annotation file, its hash, views, quality and colour."""
+
+    def encode_picture(self, rows: np.ndarray, broken: dict[int, str] | None) -> list[bytes]:
+        """JPEGs of the people of one picture, black outside of it; empty ones where it cannot be
+        read, its reason put into `broken` (None: an error)."""
+        image = read_sized(self.people, int(self.people.image_index[rows[0]]), broken)
+        chroma = f"IMWRITE_JPEG_SAMPLING_FACTOR_{self.settings['chroma'].replace(':', '')}"
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.settings["quality"]]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, chroma)]
+        contents = []
+        for row in rows if image.size else ():
+            left, top, right, bottom = self.regions[row]
+            part = image[top:bottom, left:right]
+            part = part if part.size else np.zeros((1, 1, 3), np.uint8)
+            part = cv2.resize(part, self.stored_wh[row].tolist(), interpolation=cv2.INTER_AREA)
+            part = cv2.cvtColor(part, cv2.COLOR_RGB2BGR)
+            contents.append(cv2.imencode(".jpg", part, options)[1].tobytes())
+        return contents or [b""] * len(rows)
+
+    def encode_shard(
+        self, file: Path, groups: list[np.ndarray], broken: dict[int, str] | None
+    ) -> list[bytes]:
+        """JPEGs of the people of a few pictures: kept in `file`, or read from it. With a picture
+        that cannot be read they are not kept, so that the next run tries again."""
+        if file.exists():
+            return msgspec.msgpack.decode(file.read_bytes(), type=list[bytes])
+        contents = [jpeg for rows in groups for jpeg in self.encode_picture(rows, broken)]
+        if all(contents):
+            write_bytes(file, msgspec.msgpack.encode(contents))
+        return contents
+
+
+def plan_pack(
+    people: Annotations,
+    augment: AugmentConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    udp: bool = False,
+    quality: int = 90,
+    full_colour: bool = False,
+) -> PackPlan:
+    """Decides each person's region, all that the augmentation can show of the picture, and the
+    resolution that its closest view can use.
+
+    Args:
+        people: trainable people.
+        augment: random changes of the training.
+        input_size_wh: size of the crop.
+        udp: unit convention, see `simplepose.pose.geometry`.
+        quality: of the JPEGs, 1 to 100.
+        full_colour: keep colour at full resolution (4:4:4), not at half as most photographs do
+            (4:2:0).
+
+    Raises:
+        UserError: nobody to pack, or an annotation file that is gone.
+    """
+    if not len(people):
+        raise UserError(
+            f"{people.source} has no person to train on. "
+            "Cure: annotate keypoints with visibility 1 or 2"
+        )
+    # Broken pictures are reported when they are packed.
+    people = with_picture_sizes(people, skip_broken=True)
+    regions, ratios = person_views(people, augment, input_size_wh, udp=udp)
+    # A stored pixel more on each side, to interpolate with; empty regions are stored as one pixel.
+    beside = np.where(ratios < 1, np.ceil(1 / ratios), 0).astype(np.int64)[:, None]
+    low = np.maximum(regions[:, :2] - beside, 0)
+    high = np.minimum(regions[:, 2:] + beside, people.person_sizes_wh)
+    high = np.where((high <= low).any(1)[:, None], low + 1, high)
+    regions = np.concatenate([low, high], axis=1)
+    stored = stored_sizes(regions, ratios)
+    settings = {
+        "format": FORMAT,
+        "annotations": people.source,
+        "annotations_sha256": annotations_hash(people),
+        "views": _views(augment, input_size_wh),
+        "quality": quality,
+        "chroma": "4:4:4" if full_colour else "4:2:0",
+        "regions_sha256": hashlib.sha256(np.hstack([regions, stored]).tobytes()).hexdigest(),
+    }
+    return PackPlan(people, regions, stored, settings)
+
+
+def estimate_pack(plan: PackPlan) -> tuple[int, float]:
+    """Bytes of the zip and processor seconds, from a few pictures spread over the data set."""
+    groups, began = by_picture(plan.people), time.thread_time()
+    chosen = np.linspace(0, len(groups) - 1, min(SAMPLE, len(groups))).astype(int)
+    contents = [content for index in chosen for content in plan.encode_picture(groups[index], {})]
+    seconds = (time.thread_time() - began) / len(chosen) * len(groups)
+    sizes = [len(content) + MEMBER_OVERHEAD for content in contents if content]
+    return int(np.mean(sizes or [0]) * len(plan.people)), seconds
+
+
+def check_output(path: Path, people: Annotations, *, overwrite: bool = False) -> None:
+    """Makes sure that NAME.zip and NAME.json replace nothing that somebody may want to keep.
+
+    Args:
+        path: NAME.zip.
+        people: who is going to be packed.
+        overwrite: replace a pack that is there, but never the annotation files.
+
+    Raises:
+        UserError: a name without .zip, or a file is in the way.
+    """
+    if path.suffix != ".zip":
+        raise UserError(f"the pack is to be called {path}. Cure: choose a name that ends in .zip")
+    sources = [file for file in map(Path, people.source_files) if file.exists()]
+    for file in (path, path.with_suffix(".json")):
+        if file.exists() and any(map(file.samefile, sources)):
+            raise UserError(
+                f"{path} would replace {file}, the annotations that are packed. "
+                "Cure: another --output"
+            )
+        if file.exists() and not overwrite:
+            raise UserError(
+                f"{file}, written by packing {path.name}, already exists. "
+                "Cure: --overwrite, or another --output"
+            )
+
+
+def write_pack(
+    path: Path,
+    plan: PackPlan,
+    *,
+    workers: int = 2,
+    overwrite: bool = False,
+    skip_broken: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int, str]:
+    """Writes NAME.zip and, beside it, NAME.json: COCO keypoints of the regions, for any other
+    program.
+
+    An interrupted run leaves NAME.partial, which the next run of the same plan goes on with;
+    NAME.zip appears when it is whole. Both together need the space of two packs.
+
+    Args:
+        path: NAME.zip.
+        plan: from `plan_pack`.
+        workers: threads that decode and encode.
+        overwrite: replace a pack that is there.
+        skip_broken: give the people of unreadable pictures an empty member and leave them out of
+            NAME.json, instead of stopping.
+        progress: called with (people done, people in all).
+
+    Returns:
+        the pictures (indices) that could not be read, with the reasons.
+
+    Raises:
+        UserError: a file is in the way, a picture (with `skip_broken` every one) cannot be read,
+            no space is left, or the partial folder belongs to another plan.
+    """
+    check_output(path, plan.people, overwrite=overwrite)
+    people, folder = plan.people, path.with_suffix(".partial")
+    begun = folder / "plan.json"
+    if folder.exists() and not (begun.exists() and read_json(begun) == plan.settings):
+        raise UserError(
+            f"{folder} is no unfinished pack of this data set and preset. "
+            "Cure: delete it, or choose another --output"
+        )
+    write_json(begun, plan.settings)
+    groups, broken = by_picture(people), dict[int, str]()
+
+    def pack_shard(first: int) -> list[bytes]:
+        file, pictures = folder / f"{first:08}.shard", groups[first : first + SHARD]
+        return plan.encode_shard(file, pictures, broken if skip_broken else None)
+
+    shards = in_order(pack_shard, range(0, len(groups), SHARD), workers, 2 * workers)
+    order = np.concatenate(groups)
+    pictures = people.image_ids[people.image_index[order]]
+    names = (
+        f"people/{picture:012d}_{annotation}.jpg"
+        for picture, annotation in zip(pictures, people.annotation_ids[order], strict=True)
+    )
+    with atomic_path(path, durable=True) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for contents in shards:
+            for content in contents:
+                file.writestr(zipfile.ZipInfo(next(names)), content)
+            progress(len(file.infolist()), len(people))
+        entries = list(file.infolist())
+        kept = np.array([entry.file_size > 0 for entry in entries])
+        if not kept.any():
+            shutil.rmtree(folder)
+            raise UserError(
+                f"no picture can be read, first: {broken[min(broken)]}. "
+                "Cure: check the folder of the training pictures"
+            )
+        table = {
+            "plan": plan.settings,
+            "annotation_ids": people.annotation_ids[order],
+            "regions_xyxy": plan.regions[order],
+            "stored_wh": plan.stored_wh[order],
+            "offsets": [
+                entry.header_offset + LOCAL_HEADER + len(entry.filename) for entry in entries
+            ],
+            "sizes": [entry.file_size for entry in entries],
+        }
+        file.writestr(zipfile.ZipInfo(TABLE), encode_json(table))
+        written = tuple(entry.filename for entry in entries if entry.file_size)
+        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], written), "")
+    shutil.rmtree(folder)
+    return broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +272,24 @@ class Pack:
     """(N,) int64 bytes; 0 where the picture could not be read when it was packed."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
-    stored_wh: np.ndarray
-    """(N, 2) int64 size it is stored in."""
 
     def view(self, row: int) -> View:
         """The person's region.
 
         Raises:
-            UserError: the picture was left out, or the member does not decode, or to another size.
+            UserError: the picture was left out, or the member does not decode.
         """
         offset, size = int(self.offsets[row]), int(self.sizes[row])
+        where = f"{self.path}, member at byte {offset}"
         if not size:
             raise UserError(
-                f"{self.path}: the member at byte {offset} is empty, because its picture could not be read when it was packed. "
+                f"{where}: its picture could not be read when it was packed. "
                 "Cure: repair the picture and pack the data set again"
             )
-        left, top, right, bottom = self.regions[row].tolist()
-        image = decode_image(
-            self.content[offset : offset + size], f"{self.path}, member at byte {offset}"
-        )
-        width, height = self.stored_wh[row].tolist()
-        if image.shape[:2] != (height, width):
-            raise UserError(
-                f"{self.path}: the member at byte {offset} is {image.shape[1]} x {image.shape[0]}, expected {width} x {height}. "
-                "Cure: pack the data set again"
-            )
+        image = decode_image(self.content[offset : offset + size], where)
+        left, top, right, bottom = self.regions[row]
+        height, width = image.shape[:2]
         return View(image, (left, top), (width / (right - left), height / (bottom - top)))
-
-
-def file_hash(path: str | Path) -> str:
-    """sha256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def annotations_hash(people: Annotations) -> str:
-    """sha256 of the annotation file; of several joined ones: of their hashes in order.
-
-    Raises:
-        UserError: a file is gone.
-    """
-    try:
-        hashes = [file_hash(file) for file in people.source_files]
-    except OSError as error:
-        raise UserError(
-            f"cannot read {error.filename}: {error.strerror}. Cure: check the path of the annotation file"
-        ) from error
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def stored_sizes(regions: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """(N, 2) int64 size in which regions (N, 4) are stored at `ratios` (N,) of their pixels."""
-    return np.maximum(
-        np.ceil((regions[:, 2:] - regions[:, :2]) * ratios[:, None] - 1e-6), 1
-    ).astype(np.int64)
 
 
 def open_pack(
@@ -118,133 +310,109 @@ def open_pack(
         udp: unit convention, see `simplepose.pose.geometry`.
 
     Raises:
-        UserError: the file is missing, cut short, no pack, made from another annotation file or another state of it, or its margins or its
-            resolution are too small for the preset; the message says which.
-    """
-    needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
-    table = read_table(path)
-    plan = table["plan"]
-    if plan["annotations_sha256"] != annotations_hash(people):
-        raise UserError(
-            f"{path} was packed from {plan['annotations']} as it was then; {people.source} is another file or has changed since. "
-            "Cure: run simplepose pack again, or name the annotation file it was packed from"
-        )
-    place = {annotation: row for row, annotation in enumerate(table["annotation_ids"])}
-    missing = [
-        int(annotation) for annotation in people.annotation_ids.tolist() if annotation not in place
-    ]
-    if missing:
-        raise UserError(
-            f"{path} lacks {len(missing)} of {len(people)} people, first annotation {missing[0]}. Cure: run simplepose pack again for this preset"
-        )
-    rows = np.array([place[annotation] for annotation in people.annotation_ids.tolist()], np.int64)
-    regions = np.array(table["regions_xyxy"], np.int64).reshape(-1, 4)[rows]
-    offsets, sizes = (np.array(table[name], np.int64)[rows] for name in ("offsets", "sizes"))
-    held = sizes > 0  # nothing is asked of those that were left out: `view` says so
-    if (small := np.flatnonzero(held & ~contains(regions, needed))).size:
-        first = int(small[0])
-        raise UserError(
-            f"{path} does not fit the preset: it was packed with {plan['margins']}, and {len(small)} of {len(people)} regions are too small (annotation "
-            f"{people.annotation_ids[first]}: packed {regions[first].tolist()}, needed {needed[first].tolist()}). Cure: run simplepose pack with this "
-            "preset, or weaken scale, rotation or half body"
-        )
-    stored = np.array(table["stored_wh"], np.int64).reshape(-1, 2)[rows]
-    if (coarse := np.flatnonzero((stored < stored_sizes(regions, ratios)).any(1))).size:
-        first = int(coarse[0])
-        raise UserError(
-            f"{path} does not fit the preset: it was packed for crops of {plan['input_size']}, scale from {plan['smallest_scale']:g}, and {len(coarse)} of "
-            f"{len(people)} people are stored too small (annotation {people.annotation_ids[first]}). Cure: run simplepose pack with this preset"
-        )
-    with open(path, "rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return Pack(str(path), content, offsets, sizes, regions, stored)
-
-
-def read_table(path: str | Path) -> dict[str, Any]:
-    """The member `pack.json`.
-
-    Raises:
-        UserError: the file is missing, cut short, or no pack of this version.
+        UserError: the file is missing, cut short, no pack, of another format, made from another
+            annotation file or another state of it, or its margins or its resolution are too small
+            for the preset; the message says which.
     """
     try:
         with zipfile.ZipFile(path) as file:
-            table: dict[str, Any] = msgspec.json.decode(file.read(TABLE))
+            table = msgspec.json.decode(file.read(TABLE))
+        plan, ids = table["plan"], table["annotation_ids"]
     except OSError as error:
         raise UserError(
             f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack"
         ) from error
     except (zipfile.BadZipFile, KeyError, msgspec.DecodeError) as error:
         raise UserError(
-            f"{path} is no whole pack ({error}): cut short, or no pack at all. Cure: copy it again, or run simplepose pack again"
+            f"{path} is no whole pack ({error}): cut short, or no pack at all. "
+            "Cure: copy it again, or run simplepose pack again"
         ) from error
-    if table.get("format") != FORMAT:
+    again = "Cure: run simplepose pack again for this preset and annotation file"
+    if plan["format"] != FORMAT:
+        raise UserError(f"{path} is of format {plan['format']}, not {FORMAT}. {again}")
+    if plan["annotations_sha256"] != annotations_hash(people):
         raise UserError(
-            f"{path} is a pack of format {table.get('format')}, this version reads {FORMAT}. Cure: run simplepose pack again"
+            f"{path} was packed from {plan['annotations']} as it was then; "
+            f"{people.source} is another file or has changed since. {again}"
         )
-    return table
-
-
-def scan_members(path: str | Path) -> tuple[list[zipfile.ZipInfo], int]:
-    """The whole members of an unfinished zip, found from its beginning: their entries, and the byte where they end.
-
-    A member counts when its header, name and bytes are there and its checksum is right.
-    """
-    import zlib
-
-    entries: list[zipfile.ZipInfo] = []
-    end = 0
-    with open(path, "rb") as file:
-        while True:
-            header = file.read(LOCAL_HEADER.size)
-            if len(header) < LOCAL_HEADER.size:
-                return entries, end
-            (
-                signature,
-                version,
-                flags,
-                method,
-                _,
-                _,
-                crc,
-                stored,
-                size,
-                name_length,
-                extra_length,
-            ) = LOCAL_HEADER.unpack(header)
-            if (
-                signature != b"PK\x03\x04"
-                or method != zipfile.ZIP_STORED
-                or flags & 0x08
-                or stored != size
-            ):
-                return entries, end
-            name, extra, data = file.read(name_length), file.read(extra_length), file.read(size)
-            if (
-                len(name) < name_length
-                or len(extra) < extra_length
-                or len(data) < size
-                or zlib.crc32(data) != crc
-            ):
-                return entries, end
-            entry = member(name.decode())
-            entry.header_offset, entry.CRC, entry.compress_size, entry.file_size = (
-                end,
-                crc,
-                size,
-                size,
+    index = {annotation: row for row, annotation in enumerate(ids)}
+    rows = np.array([index.get(annotation, -1) for annotation in people.annotation_ids.tolist()])
+    offsets, sizes, regions, stored = (
+        np.array(table[name])[rows] for name in ("offsets", "sizes", "regions_xyxy", "stored_wh")
+    )
+    needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
+    # Nothing is asked of those that were left out: `view` says so.
+    for problem, wrong in (
+        ("are not in it", rows < 0),
+        ("are cut too narrowly", (sizes > 0) & ~contains(regions, needed)),
+        ("are stored too small", (stored < stored_sizes(regions, ratios)).any(1)),
+    ):
+        if wrong.any():
+            first = people.annotation_ids[np.argmax(wrong)]
+            raise UserError(
+                f"{path} does not fit the preset: it was packed for {plan['views']}, the preset "
+                f"wants {_views(augment, input_size_wh)}; {wrong.sum()} of {len(people)} people "
+                f"{problem}, first annotation {first}. {again}"
             )
-            entry.extract_version = entry.create_version = version
-            entries.append(entry)
-            end = file.tell()
+    with open(path, "rb") as zipped:
+        content = mmap.mmap(zipped.fileno(), 0, access=mmap.ACCESS_READ)
+    return Pack(str(path), content, offsets, sizes, regions)
 
 
-def member(name: str) -> zipfile.ZipInfo:
-    """A stored member of a fixed date, so that the same pictures give the same pack."""
-    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    entry.compress_type, entry.external_attr = zipfile.ZIP_STORED, 0o644 << 16
-    return entry
+def annotations_hash(people: Annotations) -> str:
+    """sha256 of the annotation files.
+
+    Raises:
+        UserError: a file is gone.
+    """
+    digest = hashlib.sha256()
+    try:
+        for name in people.source_files:
+            digest.update(hashlib.sha256(Path(name).read_bytes()).digest())
+    except OSError as error:
+        raise UserError(
+            f"cannot read {error.filename}: {error.strerror}. "
+            "Cure: check the path of the annotation file"
+        ) from error
+    return digest.hexdigest()
 
 
-def data_offset(entry: zipfile.ZipInfo) -> int:
-    """First byte of a member's content; our local headers have no extra field."""
-    return entry.header_offset + LOCAL_HEADER.size + len(entry.filename.encode())
+def stored_sizes(regions: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """(N, 2) int64 size in which regions (N, 4) are stored at `ratios` (N,) of their pixels."""
+    sizes = np.ceil((regions[:, 2:] - regions[:, :2]) * ratios[:, None] - 1e-6)
+    return np.maximum(sizes, 1).astype(np.int64)
+
+
+def _views(augment: AugmentConfig, input_size_wh: tuple[int, int]) -> str:
+    """What a training can show, in words."""
+    turned = 2 * augment.rotation_degrees if augment.rotation_probability else 0
+    return (
+        f"crops of {input_size_wh[0]}x{input_size_wh[1]}, scale {1 - augment.scale_factor:g} to "
+        f"{1 + augment.scale_factor:g}, rotation up to {turned:g} degrees, shift up to "
+        f"{augment.shift_factor:g}, half body {'yes' if augment.half_body_probability else 'no'}"
+    )
+
+
+def _as_regions(plan: PackPlan, rows: np.ndarray, names: tuple[str, ...]) -> Annotations:
+    """The people of `rows` as others see them: one picture a person, coordinates in its pixels."""
+    mine, regions, stored = plan.people.select(rows), plan.regions[rows], plan.stored_wh[rows]
+    corners = regions[:, None, :2]
+    ratios = (stored / (regions[:, 2:] - regions[:, :2]))[:, None]
+    boxes, heads = mine.bbox_xywh.reshape(-1, 2, 2), mine.head_boxes_xyxy
+    moved = np.concatenate([boxes[:, :1] - corners, boxes[:, 1:]], axis=1) * ratios
+    if heads is not None:
+        heads = ((heads.reshape(-1, 2, 2) - corners) * ratios).reshape(-1, 4)
+    # A pixel's centre is at a whole number.
+    keypoints = (mine.keypoints - corners + 0.5) * ratios - 0.5
+    return replace(
+        mine,
+        image_ids=np.arange(1, len(rows) + 1),
+        image_paths=names,
+        image_sizes_wh=stored,
+        image_index=np.arange(len(rows)),
+        bbox_xywh=moved.reshape(-1, 4),
+        area=mine.area * ratios.prod((1, 2)),
+        keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0),
+        head_boxes_xyxy=heads,
+        image_extras=None,
+    )

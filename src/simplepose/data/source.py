@@ -11,7 +11,7 @@ from simplepose.data.annotations import Annotations, Detections, ground_truth_bo
 from simplepose.data.coco import read_coco, read_detections
 from simplepose.data.layout import find_layout
 from simplepose.data.mapping import concatenate, map_annotations
-from simplepose.data.picture_sizes import with_picture_sizes
+from simplepose.data.pictures import with_picture_sizes
 
 
 def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:

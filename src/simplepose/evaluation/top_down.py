@@ -21,7 +21,7 @@ from simplepose.core.images import read_image
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
-from simplepose.data.read_ahead import in_order
+from simplepose.data.pictures import in_order
 from simplepose.evaluation.coco import coco_results, evaluate_boxes, spell
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack_files import posetrack_results

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from simplepose.config import Config
@@ -17,9 +18,8 @@ from simplepose.core.device import (
 )
 from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
-from simplepose.data.loader import TrainLoader
-from simplepose.data.open_cache import open_pixels
-from simplepose.data.shares import Share
+from simplepose.data.cache import open_pixels
+from simplepose.data.loader import TrainLoader, owners
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.network import PoseResNet
 from simplepose.training.distill import load_teacher
@@ -59,7 +59,7 @@ def assemble(
     who: Processes,
     *,
     say: Callable[[str], None],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Parts:
     """Seeds, network, optimiser, step and loader.
 
@@ -104,7 +104,7 @@ def assemble(
         config.train.optimizer == "adamw" and not is_accelerator(device)
     )
     optimizer = make_optimizer(network, config.train, device_count=who.count, fused=fused or None)
-    share = Share(who.rank, who.count, config.data.shard)
+    mine = owners(people.image_index, who.count) == who.rank
     source, warp_on_device, sentence = open_pixels(
         config.data,
         people,
@@ -112,7 +112,7 @@ def assemble(
         config.input_size_wh,
         device,
         udp=config.codec.udp,
-        share=share,
+        rows=np.flatnonzero(mine) if config.data.shard else None,
         progress=progress,
     )
     say(f"pixels: {sentence}")
@@ -129,7 +129,9 @@ def assemble(
         source=source,
         device=device,
         warp_on_device=warp_on_device,
-        share=share,
+        rank=who.rank,
+        world_size=who.count,
+        apart=config.data.shard,
     )
     ema = Ema(network, config.train.ema) if config.train.ema else None
     step = TrainStep(wrapped, optimizer, config, device, precision, teacher)

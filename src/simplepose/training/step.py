@@ -10,8 +10,8 @@ import torch
 
 from simplepose.config import Config
 from simplepose.core.device import autocast, to_device
-from simplepose.data.appearance import change_appearance, draw_appearance
-from simplepose.data.device_batch import Batch, Regions, warp_regions
+from simplepose.data.augment import change_appearance, draw_appearance
+from simplepose.data.loader import Batch, Regions, warp_regions
 from simplepose.pose.codec import encode
 from simplepose.pose.pixels import normalise
 from simplepose.training.distill import Teacher
@@ -82,13 +82,7 @@ class TrainStep:
         if self._warp is warp_regions or not self._is_whole(len(regions.starts)):
             return regions.warp()
         torch._dynamo.maybe_mark_dynamic(regions.buffer, 0)
-        return self._warp(
-            regions.buffer,
-            regions.starts,
-            regions.sizes_wh,
-            regions.to_region,
-            regions.input_size_wh,
-        )
+        return self._warp(*regions)
 
     def _is_whole(self, count: int) -> bool:
         """Whether a batch has the size that is compiled. A short last one runs as written: a minute of compiling would not pay, and a graph

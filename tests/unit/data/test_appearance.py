@@ -11,13 +11,16 @@ import torch
 from simplepose.config import AugmentConfig
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations
-from simplepose.data.appearance import (
+from simplepose.data.augment import (
+    augment_of_epoch,
     change_appearance,
+    draw,
     draw_appearance,
     jitter_colours,
+    no_draws,
     occlusion_masks,
+    sample_affines,
 )
-from simplepose.data.augment import augment_of_epoch, draw, no_draws, sample_affines
 from simplepose.pose import geometry
 
 STRONG = AugmentConfig(colour=0.4, cutout_probability=1.0, grid_probability=1.0)
@@ -79,7 +82,7 @@ def test_parts_of_a_batch_change_as_the_whole_does() -> None:
 
 def test_colours_do_what_they_say() -> None:
     values = torch.rand(2, 3, 16, 16) * 100 + 50
-    one, double = torch.ones(2), torch.full((2,), 2.0)
+    one, double = torch.ones(2, 1, 1, 1), torch.full((2, 1, 1, 1), 2.0)
     assert torch.allclose(jitter_colours(values, one, one, one), values, atol=1e-3)
     assert torch.allclose(jitter_colours(values, one * 1.2, one, one), values * 1.2, atol=1e-3)
     spread = jitter_colours(values, one, double, one)

@@ -13,9 +13,8 @@ from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.cache import Files
 from simplepose.data.coco import read_coco
-from simplepose.data.loader import TrainLoader
+from simplepose.data.loader import TrainLoader, owners
 from simplepose.data.regions import View
-from simplepose.data.shares import Share, deal, owners
 
 AUGMENT, SIZE = AugmentConfig(), (32, 32)
 
@@ -33,12 +32,10 @@ def loader_of(people: Annotations, **options) -> TrainLoader:
 
 
 def test_nobody_and_fewer_than_processes(people: Annotations) -> None:
-    with pytest.raises(UserError, match="has no person to train on"):
+    with pytest.raises(UserError, match="has 0 people to train on"):
         loader_of(people.select(np.zeros(0, np.int64)))
-    with pytest.raises(
-        UserError, match=r"has 2 people to train on for 3 processes. Cure: start fewer"
-    ):
-        loader_of(people.select(np.arange(2)), share=Share(0, 3))
+    with pytest.raises(UserError, match=r"has 2 people to train on for 3 processes"):
+        loader_of(people.select(np.arange(2)), rank=0, world_size=3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -48,7 +45,7 @@ def test_no_sample_is_lost_or_doubled(
     people: Annotations, count: int, batch_size: int, apart: bool
 ) -> None:
     loaders = [
-        loader_of(people, batch_size=batch_size, share=Share(rank, count, apart))
+        loader_of(people, batch_size=batch_size, rank=rank, world_size=count, apart=apart)
         for rank in range(count)
     ]
     epochs = [list(loader.epoch(3)) for loader in loaders]
@@ -82,11 +79,8 @@ def test_people_kept_apart_stay_with_their_process(people: Annotations) -> None:
     assert np.ptp(np.bincount(owner)) <= 1
     for rank in range(3):
         for epoch in (0, 1):
-            for batch in loader_of(people, share=Share(rank, 3, True)).epoch(epoch):
+            for batch in loader_of(people, rank=rank, world_size=3, apart=True).epoch(epoch):
                 assert (owner[batch.rows] == rank).all()
-    order = np.random.default_rng(0).permutation(23)
-    places, sizes = deal(order, people.image_index, 4, Share(0, 3, True))
-    assert sizes.sum() == 23 and sorted(np.concatenate(places).tolist()) == list(range(23))
 
 
 class Dying:
@@ -121,8 +115,8 @@ def test_a_broken_picture_is_named_or_skipped_and_places_are_kept(people: Annota
     assert [batch.index for batch in later] == [
         batch.index for batch in batches if batch.index >= 10
     ]
-    shared = loader_of(people, source=source, skip_broken=True, batch_size=1, share=Share(0, 2))
-    other = loader_of(people, source=source, skip_broken=True, batch_size=1, share=Share(1, 2))
+    shared = loader_of(people, source=source, skip_broken=True, batch_size=1, rank=0, world_size=2)
+    other = loader_of(people, source=source, skip_broken=True, batch_size=1, rank=1, world_size=2)
     with pytest.raises(UserError, match="the other processes wait for it"):
         list(shared.epoch(0)), list(other.epoch(0))
 

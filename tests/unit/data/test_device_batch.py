@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplepose.data.device_batch import Batch, Regions, warp_regions
+from simplepose.data.loader import Batch, Regions, warp_regions
 from simplepose.pose import geometry
 
 SIZE = (24, 32)
@@ -85,4 +85,3 @@ def test_a_batch_cuts_its_regions_when_it_goes_to_the_device() -> None:
         geometry.warp_crop(picture, to_crop[0], SIZE),
         atol=1,
     )
-    assert batch.pinned(torch.device("cpu")) is batch

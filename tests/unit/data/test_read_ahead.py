@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from simplepose.data.read_ahead import in_order
+from simplepose.data.pictures import in_order
 
 
 def busy() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,16 +17,14 @@ from training_workers import write_people
 from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
-from simplepose.data import cache, open_cache
+from simplepose.data import cache
 from simplepose.data.annotations import Annotations
-from simplepose.data.cache import PixelSource, Resident, fill_device, fill_ram
+from simplepose.data.cache import PixelSource, fill_memory, open_pixels
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
-from simplepose.data.open_cache import open_pixels
-from simplepose.data.pack import open_pack
-from simplepose.data.pack_writer import plan_pack, write_pack
-from simplepose.data.picture_sizes import picture_size, with_picture_sizes
-from simplepose.data.regions import person_regions
+from simplepose.data.pack import open_pack, plan_pack, write_pack
+from simplepose.data.pictures import picture_size, with_picture_sizes
+from simplepose.data.regions import person_views
 from simplepose.data.source import boxes_to_test, read_split
 
 AUGMENT, SIZE, CPU = AugmentConfig(), (32, 32), torch.device("cpu")
@@ -179,9 +176,7 @@ def opened(
 ) -> tuple[PixelSource, bool]:
     """`open_pixels` with the cache that is wanted."""
     what, kind = way.split()[0], way.split()[-1]
-    monkeypatch.setattr(
-        open_cache, "choose_cache", lambda *_, **__: (kind, what == "pictures", way)
-    )
+    monkeypatch.setattr(cache, "choose_cache", lambda *_, **__: (kind, what == "pictures", way))
     if kind == "pack":
         write_pack(
             folder / "packed.zip",
@@ -246,11 +241,12 @@ def test_a_picture_repaired_after_packing_is_still_left_out(folder: Path) -> Non
     content = path.read_bytes()
     path.write_bytes(b"no picture")
     people = read_split(config(folder, skip_broken=True), "train").trainable()
-    pack = write_pack(folder / "packed.zip", plan_pack(people, AUGMENT, SIZE), skip_broken=True)
+    pack = folder / "packed.zip"
+    write_pack(pack, plan_pack(people, AUGMENT, SIZE), skip_broken=True)
     path.write_bytes(content)
     source = open_pack(pack, read_split(config(folder), "train").trainable(), AUGMENT, SIZE)
     assert source.view(3).pixels.any()
-    with pytest.raises(UserError, match=r"packed\.zip: .*at byte \d+"):
+    with pytest.raises(UserError, match=r"packed\.zip, .*at byte \d+"):
         source.view(4)
 
 
@@ -261,11 +257,11 @@ def test_people_read_without_read_split_are_asked_for_too(
     known = read_coco(folder / "people.json", folder)
     assert (plan_pack(people, AUGMENT, SIZE).people.image_sizes_wh == (80, 64)).all()
     monkeypatch.setattr(
-        open_cache, "memory_bytes", lambda device: (10, 10)
+        cache, "memory_bytes", lambda device: (10, 10)
     )  # nothing fits, and the sentence says how much there is
     _, _, reason = open_pixels(config(folder, cache="auto"), people, AUGMENT, SIZE, CPU)
     assert (
-        f"decoded pictures {cache.picture_bytes(known) / 1e6:.1f} MB" in reason
+        f"decoded pictures {3 * cache.count_pixels(known, None) / 1e6:.1f} MB" in reason
         and "person regions 0.0 MB" not in reason
     )
 
@@ -276,16 +272,12 @@ def test_a_picture_that_comes_back_later_is_no_black_crop(folder: Path, tmp_path
     sizes = people.image_sizes_wh.copy()
     sizes[2] = 0
     people = replace(people, image_sizes_wh=sizes)
-    regions = person_regions(people, AUGMENT, SIZE)
-    for fill in (
-        partial(fill_ram, people, regions),
-        partial(fill_device, people, regions, CPU),
-        partial(fill_device, people, None, CPU),
-    ):
+    regions, _ = person_views(people, AUGMENT, SIZE)
+    for kept, on_device in ((regions, False), (regions, True), (None, False), (None, True)):
         with pytest.raises(UserError, match=r"0002\.png .*--data\.skip-broken"):
-            fill()
-        source = fill(skip_broken=True)
-        pixels, rows, broken = epoch(people, source, isinstance(source, Resident))
+            fill_memory(people, kept)
+        source = fill_memory(people, kept, skip_broken=True)
+        pixels, rows, broken = epoch(people, source, on_device)
         assert (
             len(rows) == 7
             and list(broken) == [str(folder / "0002.png")]
