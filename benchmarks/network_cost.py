@@ -15,7 +15,7 @@ import torch
 from simplepose.config import ModelConfig
 from simplepose.core.files import write_json
 from simplepose.pose.cost import count_cost
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 KEYPOINTS = 17
 LITE = ModelConfig(backbone="efficientnet_lite0", head="heatmap_depthwise", deconv_filters=128)
@@ -42,7 +42,7 @@ def rows() -> list[dict]:
     found = []
     for name, config in VARIANTS:
         with torch.device("meta"):
-            network = PoseResNet(config, KEYPOINTS)
+            network = PoseNetwork(config, KEYPOINTS)
         for width, height in SIZES_WH:
             parameters, macs = count_cost(network, (width, height))
             heatmap_wh = (width // config.heatmap_stride, height // config.heatmap_stride)

@@ -23,7 +23,7 @@ from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 METADATA_KEY = "simplepose"
 
@@ -78,7 +78,7 @@ class ModelSpec:
 class LoadedModel:
     """A network and what it is."""
 
-    network: PoseResNet
+    network: PoseNetwork
     spec: ModelSpec
 
 
@@ -169,7 +169,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
-    network = PoseResNet(spec.model, len(spec.schema), spec.input_size_wh)
+    network = PoseNetwork(spec.model, len(spec.schema), spec.input_size_wh)
     load_tensors(network, tensors, str(path))
     return LoadedModel(network.to(device).eval(), spec)
 

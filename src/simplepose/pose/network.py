@@ -22,7 +22,7 @@ _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
 
 
-class PoseResNet(nn.Module):
+class PoseNetwork(nn.Module):
     """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
 
     def __init__(
@@ -128,7 +128,7 @@ class PoseResNet(nn.Module):
             module for stage in self.backbone.stages()[: self.frozen_stages] for module in stage
         ]
 
-    def train(self, mode: bool = True) -> PoseResNet:
+    def train(self, mode: bool = True) -> PoseNetwork:
         """Training mode for all but the frozen stages, whose statistics stay."""
         super().train(mode)
         for module in self._frozen():
@@ -146,7 +146,7 @@ class PoseResNet(nn.Module):
 
 
 @torch.no_grad()
-def initialise(network: PoseResNet, whose: Initialisation) -> None:
+def initialise(network: PoseNetwork, whose: Initialisation) -> None:
     """Draws the weights in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
 
     `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its backbone always comes from a torchvision file;
