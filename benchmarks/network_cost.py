@@ -14,8 +14,7 @@ import torch
 
 from simplepose.config import ModelConfig
 from simplepose.core.files import write_json
-from simplepose.pose.cost import count_cost
-from simplepose.pose.network import PoseNetwork
+from simplepose.pose.network import PoseNetwork, count_cost
 
 KEYPOINTS = 17
 LITE = ModelConfig(backbone="efficientnet_lite0", head="heatmap_depthwise", deconv_filters=128)

@@ -25,9 +25,8 @@ from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17
 from simplepose.data.loader import Batch
 from simplepose.pose.checkpoints import ModelSpec
-from simplepose.pose.cost import count_cost
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseNetwork
+from simplepose.pose.network import PoseNetwork, count_cost
 from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from simplepose.core.errors import UserError
-from simplepose.pose.backbones import TITLES
+from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import copy_tensors
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import BACKBONE, WeightFile, from_state_dict, from_tensorflow

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from simplepose.config import ModelConfig, PixelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
-from simplepose.pose.efficientnet_lite import EfficientNetLite0
+from simplepose.pose.backbone import EfficientNetLite0
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
 from simplepose.weights.pretrained import load_into, load_weight_file

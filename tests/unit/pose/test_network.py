@@ -8,8 +8,7 @@ import torch
 
 from simplepose.config import ModelConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.cost import count_cost
-from simplepose.pose.network import PoseNetwork
+from simplepose.pose.network import PoseNetwork, count_cost
 
 
 def on_meta(config: ModelConfig, keypoint_count: int = 17):
@@ -186,8 +185,3 @@ def test_the_same_seed_gives_the_same_network() -> None:
 def test_wrong_values_name_the_field_and_the_choice(values: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         ModelConfig(**values)
-
-
-def test_no_keypoints() -> None:
-    with pytest.raises(UserError, match="0 keypoints"):
-        PoseNetwork(ModelConfig(backbone="resnet18"), 0)
