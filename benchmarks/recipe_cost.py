@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from network_cost import count_cost
 
 from simplepose.commands.ladder import base_of
 from simplepose.config import Config, load_preset
@@ -26,7 +27,7 @@ from simplepose.core.schema import COCO_17
 from simplepose.data.loader import Batch
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseNetwork, count_cost
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from simplepose.config import BackboneName, ModelConfig, StrideStyle
+from simplepose.config import ModelConfig, StrideStyle
 from simplepose.core.errors import UserError
 
 Norm = Callable[[int], nn.BatchNorm2d]
@@ -42,7 +42,7 @@ LITE_BLOCKS = (
 """Kernel, stride, expansion, channels and repeats of each row of the paper's table."""
 LITE_STEM = 32
 """Channels before the first row."""
-TITLES: dict[BackboneName, str] = {
+TITLES = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "resnet50": "ResNet-50",
@@ -51,6 +51,10 @@ TITLES: dict[BackboneName, str] = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 """How people call them, for messages."""
+
+
+_LITE_NORM = partial(nn.BatchNorm2d, eps=1e-3)
+"""What EfficientNet-Lite0's published weights were trained with."""
 
 
 def make_backbone(config: ModelConfig) -> Backbone:
@@ -101,72 +105,48 @@ class Backbone(nn.Module):
         Each block then begins as its shortcut (Goyal et al. 2017, section 5.1).
         """
         for block in self.modules():
-            if isinstance(block, Block) and (norm := block.last_norm()) is not None:
-                norm.weight.zero_()
+            if name := getattr(block, "last_gamma", ""):
+                nn.init.zeros_(block.get_parameter(name))
 
 
-class Block(nn.Module):
-    """A few convolutions, mostly with a shortcut around them."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, or a bottleneck: 1x1, 3x3 and 1x1 to four times the width.
 
-    def last_norm(self) -> nn.BatchNorm2d | None:
-        """The batch norm whose output the shortcut is added to; None without a shortcut."""
-        raise NotImplementedError
+    (B, C_in, H, W) -> (B, `out_channels`, H / stride, W / stride).
+    """
 
-
-class BasicBlock(Block):
-    """Two 3x3 convolutions: (B, C_in, H, W) -> (B, width, H / stride, W / stride)."""
-
-    expansion = 1
-
-    def __init__(self, in_channels: int, width: int, strides: tuple[int, int], norm: Norm) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        strides: tuple[int, int],
+        norm: Norm,
+        *,
+        bottleneck: bool,
+    ) -> None:
         super().__init__()
-        self.conv1, self.bn1 = convolution(in_channels, width, 3, strides[0]), norm(width)
-        self.relu = nn.ReLU(inplace=True)
+        self.out_channels = 4 * width if bottleneck else width
+        kernel = 1 if bottleneck else 3
+        self.conv1, self.bn1 = convolution(in_channels, width, kernel, strides[0]), norm(width)
         self.conv2, self.bn2 = convolution(width, width, 3, strides[1]), norm(width)
-        self.downsample = _projection(in_channels, width, strides, norm)
-
-    def last_norm(self) -> nn.BatchNorm2d:
-        return self.bn2
+        self.last_gamma = "bn2.weight"
+        if bottleneck:
+            self.conv3, self.bn3 = convolution(width, 4 * width, 1), norm(4 * width)
+            self.last_gamma = "bn3.weight"
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        # the paper's option B: a projection where size or channels change
+        if max(strides) > 1 or in_channels != self.out_channels:
+            projection = convolution(in_channels, self.out_channels, 1, max(strides))
+            self.downsample = nn.Sequential(projection, norm(self.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)) + shortcut)
+        shortcut = self.downsample(x)
+        x = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if self.last_gamma == "bn3.weight":
+            x = self.bn3(self.conv3(self.relu(x)))
+        x = self.relu(x + shortcut)
         return x
-
-
-class Bottleneck(Block):
-    """1x1, 3x3 and 1x1 convolution: (B, C_in, H, W) -> (B, 4 width, H / stride, W / stride)."""
-
-    expansion = 4
-
-    def __init__(self, in_channels: int, width: int, strides: tuple[int, int], norm: Norm) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = convolution(in_channels, width, 1, strides[0]), norm(width)
-        self.conv2, self.bn2 = convolution(width, width, 3, strides[1]), norm(width)
-        self.conv3, self.bn3 = convolution(width, 4 * width, 1), norm(4 * width)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(in_channels, 4 * width, strides, norm)
-
-    def last_norm(self) -> nn.BatchNorm2d:
-        return self.bn3
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.relu(self.bn3(self.conv3(x)) + shortcut)
-        return x
-
-
-def _projection(
-    in_channels: int, out_channels: int, strides: tuple[int, int], norm: Norm
-) -> nn.Sequential | None:
-    """The shortcut of a block that changes size or channels (the paper's option B), else None."""
-    stride = max(strides)
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nn.Sequential(convolution(in_channels, out_channels, 1, stride), norm(out_channels))
 
 
 class ResNet(Backbone):
@@ -193,8 +173,8 @@ class ResNet(Backbone):
             UserError: a 1x1 convolution is to halve the map where there is none.
         """
         super().__init__()
-        block = Bottleneck if depth >= 50 else BasicBlock
-        if stride_style == "1x1" and block is BasicBlock:
+        bottleneck = depth >= 50
+        if stride_style == "1x1" and not bottleneck:
             raise UserError(
                 f"ResNet-{depth} has no 1x1 convolution to put the stride on. "
                 "Cure: use stride style 3x3, or depth 50, 101 or 152"
@@ -202,40 +182,39 @@ class ResNet(Backbone):
         self.conv1, self.bn1 = convolution(3, width, 7, 2), norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        halving = (1, 2) if stride_style == "3x3" and block is Bottleneck else (2, 1)
-        in_channels, stages, widths = width, [], []
-        for at_64, count in zip(STAGE_WIDTHS, RESNET_BLOCKS[depth], strict=True):
-            blocks = []
+        halving = (1, 2) if stride_style == "3x3" and bottleneck else (2, 1)
+        widths = [at_64 * width // 64 for at_64 in STAGE_WIDTHS]
+        self.channels = tuple(4 * one if bottleneck else one for one in widths)
+        in_channels, stages = width, list[nn.Sequential]()
+        for channels, count in zip(widths, RESNET_BLOCKS[depth], strict=True):
+            stage = nn.Sequential()
             for index in range(count):
                 strides = halving if stages and index == 0 else (1, 1)
-                blocks.append(block(in_channels, at_64 * width // 64, strides, norm))
-                in_channels = at_64 * width // 64 * block.expansion
-            stages.append(nn.Sequential(*blocks))
-            widths.append(in_channels)
+                block = ResidualBlock(in_channels, channels, strides, norm, bottleneck=bottleneck)
+                in_channels = block.out_channels
+                stage.append(block)
+            stages.append(stage)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.channels = tuple(widths)
 
     def stages(self) -> list[list[nn.Module]]:
         stem = [self.conv1, self.bn1, self.relu, self.maxpool]
         return [[*stem, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
 
-class InvertedResidual(Block):
+class InvertedResidual(nn.Module):
     """1x1 up, depthwise k x k, 1x1 down; a shortcut where size and channels stay."""
 
     def __init__(
         self,
         in_channels: int,
         channels: int,
-        norm: Norm,
-        *,
         kernel: int,
         stride: int,
         expansion: int,
+        norm: Norm,
     ) -> None:
         super().__init__()
         wide = in_channels * expansion
-        self.has_shortcut = stride == 1 and in_channels == channels
         self.expand = nn.Sequential()
         if expansion > 1:
             self.expand = nn.Sequential(
@@ -245,40 +224,35 @@ class InvertedResidual(Block):
             convolution(wide, wide, kernel, stride, wide), norm(wide), nn.ReLU6(inplace=True)
         )
         self.project = nn.Sequential(convolution(wide, channels, 1), norm(channels))
-
-    def last_norm(self) -> nn.BatchNorm2d | None:
-        norm = self.project[1]
-        return norm if self.has_shortcut and isinstance(norm, nn.BatchNorm2d) else None
+        has_shortcut = stride == 1 and in_channels == channels
+        self.last_gamma = "project.1.weight" if has_shortcut else ""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.has_shortcut else y
+        return x + y if self.last_gamma else y
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0; its published weights were trained with a batch-norm eps of 1e-3."""
+    """EfficientNet-Lite0."""
 
-    def __init__(self, norm: Norm = partial(nn.BatchNorm2d, eps=1e-3)) -> None:
+    channels = (24, 40, 112, 320)
+
+    def __init__(self, norm: Norm = _LITE_NORM) -> None:
         """Builds the layers with PyTorch's own initialisation; `norm` makes the batch norms."""
         super().__init__()
         self.stem = nn.Sequential(
             convolution(3, LITE_STEM, 3, 2), norm(LITE_STEM), nn.ReLU6(inplace=True)
         )
-        blocks: list[nn.Module] = []
-        # stride -> number of blocks until the feature at that stride is done, and its channels
-        ends: dict[int, tuple[int, int]] = {}
-        in_channels, stride = LITE_STEM, 2
+        self.blocks = nn.ModuleList()
+        before = LITE_STEM
         for kernel, step, expansion, channels, repeats in LITE_BLOCKS:
-            stride *= step
-            for repeat in range(repeats):
-                shape = {"kernel": kernel, "stride": 1 if repeat else step, "expansion": expansion}
-                blocks.append(InvertedResidual(in_channels, channels, norm, **shape))
-                in_channels = channels
-            ends[stride] = len(blocks), channels
-        self.blocks = nn.ModuleList(blocks)
-        self._ends, self.channels = zip(*(ends[stride] for stride in (4, 8, 16, 32)), strict=True)
+            for stride in (step, *[1] * (repeats - 1)):
+                block = InvertedResidual(before, channels, kernel, stride, expansion, norm)
+                self.blocks.append(block)
+                before = channels
 
     def stages(self) -> list[list[nn.Module]]:
-        starts = (0, *self._ends)
-        blocks = [list(self.blocks[a:b]) for a, b in zip(starts, self._ends, strict=False)]
-        return [[self.stem, *blocks[0]], *blocks[1:]]
+        # rows 1 and 2 of the table, row 3, rows 4 and 5, rows 6 and 7
+        ends = (3, 5, 11, 16)
+        rows = [list(self.blocks[a:b]) for a, b in zip((0, *ends), ends, strict=False)]
+        return [[self.stem, *rows[0]], *rows[1:]]

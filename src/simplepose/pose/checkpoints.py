@@ -141,7 +141,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], ModelSpec]:
     """
     spec = read_spec(path)
     with safe_open(find_weights(path), framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, spec
+        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118  # not a mapping
 
 
 def read_spec(path: str | Path) -> ModelSpec:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,8 +113,7 @@ def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
     height, width = outputs.shape[-2:]
     # one over the peak of a Gaussian distribution
     perfect = 2 * math.pi * codec.sigma_at((width, height)) ** 2
-    maps = outputs.float().flatten(2).softmax(-1).unflatten(-1, (height, width))
-    return maps * (perfect * codec.peak)
+    return outputs.float().flatten(2).softmax(-1).view(outputs.shape) * (perfect * codec.peak)
 
 
 def flip_inputs(pixels: Tensor, codec: CodecConfig, stride: int = 4) -> Tensor:
@@ -133,7 +133,7 @@ def flip_inputs(pixels: Tensor, codec: CodecConfig, stride: int = 4) -> Tensor:
 def flip_average(
     plain: Tensor,
     mirrored: Tensor,
-    flip_order: Sequence[int],
+    flip_order: Sequence[int] | np.ndarray,
     codec: CodecConfig,
     input_size_wh: tuple[int, int],
 ) -> Tensor:
@@ -204,7 +204,7 @@ def decode(
 def refine(
     flat: Tensor, px: Tensor, py: Tensor, size_wh: tuple[int, int], sigma: float
 ) -> tuple[Tensor, Tensor]:
-    """DARK: the sub-pixel peak from the map around the highest pixel (Zhang et al., CVPR 2020, 3.2).
+    """DARK: the sub-pixel peak around the highest pixel (Zhang et al., CVPR 2020, sec. 3.2).
 
     A map that is Gaussian around its peak has a quadratic logarithm, so one Newton step from the
     highest pixel lands on the true peak. Noise is first smoothed away with a Gaussian as wide as

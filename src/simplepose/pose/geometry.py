@@ -92,13 +92,14 @@ def invert_affines(affines: np.ndarray) -> np.ndarray:
     """(..., 2, 3) -> (..., 2, 3): `to_crop` -> `to_image` and back."""
     affines = np.asarray(affines, np.float64)
     inverse = np.linalg.inv(affines[..., :2])
-    return np.concatenate([inverse, -inverse @ affines[..., 2:]], axis=-1)
+    return np.concatenate([inverse, -inverse @ affines[..., 2:]], -1)
 
 
 def transform_points(affines: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Applies (N, 2, 3) affines to (N, P, 2) points -> (N, P, 2) float64."""
     affines, points = np.asarray(affines, np.float64), np.asarray(points, np.float64)
-    return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]
+    turned = points @ np.swapaxes(affines[..., :2], -1, -2)
+    return np.asarray(turned + affines[..., None, :, 2])
 
 
 def heatmap_scale(

@@ -7,14 +7,12 @@ Two other heads can follow the backbone: `LightHead`, and after the deconvolutio
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from simplepose.config import Initialisation, ModelConfig
 from simplepose.core.errors import UserError
@@ -49,26 +47,21 @@ class PoseNetwork(nn.Module):
         self.config, self.keypoint_count = config, keypoint_count
         self.frozen_stages = 0
         self.backbone = make_backbone(config)
+        stages = self.backbone.channels[3 - config.deconv_layers :]
         if config.head in LIGHT_HEADS:
-            channels = self.backbone.channels[3 - config.deconv_layers :]
-            self.head: nn.Module = LightHead(channels, keypoint_count, config)
+            self.head: nn.Module = LightHead(stages, keypoint_count, config)
         else:
-            self.deconv_layers = _deconvolutions(self.backbone.channels[-1], config)
-            channels_out = (
-                config.deconv_filters if config.deconv_layers else self.backbone.channels[-1]
-            )
+            self.deconv_layers, channels = _deconvolutions(stages[-1], config)
             if config.head == "simcc":
                 if input_size_wh is None:
                     raise UserError(
                         "a SimCC head depends on the input's size. Cure: pass input_size_wh"
                     )
                 stride = config.heatmap_stride
-                self.head = SimCCHead(channels_out, keypoint_count, input_size_wh, stride)
+                self.head = SimCCHead(channels, keypoint_count, input_size_wh, stride)
             else:
                 kernel = config.output_kernel
-                self.final_layer = nn.Conv2d(
-                    channels_out, keypoint_count, kernel, padding=kernel // 2
-                )
+                self.final_layer = nn.Conv2d(channels, keypoint_count, kernel, 1, kernel // 2)
         initialise(self, config.initialisation)
         if config.zero_init_last_bn_gamma:
             self.backbone.zero_last_gammas()
@@ -85,7 +78,8 @@ class PoseNetwork(nn.Module):
         self.train(self.training)
 
     def _frozen(self) -> list[nn.Module]:
-        return sum(self.backbone.stages()[: self.frozen_stages], [])
+        stages = self.backbone.stages()[: self.frozen_stages]
+        return [module for stage in stages for module in stage]
 
     def train(self, mode: bool = True) -> PoseNetwork:
         """Training mode for all but the frozen stages, whose statistics stay."""
@@ -104,17 +98,18 @@ class PoseNetwork(nn.Module):
         return x
 
 
-def _deconvolutions(channels: int, config: ModelConfig) -> nn.Sequential:
-    """The paper's head but for its output: each deconvolution doubles the map."""
-    kernel, filters = config.deconv_kernel, config.deconv_filters
-    layers: list[nn.Module] = []
+def _deconvolutions(channels: int, config: ModelConfig) -> tuple[nn.Sequential, int]:
+    """The paper's head but for its output, which doubles the map a few times; its channels."""
+    kernel, layers = config.deconv_kernel, nn.Sequential()
+    padding, output_padding = _DECONV_PADDING[kernel]
     for _ in range(config.deconv_layers):
-        deconvolution = nn.ConvTranspose2d(
-            channels, filters, kernel, 2, *_DECONV_PADDING[kernel], bias=False
+        width = config.deconv_filters
+        layers.append(
+            nn.ConvTranspose2d(channels, width, kernel, 2, padding, output_padding, bias=False)
         )
-        layers += [deconvolution, _norm(config), nn.ReLU(inplace=True)]
-        channels = filters
-    return nn.Sequential(*layers)
+        layers.extend([_norm(config), nn.ReLU(inplace=True)])
+        channels = width
+    return layers, channels
 
 
 def _norm(config: ModelConfig) -> nn.BatchNorm2d:
@@ -145,16 +140,12 @@ class LightHead(nn.Module):
         filters = config.deconv_filters
 
         def mix() -> nn.Sequential:
-            convolutions = [convolution(filters, filters, 3)]
-            if config.head == "heatmap_depthwise":
-                convolutions = [
-                    convolution(filters, filters, 5, groups=filters),
-                    convolution(filters, filters, 1),
-                ]
-            layers: list[nn.Module] = []
-            for one in convolutions:
-                layers += [one, _norm(config), nn.ReLU(inplace=True)]
-            return nn.Sequential(*layers)
+            depthwise = config.head == "heatmap_depthwise"
+            layers = nn.Sequential()
+            for kernel, groups in ((5, filters), (1, 1)) if depthwise else ((3, 1),):
+                layers.append(convolution(filters, filters, kernel, groups=groups))
+                layers.extend([_norm(config), nn.ReLU(inplace=True)])
+            return layers
 
         self.laterals = nn.ModuleList(
             nn.Sequential(convolution(count, filters, 1), _norm(config)) for count in channels
@@ -165,15 +156,17 @@ class LightHead(nn.Module):
             if isinstance(module, nn.Conv2d):
                 fan_out = module.weight[:, 0].numel() / module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2) / math.sqrt(fan_out))
-        _begin_flat(self.output)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.output.weight, std=0.001)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         x = functional.relu(self.laterals[-1](features[-1]))
         for stage in range(len(features) - 2, -1, -1):
             x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = self.mixes[stage](functional.relu(x + self.laterals[stage](features[stage])))
-        x = self.output(x)
-        return x
+        maps: Tensor = self.output(x)
+        return maps
 
 
 class SimCCHead(nn.Module):
@@ -214,45 +207,17 @@ def initialise(network: PoseNetwork, whose: Initialisation) -> None:
     if whose == "torch":
         return
     for name, module in network.named_modules():
-        if name.startswith("head."):
-            continue  # the light heads and the SimCC head have an initialisation of their own
-        if isinstance(module, nn.ConvTranspose2d):
-            if whose == "ms":
-                nn.init.normal_(module.weight, std=0.001)
-            else:
-                _truncated_normal(module.weight, 0.01)
-        elif isinstance(module, nn.Conv2d):
-            if whose == "tf":
-                # slim widens the deviation by sqrt(1.3) to make up for what truncation takes away
-                _truncated_normal(module.weight, math.sqrt(1.3 * 2.0 / module.weight[0].numel()))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif name == "final_layer":
-                _begin_flat(module)
-            else:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _begin_flat(output: nn.Conv2d) -> None:
-    """Output weights near zero: the first maps are flat."""
-    nn.init.normal_(output.weight, std=0.001)
-    assert output.bias is not None
-    nn.init.zeros_(output.bias)
-
-
-def _truncated_normal(weight: Tensor, deviation: float) -> None:
-    """TensorFlow's truncated normal: redrawn beyond two deviations."""
-    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-
-
-def count_cost(network: nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
-    """Parameters, and multiply-adds (MAC) of one picture.
-
-    Only convolutions and linear layers count, as in the papers; batch norms can be folded into the
-    convolutions. Nothing is computed: shapes are traced on the `meta` device.
-    """
-    shape, (width, height) = copy.deepcopy(network).to("meta").eval(), input_size_wh
-    with FlopCounterMode(display=False) as counter:
-        shape(torch.empty(1, 3, height, width, device="meta"))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return parameters, counter.get_total_flops() // 2
+        # the light heads and the SimCC head have an initialisation of their own
+        if name.startswith("head.") or not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        weight, is_deconvolution = module.weight, isinstance(module, nn.ConvTranspose2d)
+        if whose == "tf":
+            # slim widens the deviation by sqrt(1.3) to make up for what truncation takes away
+            deviation = 0.01 if is_deconvolution else math.sqrt(1.3 * 2.0 / weight[0].numel())
+            nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        elif is_deconvolution or name == "final_layer":
+            nn.init.normal_(weight, std=0.001)
+        else:
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from cost import count_cost
 
 from simplepose.config import ModelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
-from simplepose.pose.network import PoseNetwork, count_cost
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
 
 LIGHT = ModelConfig(backbone="resnet18", head="heatmap_light", deconv_filters=8)

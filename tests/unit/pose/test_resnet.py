@@ -51,7 +51,9 @@ def test_which_convolution_carries_the_stride() -> None:
         first, second = on_meta(50, stride_style=style).layer2[:2]
         assert (first.conv1.stride[0], first.conv2.stride[0]) == strides
         assert first.downsample[0].stride == (2, 2)
-        assert second.downsample is None and second.conv1.stride == second.conv2.stride == (1, 1)
+        assert isinstance(
+            second.downsample, torch.nn.Identity
+        ) and second.conv1.stride == second.conv2.stride == (1, 1)
 
 
 def test_names_of_the_state_dict() -> None:

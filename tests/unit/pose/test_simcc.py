@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cost import count_cost
 
 from simplepose.commands.evaluate import changed_codec
 from simplepose.commands.options import EvaluateOptions
@@ -17,7 +18,7 @@ from simplepose.core.schema import COCO_17
 from simplepose.pose.checkpoints import ModelSpec, load_model, load_tensors, save_checkpoint
 from simplepose.pose.codec import activate, decode, encode, flip_average, flip_inputs
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseNetwork, count_cost
+from simplepose.pose.network import PoseNetwork
 
 SIZE = (96, 128)
 CODEC = CodecConfig(kind="simcc", sigma=3.0, decoder="dark")
