@@ -8,14 +8,15 @@ Nothing is computed: shapes are traced on torch's `meta` device.
 from __future__ import annotations
 
 import argparse
+import copy
 from dataclasses import asdict
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from simplepose.config import ModelConfig
 from simplepose.core.files import write_json
-from simplepose.pose.cost import count_cost
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 KEYPOINTS = 17
 LITE = ModelConfig(backbone="efficientnet_lite0", head="heatmap_depthwise", deconv_filters=128)
@@ -37,12 +38,25 @@ VARIANTS = (
 )
 
 
+def count_cost(network: torch.nn.Module, input_size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Parameters, and multiply-adds (MAC) of one picture.
+
+    Only convolutions and linear layers count, as in the papers; batch norms can be folded into
+    convolutions. Nothing is computed: shapes are traced on the `meta` device.
+    """
+    shape, (width, height) = copy.deepcopy(network).to("meta").eval(), input_size_wh
+    with FlopCounterMode(display=False) as counter:
+        shape(torch.empty(1, 3, height, width, device="meta"))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters, counter.get_total_flops() // 2
+
+
 def rows() -> list[dict]:
     """One row a variant and input size."""
     found = []
     for name, config in VARIANTS:
         with torch.device("meta"):
-            network = PoseResNet(config, KEYPOINTS)
+            network = PoseNetwork(config, KEYPOINTS)
         for width, height in SIZES_WH:
             parameters, macs = count_cost(network, (width, height))
             heatmap_wh = (width // config.heatmap_stride, height // config.heatmap_stride)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from network_cost import count_cost
 
 from simplepose.commands.ladder import base_of
 from simplepose.config import Config, load_preset
@@ -25,9 +26,8 @@ from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17
 from simplepose.data.loader import Batch
 from simplepose.pose.checkpoints import ModelSpec
-from simplepose.pose.cost import count_cost
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.ema import Ema
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.rungs import make_rungs
@@ -42,7 +42,7 @@ class Subject:
         config = replace(config, train=replace(config.train, batch_size=batch))
         device, (width, height) = torch.device("cpu"), config.input_size_wh
         torch.manual_seed(0)
-        network = PoseResNet(config.model, 17, config.input_size_wh).to(
+        network = PoseNetwork(config.model, 17, config.input_size_wh).to(
             memory_format=torch.channels_last
         )
         self.macs = count_cost(network, config.input_size_wh)[1]

@@ -26,7 +26,7 @@ from simplepose.core.device import choose_device, resolve_precision, synchronize
 from simplepose.core.files import write_json
 from simplepose.data.loader import Batch
 from simplepose.pose.codec import encode
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.optimizer import make_optimizer
 from simplepose.training.step import TrainStep
 
@@ -136,7 +136,7 @@ def main() -> None:
     device = choose_device(args.device)
     config = load_preset(args.preset)
     torch.manual_seed(0)
-    network = PoseResNet(config.model, 17, config.input_size_wh).to(device)
+    network = PoseNetwork(config.model, 17, config.input_size_wh).to(device)
     batch = batch_of(config, args.batch_size)
     forms: dict[str, Callable[[], Any]] = {
         "reference": reference_step(config, copy.deepcopy(network), device, batch)

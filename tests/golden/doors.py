@@ -28,7 +28,7 @@ from simplepose.data.source import read_split
 from simplepose.detection.people import people_source
 from simplepose.doctor.checks import check_annotations
 from simplepose.doctor.checks_inputs import check_detections, check_images
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import from_tensorflow as tensorflow_weights
 from simplepose.weights.pretrained import load_into
 from simplepose.weights.tensorflow import read_checkpoint
@@ -201,7 +201,7 @@ def empty_network(preset: str | Path, keypoints: int = 17) -> torch.nn.Module:
     """A network whose numbers are not filled in."""
     config = load_preset(str(preset))
     with torch.device("meta"):
-        made = PoseResNet(config.model, keypoints, config.input_size_wh)
+        made = PoseNetwork(config.model, keypoints, config.input_size_wh)
     return made.to_empty(device="cpu")
 
 

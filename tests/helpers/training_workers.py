@@ -136,7 +136,7 @@ def train_here(
     from simplepose.training import assemble, step, train
 
     torch.set_num_threads(1)
-    assemble.PoseResNet = tiny_network
+    assemble.PoseNetwork = tiny_network
     train.LOOK_EVERY = look_every
     if late and environment["RANK"] != "0":
         check_folder = train.check_folder

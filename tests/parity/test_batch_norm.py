@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 DECAY, EPS = {"ms": 0.9, "tf": 0.99}, {"ms": 1e-5, "tf": 1.001e-5}
 
@@ -41,7 +41,7 @@ def test_training_and_evaluation(family: str) -> None:
     config = replace(
         load_preset(references.PRESETS[family]).model, backbone="resnet18", deconv_filters=8
     )
-    layer = PoseResNet(config, 17).deconv_layers[1]
+    layer = PoseNetwork(config, 17).deconv_layers[1]
     assert isinstance(layer, nn.BatchNorm2d)
     rng = np.random.default_rng(0)
     gamma, beta = rng.normal(size=8), rng.normal(size=8)
@@ -90,7 +90,7 @@ def test_training_and_evaluation(family: str) -> None:
 @pytest.mark.parametrize("family", references.FAMILIES)
 def test_every_norm_of_the_network(family: str) -> None:
     """No layer keeps torch's defaults by accident."""
-    network = PoseResNet(
+    network = PoseNetwork(
         replace(
             load_preset(references.PRESETS[family]).model, backbone="resnet18", deconv_filters=8
         ),

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 CUT = math.sqrt(
     1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2))
@@ -28,9 +28,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 64, 64, 64))
 
 
-def network(preset: str) -> PoseResNet:
+def network(preset: str) -> PoseNetwork:
     torch.manual_seed(0)
-    return PoseResNet(
+    return PoseNetwork(
         replace(load_preset(preset).model, backbone="resnet18", deconv_filters=64), 17
     )
 

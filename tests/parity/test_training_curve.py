@@ -28,7 +28,7 @@ from simplepose.core.schema import COCO_17
 from simplepose.data.augment import epoch_samples
 from simplepose.data.coco import read_coco
 from simplepose.pose.checkpoints import ModelSpec, read_checkpoint, save_checkpoint
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.train import train
 
 SIZE_WH, MAP_WH, PEOPLE, BATCH = (64, 96), (16, 24), 10, 4
@@ -247,7 +247,7 @@ def compare(
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 16, 16, 16))
     preset = load_preset(references.PRESETS[family])
     model = replace(preset.model, backbone="resnet18", deconv_filters=16, init="")
-    network = PoseResNet(model, 17)
+    network = PoseNetwork(model, 17)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.float())  # weight files are read in single precision

@@ -20,7 +20,7 @@ from simplepose.evaluation.top_down import Estimates, evaluate_network, match_es
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 CURVES = Calibration(
     keypoint_slope=1,
@@ -112,7 +112,7 @@ def test_calibrate_writes_the_same_network_with_the_curves(tmp_path: Path) -> No
         input_size_wh=(32, 32),
         model=model,
     )
-    save_checkpoint(tmp_path / "raw.safetensors", PoseResNet(model, 17), spec)
+    save_checkpoint(tmp_path / "raw.safetensors", PoseNetwork(model, 17), spec)
     command = [
         "calibrate",
         "--annotations",

@@ -24,7 +24,7 @@ from simplepose.evaluation.posetrack_files import score_posetrack
 from simplepose.pose import geometry
 from simplepose.pose.checkpoints import ModelSpec, read_spec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 Find = Callable[[str], Path]
 SAMPLES = "mmpose_tests_data/tests/data"
@@ -35,7 +35,7 @@ def network(folder: Path, schema: KeypointSchema) -> Path:
     model = ModelConfig(backbone="resnet18", width=8, deconv_filters=8, initialisation="torch")
     spec = ModelSpec(preset="small", schema=schema, input_size_wh=(64, 64), model=model)
     path = folder / f"{schema.name}.safetensors"
-    save_checkpoint(path, PoseResNet(model, len(schema)), spec)
+    save_checkpoint(path, PoseNetwork(model, len(schema)), spec)
     return path
 
 

@@ -16,7 +16,7 @@ from simplepose.training import assemble, train
 def test_pack_then_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
+    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
     data = write_people(tmp_path / "people", 9)
     where = [
         "--data.train-annotations",
@@ -94,7 +94,7 @@ def test_pack_then_train(
 def test_two_files_that_do_not_tell_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
+    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
     folders = [write_people(tmp_path / "one", 6), write_people(tmp_path / "two", 5)]
     for folder in folders:
         content = json.loads((folder / "people.json").read_text())

@@ -24,7 +24,7 @@ from simplepose.data.source import read_split
 from simplepose.evaluation.top_down import Estimates, evaluate_network, name_boxes
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 NAMES = ["nose", "tail", "left_paw", "right_paw"]
 
@@ -133,7 +133,7 @@ def test_a_test_split_gives_a_submission_without_a_score(
         input_size_wh=(32, 32),
         model=ModelConfig(backbone="resnet18", deconv_filters=4),
     )
-    save_checkpoint(tmp_path / "net.safetensors", PoseResNet(spec.model, 17), spec)
+    save_checkpoint(tmp_path / "net.safetensors", PoseNetwork(spec.model, 17), spec)
     for number in (1, 2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((60, 60, 3), 40 * number, np.uint8))
     images = [

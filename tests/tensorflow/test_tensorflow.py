@@ -20,7 +20,7 @@ from seed_snapshot import as_torch, listed_shapes, torch_names
 
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import rate_at
 from simplepose.training.start import check_snapshot, continue_snapshot
@@ -76,7 +76,7 @@ def test_heatmaps(written: Path, version: str) -> None:
     weights = load_weight_file(snapshot(written, "early", version))
     assert (weights.family, weights.backbone, weights.keypoint_count) == ("tf", "resnet50", 17)
     assert weights.unknown_scalars == ("Variable",)
-    network = PoseResNet(load_preset("coco_r50_256x192_tf").model, 17).eval()
+    network = PoseNetwork(load_preset("coco_r50_256x192_tf").model, 17).eval()
     assert load_into(network, weights) == []
     expected = arrays(written / "heatmaps.npz")
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_one_update(written: Path, state: str, version: str) -> None:
     preset = load_preset("coco_r50_256x192_tf")
     config = replace(preset, train=replace(preset.train, continue_from=str(path)))
     check_snapshot(config)
-    network = PoseResNet(config.model, 17)
+    network = PoseNetwork(config.model, 17)
     load_into(network, load_weight_file(path))
     optimizer = make_optimizer(network, config.train)
     position = continue_snapshot(network, optimizer, config, UPDATES_PER_EPOCH, say=print)

@@ -21,7 +21,7 @@ from simplepose.core.schema import (
 )
 from simplepose.core.settings import to_plain
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import WeightFile
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -121,7 +121,7 @@ def import_weights(options: ImportOptions) -> Imported:
     schema = schema_of(options.preset, options.schema)
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time
-    network = PoseResNet(config.model, len(schema), config.input_size_wh)
+    network = PoseNetwork(config.model, len(schema), config.input_size_wh)
     left_out = load_into(network, source, backbone_only=options.backbone_only)
     spec, notes = spec_of(config, schema, source, backbone_only=options.backbone_only)
     if left_out:

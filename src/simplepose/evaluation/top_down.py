@@ -153,12 +153,10 @@ def match_estimates(
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
     return match_people(
         estimates.image_index,
-        estimates.keypoints,
-        estimates.keypoint_scores,
+        np.dstack([estimates.keypoints, estimates.keypoint_scores]),
         scores,
         people.image_index,
-        people.keypoints,
-        people.visibility,
+        np.dstack([people.keypoints, people.visibility]),
         people.area,
         people.schema.sigmas,
     )

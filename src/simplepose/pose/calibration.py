@@ -1,7 +1,8 @@
-"""Scores that mean something: a keypoint's score becomes the probability that it is right, a pose's score its expected OKS.
+"""Scores that mean something: the probability that a keypoint is right, and a pose's expected OKS.
 
-Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two numbers each, monotone. Whatever ranks,
-suppresses or follows poses goes by the raw scores; calibrated ones are for output. "Right" means that the keypoint's own term of the OKS,
+Fitted on held-out people by logistic regression on the logit of the raw score (Platt 1999): two
+numbers each, monotone. Whatever ranks, suppresses or follows poses goes by the raw scores;
+calibrated ones are for output. "Right" means that the keypoint's own term of the OKS,
 exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
 """
 
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from simplepose.core.errors import UserError
-from simplepose.core.oks import check_sigmas, oks, oks_terms
+from simplepose.core.oks import oks, oks_terms
 from simplepose.core.settings import settings
 
 FEWEST_PEOPLE = 100
@@ -40,17 +42,17 @@ class Calibration:
     error_raw: float
     """Expected calibration error of the raw keypoint scores on them."""
     error: float
-    """The same afterwards, on the very people it was fitted on; `simplepose evaluate` measures it on others."""
+    """The same afterwards, on the very people it was fitted on; `simplepose evaluate` measures it
+    on others."""
 
     def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., K) raw scores -> probabilities, float32."""
-        return sigmoid(self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset).astype(
-            np.float32
-        )
+        curve = self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset
+        return np.asarray(expit(curve), np.float32)
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
-        """(N,) raw person scores -> float64: how alike each pose and the nearest annotated person are likely to be."""
-        return sigmoid(self.pose_slope * logit(scores) + self.pose_offset)
+        """(N,) raw person scores -> float64: the expected OKS with the nearest annotated person."""
+        return np.asarray(expit(self.pose_slope * logit(scores) + self.pose_offset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,54 +83,41 @@ class Matches:
 
 def match_people(
     estimated_image_index: np.ndarray,
-    keypoints: np.ndarray,
-    keypoint_scores: np.ndarray,
+    estimated: np.ndarray,
     scores: np.ndarray,
     image_index: np.ndarray,
-    true_keypoints: np.ndarray,
-    visibility: np.ndarray,
+    annotated: np.ndarray,
     areas: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
 ) -> Matches:
-    """Gives each annotated person the most similar pose of its picture, and each pose the OKS with its most similar person.
+    """Gives each annotated person the most similar pose of its picture, and each pose its OKS.
 
     Args:
         estimated_image_index: (D,) picture of each pose.
-        keypoints: (D, K, 2) poses.
-        keypoint_scores: (D, K).
+        estimated: (D, K, 3) x, y and score.
         scores: (D,) of the poses.
         image_index: (N,) picture of each annotated person.
-        true_keypoints: (N, K, 2).
-        visibility: (N, K); people without a labelled keypoint are left out.
+        annotated: (N, K, 3) x, y and visibility; people without a labelled keypoint are left out.
         areas: (N,) square pixels.
         sigmas: (K,).
     """
-    spreads = check_sigmas(sigmas, np.shape(true_keypoints)[1])
-    order = np.argsort(estimated_image_index, kind="stable")
-    sorted_pictures = np.asarray(estimated_image_index)[order]
-    pairs, pose_oks = [], np.zeros(len(order))
-    for person in np.flatnonzero((np.asarray(visibility) > 0).any(1)):
-        first, last = np.searchsorted(
-            sorted_pictures, [image_index[person], image_index[person] + 1]
-        )
-        rows = order[first:last]
+    estimated, areas = np.asarray(estimated, np.float64), np.asarray(areas, np.float64)
+    labelled = annotated[..., 2] > 0
+    pairs, pose_oks = [], np.zeros(len(estimated))
+    for person in np.flatnonzero(labelled.any(1)):
+        rows = np.flatnonzero(estimated_image_index == image_index[person])
         if not len(rows):
             continue
         one = slice(person, person + 1)
-        alike = oks(true_keypoints[one], keypoints[rows], areas[one], spreads, visibility[one])[0]
+        truth, found = annotated[one, :, :2], estimated[rows, :, :2]
+        alike = oks(truth, found, areas[one], sigmas, labelled[one])[0]
         pairs.append((person, rows[alike.argmax()]))
         pose_oks[rows] = np.maximum(pose_oks[rows], alike)
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
-    true, found, scales = (
-        np.asarray(values, np.float64) for values in (true_keypoints, keypoints, areas)
-    )
-    terms = oks_terms(true[people], found[poses], scales[people], spreads)
+    truth, found = annotated[people, :, :2], estimated[poses, :, :2]
+    terms = oks_terms(truth, found, areas[people], np.asarray(sigmas))
     return Matches(
-        np.asarray(keypoint_scores)[poses],
-        terms > 0.5,
-        np.asarray(visibility)[people] > 0,
-        np.asarray(scores, np.float64),
-        pose_oks,
+        estimated[poses, :, 2], terms > 0.5, labelled[people], np.asarray(scores), pose_oks
     )
 
 
@@ -144,12 +133,14 @@ def fit(matches: Matches, source: str) -> Calibration:
     """
     if len(matches) < FEWEST_PEOPLE:
         raise UserError(
-            f"{source} has {len(matches)} people to calibrate on, at least {FEWEST_PEOPLE} are needed: scores stay raw. "
-            "Cure: held-out annotations of more people, none of which was trained on"
+            f"{source} has {len(matches)} people to calibrate on, at least {FEWEST_PEOPLE} are "
+            "needed: scores stay raw. Cure: held-out annotations of more people, none of which was "
+            "trained on"
         )
     if not (np.isfinite(matches.keypoint_scores).all() and np.isfinite(matches.pose_scores).all()):
         raise UserError(
-            f"the network gives scores that are not finite on {source}. Cure: train it again; scores stay raw"
+            f"the network gives scores that are not finite on {source}. Cure: train it again; "
+            "scores stay raw"
         )
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
@@ -161,12 +152,14 @@ def fit(matches: Matches, source: str) -> Calibration:
         pose_offset=pose_offset,
         people=len(matches),
         error_raw=matches.calibration_error,
-        error=expected_calibration_error(sigmoid(slope * logit(raw) + offset), right),
+        error=expected_calibration_error(expit(slope * logit(raw) + offset), right),
     )
 
 
 def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """(slope, offset) of the logistic curve of greatest likelihood; a slope of less than .001 is not accepted, so ranks stay.
+    """(slope, offset) of the logistic curve of greatest likelihood.
+
+    A slope of less than .001 is not accepted, so ranks stay.
 
     Args:
         x: (N,).
@@ -175,40 +168,34 @@ def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         z = weights[0] * x + weights[1]
-        error = (sigmoid(z) - y) / len(x)
+        error = (expit(z) - y) / len(x)
         return float(np.mean(np.logaddexp(0, z) - y * z)), np.array([error @ x, error.sum()])
 
-    found = minimize(
-        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, 1e3), (-1e3, 1e3)]
-    )
+    limits = [(1e-3, 1e3), (-1e3, 1e3)]
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=limits)
     return float(found.x[0]), float(found.x[1])
 
 
-def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """Mean distance of score and share of right answers over equal bins of 0..1, weighted by their filling (Guo et al. 2017, eq. 3).
+def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
+    """Mean distance of score and fraction of right answers over equal bins of 0..1.
+
+    Weighted by the bins' filling (Guo et al. 2017, eq. 3).
 
     Args:
         scores: (N,) in 0..1.
         right: (N,) bool.
-        bins: number of bins.
 
     Returns:
         0..1; NaN where N is 0.
     """
-    scores, right = np.asarray(scores, np.float64), np.asarray(right, np.float64)
     if not len(scores):
         return float("nan")
-    place = np.clip((scores * bins).astype(np.int64), 0, bins - 1)
-    gaps = np.bincount(place, scores, bins) - np.bincount(place, right, bins)
-    return float(np.abs(gaps).sum() / len(scores))
+    scores = np.asarray(scores, np.float64)
+    index = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
+    return float(np.abs(np.bincount(index, scores - right, BINS)).sum() / len(scores))
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
-    """The inverse of `sigmoid`, float64; 0 and 1 are moved inward by a ten-thousandth."""
+    """The inverse of `expit`, float64; 0 and 1 are moved inward by a ten-thousandth."""
     clipped = np.clip(np.asarray(probability, np.float64), 1e-4, 1 - 1e-4)
-    return np.log(clipped) - np.log1p(-clipped)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))

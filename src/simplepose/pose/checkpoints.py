@@ -1,20 +1,23 @@
-"""Weights that know what they are: safetensors files that carry skeleton, preprocessing, codec, configuration and score.
+"""Weights that know what they are.
 
-`best.safetensors` and `last.safetensors` hold a network; what only training needs (optimiser, random states) lies beside them.
+A safetensors file carries skeleton, preprocessing, codec, configuration and score beside the
+weights. `best.safetensors` and `last.safetensors` hold a network; what only training needs
+(optimiser, random states) lies beside them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from simplepose import __version__
 from simplepose.config import CodecConfig, ModelConfig, PixelConfig
@@ -23,9 +26,16 @@ from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 METADATA_KEY = "simplepose"
+HEADS = {
+    "simcc": "head.x.",
+    "heatmap_depthwise": "head.mixes.0.3.",
+    "heatmap_light": "head.laterals.",
+    "heatmap": "final_layer.",
+}
+"""`model.head` -> what only tensors of that head are called; the first that is found counts."""
 
 
 @settings("spec")
@@ -59,26 +69,20 @@ class ModelSpec:
     def from_json(cls, text: str, source: str) -> ModelSpec:
         """Reads `to_json`; `source` names the file in messages."""
         try:
-            values = msgspec.json.decode(text)
-            values.pop("version", None)
-            calibration = values.pop("calibration", None) or None  # {} in files of earlier versions
-            if calibration and calibration.keys() != {entry.name for entry in fields(Calibration)}:
-                raise UserError(
-                    f"{source} carries a calibration of another version. Cure: calibrate the weights that it was made from again with "
-                    "simplepose calibrate"
-                )
-            return build(cls, {**values, "calibration": calibration}, source)
-        except (msgspec.DecodeError, AttributeError, TypeError) as error:
+            values = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
             raise UserError(
-                f"{source}: its description of the network cannot be read ({error!r}). Cure: export or train it again"
+                f"{source}: its description of the network cannot be read ({error}). "
+                "Cure: export or train it again"
             ) from error
+        values.pop("version", None)
+        return build(cls, values, source)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
+class LoadedModel(NamedTuple):
     """A network and what it is."""
 
-    network: PoseResNet
+    network: PoseNetwork
     spec: ModelSpec
 
 
@@ -90,15 +94,13 @@ def find_weights(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        for candidate in (
-            path / "checkpoints" / "best.safetensors",
-            path / "checkpoints" / "last.safetensors",
-            path / "best.safetensors",
-        ):
+        names = ("checkpoints/best", "checkpoints/last", "best")
+        for candidate in (path / f"{name}.safetensors" for name in names):
             if candidate.exists():
                 return candidate
         raise UserError(
-            f"{path} holds no checkpoints/best.safetensors. Cure: name a run folder that has finished an epoch, or a weight file"
+            f"{path} holds no checkpoints/best.safetensors. "
+            "Cure: name a run folder that has finished an epoch, or a weight file"
         )
     if not path.exists():
         raise UserError(
@@ -115,14 +117,14 @@ def epoch_weights(run: str | Path, epoch: int) -> Path:
 def kept_epochs(run: str | Path) -> list[int]:
     """Epochs whose weights a run has kept, in order."""
     files = (Path(run) / "checkpoints").glob("epoch_*.safetensors")
-    names = (re.fullmatch(r"epoch_(\d+)\.safetensors", path.name) for path in files)
+    names = (re.fullmatch(r"epoch_(\d+)", path.stem) for path in files)
     return sorted(int(name[1]) for name in names if name)
 
 
-def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec) -> None:
+def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     """Writes weights and spec atomically as safetensors."""
     tensors = {
-        name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     with atomic_path(path, durable=True) as temporary:
         try:
@@ -131,15 +133,15 @@ def save_checkpoint(path: str | Path, network: torch.nn.Module, spec: ModelSpec)
             raise OSError(str(error)) from error
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], ModelSpec]:
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], ModelSpec]:
     """Reads the tensors and the spec of one of our safetensors files.
 
     Raises:
         UserError: no such file, cut short, or safetensors of another program.
     """
-    spec, path = read_spec(path), find_weights(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, spec
+    spec = read_spec(path)
+    with safe_open(find_weights(path), framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118  # not a mapping
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -150,11 +152,13 @@ def read_spec(path: str | Path) -> ModelSpec:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{path} is not a whole safetensors file: {error}. Cure: copy it again, or import it with simplepose import"
+            f"{path} is not a whole safetensors file: {error}. "
+            "Cure: copy it again, or import it with simplepose import"
         ) from error
     if METADATA_KEY not in metadata:
         raise UserError(
-            f"{path} carries no description of its network. Cure: bring it in with simplepose import {path} --as PRESET"
+            f"{path} carries no description of its network. "
+            f"Cure: bring it in with simplepose import {path} --as PRESET"
         )
     return ModelSpec.from_json(metadata[METADATA_KEY], str(path))
 
@@ -169,12 +173,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
-    network = PoseResNet(spec.model, len(spec.schema), spec.input_size_wh)
+    network = PoseNetwork(spec.model, len(spec.schema), spec.input_size_wh)
     load_tensors(network, tensors, str(path))
     return LoadedModel(network.to(device).eval(), spec)
 
 
-def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copies tensors into a network of exactly that shape.
 
     Raises:
@@ -184,30 +188,23 @@ def load_tensors(network: torch.nn.Module, tensors: dict[str, torch.Tensor], sou
     copy_tensors(network.state_dict(), tensors, source, "use the preset it was trained with")
 
 
-def require_head(network: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
+def require_head(network: nn.Module, names: Iterable[str], source: str) -> None:
     """Refuses weights of another kind of head (`model.head`), by the names of its layers.
 
     Raises:
         UserError: e.g. SimCC weights for a network that puts out heatmaps.
     """
-    marks = {
-        "simcc (SimCC: two distributions)": "head.x.",
-        "heatmap_depthwise": "head.mixes.0.3.",
-        "heatmap_light": "head.laterals.",
-        "heatmap": "final_layer.",
-    }
 
     def kind(names: Iterable[str]) -> str:
-        return next(
-            (kind for kind, mark in marks.items() if any(name.startswith(mark) for name in names)),
-            "",
-        )
+        listed = "\n".join(names)
+        return next((kind for kind, mark in HEADS.items() if mark in listed), "")
 
-    have, want = kind(list(tensors)), kind(list(network.state_dict()))
+    have, want = kind(names), kind(network.state_dict())
     if have and want and have != want:
+        cure = " --codec.kind simcc" if have == "simcc" else ""
         raise UserError(
-            f"{source} has the head {have}, the network {want}. Cure: --model.head {have.split()[0]}"
-            f"{' --codec.kind simcc' if have.startswith('simcc') else ''}, or weights with the head {want.split()[0]}"
+            f"{source} has the head {have}, the network {want}. "
+            f"Cure: --model.head {have}{cure}, or weights with the head {want}"
         )
 
 
@@ -215,13 +212,15 @@ def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None
     """Refuses to score or continue a network on data with other keypoints."""
     if spec.schema.keypoints != schema.keypoints:
         raise UserError(
-            f"{source} estimates {len(spec.schema)} keypoints ({spec.schema.name}), the data has {len(schema)} ({schema.name}). "
+            f"{source} estimates {len(spec.schema)} keypoints ({spec.schema.name}), the data has "
+            f"{len(schema)} ({schema.name}). "
             "Cure: use weights and annotations with the same keypoints"
         )
 
 
+@torch.no_grad()
 def copy_tensors(
-    own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], source: str, cure: str
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str, cure: str
 ) -> None:
     """Copies tensors of the same names and shapes, all or nothing.
 
@@ -234,23 +233,19 @@ def copy_tensors(
     Raises:
         UserError: lists the missing, surplus and differently shaped ones in one sentence.
     """
+    shapes = [(name, (*given[name].shape,), (*own[name].shape,)) for name in own if name in given]
     problems = {
         "missing": [name for name in own if name not in given],
         "surplus": [name for name in given if name not in own],
         "wrong shapes": [
-            f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}"
-            for name in own
-            if name in given and given[name].shape != own[name].shape
+            f"{name} {have} for {want}" for name, have, want in shapes if have != want
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(
-            f"{what}: {shortened(names)}" for what, names in problems.items() if names
-        )
-        raise UserError(f"{source} does not fit the network ({listed}). Cure: {cure}")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(given[name])
+        listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+        raise UserError(f"{source} does not fit the network ({'; '.join(listed)}). Cure: {cure}")
+    for name, tensor in own.items():
+        tensor.copy_(given[name])
 
 
 def shortened(names: list[str], most: int = 4) -> str:

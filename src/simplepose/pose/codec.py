@@ -1,198 +1,278 @@
-"""Keypoints <-> heatmaps, side by side: `encode` makes the training target, `decode` reads the network's output.
+"""Keypoints <-> what the network puts out, side by side.
 
-Both directions work in *input* pixels (the crop the network sees) and share one `CodecConfig`, so a round trip can be tested.
+`encode` makes the training target and `decode` reads keypoints, both in *input* pixels (the crop
+that the network sees). Between them stand `activate`, which turns outputs into maps, and the flip
+test: `flip_inputs` mirrors the input, `flip_average` makes one answer of the maps of both inputs.
+One `CodecConfig` rules all of them, so a round trip can be tested. Everything is torch and traces.
+
+SimCC (Li et al., ECCV 2022) describes a keypoint by two distributions, over x and over y. A row of
+outputs holds `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at
+(b + .5) / SPLIT - .5 input pixels, so reversing the bins of x is exactly the mirror x -> W-1-x.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from simplepose.config import CodecConfig
-from simplepose.pose import heatmaps_dark, simcc
 from simplepose.pose.geometry import heatmap_scale
 from simplepose.pose.pixels import constant
 
+SPLIT = 2
+"""SimCC's bins an input pixel: the paper's choice (section 4.1)."""
+REACH = 4.0
+"""Half width of DARK's smoothing window in sigmas: a round trip stays within .0002 map pixels."""
+LONGEST_STEP = 1.5
+"""A longer Newton step is cut: the peak is within half a pixel; at the border the step begins one
+pixel inside."""
+
 
 def encode(
-    keypoints: torch.Tensor,
-    visible: torch.Tensor,
+    keypoints: Tensor,
+    visible: Tensor,
     codec: CodecConfig,
     input_size_wh: tuple[int, int],
     heatmap_size_wh: tuple[int, int],
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Training targets of a whole batch, on the device of `keypoints`.
 
     Args:
         keypoints: (B, K, 2) float, in input pixels.
-        visible: (B, K) bool: annotated with v > 0 (occluded and visible keypoints are both trained).
+        visible: (B, K) bool: annotated with v > 0 (occluded and visible ones are both trained).
         codec: widths, peak and roundings.
         input_size_wh: size of the network's input.
         heatmap_size_wh: size of its output.
 
     Returns:
-        heatmaps (B, K, H, W) and target_weights (B, K) in torch's default dtype (float32); a keypoint with weight 0 has an empty map.
-        For SimCC distributions (B, K, Lx + Ly).
+        heatmaps (B, K, H, W) and target weights (B, K) in torch's default dtype (float32); a
+        keypoint with weight 0 has an empty map. SimCC: distributions (B, K, Lx + Ly).
     """
-    device = keypoints.device
+    device, dtype = keypoints.device, torch.get_default_dtype()
+    size = constant(tuple(input_size_wh), device)
+    inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
     if codec.kind == "simcc":
-        inside = ((keypoints >= 0) & (keypoints < constant(tuple(input_size_wh), device))).all(-1)
-        return simcc.encode(keypoints, input_size_wh, codec.sigma), (visible & inside).float()
-    dtype = torch.get_default_dtype()
+        parts = []
+        for axis, side in enumerate(input_size_wh):
+            bins = (torch.arange(SPLIT * side, device=device).float() + 0.5) / SPLIT - 0.5
+            distance = keypoints[..., axis : axis + 1].float() - bins
+            parts.append((-0.5 * (distance / codec.sigma) ** 2).softmax(-1))
+        return torch.cat(parts, -1), (visible & inside).float()
     scale = constant(heatmap_scale(input_size_wh, heatmap_size_wh, udp=codec.udp), device, dtype)
     centers = keypoints.to(dtype) * scale
     if codec.center == "floor":
         centers = torch.floor(centers + 0.5)
     elif codec.center == "truncate":
         centers = torch.trunc(centers + 0.5)
-    weights = target_weights(keypoints, centers, visible, codec, input_size_wh, heatmap_size_wh)
-
-    width, height = heatmap_size_wh
-    dx = torch.arange(width, device=device, dtype=dtype) - centers[..., :1]  # (B, K, W)
-    dy = torch.arange(height, device=device, dtype=dtype) - centers[..., 1:]  # (B, K, H)
     sigma = codec.sigma_at(heatmap_size_wh)
-    factor = -0.5 / sigma**2
-    columns, rows = torch.exp(dx * dx * factor), torch.exp(dy * dy * factor)
-    if codec.truncate:
-        reach = 3 * sigma
-        columns, rows = columns * (dx.abs() <= reach), rows * (dy.abs() <= reach)
+    reach = 3 * sigma
+    if codec.trained_when == "patch":
+        # ms compares the patch's exclusive lower right corner with `< 0`: a patch that ends
+        # exactly at the border still counts.
+        size = constant(tuple(heatmap_size_wh), device, dtype)
+        inside = ((centers - reach < size) & (centers + reach + 1 >= 0)).all(-1)
+    weights = (visible & inside).to(dtype)
+    gaussians = []
+    for axis, side in enumerate(heatmap_size_wh):
+        distance = torch.arange(side, device=device, dtype=dtype) - centers[..., axis : axis + 1]
+        gaussian = torch.exp(distance * distance * (-0.5 / sigma**2))
+        gaussians.append(gaussian * (distance.abs() <= reach) if codec.truncate else gaussian)
+    columns, rows = gaussians  # (B, K, W), (B, K, H)
     rows = rows * (weights * codec.peak)[..., None]
     return rows[..., :, None] * columns[..., None, :], weights
 
 
-def target_weights(
-    keypoints: torch.Tensor,
-    centers: torch.Tensor,
-    visible: torch.Tensor,
-    codec: CodecConfig,
-    input_size_wh: tuple[int, int],
-    heatmap_size_wh: tuple[int, int],
-) -> torch.Tensor:
-    """(B, K) in torch's default dtype: which keypoints are trained, by the rule `codec.trained_when`.
-
-    ms compares the patch's exclusive lower right corner with `< 0`, so a patch that ends exactly at the border still counts.
-    """
-    if codec.trained_when == "inside":
-        size = constant(tuple(input_size_wh), keypoints.device, keypoints.dtype)
-        inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
-    else:
-        reach = 3 * codec.sigma_at(heatmap_size_wh)
-        size = constant(tuple(heatmap_size_wh), keypoints.device, centers.dtype)
-        inside = ((centers - reach < size) & (centers + reach + 1 >= 0)).all(-1)
-    return (visible & inside).to(torch.get_default_dtype())
+def split_axes(values: Tensor, input_size_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """SimCC's (..., Lx + Ly) -> the parts of x (..., Lx) and of y (..., Ly)."""
+    bins = SPLIT * input_size_wh[0]
+    return values[..., :bins], values[..., bins:]
 
 
-def activate(outputs: Any, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Any:
-    """What the network put out -> what `heatmaps_flip.flip_average` and `decode` read.
+def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Tensor:
+    """What the network put out -> what `flip_average` and `decode` read.
 
     Args:
-        outputs: (B, K, H, W) maps or logits, or (B, K, Lx + Ly) SimCC logits; numpy or torch.
+        outputs: (B, K, H, W) maps or logits, or (B, K, Lx + Ly) SimCC logits.
         codec: `kind` says which.
         input_size_wh: size of the network's input.
 
     Returns:
-        The maps themselves, untouched, for `heatmap`. Otherwise probabilities, float32, scaled so that a perfect answer peaks at
-        `codec.peak`: a map that is unsure where the keypoint is spreads out and peaks lower.
+        The maps themselves, untouched, for `heatmap`. Otherwise probabilities, float32; those of a
+        map are scaled so that a perfect answer peaks at `codec.peak`: a map that is unsure where
+        the keypoint is spreads out and peaks lower.
     """
     if codec.kind == "heatmap":
         return outputs
     if codec.kind == "simcc":
-        return simcc.probabilities(torch.as_tensor(outputs), input_size_wh)
-    logits = torch.as_tensor(outputs).float()
-    batch, count, height, width = logits.shape
-    perfect = (
-        2 * math.pi * codec.sigma_at((width, height)) ** 2
-    )  # one over the peak of the Gaussian distribution
-    return logits.flatten(2).softmax(-1).view(batch, count, height, width) * (perfect * codec.peak)
+        parts = split_axes(outputs.float(), input_size_wh)
+        return torch.cat([part.softmax(-1) for part in parts], -1)
+    height, width = outputs.shape[-2:]
+    # one over the peak of a Gaussian distribution
+    perfect = 2 * math.pi * codec.sigma_at((width, height)) ** 2
+    return outputs.float().flatten(2).softmax(-1).view(outputs.shape) * (perfect * codec.peak)
+
+
+def flip_inputs(pixels: Tensor, codec: CodecConfig, stride: int = 4) -> Tensor:
+    """The mirrored input of the flip test: (B, 3, H, W) -> the same shape.
+
+    With `flip_shift="exact"`, which is ours, the mirrored picture also moves left by stride - 1
+    input pixels, so that heatmap column j of the mirrored input is exactly column W-1-j of the
+    plain one; the freed columns repeat the border.
+    """
+    flipped = pixels.flip(-1)
+    if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
+        return flipped
+    border = flipped[..., -1:].expand(*flipped.shape[:-1], stride - 1)
+    return torch.cat([flipped[..., stride - 1 :], border], -1)
+
+
+def flip_average(
+    plain: Tensor,
+    mirrored: Tensor,
+    flip_order: Sequence[int] | np.ndarray,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+) -> Tensor:
+    """Mean of the plain maps and the maps of the mirrored input, brought back (paper, section 4.1).
+
+    Args:
+        plain: (B, K, H, W), or SimCC's (B, K, Lx + Ly).
+        mirrored: the same of the mirrored input.
+        flip_order: (K,) from the schema.
+        codec: `flip_shift` says how the maps are aligned; with "one_pixel", as in both reference
+            codes, everything moves right by a column and column 0 stays.
+        input_size_wh: size of the network's input.
+
+    Returns:
+        The same shape and dtype.
+    """
+    back = mirrored[:, torch.as_tensor(flip_order, device=mirrored.device)]
+    if codec.kind == "simcc":
+        x, y = split_axes(back, input_size_wh)
+        back = torch.cat([x.flip(-1), y], -1)
+    else:
+        back = back.flip(-1)
+        if codec.moves_column:
+            back = torch.cat([back[..., :1], back[..., :-1]], -1)
+    return (plain + back) * 0.5
 
 
 def decode(
-    heatmaps: Any, codec: CodecConfig, input_size_wh: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads keypoints from heatmaps.
+    maps: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Reads keypoints; of several equal peaks the first counts.
 
     Args:
-        heatmaps: (B, K, H, W) as `activate` returns them, numpy or torch on any device; only the neighbourhood of each peak leaves the
-            device. (B, K, Lx + Ly) for SimCC.
+        maps: (B, K, H, W) as `activate` returns them; (B, K, Lx + Ly) for SimCC.
         codec: decoder, peak and units.
         input_size_wh: size of the network's input.
 
     Returns:
-        keypoints (B, K, 2) float64 in input pixels and keypoint_scores (B, K) float32 (peak value / codec.peak).
+        keypoints (B, K, 2) in input pixels and keypoint scores (B, K), float32: the peak's value
+        over `codec.peak`; for SimCC the geometric mean of both peaks over that of a perfect target.
     """
     if codec.kind == "simcc":
-        return simcc.decode(heatmaps, input_size_wh, codec.sigma, refine=codec.decoder == "dark")
-    if isinstance(heatmaps, torch.Tensor) and heatmaps.device.type == "cpu":
-        heatmaps = (
-            heatmaps.float().numpy()
-        )  # numpy's argmax is several times faster than torch's on CPU
-    batch, count, height, width = heatmaps.shape
-    maps = heatmaps.reshape(batch * count, height, width)
-    places, around = read_peaks(maps)
-    refined = None
-    if codec.decoder == "dark":
-        flat = torch.as_tensor(
-            np.ascontiguousarray(maps) if isinstance(maps, np.ndarray) else maps
-        ).flatten(1)
-        indices = torch.as_tensor(places, device=flat.device)
-        refined = (
-            heatmaps_dark.refine(flat, indices, (width, height), codec.sigma_at((width, height)))
-            .cpu()
-            .double()
-            .numpy()
-        )
-        refined = refined.reshape(batch, count, 2)
-    return to_keypoints(
-        places.reshape(batch, count),
-        around.reshape(batch, count, 5),
-        (width, height),
-        codec,
-        input_size_wh,
-        refined,
-    )
-
-
-def read_peaks(maps: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(M, H, W) -> the flat place of each peak (M,) and the values (M, 5) there, right, left, below and above of it.
-
-    Beyond the border the values belong to other rows; `to_keypoints` does not look at them there.
-    """
-    count, height, width = maps.shape
-    steps = np.array([0, 1, -1, width, -width])
-    if isinstance(maps, torch.Tensor):
-        places = maps.flatten(1).argmax(1)
-        first = torch.arange(count, device=maps.device) * (height * width)
-        index = (places + first)[:, None] + torch.as_tensor(steps, device=maps.device)
-        around = maps.reshape(-1)[index.clamp(0, maps.numel() - 1)]
-        return places.cpu().numpy(), around.float().cpu().numpy()
-    flat = maps.reshape(count, height * width)
-    places = flat.argmax(1)
-    index = (places + np.arange(count) * (height * width))[:, None] + steps
-    return places, flat.reshape(-1).take(index, mode="clip")
-
-
-def to_keypoints(
-    places: np.ndarray,
-    around: np.ndarray,
-    heatmap_size_wh: tuple[int, ...],
-    codec: CodecConfig,
-    input_size_wh: tuple[int, int],
-    refined: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What `read_peaks` found (B, K) and (B, K, 5) -> keypoints (B, K, 2) in input pixels and scores (B, K)."""
-    width, height = heatmap_size_wh
-    px, py = places % width, places // width
-    values, right, left, below, above = np.moveaxis(around, -1, 0)
-    points = np.stack([px, py], -1).astype(np.float64) if refined is None else refined
+        return _decode_simcc(maps, codec, input_size_wh)
+    height, width = maps.shape[-2:]
+    flat = maps.float().flatten(2)
+    peak = flat.argmax(-1, keepdim=True)
+    # Beyond the border a neighbour belongs to another row: no decoder looks at it there.
+    around = torch.cat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
+    near = flat.gather(-1, around.clamp(0, height * width - 1))
+    value, right, left, below, above = near.unbind(-1)
+    px, py = peak[..., 0] % width, peak[..., 0] // width
+    x, y = px.float(), py.float()
     if codec.decoder == "quarter":
-        # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk of both references). sign(0) = 0.
+        # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk
+        # of both references). sign(0) = 0.
         inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
-        points[..., 0] += np.where(inside, 0.25 * np.sign(right - left), 0)
-        points[..., 1] += np.where(inside, 0.25 * np.sign(below - above), 0)
+        x = torch.where(inside, x + 0.25 * (right - left).sign(), x)
+        y = torch.where(inside, y + 0.25 * (below - above).sign(), y)
+    elif codec.decoder == "dark":
+        x, y = refine(flat, px, py, (width, height), codec.sigma_at((width, height)))
+    scale = heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
+    keypoints = torch.stack([x / scale[0], y / scale[1]], -1)
     if codec.zero_without_peak:
-        points[values <= 0] = 0
-    points /= heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
-    return points, (values / codec.peak).astype(np.float32)
+        keypoints = keypoints.masked_fill(value[..., None] <= 0, 0)
+    return keypoints, value / codec.peak
+
+
+def refine(
+    flat: Tensor, px: Tensor, py: Tensor, size_wh: tuple[int, int], sigma: float
+) -> tuple[Tensor, Tensor]:
+    """DARK: the sub-pixel peak around the highest pixel (Zhang et al., CVPR 2020, sec. 3.2).
+
+    A map that is Gaussian around its peak has a quadratic logarithm, so one Newton step from the
+    highest pixel lands on the true peak. Noise is first smoothed away with a Gaussian as wide as
+    the target's. Where that window would hang over the border, the map is not smoothed: half a
+    window would pull the peak inward. Where the logarithm is not concave (no peak to speak of), the
+    highest pixel stands. The paper also rescales the smoothed map to the old maximum; that adds a
+    constant to the logarithm and changes nothing here.
+
+    Args:
+        flat: (..., H*W) float32 maps.
+        px: (...) int64 column of the highest pixel of each.
+        py: (...) its row.
+        size_wh: (W, H), both at least 3.
+        sigma: of the training target, in heatmap pixels.
+
+    Returns:
+        x (...) and y (...) float32 in heatmap pixels.
+    """
+    width, height = size_wh
+    # One more than the reach: the neighbours are smoothed too. All eight of them must fit.
+    half = math.ceil(REACH * sigma) + 1
+    cx, cy = px.clamp(1, width - 2), py.clamp(1, height - 2)
+    offsets = torch.arange(-half, half + 1, device=flat.device)  # (S,)
+    columns = (cx[..., None] + offsets).clamp(0, width - 1)
+    rows = (cy[..., None] + offsets).clamp(0, height - 1)
+    index = rows[..., :, None] * width + columns[..., None, :]
+    window = flat.gather(-1, index.flatten(-2)).view(index.shape)  # (..., S, S)
+    inner = slice(half - 1, half + 2)
+    kernel = torch.exp(-0.5 * ((offsets - offsets[inner, None]) / sigma) ** 2)  # (3, S)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    whole = (cx >= half) & (cx < width - half) & (cy >= half) & (cy < height - half)
+    values = torch.where(
+        whole[..., None, None], kernel @ window @ kernel.T, window[..., inner, inner]
+    )
+    floor = (values.amax((-2, -1), keepdim=True) * 1e-6).clamp(min=1e-12)
+    log = values.maximum(floor).log()
+    nw, n, ne, w, middle, e, sw, s, se = log.flatten(-2).unbind(-1)
+
+    dx, dy = (e - w) / 2, (s - n) / 2
+    dxx, dyy = e - 2 * middle + w, s - 2 * middle + n
+    dxy = (se - sw - ne + nw) / 4
+    determinant = dxx * dyy - dxy * dxy
+    concave = (determinant > 1e-12) & (dxx < 0)
+    safe = torch.where(concave, determinant, 1.0)
+    step_x = ((dxy * dy - dyy * dx) / safe).clamp(-LONGEST_STEP, LONGEST_STEP)
+    step_y = ((dxy * dx - dxx * dy) / safe).clamp(-LONGEST_STEP, LONGEST_STEP)
+    return torch.where(concave, cx + step_x, px), torch.where(concave, cy + step_y, py)
+
+
+def _decode_simcc(
+    distributions: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """`decode`; "dark" steps to the vertex of the parabola through three logarithms."""
+    points, heights = [], []
+    for part in split_axes(distributions, input_size_wh):
+        index = part.argmax(-1, keepdim=True)
+        heights.append(part.gather(-1, index)[..., 0])
+        index = index[..., 0]
+        point = index.float()
+        if codec.decoder == "dark":
+            middle = index.clamp(1, part.shape[-1] - 2)
+            near = torch.stack([middle - 1, middle, middle + 1], -1)
+            left, center, right = part.gather(-1, near).clamp(min=1e-12).log().unbind(-1)
+            bend = left - 2 * center + right
+            vertex = (left - right) / (2 * bend.clamp(max=-1e-12))
+            step = torch.where(bend < 0, vertex, index - middle)
+            point = middle + step.clamp(-LONGEST_STEP, LONGEST_STEP)
+        points.append((point + 0.5) / SPLIT - 0.5)
+    perfect = math.sqrt(2 * math.pi) * codec.sigma * SPLIT
+    scores = (heights[0] * heights[1]).sqrt() * perfect
+    return torch.stack(points, -1), scores.clamp(max=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from simplepose.core.boxes import validate_xyxy
 from simplepose.core.device import autocast, choose_device, resolve_precision
@@ -21,10 +22,8 @@ from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import People, Poses
-from simplepose.pose import geometry
+from simplepose.pose import codec, geometry
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
-from simplepose.pose.codec import activate, decode
-from simplepose.pose.heatmaps_flip import decode_pair, flip_average, flip_inputs
 from simplepose.pose.pixels import normalise
 
 
@@ -33,7 +32,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        network: Callable[[torch.Tensor], Any],
+        network: Callable[[Tensor], Tensor],
         spec: ModelSpec,
         *,
         device: torch.device | str = "cpu",
@@ -45,7 +44,8 @@ class PoseEstimator:
         """Wraps a network.
 
         Args:
-            network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in evaluation mode on `device`, or an OnnxNetwork.
+            network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in
+                evaluation mode on `device`, or an OnnxNetwork.
             spec: its schema, input size, preprocessing and codec.
             device: where pixels are sent.
             flip_test: average with the mirrored crop (twice the work, about +1 AP).
@@ -81,31 +81,24 @@ class PoseEstimator:
         Raises:
             UserError: the file is missing, damaged or no pose network.
         """
-        weights = find_weights(path)
-        network: Callable[[torch.Tensor], Any]
+        weights, chosen = find_weights(path), torch.device("cpu")
+        network: Callable[[Tensor], Tensor]
         if weights.suffix == ".onnx":
             from simplepose.pose.onnx import OnnxNetwork
 
-            onnx_network = OnnxNetwork(weights, threads)
-            network, spec, chosen, precision = (
-                onnx_network,
-                onnx_network.spec(),
-                torch.device("cpu"),
-                "fp32",
-            )
+            network = OnnxNetwork(weights, threads)
+            spec, precision = network.spec(), "fp32"
         elif weights.suffix == ".safetensors":
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
-            network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-            spec = loaded.spec
-            precision = resolve_precision(precision, chosen)
+            # missing in torch's types
+            network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            spec, precision = loaded.spec, resolve_precision(precision, chosen)
         else:
             raise UserError(
-                f"{weights} is not a file simplepose reads directly. Cure: bring it in with simplepose import {weights} --as PRESET"
+                f"{weights} is not a file simplepose reads directly. "
+                f"Cure: bring it in with simplepose import {weights} --as PRESET"
             )
-        threshold = spec.config.get("evaluate", {}).get(
-            "keypoint_threshold", 0.2
-        )  # a trained run knows its own
         return cls(
             network,
             spec,
@@ -113,7 +106,8 @@ class PoseEstimator:
             flip_test=flip_test,
             precision=precision,
             batch_size=batch_size,
-            keypoint_threshold=threshold,
+            # a trained run knows its own
+            keypoint_threshold=spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2),
         )
 
     @property
@@ -152,27 +146,27 @@ class PoseEstimator:
             calibrated: apply the calibration that the weights carry, if any.
 
         Returns:
-            Poses for each picture; `scores` are box score x mean keypoint score above the threshold. Calibrated: see `calibrated`.
+            Poses for each picture; `scores` are box score x mean keypoint score above the
+            threshold. Calibrated: see `calibrated`.
 
         Raises:
-            UserError: a picture without pixels, or a box or score that is not finite. A box without area, which a detector may leave at
-                the border of a frame, ends no video: it has a crop of next to nothing.
+            UserError: a picture without pixels, or a box or score that is not finite. A box without
+                area, which a detector may leave at the border of a frame, ends no video: it has a
+                crop of next to nothing.
         """
         for index, one in enumerate(people):
             finite = np.isfinite(one.boxes_xyxy).all(1) & np.isfinite(one.scores)
             if not finite.all():
                 person = int(np.argmin(finite))
                 raise UserError(
-                    f"picture {index}, person {person}: box {one.boxes_xyxy[person].tolist()} (xyxy), score {one.scores[person]}, which is not "
-                    "finite. Cure: leave such boxes out"
+                    f"picture {index}, person {person}: box {one.boxes_xyxy[person].tolist()} "
+                    f"(xyxy), score {one.scores[person]}, which is not finite. "
+                    "Cure: leave such boxes out"
                 )
+        if not people:
+            return []
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
-        crops = (
-            np.concatenate([crops for crops, _ in cut])
-            if cut
-            else np.zeros((0, *self.input_size_wh[::-1], 3), np.uint8)
-        )
-        to_crop = np.concatenate([affines for _, affines in cut]) if cut else np.zeros((0, 2, 3))
+        crops, to_crop = (np.concatenate(parts) for parts in zip(*cut, strict=True))
         keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
         poses, first = [], 0
         for one in people:
@@ -182,7 +176,10 @@ class PoseEstimator:
         return [self.calibrated(one) for one in poses] if calibrated else poses
 
     def calibrated(self, poses: Poses) -> Poses:
-        """Raw scores -> probabilities that a keypoint is right, and expected OKS; the same poses where the weights carry no calibration."""
+        """Raw scores -> probabilities that a keypoint is right, and expected OKS.
+
+        The same poses where the weights carry no calibration.
+        """
         if (calibration := self.spec.calibration) is None:
             return poses
         return replace(
@@ -193,23 +190,23 @@ class PoseEstimator:
 
     @property
     def drawn_threshold(self) -> float:
-        """Keypoints with a lower score are better not drawn: `keypoint_threshold`, as a probability where scores are calibrated."""
-        calibration = self.spec.calibration
-        return (
-            float(calibration.keypoints(np.array(self.keypoint_threshold)))
-            if calibration
-            else self.keypoint_threshold
-        )
+        """Keypoints with a lower score are better not drawn.
+
+        It is `keypoint_threshold`, as a probability where scores are calibrated.
+        """
+        if (calibration := self.spec.calibration) is None:
+            return self.keypoint_threshold
+        return float(calibration.keypoints(np.array(self.keypoint_threshold)))
 
     def cut(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Crops of one picture: (N, H_in, W_in, 3) uint8 RGB and their affines to_crop (N, 2, 3)."""
+        """Crops (N, H_in, W_in, 3) uint8 RGB of one picture, and their to_crop (N, 2, 3)."""
         require_rgb(image)
-        centers, sizes = geometry.fit_boxes(boxes_xyxy, self.input_size_wh)
-        to_crop = geometry.crop_affines(centers, sizes, self.input_size_wh, udp=self.spec.codec.udp)
         width, height = self.input_size_wh
+        regions = geometry.fit_boxes(boxes_xyxy, (width, height))
+        to_crop = geometry.crop_affines(*regions, (width, height), udp=self.spec.codec.udp)
         crops = np.empty((len(to_crop), height, width, 3), np.uint8)
         for crop, affine in zip(crops, to_crop, strict=True):
-            crop[:] = geometry.warp_crop(image, affine, self.input_size_wh)
+            geometry.warp_crop(image, affine, (width, height), crop)
         return crops, to_crop
 
     def estimate_crops(
@@ -222,56 +219,42 @@ class PoseEstimator:
             to_crop: (N, 2, 3) affines they were cut with.
 
         Returns:
-            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K) float32, not calibrated.
+            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K)
+            float32, not calibrated.
         """
-        count = len(self.schema)
-        keypoints, scores = (
-            np.zeros((len(crops), count, 2)),
-            np.zeros((len(crops), count), np.float32),
-        )
+        keypoints = np.zeros((len(crops), len(self.schema), 2))
+        scores = np.zeros(keypoints.shape[:2], np.float32)
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
-            plain, mirrored = self.outputs(crops[rows])
-            if mirrored is None:
-                keypoints[rows], scores[rows] = decode(plain, self.spec.codec, self.input_size_wh)
-            else:
-                keypoints[rows], scores[rows] = decode_pair(
-                    plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh
-                )
+            found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
+            keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`); averaged with the mirrored crops if `flip_test`.
+        """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).
 
         Args:
             crops: (B, H_in, W_in, 3) uint8 RGB, as `cut` makes them.
 
         Returns:
-            (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC network, which makes no maps.
+            (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC
+            network, which makes no maps.
         """
-        plain, mirrored = self.outputs(crops)
-        if mirrored is not None:
-            plain = flip_average(
-                plain, mirrored, self.schema.flip_order, self.spec.codec, self.input_size_wh
-            )
-        return torch.as_tensor(plain).float().cpu().numpy()
+        return self.maps(crops).float().cpu().numpy()
 
     @torch.inference_mode()
-    def outputs(self, crops: np.ndarray) -> tuple[Any, Any]:
-        """(B, H_in, W_in, 3) uint8 RGB -> maps of the crops and, with `flip_test`, of the mirrored crops (not brought back), else None."""
-        raw = (
-            torch.from_numpy(crops).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        )  # channels-last in memory
-        pixels = normalise(raw, self.spec.pixels)
+    def maps(self, crops: np.ndarray) -> Tensor:
+        """`heatmaps` on the network's device; averaged with the mirrored crops if `flip_test`."""
+        size_wh, rules = self.input_size_wh, self.spec.codec
+        raw = torch.from_numpy(crops).to(self.device, non_blocking=True)
+        pixels = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)  # channels-last in memory
         with autocast(self.device, self.precision):
             plain = self.network(pixels)
-            stride = pixels.shape[-1] // plain.shape[-1]
-            mirrored = (
-                self.network(flip_inputs(pixels, self.spec.codec, stride))
-                if self.flip_test
-                else None
-            )
-        plain = activate(plain, self.spec.codec, self.input_size_wh)
-        return plain, None if mirrored is None else activate(
-            mirrored, self.spec.codec, self.input_size_wh
-        )
+            if self.flip_test:
+                stride = pixels.shape[-1] // plain.shape[-1]
+                mirrored = self.network(codec.flip_inputs(pixels, rules, stride))
+        plain = codec.activate(plain, rules, size_wh)
+        if not self.flip_test:
+            return plain
+        mirrored = codec.activate(mirrored, rules, size_wh)
+        return codec.flip_average(plain, mirrored, self.schema.flip_order, rules, size_wh)

@@ -2,115 +2,69 @@
 
 Xiao et al., ECCV 2018, section 2. Parameters carry the names of Microsoft's `pose_resnet`
 (`deconv_layers.0`, `final_layer`), those of the backbone after `backbone.` (`backbone.conv1`).
+Two other heads can follow the backbone: `LightHead`, and after the deconvolutions `SimCCHead`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from simplepose.config import Initialisation, ModelConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.backbones import make_backbone
-from simplepose.pose.light_head import LightHead
-from simplepose.pose.simcc_head import SimCCHead
+from simplepose.pose.backbone import convolution, make_backbone
+from simplepose.pose.codec import SPLIT
 
 LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise")
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
 
 
-class PoseResNet(nn.Module):
-    """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps (an eighth with two doublings); SimCC: (B, K, Lx + Ly)."""
+class PoseNetwork(nn.Module):
+    """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps.
+
+    An eighth of the size with two doublings; logits (B, K, Lx + Ly) with SimCC.
+    """
 
     def __init__(
         self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None
     ) -> None:
-        """Builds the layers and draws their weights from torch's global generator; reading `config.init` is training.first_weights'.
+        """Builds the layers and draws their weights from torch's global generator.
 
         Args:
-            config: shape of the network.
-            keypoint_count: K, at least 1.
+            config: shape of the network; `init` is read by whoever starts a training.
+            keypoint_count: K.
             input_size_wh: size of the pictures; only the SimCC head must know it.
 
         Raises:
-            UserError: the keypoint count is below 1, or a SimCC head without an input size.
+            UserError: a SimCC head without an input size.
         """
-        if keypoint_count < 1:
-            raise UserError(
-                f"a network for {keypoint_count} keypoints makes no sense. Cure: use a schema with at least one keypoint"
-            )
         super().__init__()
-        self.backbone = make_backbone(
-            config.backbone,
-            width=config.width,
-            stride_style=config.stride_style,
-            batch_norm_momentum=config.batch_norm_momentum,
-            batch_norm_eps=config.batch_norm_eps,
-        )
-        self.config = config
+        self.config, self.keypoint_count = config, keypoint_count
         self.frozen_stages = 0
-        self.keypoint_count = keypoint_count
+        self.backbone = make_backbone(config)
+        stages = self.backbone.channels[3 - config.deconv_layers :]
         if config.head in LIGHT_HEADS:
-            self.head: LightHead | SimCCHead = LightHead(
-                self.backbone.channels[3 - config.deconv_layers :],
-                config.deconv_filters,
-                keypoint_count,
-                depthwise=config.head == "heatmap_depthwise",
-                momentum=config.batch_norm_momentum,
-                eps=config.batch_norm_eps,
-            )
+            self.head: nn.Module = LightHead(stages, keypoint_count, config)
         else:
-            self._add_deconvolutions(keypoint_count, input_size_wh)
+            self.deconv_layers, channels = _deconvolutions(stages[-1], config)
+            if config.head == "simcc":
+                if input_size_wh is None:
+                    raise UserError(
+                        "a SimCC head depends on the input's size. Cure: pass input_size_wh"
+                    )
+                stride = config.heatmap_stride
+                self.head = SimCCHead(channels, keypoint_count, input_size_wh, stride)
+            else:
+                kernel = config.output_kernel
+                self.final_layer = nn.Conv2d(channels, keypoint_count, kernel, 1, kernel // 2)
         initialise(self, config.initialisation)
         if config.zero_init_last_bn_gamma:
             self.backbone.zero_last_gammas()
-
-    def _add_deconvolutions(
-        self, keypoint_count: int, input_size_wh: tuple[int, int] | None
-    ) -> None:
-        """The paper's head: deconvolutions, then one output convolution, or SimCC's in its place."""
-        config = self.config
-        padding, output_padding = _DECONV_PADDING[config.deconv_kernel]
-        channels, layers = self.backbone.channels[-1], []
-        for _ in range(config.deconv_layers):
-            layers += [
-                nn.ConvTranspose2d(
-                    channels,
-                    config.deconv_filters,
-                    config.deconv_kernel,
-                    2,
-                    padding,
-                    output_padding,
-                    bias=False,
-                ),
-                nn.BatchNorm2d(
-                    config.deconv_filters,
-                    eps=config.batch_norm_eps,
-                    momentum=config.batch_norm_momentum,
-                ),
-                nn.ReLU(inplace=True),
-            ]
-            channels = config.deconv_filters
-        self.deconv_layers = nn.Sequential(*layers)
-        if config.head == "simcc":
-            if input_size_wh is None:
-                raise UserError(
-                    "a SimCC head depends on the input's size. Cure: pass input_size_wh"
-                )
-            stride = config.heatmap_stride
-            self.head = SimCCHead(
-                channels,
-                keypoint_count,
-                (input_size_wh[0] // stride, input_size_wh[1] // stride),
-                input_size_wh,
-            )
-            return
-        self.final_layer = nn.Conv2d(
-            channels, keypoint_count, config.output_kernel, padding=config.output_kernel // 2
-        )
 
     def freeze(self, stages: int) -> None:
         """Keeps the weights and batch-norm statistics of the backbone's first stages from training.
@@ -124,11 +78,10 @@ class PoseResNet(nn.Module):
         self.train(self.training)
 
     def _frozen(self) -> list[nn.Module]:
-        return [
-            module for stage in self.backbone.stages()[: self.frozen_stages] for module in stage
-        ]
+        stages = self.backbone.stages()[: self.frozen_stages]
+        return [module for stage in stages for module in stage]
 
-    def train(self, mode: bool = True) -> PoseResNet:
+    def train(self, mode: bool = True) -> PoseNetwork:
         """Training mode for all but the frozen stages, whose statistics stay."""
         super().train(mode)
         for module in self._frozen():
@@ -138,45 +91,133 @@ class PoseResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = self.backbone(x)
         if self.config.head in LIGHT_HEADS:
-            return self.head(features[3 - self.config.deconv_layers :])
+            x = self.head(features[3 - self.config.deconv_layers :])
+            return x
         x = self.deconv_layers(features[-1])
-        return (
-            self.head(x) if self.config.head == "simcc" else self.final_layer(x)
-        )  # (B, K, H/4, W/4)
+        x = self.head(x) if self.config.head == "simcc" else self.final_layer(x)
+        return x
+
+
+def _deconvolutions(channels: int, config: ModelConfig) -> tuple[nn.Sequential, int]:
+    """The paper's head but for its output, which doubles the map a few times; its channels."""
+    kernel, layers = config.deconv_kernel, nn.Sequential()
+    padding, output_padding = _DECONV_PADDING[kernel]
+    for _ in range(config.deconv_layers):
+        width = config.deconv_filters
+        layers.append(
+            nn.ConvTranspose2d(channels, width, kernel, 2, padding, output_padding, bias=False)
+        )
+        layers.extend([_norm(config), nn.ReLU(inplace=True)])
+        channels = width
+    return layers, channels
+
+
+def _norm(config: ModelConfig) -> nn.BatchNorm2d:
+    """A batch norm of the head."""
+    return nn.BatchNorm2d(config.deconv_filters, config.batch_norm_eps, config.batch_norm_momentum)
+
+
+class LightHead(nn.Module):
+    """Features of the stages, finest first -> (B, K, H, W) maps at the resolution of the first.
+
+    A feature pyramid (Lin et al., CVPR 2017). Three deconvolutions see only the backbone's last
+    map, 32 times coarser. Here each step up also receives what the backbone saw at that resolution,
+    so fewer multiplications carry more detail, and gradients reach the early stages on a short way.
+    """
+
+    def __init__(self, channels: Sequence[int], keypoint_count: int, config: ModelConfig) -> None:
+        """Builds the layers with an initialisation of their own.
+
+        Kaiming normal over the fan out; the output begins near zero: flat maps.
+
+        Args:
+            channels: of each feature.
+            keypoint_count: K.
+            config: `deconv_filters` is the width; `heatmap_depthwise` mixes each step up with a
+                depthwise 5x5 and a 1x1 convolution, `heatmap_light` with a full 3x3.
+        """
+        super().__init__()
+        filters = config.deconv_filters
+
+        def mix() -> nn.Sequential:
+            depthwise = config.head == "heatmap_depthwise"
+            layers = nn.Sequential()
+            for kernel, groups in ((5, filters), (1, 1)) if depthwise else ((3, 1),):
+                layers.append(convolution(filters, filters, kernel, groups=groups))
+                layers.extend([_norm(config), nn.ReLU(inplace=True)])
+            return layers
+
+        self.laterals = nn.ModuleList(
+            nn.Sequential(convolution(count, filters, 1), _norm(config)) for count in channels
+        )
+        self.mixes = nn.ModuleList(mix() for _ in channels[:-1])
+        self.output = nn.Conv2d(filters, keypoint_count, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.weight[:, 0].numel() / module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2) / math.sqrt(fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.output.weight, std=0.001)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        x = functional.relu(self.laterals[-1](features[-1]))
+        for stage in range(len(features) - 2, -1, -1):
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = self.mixes[stage](functional.relu(x + self.laterals[stage](features[stage])))
+        maps: Tensor = self.output(x)
+        return maps
+
+
+class SimCCHead(nn.Module):
+    """(B, C, H, W) features -> (B, K, Lx + Ly) logits (Li et al., ECCV 2022, section 3.1).
+
+    A 1x1 convolution makes one map a keypoint; two linear layers read the flattened map, one for
+    the bins of x, one for those of y. Without deconvolutions the map is H/32 x W/32 and the head
+    costs next to nothing.
+    """
+
+    def __init__(
+        self, channels: int, keypoint_count: int, input_size_wh: tuple[int, int], stride: int
+    ) -> None:
+        super().__init__()
+        width, height = input_size_wh
+        cells = (width // stride) * (height // stride)
+        self.maps = nn.Conv2d(channels, keypoint_count, 1)
+        self.x = nn.Linear(cells, SPLIT * width)
+        self.y = nn.Linear(cells, SPLIT * height)
+
+    def forward(self, features: Tensor) -> Tensor:
+        flat = self.maps(features).flatten(2)  # (B, K, H*W)
+        return torch.cat([self.x(flat), self.y(flat)], -1)
 
 
 @torch.no_grad()
-def initialise(network: PoseResNet, whose: Initialisation) -> None:
-    """Draws the weights in place. Batch norms begin at gamma 1, beta 0; the output bias at 0 (except `torch`).
+def initialise(network: PoseNetwork, whose: Initialisation) -> None:
+    """Draws the weights in place. Batch norms begin at gamma 1, beta 0; the output bias at 0.
 
-    `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its backbone always comes from a torchvision file;
-    without one the backbone begins as torchvision's own training does, Kaiming normal over the outgoing fan.
-    `tf`: the seed: slim's variance scaling (He et al. 2015: truncated normal of variance 2 / fan in) for backbone and output,
-    truncated normal .01 for deconvolutions.
-    `torch`: PyTorch's defaults everywhere, which is what Microsoft's code does with its INIT_WEIGHTS switched off.
+    `ms`: Microsoft's head, normal .001 for deconvolutions and output. Its backbone always comes
+    from a torchvision file; without one the backbone begins as torchvision's own training does,
+    Kaiming normal over the outgoing fan.
+    `tf`: the seed: slim's variance scaling (He et al. 2015: truncated normal of variance 2 / fan
+    in) for backbone and output, truncated normal .01 for deconvolutions.
+    `torch`: PyTorch's defaults everywhere, the output bias too, which is what Microsoft's code does
+    with its INIT_WEIGHTS switched off.
     """
     if whose == "torch":
         return
     for name, module in network.named_modules():
-        if name.startswith("head."):
-            continue  # the light heads and the SimCC head have an initialisation of their own
-        if isinstance(module, nn.ConvTranspose2d):
-            if whose == "ms":
-                nn.init.normal_(module.weight, std=0.001)
-            else:
-                _truncated_normal(module.weight, 0.01)
-        elif isinstance(module, nn.Conv2d):
-            if whose == "tf":
-                # slim widens the deviation by sqrt(1.3) to make up for what truncation takes away
-                _truncated_normal(module.weight, math.sqrt(1.3 * 2.0 / module.weight[0].numel()))
-            elif name == "final_layer":
-                nn.init.normal_(module.weight, std=0.001)
-            else:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def _truncated_normal(weight: Tensor, deviation: float) -> None:
-    """TensorFlow's truncated normal: redrawn beyond two deviations."""
-    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        # the light heads and the SimCC head have an initialisation of their own
+        if name.startswith("head.") or not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        weight, is_deconvolution = module.weight, isinstance(module, nn.ConvTranspose2d)
+        if whose == "tf":
+            # slim widens the deviation by sqrt(1.3) to make up for what truncation takes away
+            deviation = 0.01 if is_deconvolution else math.sqrt(1.3 * 2.0 / weight[0].numel())
+            nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        elif is_deconvolution or name == "final_layer":
+            nn.init.normal_(weight, std=0.001)
+        else:
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,19 +1,24 @@
-"""From RGB bytes to what the network was trained to see. A network's `PixelConfig` travels inside its checkpoint."""
+"""From RGB bytes to what the network was trained to see: its `PixelConfig`, in its checkpoint."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from simplepose.config import PixelConfig
 
-_made: dict[tuple[tuple[float, ...], torch.device, torch.dtype], torch.Tensor] = {}
-"""What `constant` made. A plain dictionary, because a compiled step looks into it and takes its tensors as they are."""
+_made: dict[tuple[object, ...], Tensor] = {}
+"""What `constant` made: a plain dictionary, because a compiled step takes its tensors as they
+are."""
 
 
 def constant(
     values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    """A small vector on the device, made once: making it anew in the training loop would let the host wait for the device."""
+) -> Tensor:
+    """A small vector on the device, made once.
+
+    Making it anew in the training loop would let the host wait for the device.
+    """
     key = (values, device, dtype)
     if key not in _made:
         with torch.inference_mode(False):
@@ -21,7 +26,7 @@ def constant(
     return _made[key]
 
 
-def normalise(pixels: torch.Tensor, config: PixelConfig) -> torch.Tensor:
+def normalise(pixels: Tensor, config: PixelConfig) -> Tensor:
     """RGB bytes -> network input, on the device of `pixels`.
 
     Args:

@@ -21,7 +21,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.cache import open_pixels
 from simplepose.data.loader import TrainLoader, owners
 from simplepose.pose.checkpoints import ModelSpec
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import Processes, wrap
 from simplepose.training.ema import Ema
@@ -34,7 +34,7 @@ from simplepose.training.step import TrainStep
 class Parts:
     """A training that is ready to go."""
 
-    network: PoseResNet
+    network: PoseNetwork
     """The network itself, on the device."""
     ema: Ema | None
     """Its moving average, if there is one."""
@@ -74,7 +74,7 @@ def assemble(
     seed_everything(config.train.seed)
     tune_for_fixed_sizes(device)
     precision = resolve_precision(config.train.precision, device)
-    network = PoseResNet(config.model, len(people.schema), config.input_size_wh)
+    network = PoseNetwork(config.model, len(people.schema), config.input_size_wh)
     spec = ModelSpec(
         preset=config.preset,
         schema=people.schema,

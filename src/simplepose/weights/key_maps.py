@@ -28,10 +28,8 @@ import torch
 from simplepose.config import BackboneName, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.settings import build
-from simplepose.pose.backbone import DEPTHS, blocks_of_depth
-from simplepose.pose.backbones import TITLES
+from simplepose.pose.backbone import LITE_BLOCKS, RESNET_BLOCKS, TITLES
 from simplepose.pose.checkpoints import shortened
-from simplepose.pose.efficientnet_lite import BLOCKS
 from simplepose.weights.tensorflow import Checkpoint
 
 SLIM_MEAN = (123.68, 116.78, 103.94)
@@ -49,7 +47,7 @@ _LITE_PARTS = {
     "_project_conv": "project.0",
     "_bn2": "project.1",
 }
-_LITE_BLOCKS = sum(repeats for *_, repeats in BLOCKS)
+_LITE_BLOCKS = sum(repeats for *_, repeats in LITE_BLOCKS)
 _LITE_PIXELS = PixelConfig(
     channel_order="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)
 )
@@ -327,8 +325,8 @@ def _depth(tensors: Mapping[str, torch.Tensor], path: str) -> int:
     bottleneck = "layer1.0.conv3.weight" in own
     found = [
         depth
-        for depth in DEPTHS
-        if blocks_of_depth(depth) == blocks and (depth >= 50) == bottleneck
+        for depth, counts in RESNET_BLOCKS.items()
+        if counts == blocks and (depth >= 50) == bottleneck
     ]
     if not found or "conv1.weight" not in own:
         raise UserError(

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from simplepose.core.errors import UserError
-from simplepose.pose.backbones import TITLES
+from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import copy_tensors
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import BACKBONE, WeightFile, from_state_dict, from_tensorflow
 from simplepose.weights.tensorflow import is_checkpoint, read_checkpoint
 
@@ -115,7 +115,7 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_into(
-    network: PoseResNet,
+    network: PoseNetwork,
     weight_file: WeightFile,
     *,
     backbone_only: bool = False,

@@ -112,7 +112,7 @@ def test_training_and_evaluation_run_on_a_stand_in(
     for name in ("simplepose.data.loader", "simplepose.data.device_batch"):
         monkeypatch.setattr(f"{name}.page_locked", lambda device: False)
     monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
-    monkeypatch.setattr(assemble, "PoseResNet", tiny_network)
+    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
     data = write_people(tmp_path / "people", 9)
     config = small_config(
         data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[]

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from simplepose.config import CodecConfig, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
@@ -21,17 +22,16 @@ from simplepose.pose.calibration import (
     fit_logistic,
     logit,
     match_people,
-    sigmoid,
 )
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.estimator import PoseEstimator
 
 
 def made(count: int, seed: int = 0) -> Matches:
-    """People whose keypoints are right with probability sigmoid(2 logit(score) + 1): raw scores are far too low."""
+    """People whose keypoints are right with probability expit(2 logit(score) + 1): raw scores are far too low."""
     rng = np.random.default_rng(seed)
     scores = rng.uniform(0.02, 0.98, (count, 17)).astype(np.float32)
-    probability = sigmoid(2 * logit(scores) + 1)
+    probability = expit(2 * logit(scores) + 1)
     return Matches(
         scores,
         rng.random((count, 17)) < probability,
@@ -44,12 +44,10 @@ def made(count: int, seed: int = 0) -> Matches:
 def test_nobody() -> None:
     empty = match_people(
         np.zeros(0),
-        np.zeros((0, 17, 2)),
-        np.zeros((0, 17)),
+        np.zeros((0, 17, 3)),
         np.zeros(0),
         np.zeros(0),
-        np.zeros((0, 17, 2)),
-        np.zeros((0, 17)),
+        np.zeros((0, 17, 3)),
         np.zeros(0),
         COCO_17.sigmas,
     )
@@ -105,7 +103,7 @@ def test_the_mean_of_the_curve_is_the_mean_of_what_it_was_fitted_on(far: float) 
     x = np.concatenate([np.full(20, far), rng.normal(0, 1, 80)])
     y = np.clip(0.76 + 0.05 * rng.normal(size=100), 0, 1)
     slope, offset = fit_logistic(x, y)
-    assert sigmoid(slope * x + offset).mean() == pytest.approx(y.mean(), abs=1e-3)
+    assert expit(slope * x + offset).mean() == pytest.approx(y.mean(), abs=1e-3)
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
@@ -130,12 +128,10 @@ def test_each_person_gets_the_best_pose_of_its_picture() -> None:
     visibility[2] = 0  # nothing labelled: left out
     matches = match_people(
         np.array([5, 0, 0, 9]),
-        poses,
-        scores,
+        np.dstack([poses, scores]),
         scores[:, 0],
         np.array([0, 5, 9]),
-        truth,
-        visibility,
+        np.dstack([truth, visibility]),
         np.full(3, 2500.0),
         COCO_17.sigmas,
     )
@@ -157,10 +153,7 @@ def test_storage() -> None:
         and ModelSpec.from_json(raw.to_json(), "f") == raw
     )
     stored = msgspec.json.decode(raw.to_json())
-    assert (
-        ModelSpec.from_json(msgspec.json.encode({**stored, "calibration": {}}).decode(), "f") == raw
-    )  # files of earlier versions
-    with pytest.raises(UserError, match="f carries a calibration of another version"):
+    with pytest.raises(UserError, match="f: .*calibration"):
         ModelSpec.from_json(
             msgspec.json.encode({**stored, "calibration": {"keypoint_slope": 1.0}}).decode(), "f"
         )

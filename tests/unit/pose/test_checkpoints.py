@@ -23,7 +23,7 @@ from simplepose.pose.checkpoints import (
     require_schema,
     save_checkpoint,
 )
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 MODEL = ModelConfig(backbone="resnet18", deconv_filters=8)
 
@@ -44,7 +44,7 @@ def spec() -> ModelSpec:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.safetensors"
-    save_checkpoint(path, PoseResNet(MODEL, 17), spec())
+    save_checkpoint(path, PoseNetwork(MODEL, 17), spec())
     return path
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_left_behind_and_nothing_half_written(
 
     monkeypatch.setattr("simplepose.pose.checkpoints.save_file", full)
     with pytest.raises(UserError, match=r"cannot write .*best\.safetensors: No space left"):
-        save_checkpoint(weights, PoseResNet(MODEL, 17), spec())
+        save_checkpoint(weights, PoseNetwork(MODEL, 17), spec())
     assert weights.read_bytes() == before and len(list(weights.parent.iterdir())) == 1
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_left_behind_and_nothing_half_written(
 def test_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot write"):
-        save_checkpoint(tmp_path / "x.safetensors", PoseResNet(MODEL, 17), spec())
+        save_checkpoint(tmp_path / "x.safetensors", PoseNetwork(MODEL, 17), spec())
 
 
 def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_damage_is_named(weights: Path, tmp_path: Path) -> None:
 
 
 def test_other_shapes_and_schemas_are_named() -> None:
-    network = PoseResNet(MODEL, 17)
+    network = PoseNetwork(MODEL, 17)
     tensors = dict(network.state_dict())
     tensors["surplus.weight"] = tensors.pop("backbone.conv1.weight")
     tensors["final_layer.bias"] = torch.zeros(14)
@@ -117,7 +117,7 @@ def test_a_trained_network_brings_the_settings_of_its_test(argv: list[str], tmp_
     path = tmp_path / "run" / "checkpoints" / "best.safetensors"
     save_checkpoint(
         path,
-        PoseResNet(MODEL, 17),
+        PoseNetwork(MODEL, 17),
         replace(spec(), config={"evaluate": {"keypoint_threshold": 0.1, "score_decimals": 4}}),
     )
     options = parse(

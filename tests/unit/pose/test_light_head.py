@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from cost import count_cost
 
 from simplepose.config import ModelConfig, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
-from simplepose.pose.cost import count_cost
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
 
 LIGHT = ModelConfig(backbone="resnet18", head="heatmap_light", deconv_filters=8)
@@ -27,7 +27,7 @@ def test_maps_as_large_as_with_deconvolutions(
     head: str, backbone: str, layers: int, shape: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
-    network = PoseResNet(replace(LIGHT, head=head, backbone=backbone, deconv_layers=layers), 17)
+    network = PoseNetwork(replace(LIGHT, head=head, backbone=backbone, deconv_layers=layers), 17)
     maps = network(torch.randn(2, 3, 128, 96))
     assert maps.shape == shape and maps.detach().abs().max() < 0.1  # flat at first
     maps.square().sum().backward()
@@ -36,9 +36,9 @@ def test_maps_as_large_as_with_deconvolutions(
 
 @pytest.mark.parametrize(("depth", "size"), [(18, (96, 128)), (50, (192, 256))])
 def test_it_costs_less(depth: int, size: tuple[int, int]) -> None:
-    parameters, macs = count_cost(PoseResNet(ModelConfig(backbone=f"resnet{depth}"), 17), size)
+    parameters, macs = count_cost(PoseNetwork(ModelConfig(backbone=f"resnet{depth}"), 17), size)
     light = count_cost(
-        PoseResNet(
+        PoseNetwork(
             ModelConfig(backbone=f"resnet{depth}", head="heatmap_light", deconv_filters=160), 17
         ),
         size,
@@ -51,7 +51,7 @@ def test_depthwise_costs_less_again() -> None:
     size, filters = (96, 128), 128
     full, depthwise = (
         count_cost(
-            PoseResNet(
+            PoseNetwork(
                 ModelConfig(backbone="efficientnet_lite0", head=head, deconv_filters=filters), 17
             ),
             size,
@@ -64,7 +64,7 @@ def test_depthwise_costs_less_again() -> None:
 
 def test_every_convolution_of_the_head_begins_as_wide_as_its_fan_out() -> None:
     torch.manual_seed(0)
-    head = PoseResNet(
+    head = PoseNetwork(
         ModelConfig(backbone="resnet18", head="heatmap_depthwise", deconv_filters=256), 17
     ).head
     depthwise, pointwise = head.mixes[0][0].weight, head.mixes[0][3].weight
@@ -76,7 +76,7 @@ def test_every_convolution_of_the_head_begins_as_wide_as_its_fan_out() -> None:
 def test_weights_travel_and_start_another_run(head: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     light = replace(LIGHT, head=head)
-    network = PoseResNet(light, 17)
+    network = PoseNetwork(light, 17)
     save_checkpoint(
         tmp_path / "w.safetensors",
         network,
@@ -91,9 +91,9 @@ def test_weights_travel_and_start_another_run(head: str, tmp_path: Path) -> None
     config = replace(
         config, model=light, train=replace(config.train, weights=str(tmp_path / "w.safetensors"))
     )
-    other = PoseResNet(light, 17)
+    other = PoseNetwork(light, 17)
     assert load_first_weights(other, COCO_17, config)
     assert torch.equal(other.head.output.weight, network.head.output.weight)
     deconvolutions = replace(config, model=ModelConfig(backbone="resnet18", deconv_filters=8))
     with pytest.raises(UserError, match=f"{head}.*--model.head {head}"):
-        load_first_weights(PoseResNet(deconvolutions.model, 17), COCO_17, deconvolutions)
+        load_first_weights(PoseNetwork(deconvolutions.model, 17), COCO_17, deconvolutions)

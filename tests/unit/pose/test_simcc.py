@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cost import count_cost
 
 from simplepose.commands.evaluate import changed_codec
 from simplepose.commands.options import EvaluateOptions
 from simplepose.config import CodecConfig, Config, ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
-from simplepose.pose import simcc
 from simplepose.pose.checkpoints import ModelSpec, load_model, load_tensors, save_checkpoint
-from simplepose.pose.codec import activate, decode, encode
-from simplepose.pose.cost import count_cost
+from simplepose.pose.codec import activate, decode, encode, flip_average, flip_inputs
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.heatmaps_flip import flip_average, flip_inputs
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 
 SIZE = (96, 128)
 CODEC = CodecConfig(kind="simcc", sigma=3.0, decoder="dark")
@@ -40,7 +38,7 @@ def test_round_trip(decoder: str, limit: float) -> None:
     target, weights = encode(keypoints, torch.ones(20, 17, dtype=torch.bool), codec, SIZE, (24, 32))
     assert target.shape == (20, 17, 448) and weights.min() == 1
     found, scores = decode(target, codec, SIZE)
-    assert np.abs(found - keypoints.numpy()).max() < limit
+    assert (found - keypoints).abs().max() < limit
     assert scores.min() > 0.95 and scores.max() <= 1
 
 
@@ -85,7 +83,7 @@ def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
     model = ModelConfig(
         backbone="resnet18", head="simcc", deconv_layers=deconv_layers, deconv_filters=8
     )
-    network = PoseResNet(model, 17, (64, 64))
+    network = PoseNetwork(model, 17, (64, 64))
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 17, 256)
     spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), codec=CODEC, model=model)
     save_checkpoint(tmp_path / "w.safetensors", network, spec)
@@ -98,22 +96,22 @@ def test_network_learns_and_travels(deconv_layers: int, tmp_path: Path) -> None:
 
 
 def test_without_deconvolutions_the_head_costs_next_to_nothing() -> None:
-    _, plain = count_cost(PoseResNet(ModelConfig(backbone="resnet18"), 17), SIZE)
+    _, plain = count_cost(PoseNetwork(ModelConfig(backbone="resnet18"), 17), SIZE)
     _, light = count_cost(
-        PoseResNet(ModelConfig(backbone="resnet18", head="simcc", deconv_layers=0), 17, SIZE), SIZE
+        PoseNetwork(ModelConfig(backbone="resnet18", head="simcc", deconv_layers=0), 17, SIZE), SIZE
     )
     assert light < 0.65 * plain
 
 
 def test_simcc_weights_into_a_heatmap_network_are_refused(tmp_path: Path) -> None:
-    network = PoseResNet(
+    network = PoseNetwork(
         ModelConfig(backbone="resnet18", head="simcc", deconv_layers=3, deconv_filters=8),
         17,
         (64, 64),
     )
-    with pytest.raises(UserError, match="SimCC"):
+    with pytest.raises(UserError, match="the head simcc, the network heatmap"):
         load_tensors(
-            PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=8), 17),
+            PoseNetwork(ModelConfig(backbone="resnet18", deconv_filters=8), 17),
             network.state_dict(),
             "simcc.safetensors",
         )
@@ -133,12 +131,7 @@ def test_head_and_codec_belong_together(values: dict, sentence: str) -> None:
 
 def test_the_head_must_know_the_input_size() -> None:
     with pytest.raises(UserError, match="input_size_wh"):
-        PoseResNet(ModelConfig(backbone="resnet18", head="simcc"), 17)
-
-
-def test_bins_mirror_onto_bins() -> None:
-    x_bins, y_bins = simcc.bin_counts((96, 128))
-    assert (x_bins, y_bins) == (192, 256)
+        PoseNetwork(ModelConfig(backbone="resnet18", head="simcc"), 17)
 
 
 @pytest.mark.parametrize(

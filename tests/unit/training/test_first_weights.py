@@ -13,7 +13,7 @@ from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
 
 
@@ -22,14 +22,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (64, 8, 8, 8))
 
 
-def make(preset: str, schema: KeypointSchema, seed: int) -> tuple[PoseResNet, Config]:
+def make(preset: str, schema: KeypointSchema, seed: int) -> tuple[PoseNetwork, Config]:
     config = load_preset(preset)
     config = replace(config, model=replace(config.model, backbone="resnet18", deconv_filters=8))
     torch.manual_seed(seed)
-    return PoseResNet(config.model, len(schema)), config
+    return PoseNetwork(config.model, len(schema)), config
 
 
-def values(network: PoseResNet, start: str) -> list[torch.Tensor]:
+def values(network: PoseNetwork, start: str) -> list[torch.Tensor]:
     return [
         tensor.clone()
         for name, tensor in network.state_dict().items()
@@ -119,7 +119,7 @@ def test_own_checkpoints_of_another_width(
     monkeypatch.undo()
     config = load_preset("synthetic_demo")
     torch.manual_seed(1)
-    teacher, file = PoseResNet(config.model, 17, config.input_size_wh), tmp_path / "w.safetensors"
+    teacher, file = PoseNetwork(config.model, 17, config.input_size_wh), tmp_path / "w.safetensors"
     save_checkpoint(
         file,
         teacher,
@@ -136,7 +136,7 @@ def test_own_checkpoints_of_another_width(
             == 0
         )
         return
-    network = PoseResNet(config.model, 17, config.input_size_wh)
+    network = PoseNetwork(config.model, 17, config.input_size_wh)
     changes = (
         {"train": replace(config.train, weights=str(file))}
         if option == "weights"
@@ -155,7 +155,7 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
     """`--backbone-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     file = tmp_path / "wide.pth"
-    torch.save(PoseResNet(replace(config.model, deconv_filters=16), 17).state_dict(), file)
+    torch.save(PoseNetwork(replace(config.model, deconv_filters=16), 17).state_dict(), file)
     with pytest.raises(
         UserError,
         match=r"wide\.pth .*deconv_layers\.0\.weight.*--model\.init .*wide\.pth .*--train\.weights$",

@@ -10,7 +10,7 @@ import torch
 
 from simplepose.config import ModelConfig, TrainConfig, load_preset
 from simplepose.core.errors import UserError
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import check_schedule, rate_at
 
@@ -95,7 +95,7 @@ def test_presets_fit(preset: str) -> None:
 
 
 def test_the_trunk_may_learn_more_slowly() -> None:
-    network = PoseResNet(ModelConfig(backbone="resnet18", deconv_filters=4), 2)
+    network = PoseNetwork(ModelConfig(backbone="resnet18", deconv_filters=4), 2)
     config = TrainConfig(backbone_learning_rate_factor=0.1, weight_decay=0.01)
     optimizer = make_optimizer(network, config)
     set_update(optimizer, 2.0, 0, config)

@@ -13,7 +13,7 @@ from simplepose.commands.weights import get, table
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import load_model
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights
 
 PRESET = "coco_r18_128x96_mini"
@@ -23,7 +23,7 @@ PRESET = "coco_r18_128x96_mini"
 def microsoft_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("weights") / "pose_resnet_18.pth.tar"
-    state = PoseResNet(load_preset(PRESET).model, 17).state_dict()
+    state = PoseNetwork(load_preset(PRESET).model, 17).state_dict()
     torch.save({name.removeprefix("backbone."): tensor for name, tensor in state.items()}, path)
     return path
 
@@ -126,7 +126,7 @@ def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) ->
 
 
 def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
-    torch.save(PoseResNet(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
+    torch.save(PoseNetwork(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
     command = [
         "import",
         str(tmp_path / "mpii.pth"),

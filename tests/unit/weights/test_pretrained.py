@@ -14,7 +14,7 @@ from tf_checkpoint_writer import write_v1, write_v2
 
 from simplepose.config import ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import from_state_dict, from_tensorflow
 from simplepose.weights.pretrained import load_into, load_weight_file
 
@@ -29,7 +29,7 @@ IMAGENET_MEAN, IMAGENET_STD = (
 def network():
     """A network whose every number is distinct enough to notice a swap."""
     torch.manual_seed(5)
-    made = PoseResNet(SMALL, 17)
+    made = PoseNetwork(SMALL, 17)
     with torch.no_grad():
         for tensor in made.state_dict().values():
             if tensor.dtype == torch.float32:
@@ -102,7 +102,7 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
     )
     assert (found.pixels.mean, found.pixels.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert (found.peak, found.flip_shift, found.is_backbone_only) == (1.0, "one_pixel", False)
-    other = PoseResNet(SMALL, 17)
+    other = PoseNetwork(SMALL, 17)
     assert load_into(other, found) == []
     for name, tensor in network.state_dict().items():
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
@@ -130,7 +130,7 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
         and set(found.ignored) == {"fc.weight", "fc.bias"}
         and "fc.weight" not in found.tensors
     )
-    other = PoseResNet(SMALL, 4)
+    other = PoseNetwork(SMALL, 4)
     head = other.final_layer.weight.clone()
     assert load_into(other, found, backbone_only=True) == []
     assert torch.equal(
@@ -198,7 +198,7 @@ def seed_variables(
 @pytest.fixture(scope="module")
 def bottleneck_network():
     torch.manual_seed(6)
-    made = PoseResNet(
+    made = PoseNetwork(
         ModelConfig(backbone="resnet50", deconv_filters=4, initialisation="torch"), 17
     )
     with torch.no_grad():
@@ -224,7 +224,7 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
     assert {"out/weights/Adam_1", "beta1_power"} < set(found.ignored)
     assert found.unknown_scalars == ("Variable",)
     with torch.device("meta"):
-        shape = PoseResNet(bottleneck_network.config, 17)
+        shape = PoseNetwork(bottleneck_network.config, 17)
     other = shape.to_empty(device="cpu")
     assert load_into(other, found) == []
     for name, tensor in bottleneck_network.state_dict().items():
@@ -249,8 +249,8 @@ def test_checkpoints_of_something_else(tmp_path: Path, write) -> None:
 
 
 def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
-    found = load_weight_file(save(tmp_path / "mpii.pth", PoseResNet(SMALL, 16).state_dict()))
-    other = PoseResNet(SMALL, 17)
+    found = load_weight_file(save(tmp_path / "mpii.pth", PoseNetwork(SMALL, 16).state_dict()))
+    other = PoseNetwork(SMALL, 17)
     with pytest.raises(
         UserError, match=r"mpii\.pth estimates 16 keypoints, the network 17.*--backbone-only"
     ):
@@ -266,7 +266,7 @@ def test_16_keypoints_into_17(tmp_path: Path, network) -> None:
 
 def test_another_depth(network) -> None:
     found = from_state_dict(network.state_dict(), "r18.pth")
-    other = PoseResNet(
+    other = PoseNetwork(
         ModelConfig(backbone="resnet34", deconv_filters=8, initialisation="torch"), 17
     )
     with pytest.raises(UserError, match=r"r18\.pth holds ResNet-18, the network is ResNet-34"):
@@ -283,7 +283,7 @@ def test_missing_surplus_and_wrong_shapes_in_one_sentence(network) -> None:
         "deconv_layers.9.weight": torch.zeros(1),
         "deconv_layers.0.weight": torch.zeros(512, 9, 4, 4),
     }
-    other = PoseResNet(SMALL, 17)
+    other = PoseNetwork(SMALL, 17)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_into(other, from_state_dict(state, "odd.pth"))
@@ -301,7 +301,7 @@ def test_long_lists_are_shortened(network) -> None:
     state = {name: tensor for name, tensor in whole.items() if not name.startswith("layer3.1.")}
     state["layer3.1.conv1.weight"] = whole["layer3.1.conv1.weight"]
     with pytest.raises(UserError, match=r"missing: .* and 5 more"):
-        load_into(PoseResNet(SMALL, 17), from_state_dict(state, "cut.pth"))
+        load_into(PoseNetwork(SMALL, 17), from_state_dict(state, "cut.pth"))
 
 
 def test_relatives_are_refused(network) -> None:
@@ -405,12 +405,12 @@ def test_our_own_light_head_is_not_taken_for_mmposes(tmp_path: Path) -> None:
     from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 
     config = ModelConfig(backbone="resnet18", head="heatmap_light")
-    saved = PoseResNet(config, 17)
+    saved = PoseNetwork(config, 17)
     spec = ModelSpec(preset="p", schema=COCO_17, input_size_wh=(96, 128), model=config)
     save_checkpoint(tmp_path / "light.safetensors", saved, spec)
     found = load_weight_file(tmp_path / "light.safetensors")
     assert found.family == "simplepose" and found.keypoint_count == 17
-    other = PoseResNet(config, 17)
+    other = PoseNetwork(config, 17)
     assert load_into(other, found) == []
     assert all(
         torch.equal(tensor, other.state_dict()[name]) for name, tensor in saved.state_dict().items()

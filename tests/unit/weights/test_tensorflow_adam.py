@@ -24,7 +24,7 @@ from simplepose.cli import main
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import load_model
-from simplepose.pose.network import PoseResNet
+from simplepose.pose.network import PoseNetwork
 from simplepose.training import start
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import rate_at
@@ -157,7 +157,7 @@ def test_the_next_updates_are_tensorflows(
     write(tmp_path / name, snapshot)
     config, said = config_of(tmp_path / name), []
     check_snapshot(config)
-    network = PoseResNet(config.model, 17)
+    network = PoseNetwork(config.model, 17)
     load_into(network, load_weight_file(tmp_path / name))
     network.double().to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, config.train)
@@ -279,7 +279,7 @@ def test_a_name_without_an_epoch(
     monkeypatch.setattr(start, "read_checkpoint", lambda path: snapshot)
     config = config_of("model.ckpt", continue_epoch=given)
     check_snapshot(config)
-    network = PoseResNet(config.model, 17)
+    network = PoseNetwork(config.model, 17)
     optimizer = make_optimizer(network, config.train)
     if epoch is None:
         with pytest.raises(UserError, match=r"model\.ckpt.*--train\.continue-epoch"):
