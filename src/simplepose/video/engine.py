@@ -23,9 +23,8 @@ from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Frame, People, Poses
 from simplepose.detection.people import Detector, PeopleSource, people_in
 from simplepose.tracking.flow import STILL, Flow, carry_boxes, dis_flow
-from simplepose.tracking.matching import join_boxes
 from simplepose.tracking.smooth import OneEuroConfig, PoseSmoother
-from simplepose.tracking.track import TrackConfig, Tracker
+from simplepose.tracking.track import TrackConfig, Tracker, join_boxes
 from simplepose.video.engine_threads import Speed, overlapped
 from simplepose.video.streams import PictureStream, VideoStream, open_stream
 
