@@ -32,7 +32,7 @@ from simplepose.detection.onnx import PersonDetector
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.tracking.track import Tracker, join_boxes
 from simplepose.video.engine import PoseTracker, share_processor
-from simplepose.video.outputs_lines import LinesWriter
+from simplepose.video.outputs import LinesWriter
 from simplepose.video.streams import VideoStream, VideoWriter
 
 

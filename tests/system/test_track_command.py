@@ -17,7 +17,7 @@ from tiny_onnx import save_network
 from simplepose.cli import main
 from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
-from simplepose.video.outputs_lines import read_lines
+from simplepose.video.outputs import read_lines
 from simplepose.video.streams import VideoWriter, open_stream
 
 pytest.importorskip("onnxruntime")

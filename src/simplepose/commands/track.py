@@ -16,19 +16,20 @@ from simplepose.core.files import readable, write_bytes
 from simplepose.core.progress import StatusLine
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
 from simplepose.video.outputs import (
+    LinesWriter,
     keep_sources,
     new_folder,
+    read_lines,
     write_coco_results,
     write_posetrack_results,
     write_table,
 )
-from simplepose.video.outputs_lines import LinesWriter, read_lines, to_line
 from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
 
 if TYPE_CHECKING:
     from simplepose.pose.estimator import PoseEstimator
     from simplepose.video.engine import PoseTracker
-    from simplepose.video.engine_threads import Speed
+    from simplepose.video.engine import Speed
 
 
 def run(options: TrackOptions) -> None:
@@ -228,7 +229,7 @@ def _smooth_file(path: Path, options: TrackOptions) -> None:
     if options.smooth_after:
         sequence = smooth_zero_phase(sequence, sigma_frames=options.smooth_after)
     texts = [
-        to_line(line.frame, line.seconds, line.source, poses, mark)
+        line.with_poses(poses, mark).encoded()
         for line, poses, mark in zip(lines, sequence, filled, strict=True)
     ]
     write_bytes(path, b"".join(texts))
