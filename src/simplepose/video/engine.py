@@ -132,11 +132,9 @@ class PoseTracker:
         tracker = Tracker(self.estimator.schema, self.config, self.flow) if follow else None
         results = overlapped(self._estimate(looked, tracker), depth, stop)
         try:
-            for result in results:
-                yield result
+            yield from results
         finally:
             stop.set()
-            results.close()
 
     def _read(self, stream: Iterable[Frame]) -> Iterator[Frame]:
         frames = iter(stream)
@@ -276,7 +274,8 @@ def overlapped(
                 put([item])
                 if stop.is_set():
                     break
-        except BaseException as error:  # whatever it was, it belongs to the caller
+        except BaseException as error:
+            # whatever it was, it belongs to the caller
             errors.append(error)
         finally:
             put([])
@@ -293,14 +292,14 @@ def overlapped(
             if not value:
                 break
             yield value[0]
-        for error in errors:
-            raise error
-    except (KeyboardInterrupt, SystemExit):
+    except (GeneratorExit, KeyboardInterrupt, SystemExit):
         # Ctrl-C may arrive in here; the thread waits for room in the queue until it hears of it
         stop.set()
         raise
     finally:
         thread.join(patience)
+    for error in errors:
+        raise error
 
 
 def close(items: object) -> None:
