@@ -99,7 +99,7 @@ class LinesWriter:
         path: the .jsonl file.
 
     Attributes:
-        frames: lines written so far.
+        frames, people, track_ids: lines, poses and identities written so far.
         saved: whether the file has got its name.
 
     Raises:
@@ -108,7 +108,8 @@ class LinesWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.frames, self.saved = 0, False
+        self.frames, self.people, self.saved = 0, 0, False
+        self.track_ids: set[int] = set()
         self._partial = partial_name(self.path)
 
     def __enter__(self) -> Self:
@@ -124,7 +125,8 @@ class LinesWriter:
             self._file.write(line_of(frame, poses).encoded())
         except OSError as error:
             raise self._failed(error) from error
-        self.frames += 1
+        self.frames, self.people = self.frames + 1, self.people + len(poses)
+        self.track_ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
