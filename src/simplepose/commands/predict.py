@@ -151,7 +151,7 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
             )
     note = people.left_out(first)
     if not people.by_id:
-        why = f"{note}; none is used" if note else f"{people.path} holds no box"
+        why = note or f"{people.path} holds no box"
         raise UserError(f"{why}. Cure: lower --box-threshold, or give a file with boxes")
     if not first.keys() & people.by_id.keys():
         raise UserError(

@@ -154,21 +154,13 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
 
 
 def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
-    """Says which boxes of a file nobody gets, and where that is all of them."""
+    """Says which boxes of a file nobody gets."""
     if not isinstance(detector, BoxFile):
         return
-    ids = set(
-        detector.image_ids(stream.paths)
-        if isinstance(stream, PictureStream)
-        else range(stream.frame_count)
-    )
-    if ids and not detector.by_id.keys() & ids:
-        print(
-            f"note: {detector.path}: none of its boxes is used on {stream.source}, "
-            "nobody will be found there",
-            file=sys.stderr,
-        )
-    if note := detector.left_out(ids or None):
+    known = isinstance(stream, PictureStream)
+    ids = detector.image_ids(stream.paths) if known else range(stream.frame_count)
+    # of a camera nobody knows how many frames there will be
+    if note := detector.left_out(ids or detector.by_id):
         print(f"note: {note}", file=sys.stderr)
 
 

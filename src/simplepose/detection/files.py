@@ -57,14 +57,15 @@ class BoxFile:
             return found
         return replace(found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, size_wh))
 
-    def left_out(self, image_ids: Collection[Id] | None = None) -> str:
+    def left_out(self, image_ids: Collection[Id]) -> str:
         """One sentence on the boxes that nobody gets, those of other pictures than `image_ids`
         included; empty where all are used."""
-        others = self.by_id.keys() - (self.by_id if image_ids is None else image_ids)
+        others = self.by_id.keys() - image_ids
         elsewhere = sum(len(self.by_id[image_id]) for image_id in others)
         notes = [*self.notes, (elsewhere, "are of other pictures")]
         told = ", ".join(f"{count:,} {why}" for count, why in notes if count)
-        return f"{self.path}: boxes left out: {told}" if told else ""
+        none = "" if len(others) < len(self.by_id) else "; none is used"
+        return f"{self.path}: boxes left out: {told}{none}" if told else ""
 
     def image_ids(self, paths: Sequence[Path]) -> list[Id]:
         """The ids under which `people` looks up pictures in this order."""

@@ -22,8 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import cv2
 import numpy as np
+import torch
 
+from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.structures import Frame, People, Poses
 from simplepose.detection.people import Detector, PeopleSource, people_in
@@ -56,11 +59,6 @@ def share_processor() -> int:
     Returns:
         Threads for each ONNX Runtime session.
     """
-    import cv2
-    import torch
-
-    from simplepose.core.device import own_cores
-
     threads = max(1, own_cores() // 2)
     cv2.setNumThreads(threads)
     torch.set_num_threads(threads)
@@ -237,7 +235,9 @@ class Speed:
     def fps(self) -> dict[str, float]:
         """Frames per second of each stage alone, and of `all`: frames that came out per second of
         wall time."""
-        rates = {stage: self.frames[stage] / seconds for stage, seconds in self.seconds.items()}
+        rates = {
+            stage: self.frames[stage] / (seconds or 1e-9) for stage, seconds in self.seconds.items()
+        }
         return rates | {"all": self.frames["pose"] / (time.perf_counter() - self.started)}
 
     def __str__(self) -> str:

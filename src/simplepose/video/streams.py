@@ -156,13 +156,10 @@ def _why_closed(source: str, camera: bool) -> str:
     size, codec = os.path.getsize(source), codec_in_file(source)
     if not size:
         return ": the file is empty (0 bytes). Cure: copy it again"
-    if codec is None:
-        return (
-            f" ({size:,} bytes): it is no video or is cut short, no codec is named in it. "
-            "Cure: copy it again, or choose another file"
-        )
+    found = f"codec {codec!r}" if codec else "no codec is named in it"
+    lacks = "there is no decoder for it here" if codec else "it is no video"
     return (
-        f" (codec {codec!r}, {size:,} bytes): it is cut short, or there is no decoder for it here. "
+        f" ({size:,} bytes, {found}): it is cut short, or {lacks}. "
         "Cure: copy it again, or convert it, for example to H.264 in MP4"
     )
 
@@ -256,16 +253,14 @@ class VideoWriter:
 def fit_into(image: np.ndarray, size_wh: tuple[int, ...]) -> np.ndarray:
     """The picture at `size_wh`: one missing column or row is repeated, any other size is scaled to
     fit, with black borders."""
-    border, inner = cv2.BORDER_REPLICATE, image
-    missing = np.subtract(size_wh, image.shape[1::-1])
-    if not ((missing >= 0) & (missing <= 1)).all():
+    border, missing = cv2.BORDER_REPLICATE, np.subtract(size_wh, image.shape[1::-1])
+    if missing.min() < 0 or missing.max() > 1:
         scale = min(np.divide(size_wh, image.shape[1::-1]))
-        inner_wh = np.clip(np.round(np.multiply(image.shape[1::-1], scale)), 1, size_wh)
-        inner = cv2.resize(image, inner_wh.astype(int), interpolation=cv2.INTER_AREA)
-        border, missing = cv2.BORDER_CONSTANT, np.subtract(size_wh, inner_wh).astype(int)
-    left, top = missing // 2
-    right, bottom = missing - (left, top)
-    return cv2.copyMakeBorder(inner, top, bottom, left, right, border)
+        inner_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, inner_wh, interpolation=cv2.INTER_AREA)
+        border, missing = cv2.BORDER_CONSTANT, np.subtract(size_wh, inner_wh)
+    (left, top), (right, bottom) = missing // 2, missing - missing // 2
+    return cv2.copyMakeBorder(image, top, bottom, left, right, border)
 
 
 @contextlib.contextmanager
