@@ -30,10 +30,9 @@ from simplepose.core.structures import People
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.tracking.matching import join_boxes
-from simplepose.tracking.track import Tracker
+from simplepose.tracking.track import Tracker, join_boxes
 from simplepose.video.engine import PoseTracker, share_processor
-from simplepose.video.outputs_lines import LinesWriter
+from simplepose.video.outputs import LinesWriter
 from simplepose.video.streams import VideoStream, VideoWriter
 
 

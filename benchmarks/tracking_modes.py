@@ -30,8 +30,7 @@ from simplepose.evaluation.tracking import (
     hota,
     identity,
 )
-from simplepose.tracking.matching import join_boxes
-from simplepose.tracking.track import TrackConfig, Tracker
+from simplepose.tracking.track import TrackConfig, Tracker, join_boxes
 
 MODES = {
     "flow + OKS": TrackConfig(mode="flow"),

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from simplepose.core.errors import UserError
@@ -50,38 +51,26 @@ class BoxFile:
         path = Path(frame.source)
         image_id = self.image_id(path) if path.suffix.lower() in PICTURE_ENDINGS else None
         image_id = frame.index if image_id is None else image_id
-        found = self.by_id.get(image_id, People.empty())
-        height, width = frame.image.shape[:2]
-        told_upright = (
-            frame.orientation in SWAPS
-            and width != height
-            and self.sizes_wh.get(image_id) == (width, height)
-        )
-        if frame.orientation == 1 or told_upright:
+        found, size_wh = self.by_id.get(image_id, People.empty()), frame.image.shape[1::-1]
+        swapped = frame.orientation in SWAPS and size_wh[0] != size_wh[1]
+        if swapped and self.sizes_wh.get(image_id) == size_wh:
             return found
-        return replace(
-            found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, (width, height))
-        )
+        return replace(found, boxes_xyxy=turn_boxes(found.boxes_xyxy, frame.orientation, size_wh))
 
-    def left_out(self, image_ids: Collection[Id] | None = None) -> str:
+    def left_out(self, image_ids: Collection[Id]) -> str:
         """One sentence on the boxes that nobody gets, those of other pictures than `image_ids`
         included; empty where all are used."""
-        elsewhere = sum(
-            len(people)
-            for image_id, people in self.by_id.items()
-            if image_ids is not None and image_id not in image_ids
-        )
-        notes = [*self.notes, *([(elsewhere, "are of other pictures")] if elsewhere else [])]
-        return (
-            f"{self.path}: boxes left out: {', '.join(f'{count:,} {why}' for count, why in notes)}"
-            if notes
-            else ""
-        )
+        others = self.by_id.keys() - image_ids
+        elsewhere = sum(len(self.by_id[image_id]) for image_id in others)
+        notes = [*self.notes, (elsewhere, "are of other pictures")]
+        told = ", ".join(f"{count:,} {why}" for count, why in notes if count)
+        none = "" if len(others) < len(self.by_id) else "; none is used"
+        return f"{self.path}: boxes left out: {told}{none}" if told else ""
 
     def image_ids(self, paths: Sequence[Path]) -> list[Id]:
         """The ids under which `people` looks up pictures in this order."""
         ids = [self.image_id(path) for path in paths]
-        return [place if image_id is None else image_id for place, image_id in enumerate(ids)]
+        return [index if image_id is None else image_id for index, image_id in enumerate(ids)]
 
     def image_id(self, path: Path) -> Id | None:
         """The id of a picture: by its path where pictures are listed (-1 if it is not among them),
@@ -141,7 +130,8 @@ def read_boxes(
         people, taken = people_rows(category_ids(rows, source), choices, source)
     elif content.annotations is None:
         raise UserError(
-            f"{source} is neither a detection nor an annotation file. Cure: give COCO JSON whose rows have image_id and bbox"
+            f"{source} is neither a detection nor an annotation file. "
+            "Cure: give COCO JSON whose rows have image_id and bbox"
         )
     else:
         listing, naming, rows, annotated = content, source, content.rows, True
@@ -153,20 +143,13 @@ def read_boxes(
         wanted = [str(name) for name in taken]
         names = [str(one.name or one.id) for one in listing.listed if str(one.id) in wanted]
         notes = [(others, f"of other categories than {' and '.join(names or wanted)}"), *notes]
-    by_id: dict[Id, list[int]] = {}
+    rows_of: dict[Id, list[int]] = {}
     for index, image_id in enumerate(found.image_ids):
-        by_id.setdefault(image_id, []).append(index)
+        rows_of.setdefault(image_id, []).append(index)
+    every = People(found.boxes_xyxy, found.scores)
+    by_id = {image_id: every[rows] for image_id, rows in rows_of.items()}
     listed, sizes_wh = _listed(listing, naming)
-    return BoxFile(
-        path=source,
-        by_id={
-            image_id: People(found.boxes_xyxy[places], found.scores[places])
-            for image_id, places in by_id.items()
-        },
-        listed=listed,
-        sizes_wh=sizes_wh,
-        notes=tuple(notes),
-    )
+    return BoxFile(path=source, by_id=by_id, listed=listed, sizes_wh=sizes_wh, notes=tuple(notes))
 
 
 def _listed(
@@ -191,9 +174,6 @@ def _listed(
 def _fit(picture: PurePath, name: PurePath) -> tuple[int, bool]:
     """How many parts two paths share, counted from the end, and whether these are the whole
     name."""
-    shared = 0
-    for ours, theirs in zip(reversed(picture.parts), reversed(name.parts), strict=False):
-        if ours != theirs:
-            break
-        shared += 1
+    pairs = zip(reversed(picture.parts), reversed(name.parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return shared, shared == len(name.parts)

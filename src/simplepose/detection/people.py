@@ -1,4 +1,5 @@
-"""Where people come from: the choices behind `--boxes`, each a plain function or small object that gives People."""
+"""Where people come from: the choices behind `--boxes`, each a plain function or small object that
+gives People."""
 
 from __future__ import annotations
 
@@ -16,17 +17,13 @@ from simplepose.detection.onnx import PersonDetector
 from simplepose.detection.transformers import TransformersDetector
 
 CHOICES = (
-    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation "
-    "file (FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one person)"
+    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR "
+    "and DETR), a detection or annotation file (FILE.json), 'motion' (moving regions of a still "
+    "camera) or 'whole' (the whole picture is one person)"
 )
 
-
-class Detector(Protocol):
-    """Finds people in a picture."""
-
-    def __call__(self, image: np.ndarray) -> People:
-        """(H, W, 3) uint8 RGB -> People."""
-        ...
+Detector = Callable[[np.ndarray], People]
+"""Finds people in a picture: (H, W, 3) uint8 RGB -> People."""
 
 
 class PeopleSource(Protocol):
@@ -38,7 +35,8 @@ class PeopleSource(Protocol):
 
 
 def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
-    """Asks a source that knows frames (`source.people(frame)`), or a detector that looks at pictures (`source(image)`)."""
+    """Asks a source that knows frames (`source.people(frame)`), or a detector that looks at
+    pictures (`source(image)`)."""
     return source.people(frame) if hasattr(source, "people") else source(frame.image)
 
 
@@ -64,11 +62,14 @@ def people_source(
     threads: int | None = None,
     cut_border: bool = False,
 ) -> Detector | PeopleSource:
-    """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id asked for by `hf:`.
+    """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id
+    asked for by `hf:`.
 
     Args:
-        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
-        annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection file.
+        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or
+            `whole`.
+        annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection
+            file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
         keypoints: names of the network's keypoints, which choose among the categories of a file.
         device: of the transformers detector.
@@ -79,23 +80,19 @@ def people_source(
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
     """
     require_choice(boxes)
-    text = str(boxes)
-    words: dict[str, Callable[[], Detector | PeopleSource]] = {
-        "whole": lambda: whole,
-        "motion": MotionDetector,
-    }
-    if text in words:
-        return words[text]()
+    text, path = str(boxes), Path(str(boxes))
+    threshold = 0.3 if score_threshold is None else score_threshold
+    if text == "whole":
+        return whole
+    if text == "motion":
+        return MotionDetector()
     if text == "gt":
         if annotations is None:
             raise UserError("--boxes gt needs the annotations. Cure: add --annotations FILE.json")
         return read_boxes(annotations, keypoints=keypoints)
-    threshold = 0.3 if score_threshold is None else score_threshold
-    if text.startswith("hf:"):
-        return TransformersDetector(text[3:], score_threshold=threshold, device=device)
-    path = Path(text)
-    if (path / "config.json").is_file():
-        return TransformersDetector(text, score_threshold=threshold, device=device)
+    if text.startswith("hf:") or (path / "config.json").is_file():
+        name = text.removeprefix("hf:")
+        return TransformersDetector(name, score_threshold=threshold, device=device)
     if not path.exists():
         raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
     if path.suffix.lower() == ".onnx":

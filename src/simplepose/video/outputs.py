@@ -1,6 +1,8 @@
-"""What a video run leaves behind: its folder, and what is made from the JSON lines: COCO results, a PoseTrack file, a table.
+"""What a video run leaves behind: JSON lines, one a frame, and what is made from them: COCO
+results, a PoseTrack file, a table.
 
-All but a Parquet table is written frame by frame, so memory does not grow with the length.
+All but a Parquet table is written and read back frame by frame, so memory does not grow with the
+length.
 """
 
 from __future__ import annotations
@@ -8,16 +10,159 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
+import msgspec
 import numpy as np
 
-from simplepose.core.boxes import xyxy_to_xywh
+from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path, encode_json, readable, write_json
+from simplepose.core.files import atomic_path, encode_json, partial_name, readable, write_json
 from simplepose.core.schema import KeypointSchema
-from simplepose.video.outputs_lines import DIGITS, Line, triples
+from simplepose.core.structures import Frame, Poses
+
+DIGITS = 3
+"""Decimals of coordinates and scores in files."""
+Keypoint = tuple[float | None, float | None, float | None]
+"""x, y and score; null where it is not a number."""
+
+
+class Person(msgspec.Struct, omit_defaults=True):
+    """One person of a line."""
+
+    track_id: int | None
+    score: float
+    bbox: tuple[float, float, float, float]
+    keypoints: list[Keypoint]
+    filled: bool = False
+    """Whether gap filling put the pose in."""
+
+
+class Line(msgspec.Struct):
+    """One frame of a file of JSON lines."""
+
+    frame: int
+    seconds: float
+    source: str
+    people: list[Person]
+
+    @property
+    def poses(self) -> Poses:
+        """Its people as Poses; of a frame without people nobody knows K."""
+        if not self.people:
+            return Poses.empty(0)
+        rows = np.array([one.keypoints for one in self.people], np.float64)
+        ids = [one.track_id for one in self.people]
+        return Poses(
+            rows[..., :2],
+            rows[..., 2],
+            xywh_to_xyxy([one.bbox for one in self.people]),
+            [one.score for one in self.people],
+            None if None in ids else ids,
+        )
+
+    def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
+        """The line with other people; `filled` (N,) bool."""
+        columns = zip(
+            poses.track_ids.tolist() if poses.track_ids is not None else [None] * len(poses),
+            _rounded(poses.scores),
+            _rounded(xyxy_to_xywh(poses.boxes_xyxy)),
+            _rounded(np.concatenate([poses.keypoints, poses.keypoint_scores[..., None]], -1)),
+            [False] * len(poses) if filled is None else filled.tolist(),
+            strict=True,
+        )
+        people = [Person(*values) for values in columns]
+        return Line(self.frame, self.seconds, self.source, people)
+
+    def encoded(self) -> bytes:
+        """As the file has it."""
+        return encode_json(self) + b"\n"
+
+
+def line_of(frame: Frame, poses: Poses) -> Line:
+    """The line of one frame."""
+    source = readable(frame.source)
+    return Line(frame.index, round(frame.seconds, 4), source, []).with_poses(poses)
+
+
+def _rounded(values: np.ndarray) -> list[Any]:
+    return values.astype(np.float64).round(DIGITS).tolist()
+
+
+class LinesWriter:
+    """Writes poses as JSON lines. The file gets its name when it is closed, after an interruption
+    too. An error before the first line leaves what had the name before.
+
+    Args:
+        path: the .jsonl file.
+
+    Attributes:
+        frames, people, track_ids: lines, poses and identities written so far.
+        saved: whether the file has got its name.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.frames, self.people, self.saved = 0, 0, False
+        self.track_ids: set[int] = set()
+        self._partial = partial_name(self.path)
+
+    def __enter__(self) -> Self:
+        try:
+            self._file: IO[bytes] = self._partial.open("wb")
+        except OSError as error:
+            raise self._failed(error) from error
+        return self
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        """Adds the line of one frame."""
+        try:
+            self._file.write(line_of(frame, poses).encoded())
+        except OSError as error:
+            raise self._failed(error) from error
+        self.frames, self.people = self.frames + 1, self.people + len(poses)
+        self.track_ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self._file.close()
+            if error is None or self.frames:
+                os.replace(self._partial, self.path)
+                self.saved = True
+        except OSError as failure:
+            raise self._failed(failure) from failure
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> UserError:
+        cure = "choose a folder that is writable and has space"
+        return UserError(f"cannot write {self.path}: {error.strerror}. Cure: {cure}")
+
+
+def read_lines(path: str | Path) -> Iterator[Line]:
+    """The frames of a file of JSON lines, one at a time.
+
+    Raises:
+        UserError: the file is missing, or a line is not whole.
+    """
+    decoder = msgspec.json.Decoder(Line)
+    try:
+        with open(path, "rb") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    yield decoder.decode(text)
+                except msgspec.DecodeError as error:
+                    raise UserError(
+                        f"{path}: line {number} is not a frame of poses ({error}). "
+                        "Cure: use a whole file"
+                    ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
 
 
 def new_folder(folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -33,7 +178,8 @@ def new_folder(folder: str | Path, *, overwrite: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make {folder}: {error.strerror}. Cure: choose an output folder that is writable"
+            f"cannot make {folder}: {error.strerror}. "
+            "Cure: choose an output folder that is writable"
         ) from error
     return folder
 
@@ -44,43 +190,43 @@ def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None
     Raises:
         UserError: an output is one of the sources.
     """
-
-    def identity(path: str | Path) -> tuple[int, int]:
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-
-    read = {identity(path) for path in sources if os.path.isfile(path)}
+    read = [path for path in sources if os.path.isfile(path)]
     for path in outputs:
-        if path.is_file() and identity(path) in read:
+        if path.is_file() and any(os.path.samefile(path, source) for source in read):
             raise UserError(
-                f"{path} is read, and the result would be written over it. Cure: choose another --output"
+                f"{path} is read, and the result would be written over it. "
+                "Cure: choose another --output"
             )
 
 
 def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
-    """COCO keypoint results with `track_id`: `image_id` is the frame's index. No `bbox`: with one, COCO's code measures other areas."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    """COCO keypoint results with `track_id`: `image_id` is the frame's index. No `bbox`: with one,
+    COCO's code measures other areas."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         separator = b"["
         for line in lines:
-            keypoints = triples(line.poses.keypoints, line.poses.keypoint_scores)
-            for row in range(len(line.poses)):
-                entry: dict[str, Any] = {
+            for person in line.people:
+                entry = {
                     "image_id": line.frame,
                     "category_id": 1,
-                    "keypoints": keypoints[row].ravel().tolist(),
-                    "score": round(float(line.poses.scores[row]), 6),
-                }
-                if line.poses.track_ids is not None:
-                    entry["track_id"] = int(line.poses.track_ids[row])
+                    "keypoints": [*chain(*person.keypoints)],
+                    "score": person.score,
+                } | _identity(person)
                 file.write(separator + encode_json(entry))
                 separator = b",\n"
         file.write(b"[]" if separator == b"[" else b"]")
 
 
+def _identity(person: Person, first: int = 1) -> dict[str, int]:
+    """The `track_id`, counted from `first`; people who were not followed have none."""
+    return {} if person.track_id is None else {"track_id": person.track_id - 1 + first}
+
+
 def write_posetrack_results(
     folder: str | Path, name: str, lines: Iterable[Line], schema: KeypointSchema
 ) -> Path:
-    """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with `track_id` and `scores`, categories.
+    """One sequence as a PoseTrack18 prediction file, `FOLDER/NAME.json`: images, annotations with
+    `track_id` and `scores`, categories.
 
     The keypoints are those of `schema`, named in `categories`; track ids count from 0. People who
     were not followed, those of pictures, have none: `simplepose score` then prints AP only.
@@ -88,37 +234,27 @@ def write_posetrack_results(
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for line in lines:
-        images.append(
-            {
-                "id": line.frame,
-                "frame_id": line.frame,
-                "file_name": f"images/{readable(name)}/{line.frame:06d}.jpg",
-                "is_labeled": True,
-            }
-        )
-        for row in range(len(line.poses)):
-            scores = line.poses.keypoint_scores[row].astype(np.float64)
+        file_name = f"images/{readable(name)}/{line.frame:06d}.jpg"
+        ids = {"id": line.frame, "frame_id": line.frame}
+        images.append(ids | {"file_name": file_name, "is_labeled": True})
+        for person in line.people:
+            places = [(x, y, float((score or 0) > 0)) for x, y, score in person.keypoints]
             entry = {
                 "id": len(rows),
                 "image_id": line.frame,
                 "category_id": 1,
-                "bbox": np.round(
-                    xyxy_to_xywh(line.poses.boxes_xyxy[row]).astype(np.float64), DIGITS
-                ).tolist(),
-                "keypoints": triples(line.poses.keypoints[row], scores > 0).ravel().tolist(),
-                "scores": np.round(scores, DIGITS).tolist(),
-                "score": round(float(line.poses.scores[row]), 6),
+                "bbox": person.bbox,
+                "keypoints": [*chain(*places)],
+                "scores": [score for _, _, score in person.keypoints],
+                "score": person.score,
             }
-            if line.poses.track_ids is not None:
-                entry["track_id"] = int(line.poses.track_ids[row]) - 1
-            rows.append(entry)
-    skeleton = [[a + 1, b + 1] for a, b in schema.skeleton]
+            rows.append(entry | _identity(person, first=0))
     category = {
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(schema.keypoints),
-        "skeleton": skeleton,
+        "keypoints": schema.keypoints,
+        "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
     }
     path = Path(folder) / f"{name}.json"
     write_json(path, {"images": images, "annotations": rows, "categories": [category]})
@@ -126,7 +262,8 @@ def write_posetrack_results(
 
 
 def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema) -> None:
-    """One row a person and frame: frame, seconds, track_id, score, box, then x, y, score of each keypoint. `.csv` or `.parquet`.
+    """One row a person and frame: frame, seconds, track_id, score, box, then x, y, score of each
+    keypoint. `.csv` or `.parquet`.
 
     Raises:
         UserError: another ending, or pandas is missing (Parquet).
@@ -134,44 +271,27 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
     path = Path(path)
     names = ["frame", "seconds", "track_id", "score", "filled", "left", "top", "right", "bottom"]
     names += [f"{keypoint}_{part}" for keypoint in schema.keypoints for part in ("x", "y", "score")]
+    rows = (_table_row(line, person) for line in lines for person in line.people)
     if path.suffix.lower() == ".csv":
         with (
             atomic_path(path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
+            temporary.open("w", newline="", encoding="utf-8") as file,
         ):
-            writer = csv.writer(file)
-            writer.writerow(names)
-            for line in lines:
-                writer.writerows(_table_rows(line))
-        return
-    if path.suffix.lower() != ".parquet":
+            csv.writer(file).writerows([names])
+            csv.writer(file).writerows(rows)
+    elif path.suffix.lower() == ".parquet":
+        try:
+            import pandas
+
+            with atomic_path(path) as temporary:
+                pandas.DataFrame(rows, columns=names).to_parquet(temporary)
+        except ImportError as error:
+            raise need(error.name or "pyarrow", "tables", "a Parquet table") from error
+    else:
         raise UserError(f"{path}: tables are .csv or .parquet. Cure: use one of these endings")
-    try:
-        import pandas
-    except ImportError as error:
-        raise need("pandas", "tables", "a Parquet table") from error
-    frame = pandas.DataFrame([row for line in lines for row in _table_rows(line)], columns=names)
-    try:
-        with atomic_path(path) as temporary:
-            frame.to_parquet(temporary)
-    except ImportError as error:
-        raise need("pyarrow", "tables", "a Parquet table") from error
 
 
-def _table_rows(line: Line) -> Iterator[list[Any]]:
-    """The rows of one frame."""
-    poses = line.poses
-    keypoints = triples(poses.keypoints, poses.keypoint_scores)
-    for row in range(len(poses)):
-        track_id = None if poses.track_ids is None else int(poses.track_ids[row])
-        box = poses.boxes_xyxy[row].astype(np.float64).round(DIGITS).tolist()
-        score = round(float(poses.scores[row]), DIGITS)
-        yield [
-            line.frame,
-            line.seconds,
-            track_id,
-            score,
-            bool(line.filled[row]),
-            *box,
-            *keypoints[row].ravel().tolist(),
-        ]
+def _table_row(line: Line, person: Person) -> list[Any]:
+    box = _rounded(xywh_to_xyxy(person.bbox))
+    head = [line.frame, line.seconds, person.track_id, person.score, person.filled, *box]
+    return [*head, *chain(*person.keypoints)]

@@ -9,7 +9,6 @@ import pytest
 from simplepose.tracking.flow import (
     STILL,
     carry_boxes,
-    chain,
     dis_flow,
     farneback_flow,
     propagate,
@@ -72,7 +71,8 @@ def test_sample_is_bilinear_and_stays_inside() -> None:
 
 def test_points_and_boxes_are_carried_along() -> None:
     fields = [np.full((4, 4, 2), (2, 1), np.float32), np.full((2, 2, 2), (-5, 3), np.float32)]
-    first, second = chain(np.array([[10.0, 10.0]]), fields, (40, 40))
+    first = propagate(np.array([[10.0, 10.0]]), fields[0], (40, 40))
+    second = propagate(first, fields[1], (40, 40))
     np.testing.assert_allclose([first[0], second[0]], [[12, 11], [7, 14]])
     np.testing.assert_allclose(
         carry_boxes(np.array([[0, 0, 10, 20]]), fields[0], (40, 40)), [[2, 1, 12, 21]]

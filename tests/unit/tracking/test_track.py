@@ -8,8 +8,7 @@ import pytest
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People, Poses
-from simplepose.tracking.matching import join_boxes, keypoint_boxes, match
-from simplepose.tracking.track import TrackConfig, Tracker
+from simplepose.tracking.track import TrackConfig, Tracker, join_boxes, keypoint_boxes, match
 
 SHAPE = np.random.default_rng(3).uniform(0, 1, (17, 2)).astype(np.float32) * [40, 100]
 MOVED = np.array([30, 0, 30, 0])
@@ -64,12 +63,12 @@ def test_match(similarity, pairs, hungarian: bool) -> None:
 
 
 def test_keypoint_boxes_grow_by_15_percent_and_need_four_keypoints() -> None:
-    assert keypoint_boxes(np.zeros((0, 17, 2)), np.zeros((0, 17)))[0].shape == (0, 4)
+    assert keypoint_boxes(np.zeros((0, 17, 2)), np.zeros((0, 17)), 0.2)[0].shape == (0, 4)
     keypoints = np.zeros((2, 17, 2))
     keypoints[:, :5] = [(10, 20), (30, 20), (10, 120), (30, 120), (500, 500)]
     scores = np.zeros((2, 17))
     scores[0, :4], scores[1, :3] = 0.9, 0.9
-    boxes, known = keypoint_boxes(keypoints, scores)
+    boxes, known = keypoint_boxes(keypoints, scores, 0.2)
     np.testing.assert_allclose(boxes[0], [7, 5, 33, 135], rtol=1e-5)
     assert known.tolist() == [True, False]
 
@@ -216,7 +215,7 @@ def test_a_pose_the_detector_never_confirms_dies() -> None:
 def test_propagated_boxes_move_with_the_flow_and_stop_after_carry_frames() -> None:
     follower = tracker(dx=30, carry_frames=1)
     follower.update(fresh(), poses_at((10, 20)))
-    still = follower.propagated_boxes().boxes_xyxy
+    still = follower.carried_boxes()[0].boxes_xyxy
     image = fresh()
     np.testing.assert_allclose(
         follower.propagated_boxes(image).boxes_xyxy, still + MOVED, rtol=1e-5
@@ -238,7 +237,7 @@ def test_boxes_carried_ahead_do_not_change_the_tracker() -> None:
     )
     np.testing.assert_allclose(ahead[1].boxes_xyxy, ahead[0].boxes_xyxy + 5, rtol=1e-5)
     assert len(ahead[2]) == 0  # out of the picture
-    np.testing.assert_array_equal(follower.propagated_boxes().boxes_xyxy, ahead[0].boxes_xyxy)
+    np.testing.assert_array_equal(follower.carried_boxes()[0].boxes_xyxy, ahead[0].boxes_xyxy)
 
 
 def test_few_sure_joints_move_the_old_box() -> None:

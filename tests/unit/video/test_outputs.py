@@ -14,13 +14,15 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import Frame, Poses
 from simplepose.video.outputs import (
+    Line,
+    LinesWriter,
     keep_sources,
     new_folder,
+    read_lines,
     write_coco_results,
     write_posetrack_results,
     write_table,
 )
-from simplepose.video.outputs_lines import LinesWriter, read_lines, to_line
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
@@ -44,7 +46,7 @@ def lines(tmp_path: Path) -> Path:
     marks = {2: np.array([False, True])}
     path.write_bytes(
         b"".join(
-            to_line(index, index / 10, "a.mp4", some(count), marks.get(count))
+            Line(index, index / 10, "a.mp4", []).with_poses(some(count), marks.get(count)).encoded()
             for index, count in enumerate((0, 2, 1))
         )
     )
@@ -64,7 +66,7 @@ def test_lines_come_back(lines: Path) -> None:
             np.testing.assert_allclose(line.poses.keypoints, some(count).keypoints, atol=6e-4)
             np.testing.assert_allclose(line.poses.boxes_xyxy, some(count).boxes_xyxy, atol=1e-3)
             assert line.poses.track_ids.tolist() == some(count).track_ids.tolist()
-    assert back[1].filled.tolist() == [False, True]
+    assert [one.filled for one in back[1].people] == [False, True]
 
 
 def test_an_interruption_leaves_whole_lines(tmp_path: Path) -> None:
