@@ -33,8 +33,10 @@ def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     first = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
     second = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
     intersection = area(np.concatenate([first, second], -1))
-    union = area(boxes_a)[:, None] + area(boxes_b)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    union: np.ndarray = area(boxes_a)[:, None] + area(boxes_b)[None, :] - intersection
+    return np.asarray(
+        np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    )
 
 
 def nms(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -57,7 +57,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind in ("cpu", "mps"):
         return torch.device(name)
     module = getattr(torch, kind)
-    index = int(number or os.environ.get("LOCAL_RANK", 0))
+    index = int(number or os.environ.get("LOCAL_RANK", "0"))
     if index >= module.device_count():
         raise UserError(
             f"device {kind}:{index} is asked for and there are {module.device_count()}. "
@@ -231,7 +231,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = any(getattr(module, test, lambda: False)() for test in tests)
     else:
-        answer = getattr(module, "is_bf16_supported", lambda: device.type == "npu")
+        answer: Any = getattr(module, "is_bf16_supported", lambda: device.type == "npu")
         try:
             native = answer(including_emulation=False)
         except TypeError:  # only some devices know emulation

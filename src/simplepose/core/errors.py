@@ -1,4 +1,4 @@
-"""The one exception that is a user's to read: its message names the file, the value and the cure."""
+"""The one exception that is a user's to read: it names the file, the value and the cure."""
 
 from __future__ import annotations
 

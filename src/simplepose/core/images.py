@@ -65,7 +65,9 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
     if upright == turned:
         return image
     orientation = orientation_of(content)
-    return turn_picture(image, {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation)
+    return turn_picture(
+        image, {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation
+    )
 
 
 def orientation_of(content: bytes) -> int:
@@ -77,7 +79,7 @@ def orientation_of(content: bytes) -> int:
             value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
     except Exception:  # Pillow's are of many kinds; nothing is known of a damaged file
         return 1
-    return value if value in range(1, 9) else 1
+    return int(value) if value in range(1, 9) else 1
 
 
 def turn_picture(image: np.ndarray, orientation: int) -> np.ndarray:

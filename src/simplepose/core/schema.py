@@ -102,7 +102,7 @@ def infer_flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         Pairs of indices (left, right), in the order of the left names.
     """
     index = {name: number for number, name in enumerate(names)}
-    pairs = {}
+    pairs: dict[int, int] = {}
     for left in names:
         for pattern, replacement in _LEFT_TO_RIGHT:
             right = re.sub(pattern, replacement, left)

@@ -8,7 +8,7 @@ Zero people is a normal value.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class _Rows:
 
     def _arrays(self) -> dict[str, np.ndarray | None]:
         """The fields by name."""
-        return {name: getattr(self, name) for name in type(self).__slots__}
+        return {one.name: getattr(self, one.name) for one in fields(type(self))}
 
     def __len__(self) -> int:
         return len(getattr(self, "scores"))  # noqa: B009
