@@ -79,7 +79,7 @@ def orientation_of(content: bytes) -> int:
             value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
     except Exception:  # Pillow's are of many kinds; nothing is known of a damaged file
         return 1
-    return int(value) if value in range(1, 9) else 1
+    return int(value or 1) if value in range(1, 9) else 1
 
 
 def turn_picture(image: np.ndarray, orientation: int) -> np.ndarray:

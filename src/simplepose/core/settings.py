@@ -171,7 +171,8 @@ def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
 def dataclass_of(hint: Any) -> type | None:
     """The dataclass that a type hint without extras is, or is optionally; None for any other."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return next((one for one in options if dataclasses.is_dataclass(one)), None)
+    classes = (one for one in options if isinstance(one, type) and dataclasses.is_dataclass(one))
+    return next(classes, None)
 
 
 def to_plain(value: Any) -> Any:

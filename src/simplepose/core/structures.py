@@ -45,10 +45,9 @@ class Frame:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Rows:
     """What People and Poses share: read-only arrays of N rows, numpy indexing over them."""
-
-    __slots__ = ()
 
     def _check(self, name: str, *shape: int | None, dtype: type = np.float32) -> np.ndarray:
         """Makes a field a read-only array of `dtype` whose shape fits (None fits any length)."""
