@@ -1,4 +1,5 @@
-"""simplepose: top-down keypoint estimation and tracking with *Simple Baselines* (ECCV 2018) networks.
+"""simplepose: top-down keypoint estimation and tracking with *Simple Baselines* (ECCV 2018)
+networks.
 
 Public names are imported on first use, so `import simplepose` stays instant.
 """

@@ -1,6 +1,8 @@
-"""The `simplepose` command: picks the subcommand, and turns a user's mistake into one line instead of a traceback.
+"""The `simplepose` command: picks the subcommand, and turns a user's mistake into one line instead
+of a traceback.
 
-`simplepose --help` imports neither torch nor any command, and a command's options are parsed before its file is imported.
+`simplepose --help` imports neither torch nor any command, and a command's options are parsed before
+its file is imported.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def usage() -> str:
         "usage: simplepose COMMAND [options]\n\n"
         "Top-down keypoint estimation and tracking with Simple Baselines networks.\n\n"
         f"commands:\n{lines}\n\n"
-        "simplepose COMMAND --help shows the options of a command, --help-all also the rare ones; simplepose --version the version."
+        "simplepose COMMAND --help shows the options of a command, --help-all also the rare ones; "
+        "simplepose --version the version."
     )
 
 
@@ -48,14 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] in ("-V", "--version"):
         print(f"simplepose {__version__}")
         return 0
-    name, rest = argv[0], argv[1:]
-    if name not in COMMANDS:
-        print(
-            f"error: there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
-        return 2
+    name, *rest = argv
     try:
+        if name not in COMMANDS:
+            raise UserError(f"there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}")
         from simplepose.commands.options import parse
 
         options = parse(name, rest)
@@ -70,7 +69,3 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import read_bytes
 from simplepose.core.settings import (
     AtLeast0,
     AtLeast1,
@@ -47,6 +48,7 @@ Task = Literal["coco", "crowdpose", "ochuman", "mpii", "posetrack"]
 GroundTruthBoxes = Literal["clipped", "annotated", "everybody"]
 """Which boxes of the ground truth a test is given, see `data.annotations.ground_truth_boxes`."""
 Colour = tuple[Number, Number, Number]
+PRESETS = resources.files("simplepose") / "presets"
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -160,18 +162,17 @@ class ModelConfig:
     without an ImageNet backbone."""
 
     def __post_init__(self) -> None:
-        if not self.backbone.startswith("resnet") and (self.width, self.stride_style) != (
-            64,
-            "3x3",
-        ):
+        usual = (self.width, self.stride_style) == (64, "3x3")
+        if not usual and not self.backbone.startswith("resnet"):
             raise UserError(
-                f"model.width is {self.width} and model.stride_style {self.stride_style}, which only "
-                f"ResNets have; model.backbone is {self.backbone}. "
+                f"model.width is {self.width} and model.stride_style {self.stride_style}, "
+                f"which only ResNets have; model.backbone is {self.backbone}. "
                 "Cure: leave both out, or choose a ResNet"
             )
         if self.deconv_layers == 0 and self.head != "simcc":
             raise UserError(
-                f"model.deconv_layers is 0 and model.head {self.head}. Cure: --model.deconv-layers 2 or 3, or --model.head simcc"
+                f"model.deconv_layers is 0 and model.head {self.head}. "
+                "Cure: --model.deconv-layers 2 or 3, or --model.head simcc"
             )
 
     @property
@@ -461,10 +462,7 @@ class Config:
 
 def preset_names() -> list[str]:
     """Names of the built-in presets."""
-    entries = (resources.files("simplepose") / "presets").iterdir()
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")
-    )
+    return sorted(Path(entry.name).stem for entry in PRESETS.iterdir())
 
 
 def sibling(name: str, recipe: str) -> str:
@@ -475,19 +473,16 @@ def sibling(name: str, recipe: str) -> str:
     Raises:
         UserError: there is none; the recipes that there are are listed.
     """
-    stem = name
-    for ending in ("_ms", "_tf", "_modern"):
-        stem = stem.removesuffix(ending)
-    known = preset_names()
-    of_recipe = {one: f"{stem}_{one}" for one in ("ms", "tf", "modern") if f"{stem}_{one}" in known}
-    if stem in known:
-        of_recipe.setdefault("ms", stem)
-    if recipe in of_recipe:
-        return of_recipe[recipe]
-    cure = (
-        f"one of {', '.join(of_recipe)}" if of_recipe else f"one of the presets {', '.join(known)}"
-    )
-    raise UserError(f"there is no recipe {recipe!r} of {stem}. Cure: {cure}")
+    recipes, known = get_args(RecipeName), preset_names()
+    stem = name.removesuffix(next((f"_{one}" for one in recipes if name.endswith(f"_{one}")), ""))
+    # A preset without a recipe in its name is Microsoft's.
+    own = {"ms": stem} if stem in known else {}
+    found = own | {one: f"{stem}_{one}" for one in recipes if f"{stem}_{one}" in known}
+    if recipe not in found:
+        raise UserError(
+            f"there is no recipe {recipe!r} of {stem}. Cure: one of {', '.join(found or known)}"
+        )
+    return found[recipe]
 
 
 def load_preset(name: str, recipe: str = "") -> Config:
@@ -513,52 +508,46 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
     theirs."""
     if name in above:
         raise UserError(
-            f"{above[-1]}: `base` {name} leads back to itself. Cure: name another preset as base, or leave it out"
+            f"{above[-1]}: `base` {name} leads back to itself. "
+            "Cure: name another preset as base, or leave it out"
         )
     if name.endswith((".yaml", ".yml")):
-        text = _read_text(name)
+        content = read_bytes(name)
     else:
         if recipe:
             name, recipe = sibling(name, recipe), ""
         if name not in preset_names():
             raise UserError(
-                f"there is no preset {name!r}. Cure: a .yaml file, or one of {', '.join(preset_names())}"
+                f"there is no preset {name!r}. "
+                f"Cure: a .yaml file, or one of {', '.join(preset_names())}"
             )
-        text = (resources.files("simplepose") / "presets" / f"{name}.yaml").read_text(
-            encoding="utf-8"
-        )
+        content = (PRESETS / f"{name}.yaml").read_bytes()
     try:
-        values = yaml.safe_load(text) or {}
+        values = yaml.safe_load(content.decode()) or {}
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8"
+        ) from error
     except yaml.YAMLError as error:
-        problem = str(error).replace(chr(10), " ")
+        problem = str(error).replace("\n", " ")
         raise UserError(f"{name} is not valid YAML: {problem}. Cure: correct that line") from error
     if not isinstance(values, dict):
         raise UserError(
-            f"{name} holds {type(values).__name__}, expected names and values. Cure: write one `name: value` a line"
+            f"{name} holds {type(values).__name__}, expected names and values. "
+            "Cure: write one `name: value` a line"
         )
     base = values.pop("base", None)
-    if base is not None and not isinstance(base, str):
+    if not isinstance(base, str | None):
         raise UserError(
-            f"{name}: `base` is {base!r}. Cure: the name of one preset, or the path of one .yaml file"
+            f"{name}: `base` is {base!r}. "
+            "Cure: the name of one preset, or the path of one .yaml file"
         )
     if recipe and not base:
         raise UserError(
-            f"{name} builds on no preset, so that it has no other recipe. Cure: leave --recipe out, or name a `base`"
+            f"{name} builds on no preset, so that it has no other recipe. "
+            "Cure: leave --recipe out, or name a `base`"
         )
     return _merge(_read(base, recipe, (*above, name)), values) if base else values
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot read preset {path}: {error.strerror}. Cure: check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8"
-        ) from error
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "simplepose.cli",
+        "simplepose",
         "track",
         str(film / "long.mp4"),
         "--weights",

@@ -92,7 +92,7 @@ def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
 def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
     """Draws the poses of some held-out pictures, found in the noisy detections; returns the contact sheet."""
     from simplepose.commands import predict
-    from simplepose.core.draw_sheets import contact_sheet
+    from simplepose.core.draw import contact_sheet
     from simplepose.core.images import list_pictures, read_image, write_image
 
     layout, overlays = find_layout(folder / "dataset"), folder / "overlays"

@@ -1,10 +1,13 @@
-"""The one exception that is a user's to read: its message names the file, the value and the cure."""
+"""The one exception that is a user's to read: it names the file, the value and the cure."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake in a command, a file or a value: `problem. Cure: cure`. The command line prints it without a traceback."""
+    """A mistake in a command, a file or a value, as `problem. Cure: cure`.
+
+    The command line prints it without a traceback.
+    """
 
     @property
     def problem(self) -> str:
@@ -20,5 +23,6 @@ class UserError(ValueError):
 def need(package: str, extra: str, purpose: str) -> UserError:
     """The sentence for an optional package that is not installed."""
     return UserError(
-        f"{purpose} needs the package {package!r}, which is not installed. Cure: pip install '.[{extra}]' in the clone"
+        f"{purpose} needs the package {package!r}, which is not installed. "
+        f"Cure: pip install 'simplepose[{extra}]'"
     )

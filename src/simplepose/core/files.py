@@ -52,11 +52,12 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Cure: choose an output folder that is writable and has space"
+            f"cannot write {path}: {error.strerror or error}. "
+            "Cure: choose an output folder that is writable and has space"
         ) from error
     finally:
         if temporary.exists():
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
 
 
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = False) -> None:
@@ -96,7 +97,8 @@ def decode_json(content: bytes, name: str, kind: Any = Any) -> Any:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{name} is not valid JSON: {error}. Cure: check that the file was copied completely"
+                f"{name} is not valid JSON: {error}. "
+                "Cure: check that the file was copied completely"
             ) from error
         return msgspec.convert(value, kind, strict=False)
 

@@ -1,18 +1,27 @@
-"""Reading and writing pictures: RGB uint8 inside, whatever stands in the file."""
+"""Reading and writing pictures: RGB uint8 inside, whatever stands in the file.
+
+OpenCV decodes the pixels; Pillow reads the EXIF orientation, how the raster as stored has to be
+turned to stand upright (1..8).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from glob import glob
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import atomic_path
-from simplepose.core.orientation import is_tiff, orientation_of, turn_picture, without_orientation
+from simplepose.core.files import atomic_path, read_bytes
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".jp2")
+SWAPS, MIRRORS_X, MIRRORS_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations whose turn exchanges x and y, and that mirror x or y after that."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
@@ -20,8 +29,8 @@ def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
 
     Args:
         path: the file.
-        upright: turn it as its EXIF orientation says (a user's photo). COCO annotations belong to the raster as stored, so training and
-            evaluation leave this off.
+        upright: turn it as its EXIF orientation says (a user's photo). COCO annotations belong to
+            the raster as stored, so training and evaluation leave this off.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -29,21 +38,7 @@ def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     Raises:
         UserError: the file is missing, is no picture, or was cut short.
     """
-    return decode_image(picture_bytes(path), str(path), upright=upright)
-
-
-def picture_bytes(path: str | Path) -> bytes:
-    """The bytes of a picture file, not decoded.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read picture {path}: {error.strerror}. Cure: check the path"
-        ) from error
+    return decode_image(read_bytes(path), str(path), upright=upright)
 
 
 def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.ndarray:
@@ -52,18 +47,10 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
         raise UserError(f"picture {source} is empty (0 bytes). Cure: copy the file again")
     if is_cut_short(content):
         raise UserError(
-            f"picture {source} is cut short ({len(content)} bytes, no end marker). Cure: copy the file again"
+            f"picture {source} is cut short ({len(content)} bytes, no end marker). "
+            "Cure: copy the file again"
         )
-    rgb = getattr(
-        cv2, "IMREAD_COLOR_RGB", None
-    )  # since OpenCV 4.11; before, the channels are swapped afterwards
-    flags = cv2.IMREAD_COLOR if rgb is None else rgb
-    orientation = orientation_of(content) if upright else 1
-    if not upright or orientation > 1:
-        flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        content = (
-            without_orientation(content) if is_tiff(content) else content
-        )  # OpenCV turns a TIFF, asked or not
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
@@ -74,40 +61,74 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
         raise UserError(
             f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG"
         )
+    turned = content.startswith(_TIFF)  # OpenCV turns a TIFF, asked or not
+    if upright == turned:
+        return image
+    orientation = orientation_of(content)
     return turn_picture(
-        image if rgb is not None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation
+        image, {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation
     )
 
 
+def orientation_of(content: bytes) -> int:
+    """The orientation 1..8 that the bytes of a picture file ask for; 1 (as stored) where they do
+    not say."""
+    try:
+        with Image.open(BytesIO(content)) as picture:
+            # The getexif of Pillow's PNG would decode all pixels to look behind them.
+            value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's are of many kinds; nothing is known of a damaged file
+        return 1
+    return int(value or 1) if value in range(1, 9) else 1
+
+
+def turn_picture(image: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, 3) as stored -> upright; (W, H, 3) for orientations 5 to 8."""
+    image = image.swapaxes(0, 1) if orientation in SWAPS else image
+    image = image[:, ::-1] if orientation in MIRRORS_X else image
+    return np.ascontiguousarray(image[::-1] if orientation in MIRRORS_Y else image)
+
+
+def turn_boxes(boxes_xyxy: np.ndarray, orientation: int, size_wh: tuple[int, int]) -> np.ndarray:
+    """Boxes of the raster as stored -> of the upright picture. Their edges lie between pixels.
+
+    Args:
+        boxes_xyxy: (N, 4).
+        orientation: 1..8.
+        size_wh: of the upright picture.
+
+    Returns:
+        (N, 4).
+    """
+    turned = np.array(boxes_xyxy)[:, [1, 0, 3, 2] if orientation in SWAPS else [0, 1, 2, 3]]
+    for axis, mirrors in enumerate((MIRRORS_X, MIRRORS_Y)):
+        if orientation in mirrors:
+            turned[:, [axis, axis + 2]] = size_wh[axis] - turned[:, [axis + 2, axis]]
+    return turned
+
+
 def is_cut_short(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end marker; decoders silently fill such a picture with grey."""
+    """Whether a JPEG or PNG lacks its end marker; decoders fill such a picture with grey."""
     if content.startswith(b"\xff\xd8"):
-        return not content.endswith(b"\xff\xd9") and content.rfind(b"\xff\xd9") <= content.rfind(
-            b"\xff\xda"
-        )
-    if content.startswith(b"\x89PNG"):
-        return content.rfind(b"IEND", -64) < 0
-    return False
+        end, scan = content.rfind(b"\xff\xd9"), content.rfind(b"\xff\xda")
+        return end < len(content) - 2 and end <= scan
+    return content.startswith(b"\x89PNG") and content.rfind(b"IEND", -64) < 0
 
 
 def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> None:
-    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG `quality` 0..100).
+    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG `quality`
+    0..100).
 
     Raises:
         UserError: the ending names no format, or the file cannot be written.
     """
+    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     try:
-        ok, content = cv2.imencode(
-            Path(path).suffix,
-            cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
-            [cv2.IMWRITE_JPEG_QUALITY, quality],
-        )
+        _, content = cv2.imencode(Path(path).suffix, bgr, options)
     except cv2.error as error:
         raise UserError(
             f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png"
         ) from error
-    if not ok:
-        raise UserError(f"cannot encode {path}. Cure: use .jpg or .png")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
@@ -121,21 +142,15 @@ def list_pictures(sources: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            matches = sorted(
-                path for path in source.iterdir() if path.suffix.lower() in PICTURE_ENDINGS
-            )
-        elif source.exists():
-            matches = [source]
-        elif any(letter in str(source) for letter in "*?["):
-            anchor = Path(source.anchor) if source.is_absolute() else Path()
-            matches = sorted(
-                anchor.glob(str(source.relative_to(anchor) if source.is_absolute() else source))
-            )
+            inside = sorted(source.iterdir())
+            matches = [path for path in inside if path.suffix.lower() in PICTURE_ENDINGS]
         else:
-            raise UserError(f"no such picture or folder: {source}. Cure: check the path")
+            named = [source] if source.exists() else glob(str(source), recursive=True)
+            matches = sorted(map(Path, named))
         if not matches:
+            problem = "holds no pictures" if source.is_dir() else "is no such picture or folder"
             raise UserError(
-                f"{source} holds no pictures ({', '.join(PICTURE_ENDINGS)}). Cure: name a folder with pictures"
+                f"{source} {problem} ({', '.join(PICTURE_ENDINGS)}). Cure: check the path"
             )
         found.extend(matches)
     return found
@@ -149,9 +164,11 @@ def require_rgb(image: np.ndarray) -> None:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise UserError(
-            f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. Cure: convert it, or read it with simplepose.read_image"
+            f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. "
+            "Cure: convert it, or read it with simplepose.read_image"
         )
     if not image.size:
         raise UserError(
-            f"the picture is {image.shape[1]} x {image.shape[0]} and has no pixels. Cure: leave it out, or check how it was cut"
+            f"the picture is {image.shape[1]} x {image.shape[0]} and has no pixels. "
+            "Cure: leave it out, or check how it was cut"
         )

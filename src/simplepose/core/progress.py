@@ -1,4 +1,5 @@
-"""Progress on stderr: one line that is redrawn in place on a terminal, and written about every 30 seconds elsewhere."""
+"""Progress on stderr: one line that is redrawn in place on a terminal, and written about every 30
+seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class StatusLine:
     """The line itself; it may be shown at every step, because most calls write nothing."""
 
     def __init__(self, *, elsewhere: float = 30.0) -> None:
-        """`elsewhere` is the pause in seconds before each line where stderr is no terminal; `math.inf` writes none there."""
+        """`elsewhere` is the pause in seconds before each line where stderr is no terminal;
+        `math.inf` writes none there."""
         self.elsewhere = elsewhere
         self._shown = -math.inf if sys.stderr.isatty() else time.monotonic()
 
@@ -41,7 +43,7 @@ class StatusLine:
 
 
 class Progress:
-    """A line that counts: `with Progress("evaluating", "boxes") as progress: progress(done, total)`."""
+    """A line that counts: `with Progress("evaluating", "boxes") as show: show(done, total)`."""
 
     def __init__(self, doing: str, things: str) -> None:
         """`doing` is the verb, `things` what is counted."""
@@ -58,13 +60,13 @@ class Progress:
     def __call__(self, done: int, total: int | None) -> None:
         """Shows the count, the rate and the time left; `total` is None where nobody knows it.
 
-        The rate is counted from the first call on, because work that goes on (a download, a pack) begins with much that is done already.
+        The rate is counted from the first call on, because work that goes on (a download, a pack)
+        begins with much that is done already.
         """
         now = time.monotonic()
         before, since = self._first or (0, self._began)
         self._first = self._first or (done, now)
         pace = (done - before) / max(now - since, 1e-9)
         left = format_seconds((total - done) / pace) if pace and total is not None else "-"
-        self._line.show(
-            f"{self.doing} {done:,}{'' if total is None else f'/{total:,}'} {self.things}  {pace:.1f}/s  left {left}"
-        )
+        of = "" if total is None else f"/{total:,}"
+        self._line.show(f"{self.doing} {done:,}{of} {self.things}  {pace:.1f}/s  left {left}")

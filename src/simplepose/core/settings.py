@@ -26,7 +26,7 @@ from typing import (
 
 from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from simplepose.core.errors import UserError
 
@@ -67,11 +67,7 @@ Seed = Annotated[Integer, Field(ge=0, le=10**18)]
 """What every generator of random numbers takes, also with the rank of a process added."""
 
 
-class _RecipeField:
-    """See `RECIPE`."""
-
-
-RECIPE = _RecipeField()
+RECIPE = "recipe"
 """Marks a field or section that makes a recipe: it comes with a preset or YAML, and only
 `--help-all` lists its option."""
 Recipe = Annotated[T, RECIPE]
@@ -167,49 +163,33 @@ def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
         cls = dataclass_of(get_type_hints(cls)[part]) or cls
     known = [field.name for field in dataclasses.fields(cls)]
     prefix = name.removesuffix(path[-1])
-    near = get_close_matches(path[-1], known, 1)
-    return (
-        f"did you mean {prefix}{near[0]}?"
-        if near
-        else f"one of {', '.join(prefix + field for field in known)}"
-    )
+    if near := get_close_matches(path[-1], known, 1):
+        return f"did you mean {prefix}{near[0]}?"
+    return f"one of {', '.join(prefix + field for field in known)}"
 
 
 def dataclass_of(hint: Any) -> type | None:
     """The dataclass that a type hint without extras is, or is optionally; None for any other."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return next(
-        (
-            option
-            for option in options
-            if dataclasses.is_dataclass(option) and isinstance(option, type)
-        ),
-        None,
-    )
+    classes = (one for one in options if isinstance(one, type) and dataclasses.is_dataclass(one))
+    return next(classes, None)
 
 
 def to_plain(value: Any) -> Any:
     """A tree of settings as nested dictionaries and lists, for YAML and JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    return [to_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+    return to_jsonable_python(value)
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings as one, with dots in its keys."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= (
-            flatten(value, f"{prefix}{name}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{name}": value}
-        )
+        below = flatten(value) if isinstance(value, Mapping) else {"": value}
+        flat |= {f"{name}.{key}".removesuffix("."): item for key, item in below.items()}
     return flat
 
 
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():

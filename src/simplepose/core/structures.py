@@ -1,13 +1,14 @@
 """The values that travel between stages: Frame -> People -> Poses.
 
-Axis letters, used everywhere: B batch, N people, K keypoints, H W rows and columns of a picture or heatmap.
-All coordinates are pixels of the full picture, x before y, pixel centres at whole numbers. Zero people is a normal value.
+Axis letters, used everywhere: B batch, N people, K keypoints, H W rows and columns of a picture or
+heatmap. All coordinates are pixels of the full picture, x before y, pixel centres at whole numbers.
+Zero people is a normal value.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,6 @@ import numpy as np
 from simplepose.core.errors import UserError, need
 from simplepose.core.images import require_rgb
 from simplepose.core.schema import KeypointSchema
-
-
-def _array(
-    value: Any, shape: tuple[int | None, ...], name: str, dtype: type = np.float32
-) -> np.ndarray:
-    """A read-only array of `dtype` whose shape fits (None fits any length)."""
-    array: np.ndarray = np.array(value, dtype=dtype)
-    if array.size == 0 and array.ndim != len(shape):
-        array = array.reshape([length or 0 for length in shape])
-    if array.ndim != len(shape) or any(
-        want is not None and want != have for want, have in zip(shape, array.shape, strict=True)
-    ):
-        wanted = "(" + ", ".join("any" if length is None else str(length) for length in shape) + ")"
-        raise UserError(
-            f"{name} has shape {array.shape}, expected {wanted}. Cure: pass an array of that shape"
-        )
-    array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,39 +31,56 @@ class Frame:
     seconds: float = 0.0
     """Time in the stream."""
     orientation: int = 1
-    """How the picture was turned from the raster as stored, by its EXIF orientation; 1: not at all."""
+    """How the picture was turned from the raster as stored, by its EXIF orientation; 1: not at
+    all."""
 
     def __post_init__(self) -> None:
         require_rgb(self.image)
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        return f"Frame({width}x{height}, source={self.source!r}, index={self.index}, seconds={self.seconds:.3f})"
+        return (
+            f"Frame({width}x{height}, source={self.source!r}, index={self.index}, "
+            f"seconds={self.seconds:.3f})"
+        )
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Rows:
-    """What People and Poses share: numpy indexing over the N rows, length, and a repr of shapes."""
+    """What People and Poses share: read-only arrays of N rows, numpy indexing over them."""
 
-    __slots__ = ()
+    def _check(self, name: str, *shape: int | None, dtype: type = np.float32) -> np.ndarray:
+        """Makes a field a read-only array of `dtype` whose shape fits (None fits any length)."""
+        array: np.ndarray = np.array(getattr(self, name), dtype)
+        if not array.size and array.ndim != len(shape):
+            array = array.reshape([length or 0 for length in shape])
+        fits = [want in (None, have) for want, have in zip(shape, array.shape, strict=False)]
+        if array.ndim != len(shape) or not all(fits):
+            wanted = ", ".join("any" if length is None else str(length) for length in shape)
+            raise UserError(
+                f"{name} has shape {array.shape}, expected ({wanted}). "
+                "Cure: pass an array of that shape"
+            )
+        array.flags.writeable = False
+        object.__setattr__(self, name, array)
+        return array
+
+    def _arrays(self) -> dict[str, np.ndarray | None]:
+        """The fields by name."""
+        return {one.name: getattr(self, one.name) for one in fields(type(self))}
 
     def __len__(self) -> int:
-        return len(self.scores)  # type: ignore[attr-defined]
+        return len(getattr(self, "scores"))  # noqa: B009
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, (int, np.integer)):
-            index = [index]
-        changed = {
-            f.name: getattr(self, f.name)[index]
-            for f in fields(self)
-            if getattr(self, f.name) is not None
-        }  # type: ignore[arg-type]
-        return replace(self, **changed)  # type: ignore[type-var]
+        rows = np.atleast_1d(index) if isinstance(index, (int, np.integer)) else index
+        return type(self)(
+            **{name: None if a is None else a[rows] for name, a in self._arrays().items()}
+        )
 
     def __repr__(self) -> str:
-        shapes = ", ".join(
-            f"{f.name}={getattr(getattr(self, f.name), 'shape', None)}" for f in fields(self)
-        )  # type: ignore[arg-type]
-        return f"{type(self).__name__}({shapes})"
+        shapes = (f"{name}={getattr(a, 'shape', None)}" for name, a in self._arrays().items())
+        return f"{type(self).__name__}({', '.join(shapes)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -93,9 +93,8 @@ class People(_Rows):
     """(N,) float32 in 0..1."""
 
     def __post_init__(self) -> None:
-        boxes = _array(self.boxes_xyxy, (None, 4), "boxes_xyxy")
-        object.__setattr__(self, "boxes_xyxy", boxes)
-        object.__setattr__(self, "scores", _array(self.scores, (len(boxes),), "scores"))
+        boxes = self._check("boxes_xyxy", None, 4)
+        self._check("scores", len(boxes))
 
     @classmethod
     def empty(cls) -> People:
@@ -119,45 +118,29 @@ class Poses(_Rows):
     """(N,) int64 identities, or None where nothing was tracked."""
 
     def __post_init__(self) -> None:
-        keypoints = np.asarray(self.keypoints)
-        if keypoints.ndim != 3 or keypoints.shape[2] != 2:
-            raise UserError(
-                f"keypoints has shape {keypoints.shape}, expected (N, K, 2). Cure: pass x and y of K keypoints for N people"
-            )
-        count, keypoint_count = keypoints.shape[:2]
-        object.__setattr__(
-            self, "keypoints", _array(keypoints, (count, keypoint_count, 2), "keypoints")
-        )
-        object.__setattr__(
-            self,
-            "keypoint_scores",
-            _array(self.keypoint_scores, (count, keypoint_count), "keypoint_scores"),
-        )
-        object.__setattr__(self, "boxes_xyxy", _array(self.boxes_xyxy, (count, 4), "boxes_xyxy"))
-        object.__setattr__(self, "scores", _array(self.scores, (count,), "scores"))
+        count, keypoint_count, _ = self._check("keypoints", None, None, 2).shape
+        self._check("keypoint_scores", count, keypoint_count)
+        self._check("boxes_xyxy", count, 4)
+        self._check("scores", count)
         if self.track_ids is not None:
-            object.__setattr__(
-                self, "track_ids", _array(self.track_ids, (count,), "track_ids", np.int64)
-            )
+            self._check("track_ids", count, dtype=np.int64)
 
     @classmethod
     def empty(cls, keypoint_count: int) -> Poses:
         """Nobody, with K = `keypoint_count`."""
-        return cls(
-            np.zeros((0, keypoint_count, 2)),
-            np.zeros((0, keypoint_count)),
-            np.zeros((0, 4)),
-            np.zeros(0),
-        )
+        keypoints = np.zeros((0, keypoint_count, 2))
+        return cls(keypoints, keypoints[..., 0], np.zeros((0, 4)), np.zeros(0))
 
     def draw(self, image: np.ndarray, schema: Any = None, **style: Any) -> np.ndarray:
-        """Draws the poses over a copy of the (H, W, 3) uint8 RGB picture; see `simplepose.core.draw.draw_poses` for the styles."""
+        """Draws the poses over a copy of the (H, W, 3) uint8 RGB picture; the styles are those of
+        `simplepose.core.draw.draw_poses`."""
         from simplepose.core.draw import draw_poses
 
         return draw_poses(image, self, schema, **style)
 
     def to_supervision(self) -> tuple[Any, Any]:
-        """`supervision.KeyPoints` and `supervision.Detections` of the same people in the same order; track ids travel as `tracker_id`.
+        """`supervision.KeyPoints` and `supervision.Detections` of the same people in the same
+        order; track ids travel as `tracker_id`.
 
         Raises:
             UserError: supervision is not installed.
@@ -182,7 +165,8 @@ class Poses(_Rows):
         return keypoints, detections
 
     def to_pandas(self, schema: KeypointSchema) -> Any:
-        """A `pandas.DataFrame` with one row a person and keypoint: person, track_id, keypoint, x, y, score.
+        """A `pandas.DataFrame` with one row a person and keypoint: person, track_id, keypoint, x,
+        y, score.
 
         Raises:
             UserError: pandas is not installed.

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import PICTURE_ENDINGS
-from simplepose.core.orientation import SWAPS, turn_boxes
+from simplepose.core.images import SWAPS, turn_boxes
 from simplepose.core.structures import Frame, People
 from simplepose.data.categories import Id, people_rows
 from simplepose.data.coco import (

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import partial_name
-from simplepose.core.images import PICTURE_ENDINGS, decode_image, list_pictures, picture_bytes
-from simplepose.core.orientation import orientation_of
+from simplepose.core.files import partial_name, read_bytes
+from simplepose.core.images import PICTURE_ENDINGS, decode_image, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
 CODECS = {"vp9": ("VP90", ".webm"), "vp8": ("VP80", ".webm"), "mp4": ("mp4v", ".mp4")}
@@ -125,7 +124,7 @@ class PictureStream:
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
             try:
-                content = picture_bytes(path)
+                content = read_bytes(path)
                 image = decode_image(content, str(path), upright=True)
             except UserError as error:
                 self.broken.append(str(error))

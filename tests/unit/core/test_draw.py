@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simplepose.core.draw import draw_heatmaps, draw_poses, person_colours
-from simplepose.core.draw_sheets import contact_sheet
-from simplepose.core.draw_text import draw_label
+from simplepose.core.draw import (
+    contact_sheet,
+    draw_heatmaps,
+    draw_label,
+    draw_poses,
+    person_colours,
+)
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, KeypointSchema
 from simplepose.core.structures import Poses
@@ -53,7 +57,8 @@ def test_schema_is_chosen_by_its_keypoint_count():
 
 def test_unknown_counts_have_dots_only():
     poses = standing(8)
-    assert np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, limbs=False))
+    bare = KeypointSchema(name="bare", keypoints=tuple("abcdefgh"))
+    assert np.array_equal(draw_poses(GREY, poses), draw_poses(GREY, poses, bare))
     ring = KeypointSchema(
         name="ring", keypoints=tuple("abcdefgh"), skeleton=tuple((i, (i + 1) % 8) for i in range(8))
     )
@@ -111,14 +116,19 @@ def test_a_wild_box_is_safe(box: list[float]):
 def test_a_far_keypoint_keeps_the_direction_of_its_limb():
     schema = KeypointSchema(name="line", keypoints=("a", "b"), skeleton=((0, 1),))
     poses = Poses([[[80, 60], [80, 500_000]]], np.ones((1, 2)), [[70, 50, 90, 119]], [1.0])
-    drawn = changed(draw_poses(GREY, poses, schema, dots=False))
+    drawn = changed(draw_poses(GREY, poses, schema))
     assert drawn[60:, 80].all()
     assert not drawn[:50].any()
     assert not drawn[:, :60].any()
 
 
 def test_left_right_and_centre_look_different():
-    poses = standing()
+    image = np.full((480, 640, 3), 120, np.uint8)
+    small = standing()
+    poses = Poses(
+        small.keypoints * 4,
+        *(getattr(small, n) for n in ("keypoint_scores", "boxes_xyxy", "scores")),
+    )
     for row, other in ((5, 6), (0, 5), (0, 6)):
         colours = []
         for index in (row, other):
@@ -126,7 +136,7 @@ def test_left_right_and_centre_look_different():
             scores[0, index] = 1
             x, y = np.round(poses.keypoints[0, index]).astype(int)
             big = Poses(poses.keypoints, scores, poses.boxes_xyxy, poses.scores)
-            colours.append(draw_poses(GREY, big, thickness=4)[y, x].astype(int))
+            colours.append(draw_poses(image, big)[y, x].astype(int))
         assert np.abs(colours[0] - colours[1]).sum() > 100
 
 
@@ -153,7 +163,7 @@ def test_a_track_keeps_its_colour_wherever_it_stands_in_the_list():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("boxes", True), ("scores", True), ("ids", False), ("limbs", False), ("dots", False)],
+    [("boxes", True), ("scores", True), ("ids", False)],
 )
 def test_each_option_changes_the_picture(option: str, value: bool):
     poses = standing(track_ids=[3])

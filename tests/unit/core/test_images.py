@@ -12,8 +12,14 @@ import pytest
 from jpegs import with_orientation
 
 from simplepose import UserError, read_image
-from simplepose.core.images import decode_image, list_pictures, write_image
-from simplepose.core.orientation import orientation_of, turn_boxes, turn_picture
+from simplepose.core.images import (
+    decode_image,
+    list_pictures,
+    orientation_of,
+    turn_boxes,
+    turn_picture,
+    write_image,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 RGB[:8] = (250, 10, 20)

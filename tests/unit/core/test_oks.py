@@ -118,13 +118,15 @@ def test_three_forms_agree(sigmas: tuple[float, ...], threshold: float) -> None:
         assert np.flatnonzero(kept[mine]).tolist() == sorted(one.tolist())
 
 
-def test_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    poses, scores, areas = crowd(np.random.default_rng(5), 200)
-    pictures = np.repeat(np.arange(40), 5)
+def test_more_poses_than_are_handled_at_a_time() -> None:
+    poses, scores, areas = crowd(np.random.default_rng(5), 4500)
+    pictures = np.repeat(np.arange(900), 5)
     whole = oks_nms_batch(pictures, poses, scores, areas, SIGMAS)
     assert 0.2 < whole.mean() < 1
-    monkeypatch.setattr("simplepose.core.oks.CHUNK", 1)
-    assert (oks_nms_batch(pictures, poses, scores, areas, SIGMAS) == whole).all()
+    for picture in (0, 399, 400, 401, 899):
+        mine = pictures == picture
+        arguments = poses[mine], scores[mine], areas[mine], SIGMAS, 0.9
+        assert np.flatnonzero(whole[mine]).tolist() == sorted(plain_nms(*arguments))
 
 
 def test_rescore() -> None:
@@ -148,12 +150,8 @@ def test_sigmas_of_another_schema(call) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": np.zeros(3)}, r"scores .*\(3,\).*\(2,\)"),
-        ({"areas": np.zeros((2, 1))}, r"areas .*\(2, 1\).*\(2,\)"),
-        ({"keypoints": np.zeros((2, 17, 3))}, r"keypoints .*\(2, 17, 3\)"),
         ({"keypoints": np.full((2, 17, 2), np.nan)}, "keypoints .*NaN"),
         ({"areas": np.array([1, np.inf])}, "areas .*NaN or infinity"),
-        ({"image_index": np.zeros(3)}, r"image_index .*\(3,\).*\(2,\)"),
     ],
 )
 def test_bad_arrays(change: dict, message: str) -> None:
@@ -170,5 +168,5 @@ def test_bad_arrays(change: dict, message: str) -> None:
 
 def test_bad_sigmas() -> None:
     for sigmas in ([0.0, 1.0], [1.0, float("nan")], [-1.0, 1.0]):
-        with pytest.raises(UserError, match="sigmas .*positive"):
+        with pytest.raises(UserError, match="sigmas.*positive"):
             check_sigmas(sigmas, 2)

@@ -106,8 +106,9 @@ def test_pairs_from_names(names: list[str], pairs: tuple[tuple[int, int], ...]) 
         ({"keypoints": ()}, "'mine' .*no keypoints"),
         ({"keypoints": ("a", "a")}, "twice"),
         ({"keypoints": ("a", "b"), "sigmas": (0.1,)}, "2 keypoints .*1 sigmas"),
-        ({"keypoints": ("a", "b"), "sigmas": (0.1, 0.0)}, r"sigma .*\[0\.1, 0\.0\]"),
-        ({"keypoints": ("a", "b"), "skeleton": ((1, 2),)}, r"skeleton .*\(1, 2\)"),
+        ({"keypoints": ("a", "b"), "sigmas": (0.1, 0.0)}, r"schema\.sigmas is 0\.0"),
+        ({"keypoints": ("a", "b"), "skeleton": ((1, 2),)}, r"outside 0\.\.1: \[2\], in skeleton"),
+        ({"keypoints": ("a", "b"), "upper_body": (-1,)}, r"outside 0\.\.1: \[-1\].*upper_body"),
         ({"keypoints": ("a", "b"), "flip_pairs": ((0, 1), (1, 0))}, "flip pairs"),
     ],
 )

@@ -109,7 +109,7 @@ def test_headers_are_enough_and_only_of_pictures_to_train_on(folder: Path) -> No
     ]
     with pytest.raises(
         UserError,
-        match=r"sizeless.json does not tell the size.*cannot read picture .*0004.png.*Cure.*--data.skip-broken",
+        match=r"sizeless.json does not tell the size.*cannot read .*0004.png.*Cure.*--data.skip-broken",
     ):
         with_picture_sizes(people)
     lenient = with_picture_sizes(people, skip_broken=True)

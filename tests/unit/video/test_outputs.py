@@ -217,9 +217,9 @@ def test_missing_extras_are_named(monkeypatch, lines: Path, tmp_path: Path) -> N
 
     monkeypatch.setitem(sys.modules, "supervision", None)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match=r"pip install '\.\[supervision\]' in the clone"):
+    with pytest.raises(UserError, match=r"pip install 'simplepose\[supervision\]'"):
         some(1).to_supervision()
-    with pytest.raises(UserError, match=r"pip install '\.\[tables\]' in the clone"):
+    with pytest.raises(UserError, match=r"pip install 'simplepose\[tables\]'"):
         write_table(tmp_path / "p.parquet", read_lines(lines), COCO_17)
 
 
