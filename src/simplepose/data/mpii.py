@@ -44,7 +44,7 @@ class Person(msgspec.Struct):
     """Left, top, right, bottom; of the `.mat` alone."""
 
 
-def read_mpii(path: str | Path, images_dir: str | Path, *, all_people: bool = False) -> Annotations:
+def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     """Reads `mpii_human_pose_v1_u12_1.mat` or train.json / valid.json.
 
     Row n has annotation id n + 1, in the order of the file (the order of the `.mat` files of
@@ -54,14 +54,14 @@ def read_mpii(path: str | Path, images_dir: str | Path, *, all_people: bool = Fa
     Args:
         path: the annotation file; the form follows from the ending `.mat`.
         images_dir: folder of the pictures.
-        all_people: also people without joints (the test split of the `.mat`).
 
     Raises:
         UserError: names the file, the entry and the cure.
     """
     source, from_mat = str(path), str(path).endswith(".mat")
     people = _read_mat(path) if from_mat else decode(path, source, list[Person])
-    if from_mat and not all_people:
+    # the test split of the .mat has no joints
+    if from_mat:
         people = [person for person in people if any(person.joints_vis)]
     if not people:
         raise UserError(
