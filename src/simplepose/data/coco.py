@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -44,6 +44,9 @@ AREA_FRACTION = 0.53
 """The part of a person's box that stands for its area where nobody drew one (CrowdPose's)."""
 BEYOND = 1e9
 """No box in pixels has a number as large; the area of one that has does not fit float32."""
+FOUR = msgspec.Meta(min_length=4, max_length=4)
+Four = Annotated[list[float | None], FOUR]
+"""Left, top, right, bottom."""
 KINDS = {"annotations": "annotation", "images": "picture", "categories": "category"}
 """What messages call the rows of a file's lists."""
 
@@ -78,8 +81,8 @@ class Row(msgspec.Struct, gc=False):
     score: float | None = None
     iscrowd: bool | float | None = None
     track_id: Any = None
-    head_box_xyxy: list[float | None] | None = None
-    bbox_head: list[float] | None = None
+    head_box_xyxy: Four | None = None
+    bbox_head: Annotated[list[float], FOUR] | None = None
     scores: list[float | None] | None = None
 
     @property
@@ -389,17 +392,15 @@ def check_lengths(rows: Sequence[Row], count: int, source: str, content: Any) ->
     length = 3 * count
     for index, row in enumerate(rows):
         if (have := len(row.flat_keypoints)) not in (0, length):
-            everything = [
-                (name, value)
-                for one in decode(content, source)["annotations"]
-                for name, value in one.items()
-            ]
-            fits = next((n for n, v in everything if type(v) is list and len(v) == length), None)
+            fields = chain(*(one.items() for one in decode(content, source)["annotations"]))
+            fits = {n for n, v in fields if type(v) is list and len(v) == length} - {"keypoints"}
             cure = "correct it, or choose the schema of the file"
+            if fits:
+                cure = f"the field `{min(fits)}` fits: rename it to `keypoints`"
             raise UserError(
                 f"{source}: annotation {index if row.id is None else row.id} has {have} values in "
                 f"its keypoints, {count} keypoints have {length}. "
-                f"Cure: {f'rename the field `{fits}`, which fits, to `keypoints`' if fits else cure}"
+                f"Cure: {cure}"
             )
 
 
@@ -441,10 +442,6 @@ def annotations_of(
         )
     made = AREA_FRACTION * bbox[:, 2].clip(min=0) * bbox[:, 3].clip(min=0)
     heads = [row.head_box_xyxy or [np.nan] * 4 for row in rows]
-    if odd := [index for index, head in enumerate(heads) if len(head) != 4]:
-        raise UserError(
-            f"{label(odd[0])} has the head_box_xyxy {heads[odd[0]]}. Cure: give four numbers"
-        )
     unscored = (visibility > 0).any(1) & np.array([row.num_keypoints == 0 for row in rows], bool)
     sizes = [(image.width or 0, image.height or 0) for image in images]
     info = file.info if isinstance(file.info, dict) else {}
@@ -787,14 +784,14 @@ def coco_content(annotations: Annotations, images_dir: str | Path | None = None)
     folders = {os.path.dirname(name) for name in annotations.image_paths} or {""}
     common = os.path.commonpath(folders) if len(folders) > 1 else next(iter(folders))
     root = (common if images_dir is None else str(images_dir)) or "."
-    images = []
-    for number, name, (width, height), extra in zip(
+    columns = (
         annotations.image_ids.tolist(),
         annotations.image_paths,
         annotations.image_sizes_wh.tolist(),
         annotations.image_extras,
-        strict=True,
-    ):
+    )
+    images = []
+    for number, name, (width, height), extra in zip(*columns, strict=True):
         size = {"width": width, "height": height} if width and height else {}
         name = os.path.relpath(name, root) if name else ""
         images.append({"id": number, "file_name": name, **size, **extra})

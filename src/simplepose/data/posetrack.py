@@ -124,17 +124,17 @@ def read_sequence(
     check_lengths(content.rows, len(names), name, file)
     order = np.array([names.index(one) for one in NAMES])
     for row in content.rows:
-        scores, head = row.scores or [], row.bbox_head or []
-        if len(scores) not in (0, len(names)) or len(head) not in (0, 4):
+        scores = row.scores or []
+        if len(scores) not in (0, len(names)):
             raise UserError(
-                f"{name}: annotation {row.id} has {len(scores)} scores for {len(names)} keypoints "
-                f"and the bbox_head {head}. Cure: one score each; x, y, width, height"
+                f"{name}: annotation {row.id} has {len(scores)} scores for {len(names)} keypoints. "
+                "Cure: give one score each"
             )
         flat = row.flat_keypoints or [0.0] * 3 * len(names)
         row.keypoints = [value for at in order for value in flat[3 * at : 3 * at + 3]]
         row.scores = [scores[at] for at in order] if scores else None
-        if head:
-            x, y, width, height = head
+        if row.bbox_head:
+            x, y, width, height = row.bbox_head
             row.head_box_xyxy = [x, y, x + width, y + height]
     return content.images, content.rows
 

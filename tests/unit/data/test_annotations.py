@@ -555,3 +555,13 @@ def test_categories_that_are_not_listed_are_counted(tmp_path: Path) -> None:
 def test_boxes_beyond_any_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="annotation 1 has the bbox .*too large.*Cure"):
         load(tmp_path, content(row(bbox=[1e300, 0, 1e300, 1e300])))
+
+
+def test_keypoints_in_another_field_are_named(tmp_path: Path) -> None:
+    """HumanArt lists 21 names; `keypoints` holds the first 17, `keypoints_21` all of them."""
+    rows = [row(), row(id=2, keypoints=[1, 1, 2, 3, 3, 2], keypoints_3=[1, 1, 2] * 3)]
+    with pytest.raises(UserError, match=r"annotations\.json: annotation 2 .*`keypoints_3`"):
+        load(tmp_path, content(*rows))
+    with pytest.raises(UserError, match="annotation 2") as caught:
+        load(tmp_path, content(row(), row(id=2, keypoints=[1, 1, 2, 3, 3, 2])))
+    assert "fits" not in str(caught.value)
