@@ -140,21 +140,6 @@ class Annotations:
         kept = {name: column[rows] for name, column in columns.items() if column is not None}
         return replace(self, **kept)
 
-    def select_images(self, rows: np.ndarray) -> Annotations:
-        """The pictures of a boolean mask (M,) or of indices, with their people."""
-        kept = np.arange(len(self.image_ids))[rows]
-        index = np.full(len(self.image_ids), -1)
-        index[kept] = np.arange(len(kept))
-        people = self.select(index[self.image_index] >= 0)
-        return replace(
-            people,
-            image_ids=self.image_ids[kept],
-            image_paths=tuple(self.image_paths[at] for at in kept),
-            image_sizes_wh=self.image_sizes_wh[kept],
-            image_index=index[people.image_index],
-            image_extras=tuple(self.image_extras[at] for at in kept),
-        )
-
     def clipped_bbox_xywh(self) -> np.ndarray:
         """(N, 4) float32 boxes as both references train on them: cut to the picture, one pixel
         smaller than annotated.

@@ -348,7 +348,7 @@ def annotated_people(
     people, taken = people_rows(found, choices, source, told=True)
     lost = [one for one, mine in zip(found, people, strict=True) if not mine and one not in known]
     if lost:
-        names = ", ".join(list(dict.fromkeys(map(str, lost)))[:5])
+        names = ", ".join(sorted({*map(str, lost)})[:5])
         warnings.append(
             f"{source}: {len(lost)} of {len(rows)} annotations are left out: "
             f"their `category_id` ({names}) is not in `categories`"
@@ -493,15 +493,15 @@ def _on_pictures(
 ) -> tuple[list[Row], np.ndarray]:
     """The rows whose picture is listed, and its index; the others are counted."""
     indices = {name: index for index, name in enumerate(pictures)}
-    index = np.array([indices.get(row.image_id, -1) for row in rows], np.int64)
-    lost = [row.image_id for row, at in zip(rows, index.tolist(), strict=True) if at < 0]
+    kept = [row for row in rows if row.image_id in indices]
+    lost = [row.image_id for row in rows if row.image_id not in indices]
     sentence = f"name a picture that is not in `images`, first {lost[:3]}"
     if lost and len(lost) == len(rows):
         raise UserError(
             f"{repairs.source}: all {len(rows)} annotations {sentence}. Cure: export again"
         )
     repairs.note(len(lost), f"of {len(rows)} annotations are left out: they {sentence}")
-    return [row for row, at in zip(rows, index.tolist(), strict=True) if at >= 0], index[index >= 0]
+    return kept, np.array([indices[row.image_id] for row in kept], np.int64)
 
 
 def _keypoints(
@@ -568,15 +568,14 @@ def _number(value: Any) -> float:
 
 def _track_ids(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray | None:
     """(N,) int64, -1 where one is missing; None where nobody has one."""
-    tracks = [row.track_id for row in rows]
+    tracks = [-1 if row.track_id is None else row.track_id for row in rows]
     for index, track in enumerate(tracks):
         if isinstance(track, str):
             raise UserError(
                 f"{label(index)} has the track_id {track!r}, not a whole number. "
                 "Cure: number the tracks 0, 1, 2 ..."
             )
-    known = [-1 if track is None else track for track in tracks]
-    return np.array(known, np.int64) if {*tracks} - {None} else None
+    return np.array(tracks, np.int64) if any(row.track_id is not None for row in rows) else None
 
 
 def _categories(file: File, rows: Sequence[Row], people: Sequence[Id]) -> dict[str, Any]:

@@ -379,12 +379,6 @@ def test_select(tmp_path: Path) -> None:
     assert annotations.select(np.array([2, 0])).annotation_ids.tolist() == [3, 1]
     assert annotations.select(annotations.annotation_ids == 2).image_index.tolist() == [1]
     assert len(annotations.select([])) == 0 and len(annotations.select([]).image_ids) == 2
-    second = annotations.select_images([1])
-    assert (
-        second.annotation_ids.tolist() == [2]
-        and second.image_ids.tolist() == [8]
-        and second.image_index.tolist() == [0]
-    )
     with pytest.raises(UserError, match="visibility has shape"):
         replace(annotations, visibility=np.zeros((3, 4)))
     with pytest.raises(UserError, match="image_index is outside"):

@@ -134,7 +134,6 @@ def test_joined_people_know_their_files() -> None:
     for kept in (
         joined,
         joined.select(np.array([5])),
-        joined.select_images(np.array([0])),
         joined.trainable(),
         map_annotations(joined, MPII_16),
     ):
