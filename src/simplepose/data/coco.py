@@ -238,7 +238,7 @@ def exact_ids(values: Sequence[Any], label: Callable[[int], str], field: str) ->
 
 def _make_ids_exact(rows: Sequence[Any], kind: str, fields: Sequence[str]) -> None:
     def label(index: int) -> str:
-        known = "id" in fields and rows[index].id is not None
+        known = "id" in fields and type(rows[index].id) in (int, str)
         return f"{kind} {rows[index].id if known else index}"
 
     for name in fields:
@@ -678,14 +678,14 @@ def people_boxes(
     given = [row.score for row in mine]
     one_each = annotated or given.count(None) == len(given)
     scores = np.array([1 if one is None and one_each else one for one in given], np.float64)
-    for index, row in enumerate(mine):
-        if row.image_id is None:
-            raise UserError(f"{label(index)} has no image_id. Cure: name its picture")
-        if not np.isfinite(scores[index]):
-            raise UserError(
-                f"{label(index)} has the score {row.score}. "
-                "Cure: give a finite number; where no row has one, each is 1"
-            )
+    if without := [index for index, row in enumerate(mine) if row.image_id is None]:
+        raise UserError(f"{label(without[0])} has no image_id. Cure: name its picture")
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    for index in sorted(wrong, key=lambda index: given[index] is None)[:1]:
+        raise UserError(
+            f"{label(index)} has the score {given[index]}. "
+            "Cure: give a finite number; where no row has one, each is 1"
+        )
     boxes = _boxes(mine, label, made=annotated)
     empty, low = ~(boxes[:, 2:] > 0).all(1), ~(scores > score_threshold)
     reasons = {

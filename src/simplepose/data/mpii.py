@@ -123,16 +123,22 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
         content = loadmat(path)
         heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1) - 1
         theirs = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
-        both = labelled & (np.asarray(content["jnt_missing"]).T == 0)
-        same = np.abs(theirs - joints)[both].max(initial=0) <= 1
-    except Exception as error:  # scipy raises many kinds; other shapes are other people
+        marked = np.asarray(content["jnt_missing"]).T == 0
+    except Exception as error:  # scipy raises many kinds
         raise UserError(
-            f"cannot read head boxes of the {len(joints)} people of {source} from {path} "
-            f"({error!r}). Cure: take both from the same download, or the head boxes away"
+            f"cannot read head boxes from {path} ({error!r}). "
+            "Cure: take it from the download of the references, or away"
         ) from error
-    if not same:
+    if not len(heads) == len(theirs) == len(marked) == len(joints):
         raise UserError(
-            f"{path} has other joints than {source}. Cure: take both from the same download"
+            f"{path} has {len(heads)} people, {source} has {len(joints)}. "
+            "Cure: take both from the same download"
+        )
+    other = ((np.abs(theirs - joints) > 1).any(2) & marked & labelled).any(1)
+    for person in np.flatnonzero(other)[:1]:
+        raise UserError(
+            f"{path}: person {person} has other joints than in {source}. "
+            "Cure: take both from the same download"
         )
     return heads.reshape(-1, 4)
 

@@ -151,7 +151,7 @@ def test_what_other_tools_write(
         (content(row(category_id=5, keypoints=...)), r"category of people, \[1\]; found \[5\]"),
         (content(row(iscrowd="maybe")), "annotation 1 has the iscrowd 'maybe'"),
         (content(row(image_id=[7])), r"annotation 1 has the image_id \[7\]"),
-        (content(row(id=True)), "annotation True has the id True"),
+        (content(row(id=True)), "annotation 0 has the id True"),
         (
             content(row(), images=[{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}]),
             r"images: the id \[7\]",
