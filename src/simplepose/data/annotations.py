@@ -197,9 +197,12 @@ class Detections:
     out")`."""
 
     def __post_init__(self) -> None:
-        axes = {"image_index": "D", "boxes_xyxy": "D4", "scores": "D"}
-        types = (np.int64, np.float32, np.float32)
-        _freeze(self, dict(zip(axes, zip(axes.values(), types))), D=len(self))
+        columns: dict[str, tuple[str, type]] = {
+            "image_index": ("D", np.int64),
+            "boxes_xyxy": ("D4", np.float32),
+            "scores": ("D", np.float32),
+        }
+        _freeze(self, columns, D=len(self))
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -223,9 +223,8 @@ def exact_ids(values: Sequence[Any], label: Callable[[int], str], field: str) ->
     if {*map(type, ids)} == {int} and -limit <= min(ids) <= max(ids) < limit:
         return ids
     for index, value in enumerate(ids):
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-            value = int(value)
-        elif isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,400}\s*", value):
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        if whole or (isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,400}\s*", value)):
             value = int(value)
         elif value is not None and type(value) not in (int, str):
             raise UserError(
