@@ -19,7 +19,7 @@ from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15,
 from simplepose.data.annotations import Annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import FILE_KEYPOINTS, read_posetrack
-from simplepose.data.readers import read_annotated
+from simplepose.data.source import read_annotated
 from simplepose.evaluation.posetrack_files import score_posetrack
 from simplepose.pose import geometry
 from simplepose.pose.checkpoints import ModelSpec, read_spec, save_checkpoint

@@ -76,9 +76,9 @@ def test_one_threshold_for_ap_and_one_for_tracking(tmp_path: Path) -> None:
     [
         ("annotations", {"track_id": math.nan}, "has the track_id nan"),
         ("annotations", {"track_id": [1]}, "has the track_id [1]"),
-        ("annotations", {"track_id": 10**30}, "has the track_id 1000000"),
+        ("annotations", {"track_id": 10**30}, "has the track_id '1000000"),
         ("annotations", {"keypoints": "x"}, "has the keypoints 'x'"),
-        ("annotations", {"bbox_head": [1, 2]}, "has the bbox_head [1.0, 2.0]"),
+        ("annotations", {"bbox_head": [1, 2]}, "has the bbox_head [1, 2]"),
         ("annotations", {"image_id": []}, "has the image_id []"),
         ("images", {"id": None}, "frame 1 has the id None"),
         (

@@ -17,7 +17,7 @@ from simplepose.commands.options import DemoOptions, parse
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.data.coco import read_coco, read_detections
-from simplepose.data.layout import find_layout
+from simplepose.data.source import find_layout
 from simplepose.synthetic.body import Body, draw_posture, pose_body, rotation
 from simplepose.synthetic.dataset import write_synthetic_dataset
 from simplepose.synthetic.scene import (

@@ -23,7 +23,7 @@ from simplepose.data.mapping import (
     read_sigmas,
     with_sigmas,
 )
-from simplepose.data.readers import READERS
+from simplepose.data.source import READERS
 
 
 def convert(options: ConvertOptions) -> tuple[Annotations, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simplepose.commands.options import DemoOptions, PredictOptions, TrainOptions, parse
 from simplepose.config import DataConfig, load_preset
-from simplepose.data.layout import find_layout
+from simplepose.data.source import find_layout
 from simplepose.synthetic.dataset import write_synthetic_dataset
 
 PRESET = "synthetic_demo"

@@ -13,7 +13,7 @@ from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
-from simplepose.data.layout import find_layout
+from simplepose.data.source import find_layout
 from simplepose.doctor.checks import Finding, check_annotations
 from simplepose.doctor.checks_inputs import check_detections, check_images
 from simplepose.doctor.page import check_page, write_page

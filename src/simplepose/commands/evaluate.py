@@ -20,8 +20,7 @@ from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
-from simplepose.data.readers import read_annotated
-from simplepose.data.source import read_split
+from simplepose.data.source import read_annotated, read_split
 from simplepose.evaluation.coco_submission import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
     TASKS,

@@ -34,8 +34,7 @@ def run(options: TrainOptions) -> None:
 
 def evaluate_command(config: Config) -> str:
     """What to type to test the run, with the validation data as the training was given it; capitals where it was given none."""
-    from simplepose.data.layout import find_layout
-    from simplepose.data.source import has_split
+    from simplepose.data.source import find_layout, has_split
 
     data = config.data
     layout = find_layout(data.root) if data.root and Path(data.root).is_dir() else None

@@ -8,7 +8,7 @@ centres at whole numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -18,19 +18,23 @@ from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 
-PER_PERSON = {
-    "annotation_ids",
-    "image_index",
-    "bbox_xywh",
-    "keypoints",
-    "visibility",
-    "area",
-    "is_crowd",
-    "track_ids",
-    "head_boxes_xyxy",
-    "person_categories",
-    "unscored",
+COLUMNS: dict[str, tuple[str, type]] = {
+    "image_ids": ("M", np.int64),
+    "image_sizes_wh": ("M2", np.int32),
+    "annotation_ids": ("N", np.int64),
+    "image_index": ("N", np.int64),
+    "bbox_xywh": ("N4", np.float32),
+    "keypoints": ("NK2", np.float32),
+    "visibility": ("NK", np.uint8),
+    "area": ("N", np.float32),
+    "is_crowd": ("N", np.bool_),
+    "track_ids": ("N", np.int64),
+    "head_boxes_xyxy": ("N4", np.float32),
+    "person_categories": ("N", np.int64),
+    "unscored": ("N", np.bool_),
 }
+"""Shape and dtype of each column of `Annotations`, one letter or digit an axis."""
+PER_PERSON = [name for name, (axes, _) in COLUMNS.items() if axes[0] == "N"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -81,10 +85,10 @@ class Annotations:
     """What was repaired or synthesised while reading, with counts."""
     head_boxes_xyxy: np.ndarray | None = None
     """(N, 4) float32 boxes of the heads (MPII, PoseTrack), NaN where one is missing, or None."""
-    image_extras: tuple[dict[str, Any], ...] | None = None
-    """What a data set says beside a picture, M dictionaries or None: `spelled_id` (an id that is a
-    word); `crowdIndex` (CrowdPose); `vid_id`, `frame_id`, `is_labeled`, `ignore_regions_x`,
-    `ignore_regions_y` (PoseTrack)."""
+    image_extras: tuple[dict[str, Any], ...] = ()
+    """What a data set says beside a picture, M dictionaries (empty ones where none are given):
+    `spelled_id` (an id that is a word); `crowdIndex` (CrowdPose); `vid_id`, `frame_id`,
+    `is_labeled`, `ignore_regions_x`, `ignore_regions_y` (PoseTrack)."""
     clip_boxes: bool = True
     """False where a box is the crop itself (MPII: from centre and scale) and must not be cut at the
     picture's border."""
@@ -92,45 +96,26 @@ class Annotations:
     """The files that were joined; empty where `source` is the only one."""
 
     def __post_init__(self) -> None:
-        people, pictures, count = len(self.annotation_ids), len(self.image_ids), len(self.schema)
-        _freeze(
-            self,
-            {
-                "image_ids": ((pictures,), np.int64),
-                "image_sizes_wh": ((pictures, 2), np.int32),
-                "annotation_ids": ((people,), np.int64),
-                "image_index": ((people,), np.int64),
-                "bbox_xywh": ((people, 4), np.float32),
-                "keypoints": ((people, count, 2), np.float32),
-                "visibility": ((people, count), np.uint8),
-                "area": ((people,), np.float32),
-                "is_crowd": ((people,), np.bool_),
-                "track_ids": ((people,), np.int64),
-                "head_boxes_xyxy": ((people, 4), np.float32),
-                "person_categories": ((people,), np.int64),
-                "unscored": ((people,), np.bool_),
-            },
-        )
+        pictures = len(self.image_ids)
+        object.__setattr__(self, "image_extras", self.image_extras or ({},) * pictures)
+        _freeze(self, COLUMNS, N=len(self), M=pictures, K=len(self.schema))
         for name in ("image_paths", "image_extras"):
-            value = getattr(self, name)
-            if value is not None and len(value) != pictures:
+            if len(value := getattr(self, name)) != pictures:
                 raise UserError(
-                    f"{self.source}: {len(value)} {name} for {pictures} pictures. Cure: pass one a picture"
+                    f"{self.source}: {len(value)} {name} for {pictures} pictures. "
+                    "Cure: pass one a picture"
                 )
-        if people and not (self.image_index.min() >= 0 and self.image_index.max() < pictures):
+        if len(self) and not (0 <= self.image_index.min() <= self.image_index.max() < pictures):
             raise UserError(
-                f"{self.source}: image_index is outside 0..{pictures - 1}. Cure: point each person at one of the pictures"
+                f"{self.source}: image_index is outside 0..{pictures - 1}. "
+                "Cure: point each person at one of the pictures"
             )
 
     def __len__(self) -> int:
         return len(self.annotation_ids)
 
     def __repr__(self) -> str:
-        arrays = ((f.name, getattr(self, f.name)) for f in fields(self))
-        shapes = ", ".join(
-            f"{name}={value.shape}" for name, value in arrays if isinstance(value, np.ndarray)
-        )
-        sizes = f"pictures={len(self.image_ids)}, people={len(self)}, {shapes}"
+        sizes = f"pictures={len(self.image_ids)}, people={len(self)}"
         return f"Annotations({self.source!r}, schema={self.schema.name!r}, {sizes})"
 
     @property
@@ -150,33 +135,10 @@ class Annotations:
 
     def select(self, rows: np.ndarray) -> Annotations:
         """The people of a boolean mask (N,) or of indices, in their order; pictures are kept."""
-        rows = np.asarray(rows)
-        rows = rows.astype(np.int64) if rows.size == 0 and rows.dtype != np.bool_ else rows
-        return replace(
-            self,
-            **{
-                name: getattr(self, name)[rows]
-                for name in PER_PERSON
-                if getattr(self, name) is not None
-            },
-        )
-
-    def select_images(self, rows: np.ndarray) -> Annotations:
-        """The pictures of a boolean mask (M,) or of indices, with their people."""
-        kept = np.arange(len(self.image_ids))[np.asarray(rows)]
-        place = np.full(len(self.image_ids), -1)
-        place[kept] = np.arange(len(kept))
-        people = self.select(place[self.image_index] >= 0)
-        return replace(
-            people,
-            image_ids=self.image_ids[kept],
-            image_paths=tuple(self.image_paths[index] for index in kept),
-            image_sizes_wh=self.image_sizes_wh[kept],
-            image_index=place[people.image_index],
-            image_extras=None
-            if self.image_extras is None
-            else tuple(self.image_extras[index] for index in kept),
-        )
+        rows = np.arange(len(self))[rows]
+        columns = {name: getattr(self, name) for name in PER_PERSON}
+        kept = {name: column[rows] for name, column in columns.items() if column is not None}
+        return replace(self, **kept)
 
     def clipped_bbox_xywh(self) -> np.ndarray:
         """(N, 4) float32 boxes as both references train on them: cut to the picture, one pixel
@@ -235,15 +197,12 @@ class Detections:
     out")`."""
 
     def __post_init__(self) -> None:
-        count = len(self.scores)
-        _freeze(
-            self,
-            {
-                "image_index": ((count,), np.int64),
-                "boxes_xyxy": ((count, 4), np.float32),
-                "scores": ((count,), np.float32),
-            },
-        )
+        columns: dict[str, tuple[str, type]] = {
+            "image_index": ("D", np.int64),
+            "boxes_xyxy": ("D4", np.float32),
+            "scores": ("D", np.float32),
+        }
+        _freeze(self, columns, D=len(self))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -311,18 +270,19 @@ def ground_truth_boxes(
 
 
 def _freeze(
-    owner: Annotations | Detections, wanted: dict[str, tuple[tuple[int, ...], type]]
+    owner: Annotations | Detections, columns: dict[str, tuple[str, type]], **sizes: int
 ) -> None:
     """Gives each column its dtype, checks its shape, and makes it read-only."""
-    for name, (shape, dtype) in wanted.items():
-        value = getattr(owner, name)
-        if value is None:
+    for name, (axes, dtype) in columns.items():
+        if (value := getattr(owner, name)) is None:
             continue
-        array: np.ndarray = np.asarray(value, dtype)
+        shape = tuple(sizes[axis] if axis in sizes else int(axis) for axis in axes)
+        array = np.asarray(value, dtype)
         array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
         if array.shape != shape:
             raise UserError(
-                f"{owner.source}: {name} has shape {array.shape}, expected {shape}. Cure: pass one row a person, picture or box"
+                f"{owner.source}: {name} has shape {array.shape}, expected {shape}. "
+                "Cure: pass one row a person, picture or box"
             )
         array.flags.writeable = False
         object.__setattr__(owner, name, array)

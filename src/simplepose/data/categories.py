@@ -14,7 +14,6 @@ import numpy as np
 from simplepose.core.errors import UserError
 from simplepose.core.schema import (
     COCO_17,
-    CROWDPOSE_14,
     DEFAULT_SIGMA,
     SCHEMAS,
     KeypointSchema,
@@ -58,17 +57,6 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^0-9a-z]+", "_", spaced.lower()).strip("_")
 
 
-def known_schema(names: Sequence[str]) -> KeypointSchema | None:
-    """The built-in schema with these names in this order, whatever their spelling, or None."""
-    plain = [plain_name(name) for name in names]
-    for schema in SCHEMAS.values():
-        if plain == list(schema.keypoints):
-            return schema
-    if [_SPELLINGS.get(name, name) for name in plain] == list(CROWDPOSE_14.keypoints):
-        return CROWDPOSE_14
-    return None
-
-
 def chosen_categories(
     listed: Sequence[Category], source: str, chosen: int | str | None = None
 ) -> list[Category]:
@@ -82,22 +70,35 @@ def chosen_categories(
     Raises:
         UserError: the chosen one is not there, or several differ in keypoints and none is chosen.
     """
+    shown = "; ".join(f"{one.id} {one.name} ({len(one.names)} keypoints)" for one in listed)
     if chosen is not None:
         found = [one for one in listed if str(chosen) in (str(one.id), str(one.name))]
         if not found:
-            names = ", ".join(f"{one.id} {one.name}" for one in listed) or "none"
-            raise UserError(
-                f"{source} has no category {chosen!r}. Cure: choose one of its categories: {names}"
-            )
+            raise UserError(f"{source} has no category {chosen!r}. Cure: choose one of {shown}")
         return found[:1]
     found = [one for one in listed if one.keypoints]
     if len({one.plain_names for one in found}) > 1:
-        names = "; ".join(f"{one.id} {one.name} ({len(one.names)} keypoints)" for one in found)
         raise UserError(
-            f"{source} has several categories with different keypoints: {names}. Cure: choose one "
+            f"{source} has several categories with different keypoints: {shown}. Cure: choose one "
             "by id or name with --data.category (convert and doctor: --category)"
         )
     return found
+
+
+def category_choices(listed: Sequence[Category], keypoints: Sequence[str] = ()) -> list[list[Id]]:
+    """The categories that may be the people of a file, the best first.
+
+    First those with keypoints (of several different ones those of the network, by their names,
+    else by their number), then those named person.
+    """
+    network = tuple(map(plain_name, keypoints))
+    skeletons = {one.plain_names for one in listed} - {()}
+    if len(skeletons) > 1:
+        same = {network} & skeletons
+        skeletons = same or {names for names in skeletons if len(names) == len(network)}
+    fits = [one for one in listed if one.plain_names in skeletons]
+    named = [one for one in listed if plain_name(one.name) == "person"]
+    return [[one.id for one in some if one.id is not None] for some in (fits, named)]
 
 
 def people_rows(
@@ -124,79 +125,76 @@ def people_rows(
     Raises:
         UserError: no row is one of people.
     """
-    present = {name for name in found if name is not None}
-    tried: list[set[Id]] = [set(choice) for choice in choices if choice]
-    if not (told and tried):
+    present, wanted = {*found} - {None}, set[Id]().union(*choices) or {1}
+    tried = list(map(set, choices))
+    if not (told and any(tried)):
         tried += [{1}, present if len(present) == 1 else set()]
-    taken = next((choice for choice in tried if choice & present), set())
+    taken = next((present & choice for choice in tried if present & choice), set())
     if present and not taken and None not in found:
-        wanted = set.union(*(set(choice) for choice in choices), set()) or {1}
         raise UserError(
             f"{source}: none of its {len(found)} rows has the category of people, "
             f"{sorted(wanted, key=str)}; found {sorted(present, key=str)[:10]}. "
             "Cure: correct category_id, or name one category 'person' in `categories`"
         )
-    kept = np.array([name is None or name in taken for name in found], bool)
-    return kept, sorted(taken & present, key=str)
+    return np.array([name is None or name in taken for name in found], bool), sorted(taken, key=str)
 
 
 def schema_from_category(
-    category: Category, sigmas: Sequence[float] | None = None, source: str = "categories"
+    category: Category, source: str = "categories"
 ) -> tuple[KeypointSchema, list[str]]:
     """One category -> its schema, and sentences on everything that was assumed.
 
     Raises:
         UserError: no names, a name stands twice, or `sigmas` has the wrong length.
     """
-    names = category.names
-    if not names:
-        raise UserError(
-            f"{source}: category {category.name!r} lists no keypoints. Cure: add their names to `keypoints`"
+    names, sigmas = category.names, category.sigmas
+    if not names or len(names) != len(names if sigmas is None else sigmas):
+        have = (
+            "no keypoints" if sigmas is None else f"{len(sigmas)} sigmas for {len(names)} keypoints"
         )
-    sigmas = category.sigmas if sigmas is None else sigmas
-    if sigmas is not None and len(sigmas) != len(names):
         raise UserError(
-            f"{source}: {len(sigmas)} sigmas for {len(names)} keypoints. Cure: give one OKS sigma for each of {names}"
+            f"{source}: category {category.name!r} lists {have}. "
+            "Cure: name the keypoints in `keypoints`, and give one OKS sigma for each or none"
         )
-    stored, schema = category.schema, known_schema(names)
-    if isinstance(stored, dict) and stored.get("keypoints") == names:
-        schema = build(KeypointSchema, stored, source)
-    if schema is not None:
-        schema = SCHEMAS[schema.name] if schema == SCHEMAS.get(schema.name) else schema
-        if sigmas is not None:
-            schema = replace(schema, sigmas=tuple(map(float, sigmas)))
-        return schema, []
-    warnings: list[str] = []
-    skeleton = _skeleton(category.skeleton or [], len(names), source, warnings)
-    pairs = infer_flip_pairs(names) or infer_flip_pairs(list(category.plain_names))
+    given = {} if sigmas is None else {"sigmas": tuple(map(float, sigmas))}
+    if (known := _known_schema(category, source)) is not None:
+        return replace(known, **given) if given else known, []
+    notes: list[str] = []
+    pairs = infer_flip_pairs(names) or infer_flip_pairs(category.plain_names)
     shown = ", ".join(f"{names[left]} <-> {names[right]}" for left, right in pairs)
     shown = shown or "none: mirrored training would not swap any keypoint"
-    warnings.append(f"{source}: left/right pairs inferred from the names: {shown}")
+    skeleton = _skeleton(category.skeleton or [], len(names), source, notes)
+    notes.append(f"{source}: left/right pairs inferred from the names: {shown}")
     if sigmas is None:
-        warnings.append(
+        notes.append(
             f"{source}: nobody measured OKS sigmas for these {len(names)} keypoints; "
             f"{DEFAULT_SIGMA} is used for each, so OKS and AP compare only with numbers made with "
             "the same sigmas (give a sigma file, or estimate them from repeated annotations)"
         )
-    schema = KeypointSchema(
-        name=f"{plain_name(category.name or 'custom') or 'custom'}_{len(names)}",
-        keypoints=tuple(names),
-        skeleton=skeleton,
-        flip_pairs=pairs,
-        sigmas=tuple(map(float, sigmas or ())),
-    )
-    return schema, warnings
+    name = f"{plain_name(category.name or '') or 'custom'}_{len(names)}"
+    columns = {"skeleton": skeleton, "flip_pairs": pairs, **given}
+    return KeypointSchema(name=name, keypoints=tuple(names), **columns), notes
 
 
-def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, str]:
+def _known_schema(category: Category, source: str) -> KeypointSchema | None:
+    """The schema that the file stores, or the built-in one of these names in this order."""
+    stored = category.schema
+    if isinstance(stored, dict) and stored.get("keypoints") == category.names:
+        schema = build(KeypointSchema, stored, source)
+        return next((known for known in SCHEMAS.values() if known == schema), schema)
+    plain = category.plain_names
+    spelled = tuple(_SPELLINGS.get(name, name) for name in plain)
+    return next((one for one in SCHEMAS.values() if one.keypoints in (plain, spelled)), None)
+
+
+def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, list[str]]:
     """The schema where no names are listed, COCO's for 17 keypoints; with the warning to show."""
+    warning = f"{source}: no category lists keypoint names; "
     if count == len(COCO_17):
-        warning = f"{source}: no category lists keypoint names; 17 keypoints are taken as COCO's"
-        return COCO_17, warning
+        return COCO_17, [f"{warning}17 keypoints are taken as COCO's"]
     names = tuple(f"keypoint_{index + 1}" for index in range(count))
-    return KeypointSchema(name=f"custom_{count}", keypoints=names), (
-        f"{source}: no category lists keypoint names; they are called keypoint_1..keypoint_{count}, with no left/right pairs"
-    )
+    warning += f"they are called keypoint_1..keypoint_{count}, with no left/right pairs"
+    return KeypointSchema(name=f"custom_{count}", keypoints=names), [warning]
 
 
 def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
@@ -211,24 +209,20 @@ def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
     }
 
 
-def _skeleton(
-    pairs: Any, count: int, source: str, warnings: list[str]
-) -> tuple[tuple[int, int], ...]:
+def _skeleton(pairs: Any, count: int, source: str, notes: list[str]) -> tuple[tuple[int, int], ...]:
     """COCO counts from 1; some tools from 0, which shows where an index 0 stands."""
     try:
-        numbers = [(int(pair[0]), int(pair[1])) for pair in pairs]
-    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
-        warnings.append(
-            f"{source}: the skeleton is not a list of pairs of numbers and is left out: {str(pairs)[:80]}"
-        )
+        numbers = np.array(pairs, np.int64).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError):
+        notes.append(f"{source}: the skeleton is no list of pairs, left out: {str(pairs)[:80]}")
         return ()
-    first = 0 if any(0 in pair for pair in numbers) else 1
-    shifted = [(a - first, b - first) for a, b in numbers]
-    good = [pair for pair in shifted if min(pair) >= 0 and max(pair) < count]
-    if first == 0:
-        warnings.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
-    if len(good) < len(numbers):
-        warnings.append(
-            f"{source}: {len(numbers) - len(good)} of {len(numbers)} skeleton pairs point outside the {count} keypoints, left out"
+    if not numbers.all():
+        notes.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
+    numbers = numbers - bool(numbers.all())
+    good = ((numbers >= 0) & (numbers < count)).all(1)
+    if not good.all():
+        notes.append(
+            f"{source}: {int((~good).sum())} of {len(good)} skeleton pairs point outside the "
+            f"{count} keypoints, left out"
         )
-    return tuple(good)
+    return tuple(map(tuple, numbers[good].tolist()))

@@ -22,11 +22,10 @@ def read_crowdpose(path: Any, images_dir: str | Path | None) -> Annotations:
         UserError: also where pictures lack `crowdIndex`.
     """
     annotations = read_coco(path, images_dir, CROWDPOSE_14, box_areas=True)
-    extras = annotations.image_extras or ({},) * len(annotations.image_ids)
-    lacking = [extra for extra in extras if "crowdIndex" not in extra]
-    if lacking:
+    extras = annotations.image_extras
+    if lacking := sum("crowdIndex" not in extra for extra in extras):
         raise UserError(
-            f"{annotations.source}: {len(lacking)} of {len(extras)} pictures lack crowdIndex. "
+            f"{annotations.source}: {lacking} of {len(extras)} pictures lack crowdIndex. "
             "Cure: give the official CrowdPose file, or read it as COCO"
         )
     return annotations

@@ -1,37 +1,53 @@
-"""PoseTrack18: one JSON file a sequence <-> one Annotations with track ids, head boxes and ignore
-regions.
+"""PoseTrack: one JSON file a sequence -> one Annotations with track ids, head boxes and ignore
+regions. Files of 2018, and those of 2017 in poseval's form (`annolist`), are read.
 
-The files list 17 keypoints, of which the ears are never annotated; scoring and training use the
-other 15 (`POSETRACK_15`). Ignore regions stay with their picture, as polygons:
+The files of 2018 list 17 keypoints, of which the ears are never annotated; scoring and training use
+the other 15 (`POSETRACK_15`). Ignore regions stay with their picture, as polygons:
 `image_extras[i]["ignore_regions_x"]` and `["ignore_regions_y"]`.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from simplepose.core.boxes import xyxy_to_xywh
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_json
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
-from simplepose.data.categories import Category
-from simplepose.data.coco import File, Image, Row, annotations_of, load
-from simplepose.data.posetrack17 import posetrack17_rows
+from simplepose.data.coco import File, Image, Row, annotations_of, check_lengths, decode, load
 
-FILE_KEYPOINTS = (*POSETRACK_15.keypoints[:3], "left_ear", "right_ear", *POSETRACK_15.keypoints[3:])
+NAMES = POSETRACK_15.keypoints
+FILE_KEYPOINTS = (*NAMES[:3], "left_ear", "right_ear", *NAMES[3:])
 """The 17 names of a PoseTrack18 file, in order."""
+JOINTS = (
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "head_bottom",
+    "nose",
+    "head_top",
+)
+"""The joint of each id, 0 to 14, as poseval numbers them."""
 
 
 def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
     """Reads one sequence (`000001_mpii_test.json`) or a folder of them, in the order of their
     names.
-
-    PoseTrack 2017 files in poseval's form (`annolist`) are read too.
 
     Args:
         path: a JSON file, or a folder of JSON files.
@@ -42,35 +58,32 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
         UserError: unknown or missing keypoint names, a sequence without frames, track ids that are
             missing or not whole numbers, duplicate ids.
     """
-    path = Path(path)
+    path, content, warnings = Path(path), File([], []), list[str]()
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UserError(
             f"{path} holds no JSON file. Cure: give the folder of sequences (annotations/val)"
         )
-    images: list[Image] = []
-    rows: list[Row] = []
-    warnings: list[str] = []
     for file in files:
-        frames, people = read_sequence(file, len(images), len(rows))
+        frames, people = read_sequence(file, len(content.images), len(content.rows))
         if not frames:
             raise UserError(
                 f"{file} is an empty sequence (no frames). Cure: remove the file, or copy it again"
             )
-        declared = frames[0].nframes
-        if declared is not None and declared != len(frames):
-            warnings.append(f"{file}: lists {len(frames)} of {declared} frames")
-        images += frames
-        rows += people
-    content = File(images, rows)
-    found = annotations_of(content, str(path), images_dir, POSETRACK_15, box_areas=True)
-    track_ids = np.full(len(found), -1) if found.track_ids is None else found.track_ids
-    lacking = [row.id for row in rows if row.track_id is None]
+        if frames[0].nframes not in (None, len(frames)):
+            warnings.append(f"{file}: lists {len(frames)} of {frames[0].nframes} frames")
+        content.images += frames
+        content.annotations += people
+    lacking = [row.id for row in content.rows if row.track_id is None]
     if lacking:
         raise UserError(
-            f"{path}: {len(lacking)} people have no track_id, first annotation {lacking[0]}. Cure: number the tracks"
+            f"{path}: {len(lacking)} people have no track_id, first annotation {lacking[0]}. "
+            "Cure: number the tracks"
         )
-    return replace(found, track_ids=track_ids, warnings=(*warnings, *found.warnings))
+    found = annotations_of(content, str(path), images_dir, POSETRACK_15, box_areas=True)
+    # a sequence without people is tracked too
+    tracks = np.zeros(0) if found.track_ids is None else found.track_ids
+    return replace(found, track_ids=tracks, warnings=(*warnings, *found.warnings))
 
 
 def read_sequence(
@@ -93,92 +106,37 @@ def read_sequence(
     name = name or str(file)
     content = load(file, name)
     if isinstance(content, File) and content.annolist is not None:
-        return posetrack17_rows(content.annolist, name, first_image, first_person)
+        return _rows_of_2017(content.annolist, name, first_image, first_person)
     if isinstance(content, list) or content.images is None:
         raise UserError(
-            f"{name} is not a PoseTrack file (no `images` list). Cure: give the official form, one file a sequence (annotations/val)"
+            f"{name} is not a PoseTrack file (no `images` list). "
+            "Cure: give the official form, one file a sequence (annotations/val)"
         )
-    category = [*content.listed, Category()][0]
-    names = category.names or list(FILE_KEYPOINTS)
-    absent = [name for name in POSETRACK_15.keypoints if name not in names]
-    unknown = [name for name in names if name not in FILE_KEYPOINTS]
+    listed = content.listed[0].names if content.listed else []
+    names = listed or list(FILE_KEYPOINTS)
+    absent = [one for one in NAMES if one not in names]
+    unknown = [one for one in names if one not in FILE_KEYPOINTS]
     if absent or unknown:
         raise UserError(
-            f"{name}: unknown keypoints {unknown}, missing keypoints {absent}. Cure: give PoseTrack18's 17 names"
+            f"{name}: unknown keypoints {unknown}, missing keypoints {absent}. "
+            "Cure: give PoseTrack18's 17 names"
         )
-    order = [names.index(name) for name in POSETRACK_15.keypoints]
+    check_lengths(content.rows, len(names), name, file)
+    order = np.array([names.index(one) for one in NAMES])
     for row in content.rows:
-        _reorder(row, order, len(names), name)
-    return content.images, content.rows
-
-
-def _reorder(row: Row, order: list[int], count: int, source: str) -> None:
-    """Gives a row the keypoints of `POSETRACK_15`, and its head as corners."""
-    triples, scores = row.flat_keypoints or [0.0] * (3 * count), row.scores or []
-    if len(triples) != 3 * count or len(scores) not in (0, count):
-        raise UserError(
-            f"{source}: annotation {row.id} has {len(triples)} values and {len(scores)} scores "
-            f"in its keypoints, {count} keypoints have {3 * count}. Cure: correct that annotation"
-        )
-    row.keypoints = [value for at in order for value in triples[3 * at : 3 * at + 3]]
-    row.scores = [scores[at] for at in order] if scores else None
-    if row.bbox_head:
-        if len(row.bbox_head) != 4:
+        scores = row.scores or []
+        if len(scores) not in (0, len(names)):
             raise UserError(
-                f"{source}: annotation {row.id} has the bbox_head {row.bbox_head}. Cure: x, y, width, height, or leave it out"
+                f"{name}: annotation {row.id} has {len(scores)} scores for {len(names)} keypoints. "
+                "Cure: give one score each"
             )
-        x, y, width, height = row.bbox_head
-        row.head_box_xyxy = [x, y, x + width, y + height]
-
-
-def write_posetrack_annotations(folder: str | Path, annotations: Annotations) -> list[Path]:
-    """Writes the official folder of JSON, one file a sequence, 17 keypoints with empty ears;
-    `read_posetrack` gives the same people back.
-
-    A sequence is the folder of its pictures; its file is named after it. Returns the files in their
-    order.
-
-    Raises:
-        UserError: another schema, or people without track ids.
-    """
-    if annotations.schema.keypoints != POSETRACK_15.keypoints:
-        raise UserError(
-            f"PoseTrack files hold posetrack_15, not {annotations.schema.name!r}. Cure: map_annotations(.., POSETRACK_15) first"
-        )
-    if annotations.track_ids is None:
-        raise UserError(f"{annotations.source} has no track ids. Cure: track the people first")
-    sequences: dict[str, list[int]] = {}
-    for index, name in enumerate(annotations.image_paths):
-        sequences.setdefault(Path(name).parent.name, []).append(index)
-    columns = [FILE_KEYPOINTS.index(name) for name in POSETRACK_15.keypoints]
-    triples = np.zeros((len(annotations), len(FILE_KEYPOINTS), 3))
-    triples[:, columns, :2] = annotations.keypoints
-    triples[:, columns, 2] = annotations.visibility
-    people_of: list[list[int]] = [[] for _ in annotations.image_ids]
-    for person, picture in enumerate(annotations.image_index.tolist()):
-        people_of[picture].append(person)
-    written = []
-    for name, pictures in sequences.items():
-        content = {
-            "images": [_image_entry(annotations, index) for index in pictures],
-            "annotations": [
-                _person_entry(annotations, person, triples[person])
-                for index in pictures
-                for person in people_of[index]
-            ],
-            "categories": [
-                {
-                    "supercategory": "person",
-                    "id": 1,
-                    "name": "person",
-                    "keypoints": list(FILE_KEYPOINTS),
-                    "skeleton": [],
-                }
-            ],
-        }
-        written.append(Path(folder) / f"{name}.json")
-        write_json(written[-1], content)
-    return written
+        flat = row.flat_keypoints or [0.0] * 3 * len(names)
+        row.keypoints = [value for at in order for value in flat[3 * at : 3 * at + 3]]
+        row.scores = [scores[at] for at in order] if scores else None
+        if row.bbox_head:
+            x, y, width, height = row.bbox_head
+            row.head_box_xyxy = [x, y, x + width, y + height]
+    return content.images, content.rows
 
 
 def picture_name(path: str) -> str:
@@ -191,32 +149,94 @@ def picture_name(path: str) -> str:
     return "/".join(parts[start:])
 
 
-def _image_entry(annotations: Annotations, index: int) -> dict[str, Any]:
-    width, height = annotations.image_sizes_wh[index].tolist()
-    size = {"width": width, "height": height} if width and height else {}
-    name = picture_name(annotations.image_paths[index])
-    entry = {"id": int(annotations.image_ids[index]), "file_name": name} | size
-    return entry | (annotations.image_extras[index] if annotations.image_extras else {})
+class _Point(msgspec.Struct):
+    """One joint of a person, or one corner of an ignore region."""
+
+    x: float
+    y: float
+    id: int = -1
+    score: float = math.nan
 
 
-def _person_entry(annotations: Annotations, person: int, triples: np.ndarray) -> dict[str, Any]:
-    assert annotations.track_ids is not None
-    entry = {
-        "id": int(annotations.annotation_ids[person]),
-        "image_id": int(annotations.image_ids[annotations.image_index[person]]),
-        "category_id": 1,
-        "track_id": int(annotations.track_ids[person]),
-        "bbox": annotations.bbox_xywh[person].astype(np.float64).round(4).tolist(),
-        "keypoints": triples.round(4).ravel().tolist(),
-        "num_keypoints": int(annotations.keypoint_counts[person]),
-        "iscrowd": int(annotations.is_crowd[person]),
-        "scores": [],
-    }
-    if (
-        annotations.head_boxes_xyxy is not None
-        and np.isfinite(annotations.head_boxes_xyxy[person]).all()
-    ):
-        entry["bbox_head"] = (
-            xyxy_to_xywh(annotations.head_boxes_xyxy[person]).astype(np.float64).round(4).tolist()
+class _Points(msgspec.Struct):
+    point: list[_Point] = []
+
+
+class _Person(msgspec.Struct):
+    annopoints: list[_Points] = []
+    track_id: int | None = None
+    x1: float | None = None
+    y1: float | None = None
+    x2: float | None = None
+    y2: float | None = None
+
+
+class _ImageName(msgspec.Struct):
+    name: str = ""
+
+
+class _Frame(msgspec.Struct):
+    image: list[_ImageName] = []
+    annorect: list[_Person] = []
+    ignore_regions: list[_Points] = []
+    imgnum: int | None = None
+    is_labeled: float = 1
+
+
+def _plain(value: Any) -> Any:
+    """poseval wraps numbers in lists of one, and says nothing with empty lists and null."""
+    if isinstance(value, dict):
+        return {name: plain for name, one in value.items() if (plain := _plain(one)) is not None}
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], dict):
+        return value[0]
+    return [_plain(one) for one in value] or None if isinstance(value, list) else value
+
+
+def _rows_of_2017(
+    annolist: Any, source: str, first_image: int, first_person: int
+) -> tuple[list[Image], list[Row]]:
+    """One sequence -> pictures and people of the PoseTrack18 kind; `scores` are NaN for none."""
+    images: list[Image] = []
+    rows: list[Row] = []
+    for number, frame in enumerate(decode(_plain(annolist) or [], source, list[_Frame])):
+        name = frame.image[0].name if frame.image else ""
+        if not name:
+            raise UserError(
+                f"{source}: frame {number} has no image name. Cure: add the name of the picture"
+            )
+        folder = PurePosixPath(name).parent.name
+        image = Image(
+            id=first_image + number + 1,
+            file_name=name,
+            frame_id=number if frame.imgnum is None else frame.imgnum,
+            vid_id=(re.findall(r"\d+", folder) or [folder])[0],
+            is_labeled=bool(frame.is_labeled),
+            ignore_regions_x=[[point.x for point in one.point] for one in frame.ignore_regions],
+            ignore_regions_y=[[point.y for point in one.point] for one in frame.ignore_regions],
         )
-    return entry
+        images.append(image)
+        for person in frame.annorect:
+            row = _row_of_2017(person, f"{source}: {name}")
+            row.id, row.image_id = first_person + len(rows) + 1, image.id
+            rows.append(row)
+    return images, rows
+
+
+def _row_of_2017(person: _Person, where: str) -> Row:
+    triples, scores = np.zeros((len(NAMES), 3)), np.full(len(NAMES), np.nan)
+    for point in (point for some in person.annopoints for point in some.point):
+        if not 0 <= point.id < len(JOINTS):
+            raise UserError(
+                f"{where} has a joint of id {point.id}; PoseTrack knows 0 to {len(JOINTS) - 1}. "
+                "Cure: correct that joint"
+            )
+        index = NAMES.index(JOINTS[point.id])
+        triples[index] = point.x, point.y, 1
+        scores[index] = point.score
+    corners = [person.x1, person.y1, person.x2, person.y2]
+    return Row(
+        track_id=person.track_id,
+        keypoints=triples.ravel().tolist(),
+        scores=scores.tolist(),
+        head_box_xyxy=None if None in corners else corners,
+    )

@@ -1,73 +1,176 @@
-"""Which files a run reads: the seed's layout from its root alone, or named one by one."""
+"""Which files a run reads, and who reads them: the seed's layout from its root alone, files named
+one by one, the data sets' own forms.
+
+root/annotations/person_keypoints_{train2017,val2017}.json
+root/dets/human_detection.json
+root/imagenet_weights/resnet_v1_50.ckpt
+root/images/{train2017,val2017}/
+root/model_dump/
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simplepose.config import DataConfig, GroundTruthBoxes
+from simplepose.config import DataConfig, GroundTruthBoxes, Task
 from simplepose.core.errors import UserError
+from simplepose.core.files import read_bytes
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes
 from simplepose.data.coco import read_coco, read_detections
-from simplepose.data.layout import find_layout
+from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mapping import concatenate, map_annotations
+from simplepose.data.mpii import read_mpii
 from simplepose.data.pictures import with_picture_sizes
+from simplepose.data.posetrack import read_posetrack
+
+Split = Literal["train", "val"]
+READERS: dict[Task, Callable[[str | Path, str | Path], Annotations]] = {
+    "mpii": read_mpii,
+    "posetrack": read_posetrack,
+    "crowdpose": read_crowdpose,
+    "ochuman": read_ochuman,
+    "coco": read_coco,
+}
+"""Who reads a data set's own form: (file or folder, folder of the pictures) -> people."""
+PIECES = (
+    "train_annotations",
+    "train_images",
+    "val_annotations",
+    "val_images",
+    "detections",
+    "imagenet_weights",
+)
+"""What a data folder should hold."""
 
 
-def read_split(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
-    """The annotations of one split; those to train on with `more_annotations` joined and the sizes of their pictures known.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataLayout:
+    """The pieces of a data folder. A path is where the piece is, or, if it is missing, exactly
+    where it is expected."""
+
+    root: Path
+    """The folder given by the user."""
+    train_annotations: Path
+    """COCO keypoints JSON of the training split."""
+    train_images: Path
+    """Folder of the training pictures."""
+    val_annotations: Path
+    """COCO keypoints JSON of the validation split."""
+    val_images: Path
+    """Folder of the validation pictures."""
+    detections: Path
+    """Person boxes of a detector on the validation pictures."""
+    imagenet_weights: Path
+    """Folder of ImageNet backbones."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the pieces that are not there, in the order of the fields."""
+        return tuple(name for name in PIECES if not getattr(self, name).exists())
+
+    def report(self) -> list[str]:
+        """One line a piece: found, or missing with the exact path expected."""
+        state = dict.fromkeys(PIECES, "found") | dict.fromkeys(self.missing, "missing, expected at")
+        return [f"{name:<18}{word:<22}{getattr(self, name)}" for name, word in state.items()]
+
+    def require(self, *names: str) -> DataLayout:
+        """Returns itself if the named pieces are there.
+
+        Raises:
+            UserError: lists each missing piece with the exact path expected.
+        """
+        absent = [name for name in names if name in self.missing]
+        if absent:
+            listed = "; ".join(
+                f"{name.replace('_', ' ')} at {getattr(self, name)}" for name in absent
+            )
+            raise UserError(
+                f"the data folder {self.root} lacks {listed}. "
+                "Cure: put the files there, or name them with their own options"
+            )
+        return self
+
+
+def find_layout(root: str | Path) -> DataLayout:
+    """Finds the pieces below `root`; missing ones are reported by the result, not raised.
+
+    Pictures may also lie directly under `root/train2017`. Splits of other names
+    (`person_keypoints_trainX.json`) and detections are taken where exactly one file fits.
 
     Raises:
-        UserError: neither `root` nor the files are given, something is missing, or a picture of unknown size cannot be read.
+        UserError: `root` is not a folder.
     """
-    first = _read_first(config, split)
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is not a folder. "
+            "Cure: give the folder that holds annotations/, dets/ and images/"
+        )
+
+    def usual_or_only(usual: Path, pattern: str) -> Path:
+        others = list(usual.parent.glob(pattern))
+        return others[0] if not usual.exists() and len(others) == 1 else usual
+
+    pieces = {}
+    for split in ("train", "val"):
+        usual = root / "annotations" / f"person_keypoints_{split}2017.json"
+        file = usual_or_only(usual, f"person_keypoints_{split}*.json")
+        name = file.stem.removeprefix("person_keypoints_")
+        inside, beside = root / "images" / name, root / name
+        pieces[f"{split}_annotations"] = file
+        pieces[f"{split}_images"] = beside if beside.is_dir() and not inside.is_dir() else inside
+    return DataLayout(
+        root=root,
+        detections=usual_or_only(root / "dets" / "human_detection.json", "*.json"),
+        imagenet_weights=root / "imagenet_weights",
+        **pieces,
+    )
+
+
+def read_split(config: DataConfig, split: Split) -> Annotations:
+    """The annotations of one split; those to train on with `more_annotations` joined and the sizes
+    of their pictures known.
+
+    Raises:
+        UserError: neither `root` nor the files are given, something is missing, or a picture of
+            unknown size cannot be read.
+    """
+    names = (f"{split}_annotations", f"{split}_images")
+    given = {name: getattr(config, name) for name in names}
+    if not all(given.values()):
+        if not config.root:
+            raise UserError(
+                f"no {split} data is named. Cure: give --data.root DIR, or "
+                f"--data.{split}-annotations FILE and --data.{split}-images DIR"
+            )
+        layout = find_layout(config.root).require(*(name for name in names if not given[name]))
+        given = {name: value or getattr(layout, name) for name, value in given.items()}
+    category = config.category or None
+    first = read_coco(*given.values(), category=category)
     if split == "val":
         return first
-    if len(config.more_annotations) != len(config.more_images):
+    files, folders = config.more_annotations, config.more_images
+    if len(files) != len(folders):
         raise UserError(
-            f"{len(config.more_annotations)} files in data.more-annotations but {len(config.more_images)} folders in data.more-images. "
+            f"{len(files)} files in data.more-annotations but {len(folders)} folders in "
+            "data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
-    others = [
-        read_coco(file, images, category=config.category or None)
-        for file, images in zip(config.more_annotations, config.more_images, strict=True)
-    ]
+    others = [read_coco(*pair, category=category) for pair in zip(files, folders, strict=True)]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
-    return concatenate(
-        [with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts]
-    )  # sizes first: joining clips boxes
+    # sizes first: joining clips boxes
+    return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])
 
 
-def _read_first(config: DataConfig, split: Literal["train", "val"]) -> Annotations:
-    """The one file of a split."""
-    annotations = config.train_annotations if split == "train" else config.val_annotations
-    images = config.train_images if split == "train" else config.val_images
-    if annotations and images:
-        return read_coco(annotations, images, category=config.category or None)
-    if not config.root:
-        raise UserError(
-            f"no {split} data is named. Cure: give --data.root DIR, or --data.{split}-annotations FILE and --data.{split}-images DIR"
-        )
-    layout = find_layout(config.root)
-    wanted = [
-        name
-        for name, given in ((f"{split}_annotations", annotations), (f"{split}_images", images))
-        if not given
-    ]
-    layout.require(*wanted)
-    annotations, images = (
-        annotations or getattr(layout, f"{split}_annotations"),
-        images or getattr(layout, f"{split}_images"),
-    )
-    return read_coco(annotations, images, category=config.category or None)
-
-
-def has_split(config: DataConfig, split: Literal["train", "val"]) -> bool:
-    """Whether the files of a split are there."""
-    annotations = config.train_annotations if split == "train" else config.val_annotations
-    return bool(annotations) or (
-        bool(config.root) and f"{split}_annotations" not in find_layout(config.root).missing
-    )
+def has_split(config: DataConfig, split: Split) -> bool:
+    """Whether the annotations of a split are named, or there."""
+    name = f"{split}_annotations"
+    named, root = getattr(config, name), config.root
+    return bool(named) or (bool(root) and name not in find_layout(root).missing)
 
 
 def boxes_to_test(
@@ -98,7 +201,8 @@ def boxes_to_test(
     if boxes == "detections":
         if not root:
             raise UserError(
-                "boxes 'detections' means the file of the data layout, but no --data.root is given. Cure: name the detection file"
+                "boxes 'detections' means the file of the data layout, but no --data.root is "
+                "given. Cure: name the detection file"
             )
         boxes = str(find_layout(root).require("detections").detections)
     if not Path(boxes).exists():
@@ -106,3 +210,38 @@ def boxes_to_test(
             f"no detection file at {boxes}. Cure: gt, detections, or the path of a detection file"
         )
     return read_detections(boxes, annotations)
+
+
+def read_annotated(
+    task: Task,
+    path: str | Path,
+    images_dir: str | Path,
+    schema: KeypointSchema | None = None,
+    *,
+    category: str | None = None,
+    allow_empty: bool = False,
+) -> Annotations:
+    """Reads what a network is tested on: the data set's own form, or what `convert` wrote.
+
+    `simplepose convert` writes one object, with `head_box_xyxy` beside the people; MPII's own form
+    is a .mat or a JSON list, PoseTrack's a folder or a file with other head boxes.
+
+    Args:
+        task: the data set.
+        path: the file; for PoseTrack also a folder.
+        images_dir: folder of the pictures.
+        schema: expected keypoints of a COCO file; by default its own.
+        category: id or name, where a COCO file has several categories with different keypoints.
+        allow_empty: accept a COCO file without people.
+
+    Raises:
+        UserError: names the file and the cure.
+    """
+    own = task in ("crowdpose", "ochuman") or Path(path).is_dir()
+    if task in ("mpii", "posetrack") and not own:
+        content = read_bytes(path)
+        listed = str(path).lower().endswith(".mat") or content.lstrip().startswith(b"[")
+        own = listed if task == "mpii" else b'"head_box_xyxy"' not in content
+    if own and task != "coco":
+        return READERS[task](path, images_dir)
+    return read_coco(path, images_dir, schema, category=category, allow_empty=allow_empty)

@@ -13,13 +13,10 @@ from simplepose.core.errors import UserError
 from simplepose.core.images import PICTURE_ENDINGS
 from simplepose.core.images import SWAPS, turn_boxes
 from simplepose.core.structures import Frame, People
-from simplepose.data.categories import Id, people_rows
+from simplepose.data.categories import Id, category_choices, people_rows
 from simplepose.data.coco import (
     File,
     annotated_people,
-    category_choices,
-    category_ids,
-    exact_ids,
     load,
     load_file,
     people_boxes,
@@ -126,8 +123,8 @@ def read_boxes(
     if isinstance(content, list):
         listing, naming = load_file(annotations) if annotations else File(), str(annotations)
         rows, annotated = content, False
-        choices = category_choices(listing.listed, naming, keypoints)
-        people, taken = people_rows(category_ids(rows, source), choices, source)
+        choices = category_choices(listing.listed, keypoints)
+        people, taken = people_rows([row.category_id for row in rows], choices, source)
     elif content.annotations is None:
         raise UserError(
             f"{source} is neither a detection nor an annotation file. "
@@ -135,7 +132,7 @@ def read_boxes(
         )
     else:
         listing, naming, rows, annotated = content, source, content.rows, True
-        choices = category_choices(listing.listed, naming, keypoints)
+        choices = category_choices(listing.listed, keypoints)
         people, taken = annotated_people(content, choices, source, [])
     found = people_boxes(rows, people, source, annotated=annotated, score_threshold=score_threshold)
     notes = found.left_out
@@ -157,10 +154,10 @@ def _listed(
 ) -> tuple[dict[str, list[tuple[PurePath, Id]]], dict[Id, tuple[float, float]]]:
     """The pictures of an annotation file by their names without folders, and their sizes."""
     images = [image for image in listing.images or [] if image.file_name]
-    ids = exact_ids([image.id for image in images], lambda n: f"{source}: picture {n}", "id")
     listed: dict[str, list[tuple[PurePath, Id]]] = {}
     sizes_wh: dict[Id, tuple[float, float]] = {}
-    for image, image_id in zip(images, ids, strict=True):
+    for image in images:
+        image_id = image.id
         if image_id is None:
             raise UserError(
                 f"{source}: the picture {image.file_name} has no id. Cure: give it a unique number"

@@ -22,9 +22,8 @@ import numpy as np
 from simplepose.core.errors import UserError, need
 from simplepose.core.oks import check_sigmas
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
-    category_ids,
-    exact_ids,
     load_rows,
     person_rows,
     picture_index,
@@ -149,7 +148,9 @@ def evaluate_coco(
     people = (
         ground_truth
         if isinstance(ground_truth, Annotations)
-        else read_coco(ground_truth, None, sigmas=sigmas, allow_empty=True)
+        else read_coco(
+            ground_truth, None, schema_from_count(len(sigmas), source)[0], allow_empty=True
+        )
     )
     check_sigmas(sigmas, len(people.schema))
     rows = read_results(results, people, source if isinstance(results, list) else str(results))
@@ -185,8 +186,8 @@ def read_results(results: Any, people: Annotations, source: str) -> list[dict[st
     rows = load_rows(results, source)
     own = {people.category_id, *people.more_categories}
     numbers: dict[Any, int] = {**people.category_numbers}
-    names = [people.category_id if n is None else n for n in category_ids(rows, source)]
-    theirs = [numbers.get(name, name) for name in names]
+    names = [row.category_id for row in rows]
+    theirs = [people.category_id if n is None else numbers.get(n, n) for n in names]
     _check_known({*theirs}, own | {*numbers.values()}, source, "category")
     kept = [index for index, category in enumerate(theirs) if category in own]
     if rows and not kept:
@@ -199,7 +200,7 @@ def read_results(results: Any, people: Annotations, source: str) -> list[dict[st
         return f"{source}: row {kept[index]}"
 
     pictures = picture_index(people)
-    ids = exact_ids([rows[index].image_id for index in kept], label, "image_id")
+    ids = [rows[index].image_id for index in kept]
     _check_known({*ids}, {*pictures}, source, "picture")
     length = 3 * len(people.schema)
     found = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.data.coco import read_coco
-from simplepose.data.readers import read_annotated
+from simplepose.data.source import read_annotated
 from simplepose.evaluation.coco import Evaluator, evaluate_coco, spell
 from simplepose.evaluation.crowdpose import evaluate_crowdpose, evaluate_ochuman
 from simplepose.evaluation.mpii import MpiiTruth, evaluate_mpii, read_mpii_predictions, score_mpii

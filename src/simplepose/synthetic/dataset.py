@@ -15,7 +15,7 @@ from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
 from simplepose.core.schema import COCO_17, KeypointSchema
-from simplepose.data.layout import DataLayout, find_layout
+from simplepose.data.source import DataLayout, find_layout
 from simplepose.synthetic.scene import Row, draw_people
 
 MARKER = "synthetic.json"

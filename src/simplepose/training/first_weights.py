@@ -9,7 +9,7 @@ from pathlib import Path
 from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.layout import find_layout
+from simplepose.data.source import find_layout
 from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import find_weights, read_spec, require_head
 from simplepose.pose.network import PoseNetwork

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simplepose.commands.train import evaluate_command
 from simplepose.config import Config, DataConfig
-from simplepose.data.layout import find_layout
+from simplepose.data.source import find_layout
 
 
 def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:

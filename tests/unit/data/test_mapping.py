@@ -16,7 +16,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.mapping import (
     concatenate,
     estimate_sigmas,
-    keypoint_places,
+    keypoint_indices,
     map_annotations,
     read_sigmas,
     with_sigmas,
@@ -61,7 +61,7 @@ def people(schema: KeypointSchema, count: int = 2, **changes: Any) -> Annotation
 def test_places(
     source: KeypointSchema, target: KeypointSchema, name: str, wanted: str | None
 ) -> None:
-    place = keypoint_places(source, target)[target.keypoints.index(name)]
+    place = keypoint_indices(source, target)[target.keypoints.index(name)]
     assert place == (-1 if wanted is None else source.keypoints.index(wanted))
 
 
@@ -134,7 +134,6 @@ def test_joined_people_know_their_files() -> None:
     for kept in (
         joined,
         joined.select(np.array([5])),
-        joined.select_images(np.array([0])),
         joined.trainable(),
         map_annotations(joined, MPII_16),
     ):

@@ -64,8 +64,8 @@ def test_crop_is_the_references(tmp_path: Path) -> None:
     ("value", "words"),
     [
         ([], r"valid\.json .*no .*person"),
-        ({"images": []}, r"valid\.json .*joints_vis"),
-        ([{**PERSON, "joints": [[1, 2]] * 14}], r"valid\.json: entry 0 .*joints \(14, 2\)"),
+        ({"images": []}, r"valid\.json.*images"),
+        ([{**PERSON, "joints": [[1, 2]] * 14}], r"valid\.json: row 0 has the joints .*16"),
         ([{**PERSON, "scale": -1}], r"valid\.json: person 0 .*scale -1\.0"),
         (
             [{**PERSON, "center": [float("nan"), 3]}],
@@ -118,7 +118,6 @@ def test_mat_form(tmp_path: Path) -> None:
         197,
     ]
     assert found.bbox_xywh[0].tolist() == [593 - 300, 256 + 45 - 300, 600, 600]
-    assert len(read_mpii(path, "pictures", all_people=True)) == 2
 
 
 def test_bad_mat(tmp_path: Path) -> None:

@@ -234,14 +234,14 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], message: str) -
         (None, "no COCO file"),
         ({"a": 1}, "neither"),
         ({"annotations": None}, "neither"),
-        ([row(), 5], "row 1 is '5'"),
+        ([row(), 5], "row 1 is 5"),
         ({"annotations": [], "images": [{"file_name": "a.jpg"}]}, "a.jpg has no id"),
         (
             {"annotations": [], "images": [{"id": [1], "file_name": "a.jpg"}]},
             r"picture 0 has the id \[1\]",
         ),
         ({"annotations": [], "images": ["a.jpg"]}, "entry 0 of `images`"),
-        ({"annotations": [], "images": 5}, "`images` is '5'"),
+        ({"annotations": [], "images": 5}, "`images` is 5"),
         ({"annotations": [], "categories": {"id": 1}}, "`categories` is"),
     ],
 )
