@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from training_workers import changed, resumed, run_training, small_config, write_people
 
 from simplepose.cli import main
-from simplepose.commands.evaluate_epochs import parse_epochs
+from simplepose.commands.evaluate import parse_epochs
 from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import epoch_weights, kept_epochs, read_spec

@@ -329,7 +329,7 @@ def test_pictures_with_close_ids_stay_apart(tmp_path: Path, ids: list[Any]) -> N
     lefts = [found.by_id[found.image_id(Path(f"{i}.jpg"))].boxes_xyxy[0, 0] for i in range(4)]
     assert lefts == [0, 1, 2, 3]
     results = [{**BOX, "image_id": ids[i], "keypoints": PERSON["keypoints"]} for i in order]
-    named = [row["image_id"] for row in read_results(results, people, "results")]
+    named = [row["image_id"] for row in read_results(results, people)]
     assert named == people.image_ids[order].tolist()
     assert evaluate_coco(path, results, sigmas=(0.1, 0.1))["AP"] == pytest.approx(1)
 
