@@ -21,7 +21,7 @@ from simplepose.data.annotations import Annotations, ground_truth_boxes
 from simplepose.data.coco import exact_ids, read_coco, read_detections, write_coco
 from simplepose.data.mapping import concatenate
 from simplepose.detection.files import read_boxes
-from simplepose.doctor.checks_inputs import check_detections
+from simplepose.doctor.checks import check_detections
 from simplepose.evaluation.coco import evaluate_coco, read_results
 
 NAMES = ["nose", "left_paw"]
@@ -65,7 +65,7 @@ def evaluate_door(path: Path, folder: Path) -> int:
 
 
 def doctor_door(path: Path, folder: Path) -> int:
-    findings, _, boxes = check_detections(path, read_coco(folder / "truth.json", folder))
+    findings, boxes, _ = check_detections(path, read_coco(folder / "truth.json", folder))
     if boxes is None:
         raise UserError(f"{findings[0].problem} Cure: {findings[0].cure}")
     return len(boxes)

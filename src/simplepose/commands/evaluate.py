@@ -30,8 +30,13 @@ from simplepose.evaluation.tasks import (
     task_table,
     write_results,
 )
-from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
-from simplepose.pose.checkpoints import epoch_weights, kept_epochs, require_schema
+from simplepose.evaluation.top_down import (
+    Evaluation,
+    evaluate_network,
+    name_boxes,
+    weights_of_epochs,
+)
+from simplepose.pose.checkpoints import require_schema
 from simplepose.pose.estimator import PoseEstimator
 
 
@@ -223,41 +228,3 @@ def split_of(options: EvaluateOptions) -> str:
     `test-dev2017`."""
     found = re.search(r"(test-dev|test|val|train)20\d\d", Path(options.annotations).name)
     return found[0] if found else "test-dev2017" if options.annotations else "val2017"
-
-
-def weights_of_epochs(run: str, epochs: str) -> dict[int, Path]:
-    """The weights of the epochs that are asked for, in order.
-
-    Args:
-        run: folder of a run that was trained with `train.keep_every`.
-        epochs: `140`, or `100:140:10` (both ends, every tenth), or `100:140`.
-
-    Raises:
-        UserError: other text, no run that keeps epochs, or an epoch that it has not kept.
-    """
-    wanted, kept = parse_epochs(epochs), kept_epochs(run)
-    if not kept:
-        raise UserError(
-            f"{run} keeps no weights of single epochs (no checkpoints/epoch_*.safetensors). Cure: "
-            "name the folder of a run that was trained with --train.keep-every, or leave "
-            "--epochs out"
-        )
-    missing = next((epoch for epoch in wanted if epoch not in kept), None)
-    if missing is not None:
-        listed = ", ".join(map(str, kept))
-        raise UserError(f"{run} keeps no weights of epoch {missing}. Cure: --epochs of {listed}")
-    return {epoch: epoch_weights(run, epoch) for epoch in wanted}
-
-
-def parse_epochs(text: str) -> range:
-    """`140`, `100:140` or `100:140:10` as numbers; both ends belong to it.
-
-    Raises:
-        UserError: it is none of these, or no epoch lies between its ends.
-    """
-    if re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9}){0,2}", text):
-        first, *more = map(int, text.split(":"))
-        last, step = [*more, *(first, 1)[len(more) :]]
-        if 1 <= first <= last and step:
-            return range(first, last + 1, step)
-    raise UserError(f"--epochs is {text!r}. Cure: FIRST:LAST:STEP as 100:140:10, or one epoch")
