@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -209,13 +209,17 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
         number = image_ids[pictures[name]]  # type: ignore[index]
         person = {"image_id": number, "category_id": theirs[index]}
         found.append({**person, "keypoints": flat, "score": score})
-    values = np.array([row["keypoints"] for row in found], np.float64).reshape(-1, length)
+    _require_finite(np.array([row["keypoints"] for row in found], np.float64), label)
+    return found
+
+
+def _require_finite(values: np.ndarray, label: Callable[[int], str]) -> None:
+    """Refuses NaN and infinity in keypoints (R, 3 K)."""
     if (wrong := np.argwhere(~np.isfinite(values))).size:
         raise UserError(
             f"{label(wrong[0, 0])} has {values[tuple(wrong[0])]} (or null) among its keypoints. "
             "Cure: x, y, score for each keypoint, all of them finite numbers"
         )
-    return found
 
 
 def _check_known(used: set[Any], known: set[Any], source: str, what: str) -> None:

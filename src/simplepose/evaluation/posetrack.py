@@ -28,7 +28,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
 from simplepose.data.categories import Id, category_of
-from simplepose.data.coco import Image, coco_content, exact_ids
+from simplepose.data.coco import Image, Row, coco_content, exact_ids
 from simplepose.data.posetrack import picture_name, read_sequence
 from simplepose.evaluation.coco import rounded
 from simplepose.evaluation.mpii import head_sizes
@@ -131,18 +131,22 @@ def evaluate_posetrack(
         _require_track_ids(tracked, exact)
         joints = _keypoint_tracking(list(tracked.values()), exact)
         columns["MOTA"] = np.array([joint.mota for joint in joints])
-        measured = [joint for joint in joints if exact or joint.matches + joint.misses]
-        numbers |= {
-            "MOTA": _mean(columns["MOTA"]),
-            "MOTP": _mean([joint.motp for joint in measured]),
-            "Prec": _mean([joint.precision for joint in joints]),
-            "Rec": _mean([joint.recall for joint in joints]),
-            **_people_tracking(list(tracked.values())),
-        }
+        numbers |= _joint_numbers(joints, exact) | _people_tracking(list(tracked.values()))
     for measure, values in columns.items():
         for group, members in GROUPS.items():
             numbers[f"{measure} {group}"] = np.mean([values[NAMES.index(name)] for name in members])
     return {name: 100 * float(value) for name, value in numbers.items()}
+
+
+def _joint_numbers(joints: Sequence[ClearMot], exact: bool) -> dict[str, float]:
+    """Means over the keypoints; `exact`: MOTP also over those that are never annotated."""
+    measured = [joint for joint in joints if exact or joint.matches + joint.misses]
+    return {
+        "MOTA": _mean([joint.mota for joint in joints]),
+        "MOTP": _mean([joint.motp for joint in measured]),
+        "Prec": _mean([joint.precision for joint in joints]),
+        "Rec": _mean([joint.recall for joint in joints]),
+    }
 
 
 def _scored_frames(name: str, frames: Sequence[Pair], exact: bool) -> list[Pair]:
@@ -345,20 +349,21 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> dict[st
             f"{predictions} lacks {len(missing)} of {len(truth)} sequences, e.g. {missing[0]}. "
             "Cure: one result file a sequence"
         )
-    pairs = {}
-    for name, result in results.items():
-        found = frames_of(result, str(result))
-        for lacking, frames, others in (
-            (result, truth[name], found),
-            (ground_truth, found, truth[name]),
-        ):
-            if lost := [key for key in frames if key not in others]:
-                raise UserError(
-                    f"{lacking} lacks {len(lost)} of {len(frames)} frames, e.g. {lost[0]}. "
-                    "Cure: list every frame in both, also those without people"
-                )
-        pairs[name] = [(frame, found[key]) for key, frame in truth[name].items()]
-    return pairs
+    return {
+        name: _pairs(truth[name], frames_of(result, str(result)), ground_truth, result)
+        for name, result in results.items()
+    }
+
+
+def _pairs(truth: Frames, found: Frames, truth_file: Path, result_file: Path) -> list[Pair]:
+    """The frames of two files of one sequence, which must be the same."""
+    for lacking, frames, others in ((result_file, truth, found), (truth_file, found, truth)):
+        if lost := [key for key in frames if key not in others]:
+            raise UserError(
+                f"{lacking} lacks {len(lost)} of {len(frames)} frames, e.g. {lost[0]}. "
+                "Cure: list every frame in both, also those without people"
+            )
+    return [(frame, found[key]) for key, frame in truth.items()]
 
 
 def pair_results(
@@ -424,18 +429,7 @@ def frames_of(content: Any, source: str) -> Frames:
                 "whole number. Cure: number the tracks, or score AP only"
             )
         people[image_id].append(index)
-    count, nothing = len(NAMES), [math.nan]
-    points = np.array([row.keypoints or [0.0] * 3 * count for row in rows], np.float64)
-    points = points.reshape(-1, count, 3)
-    heads = np.array([row.head_box_xyxy or nothing * 4 for row in rows], np.float64)
-    scores = np.array([row.scores or nothing * count for row in rows], np.float64)
-    everybody = Frame(
-        keypoints=points[..., :2],
-        labelled=(points != 0).any(-1),
-        head_sizes=head_sizes(heads.reshape(-1, 4)),
-        scores=np.where(np.isnan(scores), -np.inf, scores).reshape(-1, count),
-        track_ids=np.array([-1 if track is None else track for track in tracks], np.int64),
-    )
+    everybody = _as_people(rows, tracks)
     frames: Frames = {}
     for image, image_id in zip(images, ids, strict=True):
         key = _key(image.file_name or str(image_id))
@@ -450,6 +444,22 @@ def frames_of(content: Any, source: str) -> Frames:
             annotated=image.is_labeled is None or bool(image.is_labeled),
         )
     return frames
+
+
+def _as_people(rows: Sequence[Row], tracks: Sequence[Id | None]) -> Frame:
+    """All people of a file."""
+    count, nothing = len(NAMES), [math.nan]
+    points = np.array([row.keypoints or [0.0] * 3 * count for row in rows], np.float64)
+    points = points.reshape(-1, count, 3)
+    heads = np.array([row.head_box_xyxy or nothing * 4 for row in rows], np.float64)
+    scores = np.array([row.scores or nothing * count for row in rows], np.float64)
+    return Frame(
+        keypoints=points[..., :2],
+        labelled=(points != 0).any(-1),
+        head_sizes=head_sizes(heads.reshape(-1, 4)),
+        scores=np.where(np.isnan(scores), -np.inf, scores).reshape(-1, count),
+        track_ids=np.array([-1 if track is None else track for track in tracks], np.int64),
+    )
 
 
 def _polygons(image: Image, where: str) -> list[np.ndarray]:
