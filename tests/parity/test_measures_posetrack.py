@@ -167,5 +167,5 @@ def test_bad_folders(tmp_path: Path) -> None:
     (truth / "000001.json").write_text(
         json.dumps({**new_form(TRUTH), "images": [], "annotations": []})
     )
-    with pytest.raises(UserError, match=r"gt/000001\.json .*empty"):
+    with pytest.raises(UserError, match=r"gt: 000001\.json .*empty"):
         score_posetrack(truth, found)

@@ -124,29 +124,32 @@ def evaluate_posetrack(
     numbers = {"AP": _mean(columns["AP"])}
     tracks = [found.track_ids for frames in sequences.values() for _, found in frames]
     if not sum(map(len, tracks)) or (np.concatenate(tracks) >= 0).any():
-        tracked = {
-            name: [_above(pair, tracking_threshold) for pair in (frames[:-1] if exact else frames)]
-            for name, frames in scored.items()
-        }
-        _require_track_ids(tracked, exact)
-        joints = _keypoint_tracking(list(tracked.values()), exact)
-        columns["MOTA"] = np.array([joint.mota for joint in joints])
-        numbers |= _joint_numbers(joints, exact) | _people_tracking(list(tracked.values()))
+        columns["MOTA"], tracking = _tracking_numbers(scored, tracking_threshold, exact)
+        numbers |= {"MOTA": _mean(columns["MOTA"]), **tracking}
     for measure, values in columns.items():
         for group, members in GROUPS.items():
             numbers[f"{measure} {group}"] = np.mean([values[NAMES.index(name)] for name in members])
     return {name: 100 * float(value) for name, value in numbers.items()}
 
 
-def _joint_numbers(joints: Sequence[ClearMot], exact: bool) -> dict[str, float]:
-    """Means over the keypoints; `exact`: MOTP also over those that are never annotated."""
+def _tracking_numbers(
+    scored: Mapping[str, Sequence[Pair]], threshold: float, exact: bool
+) -> tuple[np.ndarray, dict[str, float]]:
+    """(15,) MOTA of each keypoint; means of the others, and those of whole people."""
+    tracked = {
+        name: [_above(pair, threshold) for pair in (frames[:-1] if exact else frames)]
+        for name, frames in scored.items()
+    }
+    _require_track_ids(tracked, exact)
+    sequences = list(tracked.values())
+    joints = _keypoint_tracking(sequences, exact)
     measured = [joint for joint in joints if exact or joint.matches + joint.misses]
-    return {
-        "MOTA": _mean([joint.mota for joint in joints]),
+    means = {
         "MOTP": _mean([joint.motp for joint in measured]),
         "Prec": _mean([joint.precision for joint in joints]),
         "Rec": _mean([joint.recall for joint in joints]),
     }
+    return np.array([joint.mota for joint in joints]), means | _people_tracking(sequences)
 
 
 def _scored_frames(name: str, frames: Sequence[Pair], exact: bool) -> list[Pair]:
@@ -336,10 +339,12 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> dict[st
             "Cure: give the folder of annotations (annotations/val)"
         )
     truth = {file.stem: frames_of(file, str(file)) for file in files}
-    if empty := [file for file in files if not truth[file.stem]]:
-        raise UserError(
-            f"{empty[0]} is an empty sequence. Cure: check that it was copied completely"
-        )
+    for name, frames in truth.items():
+        if not frames:
+            raise UserError(
+                f"{ground_truth}: {name}.json is an empty sequence. "
+                "Cure: check that it was copied completely"
+            )
     folder = predictions.is_dir()
     if folder and ground_truth.is_file() and not (predictions / ground_truth.name).is_file():
         truth = _by_sequence(truth[ground_truth.stem])

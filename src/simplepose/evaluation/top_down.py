@@ -102,7 +102,7 @@ def estimate_boxes(
     annotations: Annotations,
     detections: Detections,
     *,
-    workers: int = 2,
+    workers: int = 0,
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimates:
@@ -112,7 +112,7 @@ def estimate_boxes(
         estimator: the network.
         annotations: knows the pictures.
         detections: the boxes.
-        workers: reading threads.
+        workers: reading threads; 0: one a core.
         skip_broken: go on without pictures that cannot be read.
         progress: called with (boxes done, boxes in all).
 
@@ -120,6 +120,7 @@ def estimate_boxes(
         One estimate a box, grouped by picture; never more than a few batches of crops or heatmaps
         are held.
     """
+    workers = workers or own_cores()
     order = np.argsort(detections.image_index, kind="stable")
     pictures, starts = np.unique(detections.image_index[order], return_index=True)
     jobs = zip(pictures.tolist(), np.split(order, starts[1:]), strict=False)
@@ -326,7 +327,7 @@ def evaluate_network(
         estimator,
         annotations,
         detections,
-        workers=config.workers or own_cores(),
+        workers=config.workers,
         skip_broken=skip_broken,
         progress=progress,
     )
