@@ -191,7 +191,7 @@ def check_keypoints(annotations: Annotations) -> Findings:
     outside = ((points < -1) | (points > sizes)).any(2) & labelled & (sizes > 0).all(2)
     problem = f"people have labelled keypoints outside their picture ({outside.sum()} keypoints)"
     cure = "set their visibility to 0, or correct the size of the picture"
-    yield from _people(annotations, outside.any(1), "warning", problem, cure)
+    yield from _people(annotations, np.any(outside, axis=1), "warning", problem, cure)
     origin = (points == 0).all(2) & labelled
     problem = (
         f"people have keypoints at exactly (0, 0) marked as labelled ({origin.sum()} keypoints)"

@@ -110,7 +110,10 @@ def thumbnail(image: np.ndarray, annotations: Annotations, row: int) -> np.ndarr
     size = [max(round(side * factor), 1) for side in region.shape[1::-1]]
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     person = Poses(
-        (points - low) * factor, labelled[None].astype(float), (box - [*low, *low]) * factor, [1]
+        (points - low) * factor,
+        labelled[None].astype(float),
+        (box - [*low, *low]) * factor,
+        np.ones(1),
     )
     canvas = cv2.resize(region, size, interpolation=way)
     return draw_poses(canvas, person, annotations.schema, boxes=True)

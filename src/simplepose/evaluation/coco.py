@@ -298,8 +298,8 @@ def _run(
             annotated = COCO(truth)
         else:
             try:
-                from pycocotools.coco import COCO
-                from pycocotools.cocoeval import COCOeval
+                from pycocotools.coco import COCO  # type: ignore[no-redef]
+                from pycocotools.cocoeval import COCOeval  # type: ignore[no-redef]
             except ImportError as error:
                 raise need("pycocotools", "pycocotools", "the evaluator pycocotools") from error
             annotated = COCO()

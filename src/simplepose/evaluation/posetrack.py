@@ -76,7 +76,7 @@ class Frame:
     annotated: bool = True
     """False for a frame nobody looked at; it is not scored."""
 
-    def select(self, people: np.ndarray) -> Frame:
+    def select(self, people: Any) -> Frame:
         """The people of a boolean mask (N,) or of indices."""
         names = ("keypoints", "labelled", "head_sizes", "scores", "track_ids")
         return replace(self, **{name: getattr(self, name)[people] for name in names})
