@@ -3,7 +3,7 @@
     python benchmarks/evaluate.py [--rounds 1] [--output FILE.json]
 
 Theirs, written without the package: rescoring box by box, OKS-NMS picture by picture and pair by pair, a list of dictionaries, indented and sorted JSON
-written, read back and read again by pycocotools, its evaluator pickled. Ours: arrays through `suppress_and_write`, JSON written once, scored by hotcoco.
+written, read back and read again by pycocotools, its evaluator pickled. Ours: arrays through `results_of`, JSON written once, scored by hotcoco.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
 from simplepose.evaluation.coco import METRICS, evaluate_coco
-from simplepose.evaluation.top_down import Estimates, suppress_and_write
+from simplepose.evaluation.top_down import Estimates, results_of
 
 SIGMAS = np.array(COCO_17.sigmas)
 
@@ -111,7 +111,7 @@ def ours(
     truth: str, folder: Path, estimates: Estimates, annotations: Annotations
 ) -> dict[str, float]:
     """Arrays all the way."""
-    rows = suppress_and_write(estimates, annotations, EvaluateConfig())
+    rows = results_of(estimates, annotations, EvaluateConfig())
     write_json(folder / "ours.json", rows)
     return evaluate_coco(truth, rows, sigmas=COCO_17.sigmas)
 

@@ -26,8 +26,7 @@ from simplepose.data.loader import TrainLoader
 from simplepose.data.posetrack import read_posetrack
 from simplepose.data.source import read_split
 from simplepose.detection.people import people_source
-from simplepose.doctor.checks import check_annotations
-from simplepose.doctor.checks_inputs import check_detections, check_images
+from simplepose.doctor.checks import check_annotations, check_detections, check_images
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.key_maps import from_tensorflow as tensorflow_weights
 from simplepose.weights.pretrained import load_into

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from simplepose.evaluation.mpii import GROUPS, read_mpii_predictions, read_mpii_truth, score_mpii
+from simplepose.evaluation.mpii import (
+    GROUPS,
+    evaluate_mpii,
+    read_mpii_predictions,
+    read_mpii_truth,
+)
 
 # head shoulder elbow wrist hip knee ankle mean
 PUBLISHED = {
@@ -26,10 +31,14 @@ PUBLISHED = {
 }
 
 
+def score(truth: Path, predictions: Path) -> dict[str, float]:
+    return evaluate_mpii(read_mpii_predictions(predictions), read_mpii_truth(truth))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_pckh(real_data: Callable[[str], Path], name: str) -> None:
     folder = real_data("mpii_valid")
-    result = score_mpii(folder / "detections_our_format.mat", folder / name)
+    result = score(folder / "detections_our_format.mat", folder / name)
     assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(
         PUBLISHED[name], abs=0.01
     )
@@ -49,7 +58,7 @@ def test_h5_form(real_data: Callable[[str], Path]) -> None:
     )
     tompson = read_mpii_predictions(folder / "preds/tompson.h5")
     assert abs(tompson - read_mpii_predictions(folder / "detections_our_format.mat")).max() < 1e-3
-    result = score_mpii(folder / "valid.h5", folder / "preds/bearpaw-hg_s1_b1.mat")
+    result = score(folder / "valid.h5", folder / "preds/bearpaw-hg_s1_b1.mat")
     assert [result[group] for group in (*GROUPS, "Mean")] == pytest.approx(
         PUBLISHED["preds/bearpaw-hg_s1_b1.mat"], abs=0.1
     )

@@ -17,7 +17,7 @@ from simplepose.core.images import write_image
 from simplepose.core.oks import oks_nms, oks_nms_batch, rescore
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Detections
-from simplepose.evaluation.top_down import Estimates, estimate_boxes, suppress_and_write
+from simplepose.evaluation.top_down import Estimates, estimate_boxes, results_of
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.checkpoints import ModelSpec
@@ -129,9 +129,7 @@ def test_the_test_of_a_network_suppresses_by_the_padded_crop(tmp_path: Path) -> 
     padded, smaller = alike(fixed * 1.25**2), (width * height, width * height * 1.25**2, fixed)
     assert padded > max(map(alike, smaller)) + 0.01
     for threshold, kept in ((padded - 1e-6, 1), (padded + 1e-6, 2)):
-        rows = suppress_and_write(
-            estimates, annotations, EvaluateConfig(oks_nms_threshold=threshold)
-        )
+        rows = results_of(estimates, annotations, EvaluateConfig(oks_nms_threshold=threshold))
         assert len(rows) == kept
 
 
@@ -151,8 +149,8 @@ def test_what_is_written(preset: str) -> None:
     annotations = people(
         np.ones((2, 4)), np.zeros((2, 17, 2)), np.zeros((2, 17)), np.full((2, 2), 100)
     )
-    config = load_preset(preset).evaluate
-    rows = suppress_and_write(
+    config = replace(load_preset(preset).evaluate, task="coco")
+    rows = results_of(
         Estimates(pictures, poses, keypoint_scores, box_scores, areas), annotations, config
     )
     expected = []
@@ -195,13 +193,9 @@ def test_raw_scores_rank_and_calibrated_ones_are_written() -> None:
         error=0.1,
     )
     estimates = Estimates(np.zeros(2, int), poses, keypoint_scores, np.ones(2), np.full(2, 6400.0))
-    (row,) = suppress_and_write(
-        estimates, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration
-    )
+    (row,) = results_of(estimates, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
     one = 1 / (1 + np.exp(-(np.log(1e-4 / (1 - 1e-4)) + 8)))  # scores below 1e-4 count as that
     assert row["score"] == pytest.approx(one, rel=1e-4)
     ranked = replace(estimates, keypoints=poses + np.array([0, 0.01])[:, None, None])
-    (row,) = suppress_and_write(
-        ranked, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration
-    )
+    (row,) = results_of(ranked, annotations, EvaluateConfig(keypoint_threshold=0.0), calibration)
     assert row["keypoints"][0] == pytest.approx(poses[1, 0, 0] + 0.01)

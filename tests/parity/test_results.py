@@ -8,7 +8,7 @@ import references
 from test_crops import people
 
 from simplepose.config import load_preset
-from simplepose.evaluation.top_down import Estimates, suppress_and_write
+from simplepose.evaluation.top_down import Estimates, results_of
 
 
 @pytest.mark.parametrize("family", references.FAMILIES)
@@ -24,9 +24,7 @@ def test_rows(family: str) -> None:
         np.ones((25, 4)), np.zeros((25, 17, 2)), np.zeros((25, 17)), np.full((25, 2), 100)
     )
     estimates = Estimates(np.arange(25), keypoints, keypoint_scores, box_scores, np.full(25, 9e3))
-    rows = suppress_and_write(
-        estimates, annotations, load_preset(references.PRESETS[family]).evaluate
-    )
+    rows = results_of(estimates, annotations, load_preset(references.PRESETS[family]).evaluate)
     assert len(rows) == 25
     for index, row in enumerate(rows):
         assert (
@@ -71,8 +69,6 @@ def test_everything_that_survives_is_written(family: str) -> None:
         rng.random(30),
         np.full(30, 9e3),
     )
-    rows = suppress_and_write(
-        estimates, annotations, load_preset(references.PRESETS[family]).evaluate
-    )
+    rows = results_of(estimates, annotations, load_preset(references.PRESETS[family]).evaluate)
     assert len(rows) == (30 if family == "tf" else 20)
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)

@@ -20,7 +20,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.posetrack import FILE_KEYPOINTS, read_posetrack
 from simplepose.data.source import read_annotated
-from simplepose.evaluation.posetrack_files import score_posetrack
+from simplepose.evaluation.posetrack import evaluate_posetrack, read_sequences
 from simplepose.pose import geometry
 from simplepose.pose.checkpoints import ModelSpec, read_spec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
@@ -324,7 +324,9 @@ def test_posetrack(tmp_path: Path, knowing: Callable, capsys: pytest.CaptureFixt
         assert again == {name: record[name] for name in again} and len(again) == 8
     # the library's reader of two folders is a third way
     assert (
-        score_posetrack(annotations, tmp_path / "out" / "predictions", exact=True)["AP"]
+        evaluate_posetrack(
+            read_sequences(annotations, tmp_path / "out" / "predictions"), exact=True
+        )["AP"]
         == record["AP"]
     )
     other = evaluate(

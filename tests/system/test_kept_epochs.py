@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from training_workers import changed, resumed, run_training, small_config, write_people
 
 from simplepose.cli import main
-from simplepose.commands.evaluate_epochs import parse_epochs
 from simplepose.config import Config
 from simplepose.core.errors import UserError
+from simplepose.evaluation.top_down import parse_epochs
 from simplepose.pose.checkpoints import epoch_weights, kept_epochs, read_spec
 from simplepose.training import train as train_module
 

@@ -127,43 +127,43 @@ def test_hota_and_idf1_against_trackeval(seed: int) -> None:
 def test_whole_posetrack_numbers_against_motmetrics() -> None:
     """MOTA of made-up PoseTrack frames, keypoint by keypoint through motmetrics, as poseval does it."""
     motmetrics = pytest.importorskip("motmetrics", reason="needs motmetrics (make test-trackeval)")
-    from simplepose.evaluation.posetrack import evaluate_posetrack
-    from simplepose.evaluation.posetrack_frames import PoseTrackFrame
+    from simplepose.evaluation.posetrack import Frame, evaluate_posetrack
 
     rng = np.random.default_rng(0)
     frames = []
     for _ in range(30):
         body = rng.uniform(0, 200, (4, 15, 2))
         frames.append(
-            PoseTrackFrame(
-                keypoints=body,
-                labelled=rng.uniform(size=(4, 15)) < 0.8,
-                head_boxes_xyxy=np.tile([0.0, 0, 30, 40], (4, 1)),
-                track_ids=np.arange(4),
-                predicted_keypoints=body + rng.normal(0, 8, body.shape),
-                predicted=rng.uniform(size=(4, 15)) < 0.9,
-                predicted_scores=rng.uniform(size=(4, 15)),
-                predicted_track_ids=rng.permutation(6)[:4],
+            (
+                Frame(
+                    keypoints=body,
+                    labelled=rng.uniform(size=(4, 15)) < 0.8,
+                    head_sizes=np.full(4, 30.0),
+                    scores=np.ones((4, 15)),
+                    track_ids=np.arange(4),
+                ),
+                Frame(
+                    keypoints=body + rng.normal(0, 8, body.shape),
+                    labelled=rng.uniform(size=(4, 15)) < 0.9,
+                    head_sizes=np.full(4, np.nan),
+                    scores=rng.uniform(size=(4, 15)),
+                    track_ids=rng.permutation(6)[:4],
+                ),
             )
         )
     values = []
     for k in range(15):
         accumulator = motmetrics.MOTAccumulator(auto_id=True)
-        for frame in frames[:-1]:
+        for truth, result in frames[:-1]:
             true, found = (
-                np.flatnonzero(frame.labelled[:, k]),
-                np.flatnonzero(frame.predicted[:, k]),
+                np.flatnonzero(truth.labelled[:, k]),
+                np.flatnonzero(result.labelled[:, k]),
             )
-            distance = (
-                np.linalg.norm(
-                    frame.keypoints[true, k][:, None] - frame.predicted_keypoints[found, k][None],
-                    axis=-1,
-                )
-                / 30
-            )
+            away = truth.keypoints[true, k][:, None] - result.keypoints[found, k]
+            distance = np.linalg.norm(away, axis=-1) / 30
             accumulator.update(
-                frame.track_ids[true],
-                frame.predicted_track_ids[found],
+                truth.track_ids[true],
+                result.track_ids[found],
                 np.where(distance <= 0.5, distance, np.nan),
             )
         values.append(

@@ -21,7 +21,7 @@ from simplepose.data.annotations import Annotations, ground_truth_boxes
 from simplepose.data.coco import exact_ids, read_coco, read_detections, write_coco
 from simplepose.data.mapping import concatenate
 from simplepose.detection.files import read_boxes
-from simplepose.doctor.checks_inputs import check_detections
+from simplepose.doctor.checks import check_detections
 from simplepose.evaluation.coco import evaluate_coco, read_results
 
 NAMES = ["nose", "left_paw"]
@@ -65,7 +65,7 @@ def evaluate_door(path: Path, folder: Path) -> int:
 
 
 def doctor_door(path: Path, folder: Path) -> int:
-    findings, _, boxes = check_detections(path, read_coco(folder / "truth.json", folder))
+    findings, boxes, _ = check_detections(path, read_coco(folder / "truth.json", folder))
     if boxes is None:
         raise UserError(f"{findings[0].problem} Cure: {findings[0].cure}")
     return len(boxes)
@@ -329,7 +329,7 @@ def test_pictures_with_close_ids_stay_apart(tmp_path: Path, ids: list[Any]) -> N
     lefts = [found.by_id[found.image_id(Path(f"{i}.jpg"))].boxes_xyxy[0, 0] for i in range(4)]
     assert lefts == [0, 1, 2, 3]
     results = [{**BOX, "image_id": ids[i], "keypoints": PERSON["keypoints"]} for i in order]
-    named = [row["image_id"] for row in read_results(results, people, "results")]
+    named = [row["image_id"] for row in read_results(results, people)]
     assert named == people.image_ids[order].tolist()
     assert evaluate_coco(path, results, sigmas=(0.1, 0.1))["AP"] == pytest.approx(1)
 

@@ -1,4 +1,5 @@
-"""`simplepose calibrate WEIGHTS --annotations FILE --images DIR`: scores that are probabilities, fitted on held-out people."""
+"""`simplepose calibrate WEIGHTS --annotations FILE --images DIR`: scores that are probabilities,
+fitted on held-out people."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from pathlib import Path
 import torch
 
 from simplepose.commands.options import CalibrateOptions
-from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.data.coco import read_coco
@@ -29,13 +29,10 @@ def run(options: CalibrateOptions) -> None:
     weights = find_weights(options.weights)
     if weights.suffix != ".safetensors":
         raise UserError(
-            f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file (simplepose import makes one)"
+            f"{weights} cannot carry a calibration. "
+            "Cure: a run folder or a .safetensors file (simplepose import makes one)"
         )
-    output = (
-        Path(options.output)
-        if options.output
-        else weights.with_name(f"{weights.stem}_calibrated.safetensors")
-    )
+    output = Path(options.output or weights.with_stem(f"{weights.stem}_calibrated"))
     if output.exists() and not options.overwrite:
         raise UserError(
             f"{output} already exists. Cure: --overwrite, or --output with another name"
@@ -53,20 +50,13 @@ def run(options: CalibrateOptions) -> None:
             estimator,
             annotations,
             detections,
-            workers=own_cores(),
             skip_broken=options.data.skip_broken,
             progress=progress,
         )
-    if estimates.broken:
-        reason = next(iter(estimates.broken.values()))
-        print(
-            f"note: {len(estimates.broken)} unreadable pictures skipped, first: {reason}",
-            file=sys.stderr,
-        )
-    calibration = fit(
-        match_estimates(estimates, annotations, stored_settings(estimator.spec, weights)),
-        annotations.source,
-    )
+    for path, reason in list(estimates.broken.items())[:3]:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    config = stored_settings(estimator.spec, weights)
+    calibration = fit(match_estimates(estimates, annotations, config), annotations.source)
     assert isinstance(estimator.network, torch.nn.Module)  # it came from a .safetensors file
     save_checkpoint(output, estimator.network, replace(estimator.spec, calibration=calibration))
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"

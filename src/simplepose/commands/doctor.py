@@ -1,10 +1,12 @@
-"""`simplepose doctor`: versions, devices, data layout, annotations, pictures, detections; says in advance why an AP would be 0 or -1."""
+"""`simplepose doctor`: versions, devices, data layout, annotations, pictures, detections; says in
+advance why an AP would be 0 or -1."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import platform
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +15,20 @@ from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
-from simplepose.data.source import find_layout
-from simplepose.doctor.checks import Finding, check_annotations
-from simplepose.doctor.checks_inputs import check_detections, check_images
+from simplepose.data.source import DataLayout, find_layout
+from simplepose.doctor.checks import (
+    Finding,
+    check_annotations,
+    check_detections,
+    check_images,
+    histograms,
+    overview,
+)
 from simplepose.doctor.page import check_page, write_page
-from simplepose.doctor.statistics import Histogram, histograms, overview
-from simplepose.evaluation.coco import evaluate_boxes, spell
+from simplepose.evaluation.coco import evaluate_boxes
+from simplepose.evaluation.tasks import spell
 
-PACKAGES = (
+PACKAGES = [
     "torch",
     "numpy",
     "opencv-python-headless",
@@ -36,7 +44,9 @@ PACKAGES = (
     "pycocotools",
     "tensorboard",
     "torch-npu",
-)
+]
+BARS = 30
+"""Width of the longest bar of a histogram, characters."""
 
 
 def versions() -> list[str]:
@@ -44,14 +54,16 @@ def versions() -> list[str]:
     lines = [f"simplepose {__version__}, python {platform.python_version()}, {platform.platform()}"]
     for package in PACKAGES:
         try:
-            lines.append(f"  {package:<24}{importlib.metadata.version(package)}")
+            version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"  {package:<24}not installed")
+            version = "not installed"
+        lines.append(f"  {package:<24}{version}")
     return lines
 
 
 def devices() -> tuple[list[str], list[Finding]]:
-    """The devices that are there, the one that will be used and why; or why torch cannot even be imported."""
+    """The devices that are there, the one that will be used and why; or why torch cannot even be
+    imported."""
     npu = importlib.util.find_spec("torch_npu") is not None
     try:
         from simplepose.core.device import choose_device, describe_devices
@@ -59,87 +71,85 @@ def devices() -> tuple[list[str], list[Finding]]:
         chosen = choose_device("auto")
         lines = [f"  {line}" for line in describe_devices()]
     except UserError as error:
-        return [], [Finding(level="broken", problem=str(error), count=1)]
+        return [], [Finding(level="broken", problem=str(error))]
     except Exception as error:
-        problem = f"torch cannot be imported: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return [], [Finding(level="broken", problem=problem, count=1, cure=_torch_cure(npu))]
+        reason = (str(error).splitlines() or [""])[0]
+        problem = f"torch cannot be imported: {type(error).__name__}: {reason}"
+        cure = "install torch again: pip install torch"
+        if npu:
+            cure = (
+                "torch-npu is installed, and without CANN it breaks `import torch` itself: load "
+                "CANN (source /usr/local/Ascend/ascend-toolkit/set_env.sh), set "
+                "TORCH_DEVICE_BACKEND_AUTOLOAD=0 to leave it out, or pip uninstall torch-npu"
+            )
+        return [], [Finding(level="broken", problem=problem, cure=cure)]
     why = "the only device here" if chosen.type == "cpu" else "an accelerator goes before the CPU"
     lines.append(f"  used unless --device says otherwise: {chosen} ({why})")
     if npu and chosen.type != "npu":
         lines.append(
-            "  torch-npu is installed but no NPU answers: load CANN first (source .../ascend-toolkit/set_env.sh)"
+            "  torch-npu is installed but no NPU answers: load CANN first "
+            "(source .../ascend-toolkit/set_env.sh)"
         )
     return lines, []
 
 
-def _torch_cure(npu: bool) -> str:
-    if npu:
-        return (
-            "torch-npu is installed, and without CANN it breaks `import torch` itself: load CANN (source "
-            "/usr/local/Ascend/ascend-toolkit/set_env.sh), set TORCH_DEVICE_BACKEND_AUTOLOAD=0 to leave it out, or pip uninstall torch-npu"
-        )
-    return "install torch again: pip install torch"
-
-
 def examine(
-    annotations_path: Path,
-    images: Path,
-    detections: Path | None,
-    category: str | None,
-    all_images: bool,
-) -> tuple[list[str], list[Finding], list[Histogram], Annotations | None]:
-    """Facts, findings and histograms of one annotation file with its pictures and, if given, detections."""
+    options: DoctorOptions, path: Path, images: Path, detections: Path | None
+) -> tuple[list[str], list[Finding], Annotations | None]:
+    """Facts and findings of one annotation file with its pictures and, if given, detections."""
     try:
-        annotations = read_coco(annotations_path, images, category=category)
+        annotations = read_coco(path, images, category=options.category)
     except UserError as error:
-        return (
-            [],
-            [Finding(level="broken", problem=error.problem, count=1, cure=error.cure)],
-            [],
-            None,
-        )
-    facts = [f"{annotations_path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
+        return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
+    facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
     facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
     facts += [f"  note: {warning}" for warning in annotations.warnings]
-    findings = check_annotations(annotations) + check_images(
-        annotations, None if all_images else 200
-    )
+    findings = check_annotations(annotations)
+    findings += check_images(annotations, None if options.all_images else 200)
     if detections is not None:
-        found, numbers, boxes = check_detections(detections, annotations)
+        found, boxes, covered = check_detections(detections, annotations)
         findings += found
         if boxes is not None:
-            quality = evaluate_boxes(annotations, boxes)["AP"]
+            quality = spell(evaluate_boxes(annotations, boxes)["AP"], ".3f")
+            pictures = len({*boxes.image_index.tolist()})
             facts.append(
-                f"{detections}: {numbers['boxes']:.0f} boxes on {numbers['pictures']:.0f} pictures; {numbers['coverage']:.1%} of the "
-                f"people with keypoints have a box of IoU 0.5; box AP {spell(quality, '.3f')}"
+                f"{detections}: {len(boxes)} boxes on {pictures} pictures; {covered:.1%} of the "
+                f"people with keypoints have a box of IoU 0.5; box AP {quality}"
             )
-    return facts, findings, histograms(annotations), annotations
+    for title, counts in histograms(annotations).items():
+        largest, column = max(1, *counts.values()), max(12, *map(len, counts))
+        facts.append(f"  {title}")
+        facts += [
+            f"    {label:>{column}} {count:>8}  {'#' * round(BARS * count / largest)}"
+            for label, count in counts.items()
+        ]
+    return facts, findings, annotations
 
 
 def run(options: DoctorOptions) -> None:
     """The command line; exit status 1 where something is broken."""
     if (options.detections or options.images) and not (options.annotations or options.root):
         raise UserError(
-            "--images and --detections are checked against annotations. Cure: add --annotations FILE"
+            "--images and --detections are checked against annotations. "
+            "Cure: add --annotations FILE"
         )
     if options.html is not None:
         check_page(options.html)
-    device_lines, findings = devices()
-    facts = [*versions(), "devices", *device_lines]
+    lines, findings = devices()
+    facts = [*versions(), "devices", *lines]
+    layout = None if options.root is None else find_layout(options.root)
+    if layout is not None:
+        facts += [f"data folder {layout.root}", *(f"  {line}" for line in layout.report())]
+        findings += missing_pieces(layout)
     print("\n".join(facts))
-    charts: list[Histogram] = []
     shown: Annotations | None = None
-    for annotations_path, images, detections in _jobs(options, facts, findings):
-        lines, found, bars, annotations = examine(
-            annotations_path, images, detections, options.category, options.all_images
-        )
-        for bar in bars:
-            lines += [f"  {bar.title}", *(f"  {line}" for line in bar.lines())]
+    for files in _jobs(options, layout):
+        lines, found, annotations = examine(options, *files)
         print("\n".join(lines))
         facts += lines
-        # pictures are drawn from one set; the findings of the others are listed without
+        # Pictures are drawn from one set; the findings of the others are listed without.
         findings += found if shown is None else [replace(finding, rows=()) for finding in found]
-        charts, shown = (charts, shown) if shown is not None else (bars, annotations)
+        shown = shown or annotations
     print(f"findings: {len(findings) or 'none'}")
     for finding in findings:
         print(f"  {finding.level}: {finding.count} {finding.problem}")
@@ -148,44 +158,35 @@ def run(options: DoctorOptions) -> None:
         if finding.cure:
             print(f"      Cure: {finding.cure}")
     if options.html is not None:
+        charts = {} if shown is None else histograms(shown)
         write_page(options.html, facts, findings, charts, shown)
         print(f"wrote {options.html}")
     if any(finding.level == "broken" for finding in findings):
         raise SystemExit(1)
 
 
+def missing_pieces(layout: DataLayout) -> list[Finding]:
+    """What a data folder lacks. Boxes of a detector and ImageNet backbones are wished for, not
+    needed: ground-truth boxes and a random initialisation stand in."""
+    found = []
+    for name in layout.missing:
+        optional = name in ("detections", "imagenet_weights")
+        meanwhile = "; until then use --boxes gt" if name == "detections" else ""
+        words = f"{name.replace('_', ' ')} missing, expected at {getattr(layout, name)}"
+        level = "warning" if optional else "broken"
+        found.append(Finding(level=level, problem=words, cure=f"put it there{meanwhile}"))  # type: ignore[arg-type]
+    return found
+
+
 def _jobs(
-    options: DoctorOptions, facts: list[str], findings: list[Finding]
-) -> list[tuple[Path, Path, Path | None]]:
-    """The annotation files to examine, with pictures and detections; missing pieces of a layout become findings."""
-    jobs: list[tuple[Path, Path, Path | None]] = []
+    options: DoctorOptions, layout: DataLayout | None
+) -> Iterator[tuple[Path, Path, Path | None]]:
+    """The annotation files to examine, with pictures and detections."""
     if options.annotations is not None:
-        jobs.append(
-            (options.annotations, options.images or options.annotations.parent, options.detections)
-        )
-    if options.root is not None:
-        layout = find_layout(options.root)
-        lines = [f"data folder {options.root}", *(f"  {line}" for line in layout.report())]
-        print("\n".join(lines))
-        facts += lines
-        for name in layout.missing:
-            # boxes of a detector and ImageNet trunks are wished for, not needed: ground-truth boxes and random weights stand in
-            optional = name in ("detections", "imagenet_weights")
-            findings.append(
-                Finding(
-                    level="warning" if optional else "broken",
-                    problem=f"{name.replace('_', ' ')} missing, expected at {getattr(layout, name)}",
-                    count=1,
-                    cure="put it there; until then use --boxes gt"
-                    if name == "detections"
-                    else "put it there",
-                )
-            )
-        if layout.val_annotations.exists():
-            found = options.detections or (
-                layout.detections if layout.detections.exists() else None
-            )
-            jobs.append((layout.val_annotations, layout.val_images, found))
-        if layout.train_annotations.exists():
-            jobs.append((layout.train_annotations, layout.train_images, None))
-    return jobs
+        images = options.images or options.annotations.parent
+        yield options.annotations, images, options.detections
+    if layout is not None and layout.val_annotations.exists():
+        own = layout.detections if layout.detections.exists() else None
+        yield layout.val_annotations, layout.val_images, options.detections or own
+    if layout is not None and layout.train_annotations.exists():
+        yield layout.train_annotations, layout.train_images, None

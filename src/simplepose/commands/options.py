@@ -506,8 +506,7 @@ def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
     cls, example = OPTIONS["evaluate"]
     options: EvaluateOptions = parse_words(cls, words, name="evaluate", example=example)
-    from simplepose.commands.evaluate_epochs import weights_of_epochs
-    from simplepose.evaluation.top_down import stored_settings
+    from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
     path = Path(options.weights)

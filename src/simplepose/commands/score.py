@@ -7,7 +7,7 @@ from pathlib import Path
 from simplepose.commands.options import ScoreOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
-from simplepose.evaluation.result_files import number_table, score_results
+from simplepose.evaluation.tasks import number_table, score_results
 
 
 def run(options: ScoreOptions) -> None:
@@ -17,12 +17,14 @@ def run(options: ScoreOptions) -> None:
         UserError: a file is missing, of another kind or does not fit the ground truth; an output
             that exists.
     """
-    if options.output and Path(options.output).suffix.lower() != ".json":
+    output = Path(options.output)
+    if options.output and output.suffix.lower() != ".json":
         raise UserError(
-            f"--output {options.output} is no .json file. Cure: name the file of the numbers, e.g. score.json"
+            f"--output {output} is no .json file. "
+            "Cure: name the file of the numbers, e.g. score.json"
         )
-    if options.output and Path(options.output).exists() and not options.overwrite:
-        raise UserError(f"{options.output} exists. Cure: --overwrite, or another --output")
+    if options.output and output.exists() and not options.overwrite:
+        raise UserError(f"{output} exists. Cure: --overwrite, or another --output")
     numbers = score_results(
         options.task,
         options.results,
@@ -35,11 +37,7 @@ def run(options: ScoreOptions) -> None:
     )
     print(number_table(options.task, numbers, options.results))
     if options.output:
-        record = {
-            **numbers,
-            "task": options.task,
-            "results": options.results,
-            "annotations": options.annotations,
-        }
-        write_json(Path(options.output), record, indent=True)
-        print(f"written: {options.output}")
+        names = ("task", "results", "annotations")
+        record = numbers | {name: getattr(options, name) for name in names}
+        write_json(output, record, indent=True)
+        print(f"written: {output}")

@@ -1,20 +1,35 @@
-"""Checks of annotations as pure functions: each returns findings with a count, three examples and the cure.
+"""What can be wrong with a data set, and how it is made, as pure functions.
 
-`broken` means that training or an AP would be wrong or 0; `warning` that something deserves a look.
+Each check gives findings with a count, three examples and the cure: of annotations, of the pictures
+and detections beside them. `broken` means that training or an AP would be wrong or 0; `warning`
+that something deserves a look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
-from simplepose.data.annotations import Annotations
+from simplepose.core.errors import UserError
+from simplepose.core.images import read_image
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.coco import read_detections
 
 Level = Literal["broken", "warning"]
+LOOSE = "wrist|elbow|knee|ankle|hand|foot|paw|toe|finger|hoof|tail|wing"
+"""Parts that cross freely: they say nothing of the side a body is seen from."""
+SIZE_EDGES = (0, 16, 32, 64, 96, 128, 192, 256, 384, np.inf)
+"""Bins of the longer side of a box, pixels."""
+ASPECT_EDGES = (0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, np.inf)
+"""Bins of width / height."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,346 +40,261 @@ class Finding:
     """`broken` makes the doctor exit with status 1."""
     problem: str
     """One sentence."""
-    count: int
+    count: int = 1
     """How many rows, pictures or keypoints have it."""
-    examples: tuple[str, ...] = ()
+    examples: Sequence[str] = ()
     """At most three."""
     cure: str = ""
     """What to do."""
-    rows: tuple[int, ...] = ()
+    rows: Sequence[int] = ()
     """People (indices into the annotations) worth drawing, at most three."""
+
+
+Findings = Iterator[Finding]
+
+
+def _people(
+    annotations: Annotations, who: np.ndarray, level: Level, problem: str, cure: str
+) -> Findings:
+    """One finding of the people of a mask (N,); none where it is empty."""
+    rows = np.flatnonzero(who)[:3].tolist()
+    names = [Path(annotations.image_paths[annotations.image_index[row]]).name for row in rows]
+    boxes = annotations.bbox_xywh[rows].astype(np.float64).round(1).tolist()
+    examples = [
+        f"annotation {annotations.annotation_ids[row]} in {name}, box {box}"
+        for row, name, box in zip(rows, names, boxes, strict=True)
+    ]
+    if rows:
+        count = int(np.sum(who))
+        yield Finding(
+            level=level, problem=problem, count=count, examples=examples, cure=cure, rows=rows
+        )
+
+
+def _things(names: Sequence[str], level: Level, problem: str, cure: str) -> Findings:
+    """One finding of pictures or keypoints; none where there are none."""
+    if names:
+        yield Finding(level=level, problem=problem, count=len(names), examples=names[:3], cure=cure)
+
+
+def _scored(annotations: Annotations) -> np.ndarray:
+    """(N,) bool: people with keypoints, no crowds."""
+    return (annotations.keypoint_counts > 0) & ~annotations.is_crowd
 
 
 def check_annotations(annotations: Annotations) -> list[Finding]:
     """All checks that need only the annotations, the gravest first."""
     if not len(annotations):
-        return [
-            Finding(
-                level="broken",
-                problem="there is no annotated person: AP would be -1",
-                count=0,
-                cure="check the exported file",
-            )
-        ]
+        problem = "there is no annotated person: AP would be -1"
+        return [Finding(level="broken", problem=problem, count=0, cure="check the exported file")]
     findings = [finding for check in CHECKS for finding in check(annotations)]
     return sorted(findings, key=lambda finding: finding.level)
 
 
-def check_scorable(annotations: Annotations) -> list[Finding]:
-    """Would an AP be -1 whatever the predictions: no keypoints at all, or only crowds; or would nobody be trained on."""
-    found = []
+def check_scorable(annotations: Annotations) -> Findings:
+    """Would an AP be -1 whatever the predictions: no keypoints at all, or only crowds; or would
+    nobody be trained on."""
     labelled = annotations.keypoint_counts > 0
     if not labelled.any():
+        problem = "no keypoint is labelled: AP would be -1 and nothing could be trained"
         cure = "export the keypoints with visibility 1 or 2; 0 means not labelled"
-        found.append(
-            _finding(
-                annotations,
-                ~labelled,
-                "broken",
-                "no keypoint is labelled: AP would be -1 and nothing could be trained",
-                cure,
-            )
-        )
+        yield from _people(annotations, ~labelled, "broken", problem, cure)
     elif annotations.is_crowd[labelled].all():
         problem = "everybody with keypoints is marked iscrowd: AP would be -1"
-        found.append(
-            _finding(
-                annotations,
-                annotations.is_crowd,
-                "broken",
-                problem,
-                "set iscrowd to 0 for single people",
-            )
-        )
+        cure = "set iscrowd to 0 for single people"
+        yield from _people(annotations, annotations.is_crowd, "broken", problem, cure)
     elif not len(annotations.trainable()):
-        problem = "nobody has both keypoints and a box of positive size inside the picture: nothing could be trained"
-        found.append(
-            _finding(
-                annotations,
-                labelled,
-                "broken",
-                problem,
-                "correct bbox, area, and the width and height of the pictures",
-            )
+        problem = (
+            "nobody has both keypoints and a box of positive size inside the picture: "
+            "nothing could be trained"
         )
-    return found
+        cure = "correct bbox, area, and the width and height of the pictures"
+        yield from _people(annotations, labelled, "broken", problem, cure)
 
 
-def check_normalised(annotations: Annotations) -> list[Finding]:
+def check_normalised(annotations: Annotations) -> Findings:
     """Coordinates in 0..1 instead of pixels: every OKS would be 0."""
     labelled = annotations.keypoints[annotations.visibility > 0]
-    if not len(labelled) or labelled.max() > 1.5 or labelled.min() < -0.5:
-        return []
-    everybody = annotations.keypoint_counts > 0
-    problem = "keypoints lie in 0..1, they are fractions of the picture: OKS and AP against pixels would be 0"
-    return [
-        _finding(
-            annotations,
-            everybody,
-            "broken",
-            problem,
-            "multiply x by the width and y by the height of the picture",
+    if len(labelled) and labelled.max() <= 1.5 and labelled.min() >= -0.5:
+        problem = (
+            "keypoints lie in 0..1, they are fractions of the picture: "
+            "OKS and AP against pixels would be 0"
         )
-    ]
+        cure = "multiply x by the width and y by the height of the picture"
+        yield from _people(annotations, annotations.keypoint_counts > 0, "broken", problem, cure)
 
 
-def check_boxes(annotations: Annotations) -> list[Finding]:
+def check_boxes(annotations: Annotations) -> Findings:
     """Boxes without size, outside the picture, or that leave labelled keypoints outside."""
-    boxes = xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64))
-    matters = (annotations.keypoint_counts > 0) & ~annotations.is_crowd
-    empty = matters & ~(annotations.bbox_xywh[:, 2:] > 0).all(1)
-    found = _some(
-        annotations,
-        empty,
-        "warning",
-        "boxes have no positive width and height; these people are not trained on",
-        "correct bbox",
-    )
-    sizes = annotations.person_sizes_wh
-    known = (sizes > 0).all(1)
-    outside = (
-        matters & ~empty & known & ((boxes[:, :2] >= sizes).any(1) | (boxes[:, 2:] <= 0).any(1))
-    )
-    found += _some(
-        annotations,
-        outside,
-        "warning",
-        "boxes lie wholly outside their picture",
-        "correct bbox, or the width and height of the picture",
-    )
-    corners = _corner_boxes(annotations, matters & ~empty & known)
-    if corners.any():
-        problem = "boxes look like x1, y1, x2, y2: many reach outside their picture as x, y, width, height, and nearly all fit as corners"
-        found += _some(
-            annotations,
-            corners,
-            "broken",
-            problem,
-            "write bbox as x, y, width, height: x1, y1, x2 - x1, y2 - y1",
+    corners = xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64))
+    low, high = corners[:, :2], corners[:, 2:]
+    scored, sizes = _scored(annotations), annotations.person_sizes_wh
+    empty = scored & ~(annotations.bbox_xywh[:, 2:] > 0).all(1)
+    problem = "boxes have no positive width and height; these people are not trained on"
+    yield from _people(annotations, empty, "warning", problem, "correct bbox")
+    usable = scored & ~empty
+    known = usable & (sizes > 0).all(1)
+    outside = known & ((low >= sizes).any(1) | (high <= 0).any(1))
+    cure = "correct bbox, or the width and height of the picture"
+    problem = "boxes lie wholly outside their picture"
+    yield from _people(annotations, outside, "warning", problem, cure)
+    if _are_corners(annotations, known):
+        problem = (
+            "boxes look like x1, y1, x2, y2: many reach outside their picture as x, y, width, "
+            "height, and nearly all fit as corners"
         )
-    if annotations.clip_boxes and not corners.any():
-        over = (
-            matters
-            & ~empty
-            & ~outside
-            & known
-            & ((boxes[:, :2] < -1).any(1) | (boxes[:, 2:] > sizes + 1).any(1))
-        )
-        found += _some(
-            annotations,
-            over,
-            "warning",
-            "boxes reach outside their picture; training clips them",
-            "none needed if that is meant",
-        )
-    x, y = annotations.keypoints[..., 0], annotations.keypoints[..., 1]
+        cure = "write bbox as x, y, width, height: x1, y1, x2 - x1, y2 - y1"
+        yield from _people(annotations, known, "broken", problem, cure)
+    elif annotations.clip_boxes:
+        over = known & ~outside & ((low < -1).any(1) | (high > sizes + 1).any(1))
+        problem = "boxes reach outside their picture; training clips them"
+        cure = "none needed if that is meant"
+        yield from _people(annotations, over, "warning", problem, cure)
     margin = 0.25 * annotations.bbox_xywh[:, 2:].clip(min=0)
-    far_x = (x < (boxes[:, 0] - margin[:, 0])[:, None]) | (
-        x > (boxes[:, 2] + margin[:, 0])[:, None]
-    )
-    far_y = (y < (boxes[:, 1] - margin[:, 1])[:, None]) | (
-        y > (boxes[:, 3] + margin[:, 1])[:, None]
-    )
-    away = (far_x | far_y) & (annotations.visibility > 0)
-    lost = matters & ~empty & (2 * away.sum(1) >= annotations.keypoint_counts)
-    share = lost.sum() / max(matters.sum(), 1)
+    points = np.moveaxis(annotations.keypoints, 1, 0)
+    far = ((points < low - margin) | (points > high + margin)).any(2).T
+    away = (far & (annotations.visibility > 0)).sum(1)
+    lost = usable & (2 * away >= annotations.keypoint_counts)
+    fraction = lost.sum() / max(scored.sum(), 1)
     problem = (
-        f"people have half or more of their keypoints far outside their box ({share:.0%} of all)"
+        f"people have half or more of their keypoints far outside their box ({fraction:.0%} of all)"
     )
-    cure = "check that bbox is x, y, width, height (not x1, y1, x2, y2) in the same pixels as the keypoints"
-    return found + _some(annotations, lost, "broken" if share > 0.2 else "warning", problem, cure)
+    cure = (
+        "check that bbox is x, y, width, height (not x1, y1, x2, y2) in the same pixels as the "
+        "keypoints"
+    )
+    level: Level = "broken" if fraction > 0.2 else "warning"
+    yield from _people(annotations, lost, level, problem, cure)
 
 
-def _corner_boxes(annotations: Annotations, known: np.ndarray) -> np.ndarray:
-    """(N,) bool: the `known` people if their boxes are corners, x1, y1, x2, y2, by all signs; else nobody.
+def _are_corners(annotations: Annotations, known: np.ndarray) -> bool:
+    """Whether the boxes of the `known` people are corners, x1, y1, x2, y2, by all signs.
 
-    Nine of ten, read as corners, lie inside their picture and hold their keypoints, and at least a fifth reach well beyond the
-    picture when read as x, y, width, height: no true width and height do both.
+    Nine of ten, read as corners, lie inside their picture and hold their keypoints, and at least a
+    fifth reach well beyond the picture when read as x, y, width, height: no true width and height
+    do both.
     """
-    low, high = (
-        annotations.bbox_xywh[:, None, :2].astype(np.float64),
-        annotations.bbox_xywh[:, None, 2:].astype(np.float64),
-    )
+    low, high = np.split(annotations.bbox_xywh[:, None].astype(np.float64), 2, axis=2)
     sizes, margin = annotations.person_sizes_wh[:, None], 0.25 * (high - low).clip(min=0)
-    held = ((annotations.keypoints >= low - margin) & (annotations.keypoints <= high + margin)).all(
-        2
-    ) | (annotations.visibility == 0)
-    fits = np.all((high > low) & (high <= sizes + 1), axis=(1, 2)) & np.all(held, axis=1)
+    points = annotations.keypoints
+    held = ((points >= low - margin) & (points <= high + margin)).all(2)
+    held |= annotations.visibility == 0
+    fits = np.all((high > low) & (high <= sizes + 1), axis=(1, 2)) & held.all(1)
     beyond = np.any(low + high > 1.05 * sizes, axis=(1, 2))
-    yes = known.any() and fits[known].mean() >= 0.9 and beyond[known].mean() >= 0.2
-    return known if yes else np.zeros_like(known)
+    return bool(known.any() and fits[known].mean() >= 0.9 and beyond[known].mean() >= 0.2)
 
 
-def check_keypoints(annotations: Annotations) -> list[Finding]:
-    """Labelled keypoints outside the picture, keypoints nobody labelled, visibility that never varies."""
-    sizes = annotations.person_sizes_wh[:, None]
-    outside = (
-        ((annotations.keypoints < -1) | (annotations.keypoints > sizes)).any(2)
-        & (annotations.visibility > 0)
-        & (sizes > 0).all(2)
-    )
+def check_keypoints(annotations: Annotations) -> Findings:
+    """Labelled keypoints outside the picture or at (0, 0), keypoints nobody labelled."""
+    sizes, labelled = annotations.person_sizes_wh[:, None], annotations.visibility > 0
+    points = annotations.keypoints
+    outside = ((points < -1) | (points > sizes)).any(2) & labelled & (sizes > 0).all(2)
+    problem = f"people have labelled keypoints outside their picture ({outside.sum()} keypoints)"
+    cure = "set their visibility to 0, or correct the size of the picture"
+    yield from _people(annotations, np.any(outside, axis=1), "warning", problem, cure)
+    origin = (points == 0).all(2) & labelled
     problem = (
-        f"people have labelled keypoints outside their picture ({int(outside.sum())} keypoints)"
+        f"people have keypoints at exactly (0, 0) marked as labelled ({origin.sum()} keypoints)"
     )
-    found = _some(
-        annotations,
-        np.any(outside, axis=1),
-        "warning",
-        problem,
-        "set their visibility to 0, or correct the size of the picture",
-    )
-    at_origin = (annotations.keypoints == 0).all(2) & (annotations.visibility > 0)
-    problem = f"people have keypoints at exactly (0, 0) marked as labelled ({int(at_origin.sum())} keypoints)"
-    found += _some(
-        annotations, np.any(at_origin, axis=1), "warning", problem, "set their visibility to 0"
-    )
-    never = ~np.any(annotations.visibility > 0, axis=0)
-    if never.any() and not never.all():
-        names = [
-            name for name, absent in zip(annotations.schema.keypoints, never, strict=True) if absent
-        ]
-        problem = "keypoints are never labelled; the network cannot learn them and they do not count in OKS"
-        found.append(
-            Finding(
-                level="warning",
-                problem=problem,
-                count=len(names),
-                examples=tuple(names[:3]),
-                cure="label them, or leave them out",
-            )
+    cure = "set their visibility to 0"
+    yield from _people(annotations, origin.any(1), "warning", problem, cure)
+    never = np.flatnonzero(~labelled.any(0))
+    if len(never) < len(annotations.schema):
+        names = [annotations.schema.keypoints[index] for index in never]
+        problem = (
+            "keypoints are never labelled; the network cannot learn them and they do not count in "
+            "OKS"
         )
-    return found
+        yield from _things(names, "warning", problem, "label them, or leave them out")
 
 
-def check_sides(annotations: Annotations) -> list[Finding]:
+def check_sides(annotations: Annotations) -> Findings:
     """Left and right by the mirror test.
 
-    Seen from the front a body's left side lies right in the picture, seen from the back left: the pairs of one person never disagree
-    unless it is twisted. A person is suspect where two pairs disagree that are each apart by a fifth of the box. Where both eyes are
-    visible the face is seen from the front, so the left eye must lie right of the right one; that also finds names swapped throughout.
+    Seen from the front a body's left side lies right in the picture, seen from the back left: the
+    pairs of one person never disagree unless it is twisted. A person is suspect where two pairs
+    disagree that are each apart by a fifth of the box. Where both eyes are visible the face is seen
+    from the front, so the left eye must lie right of the right one; that also finds names swapped
+    throughout.
     """
-    steady = [
-        pair
-        for pair in annotations.schema.flip_pairs
-        if not any(word in annotations.schema.keypoints[pair[0]] for word in LOOSE)
-    ]
-    if not steady:
-        return []
-    left, right = np.array(steady).T
-    labelled = (
-        (annotations.visibility[:, left] > 0)
-        & (annotations.visibility[:, right] > 0)
-        & ~annotations.is_crowd[:, None]
-    )
-    apart = (annotations.keypoints[:, left, 0] - annotations.keypoints[:, right, 0]) / np.maximum(
-        annotations.bbox_xywh[:, 2:3], 1
-    )
-    vote = np.sign(apart) * (labelled & (np.abs(apart) > 0.2))
-    found = []
-    mixed, tested = (vote > 0).any(1) & (vote < 0).any(1), (vote != 0).sum(1) > 1
-    share = mixed.sum() / max(tested.sum(), 1)
-    if share > 0.03:
-        problem = f"people whose left and right disagree between parts of the body ({share:.1%} of {int(tested.sum())} that can be tested)"
-        cure = "look at the examples; more than a few per cent mean that left and right are swapped in some keypoints"
-        level: Level = "broken" if share > 0.3 and mixed.sum() > 5 else "warning"
-        found += _some(annotations, mixed, level, problem, cure)
-    eyes = [
-        index for index, pair in enumerate(steady) if "eye" in annotations.schema.keypoints[pair[0]]
-    ]
-    if eyes:
-        seen = (annotations.visibility[:, steady[eyes[0]]] == 2).all(1) & (
-            np.abs(apart[:, eyes[0]]) > 0.02
-        )
-        wrong = seen & (apart[:, eyes[0]] < 0)
-        if wrong.sum() > 0.5 * max(seen.sum(), 1) and wrong.sum() > 5:
-            problem = f"faces have their left eye on the left of the picture ({wrong.sum() / seen.sum():.0%} of {int(seen.sum())} visible faces)"
-            cure = "left and right are the person's own, not the viewer's: swap the names, or the coordinates of each pair"
-            found += _some(annotations, wrong, "broken", problem, cure)
-    return found
-
-
-LOOSE = (
-    "wrist",
-    "elbow",
-    "knee",
-    "ankle",
-    "hand",
-    "foot",
-    "paw",
-    "toe",
-    "finger",
-    "hoof",
-    "tail",
-    "wing",
-)
-"""Parts that cross freely: they say nothing of the side a body is seen from."""
-
-
-def check_duplicates(annotations: Annotations) -> list[Finding]:
-    """The same person twice in one picture (boxes with IoU above .95 and the same keypoints), the same file twice."""
-    twice = np.zeros(len(annotations), bool)
-    order = np.argsort(annotations.image_index, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(annotations.image_index[order])) + 1):
-        if len(rows) > 1:
-            boxes = xywh_to_xyxy(annotations.bbox_xywh[rows])
-            for a, b in np.argwhere(np.triu(iou(boxes, boxes) > 0.95, 1)):
-                twice[rows[b]] |= bool(
-                    np.abs(annotations.keypoints[rows[a]] - annotations.keypoints[rows[b]]).max()
-                    < 1
-                )
-    found = _some(
-        annotations,
-        twice,
-        "warning",
-        "people are annotated twice with the same box and keypoints",
-        "remove one of the two",
-    )
-    paths, counts = np.unique(
-        np.array(annotations.image_paths, dtype=object).astype(str), return_counts=True
-    )
-    again = paths[counts > 1]
-    if len(again):
+    names = annotations.schema.keypoints
+    pairs = annotations.schema.flip_pairs
+    steady = [pair for pair in pairs if not re.search(LOOSE, names[pair[0]])]
+    left, right = np.array(steady, np.int64).reshape(-1, 2).T
+    seen = np.minimum(annotations.visibility[:, left], annotations.visibility[:, right])
+    apart = annotations.keypoints[:, left, 0] - annotations.keypoints[:, right, 0]
+    apart /= np.maximum(annotations.bbox_xywh[:, 2:3], 1)
+    counts = (seen > 0) & ~annotations.is_crowd[:, None] & (np.abs(apart) > 0.2)
+    mixed = (counts & (apart > 0)).any(1) & (counts & (apart < 0)).any(1)
+    tested = int((counts.sum(1) > 1).sum())
+    fraction = mixed.sum() / max(tested, 1)
+    if fraction > 0.03:
         problem = (
-            "pictures are listed more than once; their people would not be matched with one another"
+            "people whose left and right disagree between parts of the body "
+            f"({fraction:.1%} of {tested} that can be tested)"
         )
-        found.append(
-            Finding(
-                level="warning",
-                problem=problem,
-                count=len(again),
-                examples=tuple(again[:3].tolist()),
-                cure="merge the entries",
-            )
+        cure = (
+            "look at the examples; more than a few per cent mean that left and right are swapped "
+            "in some keypoints"
         )
-    return found
+        level: Level = "broken" if fraction > 0.3 and mixed.sum() > 5 else "warning"
+        yield from _people(annotations, mixed, level, problem, cure)
+    eyes = [index for index, pair in enumerate(steady) if "eye" in names[pair[0]]][:1]
+    faces = ((seen[:, eyes] == 2) & (np.abs(apart[:, eyes]) > 0.02)).any(1)
+    wrong = faces & (apart[:, eyes] < 0).any(1)
+    if wrong.sum() > max(0.5 * faces.sum(), 5):
+        problem = (
+            "faces have their left eye on the left of the picture "
+            f"({wrong.sum() / faces.sum():.0%} of {faces.sum()} visible faces)"
+        )
+        cure = (
+            "left and right are the person's own, not the viewer's: swap the names, or the "
+            "coordinates of each pair"
+        )
+        yield from _people(annotations, wrong, "broken", problem, cure)
 
 
-def check_areas(annotations: Annotations) -> list[Finding]:
+def check_duplicates(annotations: Annotations) -> Findings:
+    """The same person twice in one picture (boxes with IoU above .95 and the same keypoints), the
+    same file twice."""
+    twice = np.zeros(len(annotations), bool)
+    boxes = xywh_to_xyxy(annotations.bbox_xywh)
+    for rows in _by_picture(annotations.image_index):
+        alike = np.triu(iou(boxes[rows], boxes[rows]) > 0.95, 1)
+        for a, b in rows[np.argwhere(alike)]:
+            apart = np.abs(annotations.keypoints[a] - annotations.keypoints[b])
+            twice[b] |= bool(apart.max() < 1)
+    problem = "people are annotated twice with the same box and keypoints"
+    yield from _people(annotations, twice, "warning", problem, "remove one of the two")
+    paths, counts = np.unique(np.array(annotations.image_paths, str), return_counts=True)
+    problem = (
+        "pictures are listed more than once; their people would not be matched with one another"
+    )
+    yield from _things(paths[counts > 1].tolist(), "warning", problem, "merge the entries")
+
+
+def _by_picture(image_index: np.ndarray) -> list[np.ndarray]:
+    """The rows of each picture that has any, in the order of the pictures."""
+    order = np.argsort(image_index, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1)
+    return groups if len(order) else []
+
+
+def check_areas(annotations: Annotations) -> Findings:
     """Areas that are zero or larger than the box: the OKS is scaled by them."""
-    box_area = annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
-    matters = (annotations.keypoint_counts > 0) & ~annotations.is_crowd
-    zero = matters & (annotations.area <= 0)
-    share = zero.sum() / max(matters.sum(), 1)
+    scored, box_area = _scored(annotations), annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
+    zero = scored & (annotations.area <= 0)
+    fraction = zero.sum() / max(scored.sum(), 1)
+    level: Level = "broken" if fraction > 0.5 else "warning"
     cure = "leave `area` out (it is then made from the box), or correct it"
-    level: Level = "broken" if share > 0.5 else "warning"
-    found = _some(
-        annotations,
-        zero,
-        level,
-        f"people have area 0: their OKS is 0 whatever the prediction ({share:.0%} of all)",
-        cure,
-    )
-    large = matters & (annotations.area > 1.1 * box_area) & (box_area > 0)
-    return found + _some(
-        annotations,
-        large,
-        "warning",
-        "people have an area larger than their box, which makes OKS lenient",
-        cure,
-    )
+    problem = f"people have area 0: their OKS is 0 whatever the prediction ({fraction:.0%} of all)"
+    yield from _people(annotations, zero, level, problem, cure)
+    large = scored & (annotations.area > 1.1 * box_area) & (box_area > 0)
+    problem = "people have an area larger than their box, which makes OKS lenient"
+    yield from _people(annotations, large, "warning", problem, cure)
 
 
-CHECKS: tuple[Callable[[Annotations], list[Finding]], ...] = (
+CHECKS = (
     check_scorable,
     check_normalised,
     check_boxes,
@@ -375,26 +305,138 @@ CHECKS: tuple[Callable[[Annotations], list[Finding]], ...] = (
 )
 
 
-def _finding(
-    annotations: Annotations, rows: np.ndarray, level: Level, problem: str, cure: str
-) -> Finding:
-    first = np.flatnonzero(rows)[:3]
-    examples = tuple(
-        f"annotation {annotations.annotation_ids[row]} in {annotations.image_paths[annotations.image_index[row]].rsplit('/', 1)[-1]}, "
-        f"box {annotations.bbox_xywh[row].astype(np.float64).round(1).tolist()}"
-        for row in first
-    )
-    return Finding(
-        level=level,
-        problem=problem,
-        count=int(np.sum(rows)),
-        examples=examples,
-        cure=cure,
-        rows=tuple(first.tolist()),
-    )
+def check_images(annotations: Annotations, limit: int | None = 200) -> list[Finding]:
+    """Missing pictures (all are looked up), unreadable ones and wrong sizes (`limit` spread over
+    the set are decoded; None: all)."""
+    used = np.unique(annotations.image_index)
+    paths = {index: annotations.image_paths[index] for index in used.tolist()}
+    present = [index for index, path in paths.items() if os.path.exists(path)]
+    missing = [paths[index] for index in sorted({*paths} - {*present})]
+    count = len(present) if limit is None else min(limit, len(present))
+    chosen = np.linspace(0, len(present) - 1, count).astype(int)
+    unreadable, resized = [], []
+    for index in (present[place] for place in chosen):
+        width, height = annotations.image_sizes_wh[index].tolist()
+        try:
+            found = read_image(paths[index]).shape[:2]
+        except UserError as error:
+            unreadable.append(error.problem)
+            continue
+        if width and height and found != (height, width):
+            size = f"{found[1]}x{found[0]}, the annotations say {width}x{height}"
+            resized.append(f"{paths[index]} is {size}")
+    without = "training can leave them out with --data.skip-broken"
+    return [
+        *_things(
+            missing,
+            "broken",
+            f"pictures with people are missing ({len(missing)} of {len(paths)})",
+            f"correct --images, or copy the pictures; {without}",
+        ),
+        *_things(
+            unreadable,
+            "broken",
+            f"pictures cannot be read ({len(unreadable)} of {count} looked at)",
+            f"copy them again; {without}",
+        ),
+        *_things(
+            resized,
+            "broken",
+            "pictures have another size than annotated, so keypoints would be off "
+            f"({len(resized)} of {count} looked at)",
+            "use the pictures that were annotated (as stored, not turned by EXIF), or scale the "
+            "annotations",
+        ),
+    ]
 
 
-def _some(
-    annotations: Annotations, rows: np.ndarray, level: Level, problem: str, cure: str
-) -> list[Finding]:
-    return [_finding(annotations, rows, level, problem, cure)] if rows.any() else []
+def check_detections(
+    path: str | Path, annotations: Annotations
+) -> tuple[list[Finding], Detections | None, float]:
+    """Findings on a detection file, its boxes (None where it cannot be used), and the fraction of
+    the people with keypoints who have a box of IoU 0.5."""
+    try:
+        detections = read_detections(path, annotations)
+    except UserError as error:
+        problem = f"{error.problem} AP would be 0"
+        return [Finding(level="broken", problem=problem, cure=error.cure)], None, 0.0
+    cure = "none needed if meant"
+    found = [
+        Finding(level="warning", problem=f"boxes {what} ({path})", count=count, cure=cure)
+        for count, what in detections.notes
+    ]
+    if detections.boxes_xyxy.max() <= 1.5:
+        problem = "boxes lie in 0..1, they are fractions of the picture: AP would be 0"
+        cure = "multiply by the width and height of the picture"
+        found.append(Finding(level="broken", problem=problem, count=len(detections), cure=cure))
+    best, scored = coverage(annotations, detections), _scored(annotations)
+    covered = float((best[scored] >= 0.5).mean()) if scored.any() else float("nan")
+    if covered < 0.8:
+        problem = (
+            "people with keypoints have no detection of IoU 0.5 or more "
+            f"({1 - covered:.0%}): they bound AP and AR from above"
+        )
+        cure = (
+            "check that bbox is x, y, width, height in pixels, that low scores are kept, and that "
+            "pictures match"
+        )
+        level: Level = "broken" if covered < 0.05 else "warning"
+        found += _people(annotations, scored & (best < 0.5), level, problem, cure)
+    return found, detections, covered
+
+
+def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
+    """(N,) the best IoU of each annotated person with any detection of the picture; 0 where there
+    is none."""
+    best, boxes = np.zeros(len(annotations)), xywh_to_xyxy(annotations.bbox_xywh)
+    found = {detections.image_index[one[0]]: one for one in _by_picture(detections.image_index)}
+    for rows in _by_picture(annotations.image_index):
+        there = found.get(annotations.image_index[rows[0]])
+        if there is not None:
+            best[rows] = iou(boxes[rows], detections.boxes_xyxy[there]).max(1)
+    return best
+
+
+def overview(annotations: Annotations) -> dict[str, int]:
+    """Counts of pictures, people and keypoints."""
+    return {
+        "pictures": len(annotations.image_ids),
+        "pictures with people": len(np.unique(annotations.image_index)),
+        "people": len(annotations),
+        "people with keypoints": int((annotations.keypoint_counts > 0).sum()),
+        "crowds": int(annotations.is_crowd.sum()),
+        "people to train on": len(annotations.trainable()),
+        "labelled keypoints": int(annotations.keypoint_counts.sum()),
+        "of these hidden": int((annotations.visibility == 1).sum()),
+    }
+
+
+def histograms(annotations: Annotations) -> dict[str, dict[str, int]]:
+    """Title -> bin -> count: people a picture; longer side and width / height of the boxes of
+    people with keypoints; how often each keypoint is labelled."""
+    people = annotations.select(_scored(annotations))
+    crowding = np.bincount(annotations.image_index, minlength=len(annotations.image_ids))
+    widths, heights = people.bbox_xywh[:, 2:].T
+    labelled = (people.visibility > 0).sum(0).tolist()
+    return {
+        "people per picture": dict(
+            zip(
+                [*map(str, range(10)), "10 or more"],
+                np.bincount(np.minimum(crowding, 10), minlength=11).tolist(),
+                strict=True,
+            )
+        ),
+        "longer side of the box, pixels": _binned(np.maximum(widths, heights), SIZE_EDGES),
+        "width / height of the box": _binned(widths / np.maximum(heights, 1e-6), ASPECT_EDGES),
+        "people on whom a keypoint is labelled": dict(
+            zip(annotations.schema.keypoints, labelled, strict=True)
+        ),
+    }
+
+
+def _binned(values: np.ndarray, edges: Sequence[float]) -> dict[str, int]:
+    names = [
+        f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"
+        for low, high in pairwise(edges)
+    ]
+    return dict(zip(names, np.histogram(values, edges)[0].tolist(), strict=True))

@@ -1,5 +1,5 @@
-"""COCO keypoint AP and person box AP: result rows, ground truth of any origin, two evaluators with
-equal numbers.
+"""COCO keypoint AP and person box AP: result rows and files, ground truth of any origin, two
+evaluators with equal numbers.
 
 The protocol (cocodataset.org/#keypoints-eval): OKS thresholds .50:.05:.95, the 20 best poses a
 picture, areas all, medium (32^2..96^2) and large; crowd and keypoint-less ground truth is ignored,
@@ -8,11 +8,12 @@ its OKS measured against its doubled box.
 
 from __future__ import annotations
 
-import copy
 import io
 import math
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simplepose.core.errors import UserError, need
+from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.oks import check_sigmas
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
@@ -30,8 +32,6 @@ from simplepose.data.coco import (
     read_coco,
 )
 
-METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-"""The ten numbers, in the order in which the COCO code prints them."""
 COLUMNS = {
     "AP": "AP",
     "AP50": "AP .5",
@@ -44,9 +44,20 @@ COLUMNS = {
     "ARM": "AR (M)",
     "ARL": "AR (L)",
 }
-"""The same -> as the papers' tables spell them."""
+"""The ten numbers, in the order in which the COCO code prints them -> as the papers' tables spell
+them."""
+METRICS = tuple(COLUMNS)
+MAX_POSES, MAX_BOXES = 20, 100
+"""Best ones of a picture that count."""
 
 Evaluator = Literal["hotcoco", "pycocotools"]
+Rows = list[dict[str, Any]]
+
+
+def rounded(values: np.ndarray, decimals: int | None) -> np.ndarray:
+    """As float64, rounded; None leaves them."""
+    values = np.asarray(values, np.float64)
+    return values if decimals is None else values.round(decimals)
 
 
 def coco_results(
@@ -59,7 +70,7 @@ def coco_results(
     visibility_column: Literal["score", "one"] = "score",
     score_decimals: int | None = None,
     coordinate_decimals: int | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Rows of the COCO keypoint result format.
 
     They have no `bbox`: with one, the COCO API would take the area from it, and AP(M) and AP(L)
@@ -76,51 +87,26 @@ def coco_results(
         score_decimals: round the scores (TensorFlow reference: 4; Microsoft's: None).
         coordinate_decimals: round x and y (TensorFlow reference: 3; Microsoft's: None).
     """
-    keypoints = np.asarray(keypoints, np.float64)
-    keypoint_scores, scores = (
-        np.asarray(keypoint_scores, np.float64),
-        np.asarray(scores, np.float64),
-    )
-    if (
-        keypoints.ndim != 3
-        or keypoint_scores.shape != keypoints.shape[:2]
-        or not len(image_ids) == len(scores) == len(keypoints)
-    ):
-        raise UserError(
-            f"image_ids ({len(image_ids)},), keypoints {keypoints.shape}, keypoint_scores "
-            f"{keypoint_scores.shape} and scores "
-            f"{scores.shape} do not fit together. Cure: pass (N,), (N, K, 2), (N, K) and (N,)"
-        )
-    if score_decimals is not None:
-        keypoint_scores, scores = (
-            keypoint_scores.round(score_decimals),
-            scores.round(score_decimals),
-        )
-    if coordinate_decimals is not None:
-        keypoints = keypoints.round(coordinate_decimals)
-    third = keypoint_scores if visibility_column == "score" else np.ones_like(keypoint_scores)
-    rows = (
-        np.concatenate([keypoints, third[..., None]], -1)
-        .reshape(len(keypoints), 3 * keypoints.shape[1])
-        .tolist()
+    third = rounded(keypoint_scores, score_decimals)[..., None]
+    third = third if visibility_column == "score" else np.ones_like(third)
+    triples = np.concatenate([rounded(keypoints, coordinate_decimals), third], -1)
+    columns = (
+        np.asarray(image_ids).tolist(),
+        triples.reshape(len(triples), 3 * triples.shape[1]).tolist(),
+        rounded(scores, score_decimals).tolist(),
     )
     return [
         {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
-        for image_id, row, score in zip(
-            np.asarray(image_ids).tolist(), rows, scores.tolist(), strict=True
-        )
+        for image_id, row, score in zip(*columns, strict=True)
     ]
 
 
 def evaluate_coco(
     ground_truth: Annotations | Path | str | dict[str, Any],
-    results: list[dict[str, Any]] | Path | str,
+    results: Rows | Path | str,
     *,
     sigmas: Sequence[float],
     evaluator: Evaluator = "hotcoco",
-    image_ids: Sequence[int] | None = None,
-    max_dets: int = 20,
-    source: str = "the results",
 ) -> dict[str, float]:
     """The ten COCO numbers of a result list.
 
@@ -133,9 +119,6 @@ def evaluate_coco(
             looked at.
         sigmas: (K,) OKS constants; any K.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
-        image_ids: score these pictures only.
-        max_dets: best poses of a picture that count.
-        source: what messages call a list of results.
 
     Returns:
         `METRICS` -> 0..1. -1 where there is no ground truth of that size, as the COCO code says
@@ -145,30 +128,38 @@ def evaluate_coco(
         UserError: a file is not what it should be, rows for unknown pictures or categories,
             keypoints that do not fit the sigmas.
     """
-    people = (
-        ground_truth
-        if isinstance(ground_truth, Annotations)
-        else read_coco(
-            ground_truth, None, schema_from_count(len(sigmas), source)[0], allow_empty=True
-        )
-    )
+    people = ground_truth
+    if not isinstance(people, Annotations):
+        schema = schema_from_count(len(sigmas), str(people))[0]
+        people = read_coco(people, None, schema, allow_empty=True)
+    return score_rows(people, read_results(results, people), sigmas, evaluator)
+
+
+def score_rows(
+    people: Annotations,
+    rows: Rows,
+    sigmas: Sequence[float],
+    evaluator: Evaluator,
+    image_ids: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """`evaluate_coco` of rows that `read_results` has read; of some pictures only, or all."""
     check_sigmas(sigmas, len(people.schema))
-    rows = read_results(results, people, source if isinstance(results, list) else str(results))
-    if image_ids is not None:
-        _check_known({*image_ids}, {*people.image_ids.tolist()}, "image_ids", "picture")
     if not rows:
         return dict.fromkeys(METRICS, 0.0)
     truth = _ground_truth(people, {row["category_id"] for row in rows})
-    precision, recall = _run(truth, rows, "keypoints", evaluator, image_ids, [max_dets], sigmas)
-    table = [
-        _mean(values[select])
-        for values in (precision, recall)
-        for select in _keypoint_selections(values.ndim)
-    ]
-    return dict(zip(METRICS, table, strict=True))
+    settings = {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
+    settings |= {} if image_ids is None else {"imgIds": sorted(image_ids)}
+    found = _run(truth, rows, "keypoints", evaluator, settings)
+    return dict(zip(METRICS, [_mean(v) for part in found for v in _five(part)], strict=True))
 
 
-def read_results(results: Any, people: Annotations, source: str) -> list[dict[str, Any]]:
+def _five(values: np.ndarray) -> list[np.ndarray]:
+    """Of precision or recall: all, .5, .75, medium, large."""
+    everywhere = values[..., 0, 0]
+    return [everywhere, everywhere[0], everywhere[5], values[..., 1, 0], values[..., 2, 0]]
+
+
+def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
     """Result rows that can be scored against `people`, with the numbers of their pictures.
 
     Rows of other categories that the annotation file lists are left out; a row without a category
@@ -177,12 +168,12 @@ def read_results(results: Any, people: Annotations, source: str) -> list[dict[st
     Args:
         results: a file, or its content.
         people: whose pictures and categories they name, by number or as the file spells them.
-        source: the file, for messages.
 
     Raises:
         UserError: no list of rows, a picture or category that is not known, or a row without as
             many finite keypoint numbers and a finite score.
     """
+    source = "the results" if isinstance(results, list) else str(results)
     rows = load_rows(results, source)
     own = {people.category_id, *people.more_categories}
     numbers: dict[Any, int] = {**people.category_numbers}
@@ -202,37 +193,37 @@ def read_results(results: Any, people: Annotations, source: str) -> list[dict[st
     pictures = picture_index(people)
     ids = [rows[index].image_id for index in kept]
     _check_known({*ids}, {*pictures}, source, "picture")
-    length = 3 * len(people.schema)
-    found = []
+    image_ids, length, found = people.image_ids.tolist(), 3 * len(people.schema), []
     for place, (index, name) in enumerate(zip(kept, ids, strict=True)):
-        row, flat = rows[index], rows[index].flat_keypoints
+        flat, score = rows[index].flat_keypoints, rows[index].score
         if len(flat) != length:
             raise UserError(
                 f"{label(place)} has {len(flat)} keypoint numbers, expected {length}. "
                 "Cure: x, y, score for each of the keypoints of the schema"
             )
-        if row.score is None or not math.isfinite(row.score):
+        if score is None or not math.isfinite(score):
             raise UserError(
-                f"{label(place)} has the score {row.score}, not a finite number. Cure: write the confidence of the pose"
+                f"{label(place)} has the score {score}, not a finite number. "
+                "Cure: write the confidence of the pose"
             )
-        number = int(people.image_ids[pictures[name]])  # type: ignore[index]
-        category = {"image_id": number, "category_id": theirs[index]}
-        found.append({**category, "keypoints": flat, "score": row.score})
-    values = np.array([row["keypoints"] for row in found], np.float64).reshape(-1, length)
-    finite = np.isfinite(values).all(1)
-    if not finite.all():
-        index = int(np.argmin(finite))
-        wrong = values[index][~np.isfinite(values[index])][0]
-        raise UserError(
-            f"{label(index)} has {wrong} (or null) among its keypoints. Cure: x, y, score for each keypoint, all of them finite numbers"
-        )
+        number = image_ids[pictures[name]]  # type: ignore[index]
+        person = {"image_id": number, "category_id": theirs[index]}
+        found.append({**person, "keypoints": flat, "score": score})
+    _require_finite(np.array([row["keypoints"] for row in found], np.float64), label)
     return found
 
 
+def _require_finite(values: np.ndarray, label: Callable[[int], str]) -> None:
+    """Refuses NaN and infinity in keypoints (R, 3 K)."""
+    if (wrong := np.argwhere(~np.isfinite(values))).size:
+        raise UserError(
+            f"{label(wrong[0, 0])} has {values[tuple(wrong[0])]} (or null) among its keypoints. "
+            "Cure: x, y, score for each keypoint, all of them finite numbers"
+        )
+
+
 def _check_known(used: set[Any], known: set[Any], source: str, what: str) -> None:
-    """Raises where `used` ids are not in the ground truth."""
-    unknown = used - known
-    if unknown:
+    if unknown := used - known:
         raise UserError(
             f"{source}: {len(unknown)} {what} id(s) that the ground truth does not have, "
             f"e.g. {min(unknown, key=str)}. Cure: use results and annotations of the same data set"
@@ -245,7 +236,7 @@ def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
     theirs = [people.category_id] * len(rows)
     if categories != {people.category_id} and people.person_categories is not None:
         theirs = people.person_categories.tolist()
-    # the COCO code takes id 0 for "not matched"
+    # The COCO code takes id 0 for "not matched".
     for number, (row, category) in enumerate(zip(rows, theirs, strict=True), 1):
         row |= {"id": number, "category_id": category}
     return {
@@ -257,11 +248,7 @@ def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
 
 
 def evaluate_boxes(
-    annotations: Annotations,
-    detections: Detections,
-    *,
-    evaluator: Evaluator = "hotcoco",
-    max_dets: int = 100,
+    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco"
 ) -> dict[str, float]:
     """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
 
@@ -269,7 +256,6 @@ def evaluate_boxes(
         annotations: the people.
         detections: boxes on the pictures of `annotations`.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
-        max_dets: best boxes of a picture that count.
 
     Returns:
         AP AP50 AP75 APS APM APL AR in 0..1, -1 where there is no ground truth of that size; all 0
@@ -278,153 +264,109 @@ def evaluate_boxes(
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
     if not len(detections):
         return dict.fromkeys(names, 0.0)
-    people = zip(
-        annotations.image_index,
-        annotations.bbox_xywh.tolist(),
-        annotations.area.tolist(),
-        annotations.is_crowd,
-        strict=True,
-    )
-    truth = {
-        "images": [{"id": picture} for picture in range(len(annotations.image_ids))],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": int(picture),
-                "category_id": 1,
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-            }
-            for number, (picture, box, area, crowd) in enumerate(
-                people, 1
-            )  # the COCO code takes id 0 for "not matched"
-        ],
-        "categories": [{"id": 1, "name": "person"}],
-    }
-    boxes = zip(
-        detections.image_index.tolist(),
+    category = annotations.category_id
+    columns = (
+        annotations.image_ids[detections.image_index].tolist(),
         detections.bbox_xywh.tolist(),
         detections.scores.tolist(),
-        strict=True,
     )
     rows = [
-        {"image_id": picture, "category_id": 1, "bbox": box, "score": score}
-        for picture, box, score in boxes
+        {"image_id": picture, "category_id": category, "bbox": box, "score": score}
+        for picture, box, score in zip(*columns, strict=True)
     ]
-    precision, recall = _run(truth, rows, "bbox", evaluator, None, [1, 10, max_dets], None)
-    at = precision[..., -1]  # (10, 101, 1, 4)
-    values = [
-        at[..., 0],
-        at[0, ..., 0],
-        at[5, ..., 0],
-        at[..., 1],
-        at[..., 2],
-        at[..., 3],
-        recall[:, :, 0, -1],
-    ]
+    truth = _ground_truth(annotations, {category})
+    precision, recall = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]})
+    areas = [precision[..., area, -1] for area in range(4)]
+    values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
-
-
-def spell(value: float, form: str) -> str:
-    """A measure as text, `-` where it is below 0: there was nothing to find."""
-    return format(value, form) if value >= 0 else "-"
-
-
-def result_table(
-    metrics: Mapping[str, float],
-    preset: str,
-    box_source: str,
-    pictures: int,
-    *,
-    columns: Mapping[str, str] = COLUMNS,
-    factor: float = 100,
-) -> str:
-    """One aligned table as the papers print it, in percent, with preset, boxes and pictures beside it.
-
-    Args:
-        metrics: the numbers; below 0 or NaN: there was nothing to find.
-        preset: name of the network.
-        box_source: where the boxes are from.
-        pictures: how many.
-        columns: name of the number -> head of its column; COCO's ten by default.
-        factor: makes percent of the numbers.
-    """
-    heads = ("preset", "boxes", "pictures", *columns.values())
-    values = [spell(factor * metrics[name], ".1f") for name in columns]
-    cells = (preset, box_source, f"{pictures:,}", *values)
-    widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
-
-    def line(texts: Sequence[str]) -> str:
-        places = [
-            text.ljust(w) if i < 2 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(texts, widths, strict=True))
-        ]
-        return "| " + " | ".join(places) + " |"
-
-    rule = (
-        "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"
-    )
-    return "\n".join((line(heads), rule, line(cells)))
 
 
 def _run(
     truth: dict[str, Any],
-    rows: list[dict[str, Any]],
+    rows: Rows,
     kind: Literal["keypoints", "bbox"],
     evaluator: Evaluator,
-    image_ids: Sequence[int] | None,
-    max_dets: list[int],
-    sigmas: Sequence[float] | None,
+    settings: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without
     recalls); -1 for nothing to find."""
-    if evaluator == "hotcoco":
-        import hotcoco
-
-        COCO, COCOeval = hotcoco.COCO, hotcoco.COCOeval
-    elif evaluator == "pycocotools":
-        try:
-            from pycocotools import coco, cocoeval
-        except ImportError as error:
-            raise need("pycocotools", "pycocotools", "the evaluator pycocotools") from error
-        COCO, COCOeval = coco.COCO, cocoeval.COCOeval
-    else:
-        raise UserError(f"there is no evaluator {evaluator!r}. Cure: hotcoco or pycocotools")
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hotcoco warns that other sigmas are not COCO's
         if evaluator == "hotcoco":
+            from hotcoco import COCO, COCOeval
+
             annotated = COCO(truth)
         else:
-            annotated, rows = COCO(), copy.deepcopy(rows)  # it writes into the rows
+            try:
+                from pycocotools.coco import COCO  # type: ignore[no-redef]
+                from pycocotools.cocoeval import COCOeval  # type: ignore[no-redef]
+            except ImportError as error:
+                raise need("pycocotools", "pycocotools", "the evaluator pycocotools") from error
+            annotated = COCO()
             annotated.dataset = truth
             annotated.createIndex()
+            rows = [{**row} for row in rows]  # it writes into the rows
+            if "kpt_oks_sigmas" in settings:
+                settings |= {"kpt_oks_sigmas": np.array(settings["kpt_oks_sigmas"])}
         scoring: Any = COCOeval(annotated, annotated.loadRes(rows), kind)
-        scoring.params.maxDets = max_dets
-        if sigmas is not None:
-            scoring.params.kpt_oks_sigmas = (
-                np.asarray(sigmas, np.float64)
-                if evaluator == "pycocotools"
-                else [float(s) for s in sigmas]
-            )
-        if image_ids is not None:
-            scoring.params.imgIds = sorted(set(image_ids))
+        for name, value in settings.items():
+            setattr(scoring.params, name, value)
         scoring.evaluate()
         scoring.accumulate()
     return np.asarray(scoring.eval["precision"]), np.asarray(scoring.eval["recall"])
-
-
-def _keypoint_selections(ndim: int) -> list[tuple[Any, ...]]:
-    """Where in precision (ndim 5) or recall (ndim 4) the five numbers stand: all, .5, .75, medium,
-    large."""
-    tail = (slice(None),) * (ndim - 3)
-    return [
-        (t, *tail, area, 0)
-        for t, area in ((slice(None), 0), (0, 0), (5, 0), (slice(None), 1), (slice(None), 2))
-    ]
 
 
 def _mean(values: np.ndarray) -> float:
     """The mean of what could be measured; -1 where nothing could."""
     measured = values[values > -1]
     return float(measured.mean()) if measured.size else -1.0
+
+
+def check_submission(folder: Path | str, name: str, split: str) -> Path:
+    """The zip that `write_coco_submission` will write; asked before a long run.
+
+    Raises:
+        UserError: a name the server would not understand, or a file that exists.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+        raise UserError(
+            f"the method name {name!r} must be letters, digits, '-' and '.'. "
+            "Cure: e.g. simplepose-r50"
+        )
+    path = Path(folder) / f"person_keypoints_{split}_{name}_results.zip"
+    if path.exists():
+        raise UserError(f"{path} exists. Cure: choose another name or remove it")
+    return path
+
+
+def write_coco_submission(
+    folder: Path | str, results: Rows, name: str, *, split: str = "test-dev2017"
+) -> Path:
+    """Writes `person_keypoints_{split}_{name}_results.json` inside a zip of the same name, as the
+    COCO server wants it.
+
+    Args:
+        folder: where the zip goes.
+        results: rows of `coco_results`, of all pictures of the split.
+        name: of the method: letters, digits, `-` and `.`.
+        split: `test-dev2017` or `val2017`.
+
+    Returns:
+        The path of the zip.
+
+    Raises:
+        UserError: a name the server would not understand, rows with other than 17 keypoints, or a
+            file that exists.
+    """
+    path = check_submission(folder, name, split)
+    for index, row in enumerate(results):
+        if len(row["keypoints"]) != 51:
+            raise UserError(
+                f"row {index} has {len(row['keypoints'])} keypoint numbers, the server takes 51. "
+                "Cure: use a COCO network"
+            )
+    keys = ("image_id", "category_id", "keypoints", "score")
+    content = encode_json([{key: row[key] for key in keys} for row in results])
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr(f"{path.stem}.json", content)
+    return path

@@ -1,8 +1,7 @@
-"""CrowdPose (AP, and easy, medium, hard by crowding) and OCHuman AP, on the COCO evaluator.
+"""CrowdPose (AP, and easy, medium, hard by crowding) on the COCO evaluator.
 
-CrowdPose (Li et al. 2019): 14 keypoints with their own sigmas, the area is always box area x 0.53,
-and a picture is easy, medium or hard by its `crowdIndex`. OCHuman (Zhang et al. 2019): COCO's 17
-keypoints, sigmas and protocol, every annotated person.
+Li et al. 2019: 14 keypoints with their own sigmas, the area is always box area x 0.53, and a
+picture is easy, medium or hard by its `crowdIndex`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.core.oks import check_sigmas
-from simplepose.core.schema import COCO_17, CROWDPOSE_14
+from simplepose.core.schema import CROWDPOSE_14
 from simplepose.data.crowdpose import read_crowdpose
-from simplepose.evaluation.coco import Evaluator, evaluate_coco, read_results
+from simplepose.evaluation.coco import Evaluator, Rows, read_results, score_rows
 
 LEVELS = ("APeasy", "APmedium", "APhard")
 CROWDPOSE_METRICS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", *LEVELS)
@@ -29,7 +27,7 @@ PAPER_BORDERS = (0.1, 0.8)
 
 def evaluate_crowdpose(
     ground_truth: Path | str | dict[str, Any],
-    results: list[dict[str, Any]] | Path | str,
+    results: Rows | Path | str,
     *,
     sigmas: Sequence[float] = CROWDPOSE_14.sigmas,
     borders: tuple[float, float] = TOOL_BORDERS,
@@ -49,29 +47,13 @@ def evaluate_crowdpose(
         UserError: pictures without `crowdIndex`, and whatever `evaluate_coco` does not accept.
     """
     people = read_crowdpose(ground_truth, None)
-    check_sigmas(sigmas, len(people.schema))
-    source = "the results" if isinstance(results, list) else str(results)
-    rows = read_results(results, people, source)
-    whole = evaluate_coco(people, rows, sigmas=sigmas, evaluator=evaluator)
+    rows = read_results(results, people)
+    whole = score_rows(people, rows, sigmas, evaluator)
     numbers = {name: whole[name] for name in CROWDPOSE_METRICS if name in whole}
     crowding = np.array([extra["crowdIndex"] for extra in people.image_extras or ()])
-    levels = sum((crowding >= border).astype(int) for border in borders)
+    levels = np.digitize(crowding, borders)
     for level, name in enumerate(LEVELS):
         ids = people.image_ids[levels == level].tolist()
-        if not ids:
-            numbers[name] = -1.0
-            continue
-        part = evaluate_coco(people, rows, sigmas=sigmas, evaluator=evaluator, image_ids=ids)
+        part = score_rows(people, rows, sigmas, evaluator, ids) if ids else {"AP": -1.0}
         numbers[name] = part["AP"]
     return numbers
-
-
-def evaluate_ochuman(
-    ground_truth: Path | str | dict[str, Any],
-    results: list[dict[str, Any]] | Path | str,
-    *,
-    evaluator: Evaluator = "hotcoco",
-) -> dict[str, float]:
-    """The ten COCO numbers of OCHuman in its COCO form
-    (`ochuman_coco_format_{val,test}_range_0.00_1.00.json`), all people."""
-    return evaluate_coco(ground_truth, results, sigmas=COCO_17.sigmas, evaluator=evaluator)

@@ -6,7 +6,8 @@ the task's `score`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,53 +20,58 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
-from simplepose.data.coco import coco_content
+from simplepose.data.coco import coco_content, read_coco
+from simplepose.data.readers import read_annotated
 from simplepose.data.source import boxes_to_test
 from simplepose.evaluation import posetrack
-from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco, result_table
+from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
 from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
-from simplepose.evaluation.mpii import GROUPS, MpiiTruth, evaluate_mpii, write_mpii_submission
-from simplepose.evaluation.posetrack_files import annotated_frames, frames_of, score_frames
+from simplepose.evaluation.mpii import (
+    GROUPS,
+    MpiiTruth,
+    evaluate_mpii,
+    read_mpii_predictions,
+    read_mpii_truth,
+    write_mpii_submission,
+)
+from simplepose.evaluation.posetrack import evaluate_posetrack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What is particular about a task."""
+    """What is particular about a task; the defaults are COCO's."""
 
-    schema: KeypointSchema | None
+    schema: KeypointSchema | None = None
     """The keypoints that its measure needs; None: any."""
     columns: Mapping[str, str]
     """Its numbers -> heads of the table's columns."""
-    factor: float
+    factor: float = 100
     """Makes percent of its numbers."""
-    unit: str
+    unit: str = "OKS-AP, 0..1"
     """What its numbers are, in words."""
-    results: str
+    results: str = "predictions.json"
     """Name of the file or folder of results."""
+    endings: tuple[str, ...] = (".json",)
+    """Of a result file."""
     score: str = "AP"
     """The number that chooses `best`."""
 
 
 TASKS: dict[Task, Kind] = {
-    "coco": Kind(
-        schema=None, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"
-    ),
+    "coco": Kind(columns=COLUMNS),
     "crowdpose": Kind(
         schema=CROWDPOSE_14,
         columns={name: COLUMNS.get(name, name.replace("AP", "AP ")) for name in CROWDPOSE_METRICS},
-        factor=100,
         unit="OKS-AP, area = box area x 0.53, 0..1",
-        results="predictions.json",
     ),
-    "ochuman": Kind(
-        schema=COCO_17, columns=COLUMNS, factor=100, unit="OKS-AP, 0..1", results="predictions.json"
-    ),
+    "ochuman": Kind(schema=COCO_17, columns=COLUMNS),
     "mpii": Kind(
         schema=MPII_16,
         columns={name: name for name in (*GROUPS, "Mean", "Mean@0.1")},
         factor=1,
         unit="PCKh, percent, distance <= threshold x head size, mean without pelvis and thorax",
         results="predictions.mat",
+        endings=(".mat", ".h5", ".hdf5"),
         score="Mean",
     ),
     "posetrack": Kind(
@@ -87,12 +93,16 @@ def require_keypoints(task: Task, schema: KeypointSchema, source: str) -> None:
     wanted = TASKS[task].schema
     if wanted is None or wanted.keypoints == schema.keypoints:
         return
-    named = {kind.schema.keypoints: name for name, kind in TASKS.items() if kind.schema is not None}
-    other = {**named, COCO_17.keypoints: "coco"}.get(schema.keypoints, "coco")
+    # COCO's keypoints are OCHuman's too; a network that has them is for the task coco.
+    fitting = [
+        name
+        for name, kind in TASKS.items()
+        if name != "ochuman" and kind.schema and kind.schema.keypoints == schema.keypoints
+    ]
     raise UserError(
         f"{source} has {len(schema)} keypoints ({schema.name}), "
-        f"the task {task} scores {len(wanted)} ({wanted.name}). "
-        f"Cure: the task {other}, or a network and annotations with the keypoints of {wanted.name}"
+        f"the task {task} scores {len(wanted)} ({wanted.name}). Cure: the task "
+        f"{[*fitting, 'coco'][0]}, or a network and annotations with the keypoints of {wanted.name}"
     )
 
 
@@ -107,13 +117,9 @@ def require_truth(task: Task, annotations: Annotations) -> None:
     if task == "mpii":
         MpiiTruth.from_annotations(annotations)
     elif task == "posetrack":
-        heads = (
-            np.full((len(annotations), 4), np.nan)
-            if annotations.head_boxes_xyxy is None
-            else annotations.head_boxes_xyxy
-        )
-        bad = (annotations.keypoint_counts > 0) & ~np.isfinite(heads).all(1)
-        if bad.any():
+        heads = annotations.head_boxes_xyxy
+        there = np.zeros(len(annotations), bool) if heads is None else np.isfinite(heads).all(1)
+        if (bad := (annotations.keypoint_counts > 0) & ~there).any():
             raise UserError(
                 f"{annotations.source}: {bad.sum()} people have no head box, which PCKh needs, "
                 f"first annotation {annotations.annotation_ids[np.argmax(bad)]}. "
@@ -123,7 +129,8 @@ def require_truth(task: Task, annotations: Annotations) -> None:
         "crowdIndex" in extra for extra in annotations.image_extras or ({},)
     ):
         raise UserError(
-            f"{annotations.source}: pictures lack crowdIndex. Cure: give the official CrowdPose file, or the task coco"
+            f"{annotations.source}: pictures lack crowdIndex. "
+            "Cure: give the official CrowdPose file, or the task coco"
         )
 
 
@@ -147,12 +154,12 @@ def boxes_of_task(
         )
     if boxes != "gt":
         raise UserError(
-            f"the task mpii is tested on the annotated places, not on the boxes {boxes}. Cure: the boxes gt"
+            f"the task mpii is tested on the annotated places, not on the boxes {boxes}. "
+            "Cure: the boxes gt"
         )
-    corners = xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64))
     return Detections(
         image_index=annotations.image_index,
-        boxes_xyxy=corners,
+        boxes_xyxy=xywh_to_xyxy(annotations.bbox_xywh.astype(np.float64)),
         scores=np.ones(len(annotations)),
         source=GROUND_TRUTH["annotated"],
     )
@@ -173,17 +180,13 @@ def score_task(
     if task == "mpii":
         return evaluate_mpii(results, MpiiTruth.from_annotations(annotations))
     if task == "posetrack":
-        found = {
-            name: frames_of(content, f"the results of {name}") for name, content in results.items()
-        }
-        return score_frames(annotated_frames(annotations), found, exact=True)
+        return evaluate_posetrack(posetrack.pair_results(annotations, results), exact=True)
     if not len(annotations):  # the pictures of a test split
         return dict.fromkeys(TASKS[task].columns, -1.0)
     if task == "crowdpose":
         return evaluate_crowdpose(coco_content(annotations), results, evaluator=evaluator)
-    return evaluate_coco(
-        annotations, results, sigmas=annotations.schema.sigmas, evaluator=evaluator
-    )
+    sigmas = annotations.schema.sigmas
+    return evaluate_coco(annotations, results, sigmas=sigmas, evaluator=evaluator)
 
 
 def write_results(folder: Path, task: Task, annotations: Annotations, results: Any) -> Path:
@@ -194,10 +197,8 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
     """
     path = folder / TASKS[task].results
     if task == "mpii":
-        names = [
-            Path(annotations.image_paths[index]).name for index in annotations.image_index.tolist()
-        ]
-        write_mpii_submission(path, results, names)
+        names = [Path(path).name for path in annotations.image_paths]
+        write_mpii_submission(path, results, [names[index] for index in annotations.image_index])
     elif task == "posetrack":
         for name, content in results.items():
             write_json(path / f"{name}.json", content)
@@ -206,15 +207,116 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
     return path
 
 
+def score_results(
+    task: Task,
+    results: str,
+    annotations: str,
+    *,
+    evaluator: Evaluator = "hotcoco",
+    exact_poseval: bool = True,
+    ap_threshold: float = -math.inf,
+    tracking_threshold: float = -math.inf,
+    category: str | None = None,
+) -> dict[str, float]:
+    """The numbers of a result file.
+
+    Args:
+        task: whose measure.
+        results: result file; for PoseTrack the folder of result files.
+        annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
+        evaluator: of the OKS-AP tasks.
+        exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
+            them.
+        ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
+        tracking_threshold: PoseTrack: the same for the tracking numbers, which are there where
+            people have track ids.
+        category: COCO: id or name of the one to score, where several have different keypoints.
+
+    Raises:
+        UserError: a file is missing, of another kind, or does not fit the ground truth.
+    """
+    _require_files(task, Path(results), annotations)
+    if task == "coco":
+        people = read_coco(annotations, None, category=category)
+        return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
+    if task == "crowdpose":
+        return evaluate_crowdpose(annotations, results, evaluator=evaluator)
+    if task == "ochuman":
+        return evaluate_coco(annotations, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
+    if task == "posetrack":
+        return evaluate_posetrack(
+            posetrack.read_sequences(annotations, results),
+            exact=exact_poseval,
+            ap_threshold=ap_threshold,
+            tracking_threshold=tracking_threshold,
+        )
+    if Path(annotations).suffix.lower() != ".json":
+        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(annotations))
+    people = read_annotated("mpii", annotations, "")
+    require_keypoints("mpii", people.schema, annotations)
+    return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
+
+
+def _require_files(task: Task, results: Path, annotations: str) -> None:
+    """Refuses what is not there, or no result file of the task."""
+    if not results.exists():
+        raise UserError(f"there is no {results}. Cure: check the path")
+    endings = TASKS[task].endings
+    folder = task == "posetrack" and results.is_dir()
+    if not folder and results.suffix.lower() not in endings:
+        raise UserError(
+            f"{results} is no result file of task {task} ({', '.join(endings)}). "
+            f"Cure: such a file, or for a network simplepose evaluate {results} --task {task}"
+        )
+    if not annotations:
+        raise UserError(
+            f"{results} needs its ground truth. "
+            "Cure: --annotations FILE (for --task posetrack the folder of annotation files)"
+        )
+    if not Path(annotations).exists():
+        raise UserError(f"there is no {annotations}. Cure: check the path")
+
+
+def spell(value: float, form: str) -> str:
+    """A measure as text, `-` where it is below 0 or NaN: there was nothing to find."""
+    return format(value, form) if value >= 0 else "-"
+
+
 def task_table(
     task: Task, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
 ) -> str:
-    """The table row of a network, see `result_table`, with the task's columns."""
-    return result_table(
-        metrics,
-        preset,
-        box_source,
-        pictures,
-        columns=TASKS[task].columns,
-        factor=TASKS[task].factor,
-    )
+    """One aligned table as the papers print it, in percent, with preset, boxes and pictures.
+
+    Args:
+        task: whose columns.
+        metrics: the numbers.
+        preset: name of the network.
+        box_source: where the boxes are from.
+        pictures: how many.
+    """
+    kind = TASKS[task]
+    heads = ("preset", "boxes", "pictures", *kind.columns.values())
+    values = [spell(kind.factor * metrics[name], ".1f") for name in kind.columns]
+    cells = (preset, box_source, f"{pictures:,}", *values)
+    widths = [max(map(len, column)) for column in zip(heads, cells, strict=True)]
+
+    def line(texts: Sequence[str]) -> str:
+        two = [text.ljust(width) for text, width in zip(texts[:2], widths, strict=False)]
+        rest = [text.rjust(width) for text, width in zip(texts[2:], widths[2:], strict=True)]
+        return f"| {' | '.join([*two, *rest])} |"
+
+    rule = "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths))
+    return "\n".join((line(heads), f"|{rule}|", line(cells)))
+
+
+def number_table(task: Task, numbers: dict[str, float], source: str) -> str:
+    """Names and numbers as an aligned table of two columns; `-` where there is nothing to find.
+
+    A result file does not say which network made it, nor on which boxes: the table says so.
+    """
+    oks, width = TASKS[task].factor == 100, max(map(len, numbers))
+    lines = [f"{task}: preset and boxes unknown, from {source} ({TASKS[task].unit})"]
+    for name, number in numbers.items():
+        text = spell(number, ".4f") if oks else f"{number:.2f}"
+        lines.append(f"  {name:<{width}}  {text:>8}")
+    return "\n".join(lines)

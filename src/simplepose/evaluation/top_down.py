@@ -1,13 +1,15 @@
-"""The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS -> results
--> the numbers of the data set.
+"""The references' test: boxes -> crops of many pictures -> network -> rescoring -> OKS-NMS ->
+results -> the numbers of the data set.
 
-Each picture is decoded once, its crops wait in bounded queues, and suppression and result rows are computed for all people at once.
+Each picture is decoded once, its crops wait in bounded queues, and suppression and result rows are
+computed for all people at once.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,20 +24,59 @@ from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.pictures import in_order
-from simplepose.evaluation.coco import coco_results, evaluate_boxes, spell
+from simplepose.evaluation.coco import coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
-from simplepose.evaluation.posetrack_files import posetrack_results
-from simplepose.evaluation.tasks import TASKS, require_truth, score_task
+from simplepose.evaluation.posetrack import posetrack_results
+from simplepose.evaluation.tasks import TASKS, require_truth, score_task, spell
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration, Matches, match_people
-from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.checkpoints import ModelSpec, epoch_weights, kept_epochs
 from simplepose.pose.estimator import PoseEstimator
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
-    """The settings of the test that a trained network carries (they depend on its family), or the defaults; `source` names it in errors."""
+    """The settings of the test that a trained network carries (they depend on its family), or the
+    defaults; `source` names it in errors."""
     stored = spec.config.get("evaluate")
     return build(EvaluateConfig, stored, str(source)) if stored else EvaluateConfig()
+
+
+def weights_of_epochs(run: str, epochs: str) -> dict[int, Path]:
+    """The weights of the epochs that are asked for, in order.
+
+    Args:
+        run: folder of a run that was trained with `train.keep_every`.
+        epochs: `140`, or `100:140:10` (both ends, every tenth), or `100:140`.
+
+    Raises:
+        UserError: other text, no run that keeps epochs, or an epoch that it has not kept.
+    """
+    wanted, kept = parse_epochs(epochs), kept_epochs(run)
+    if not kept:
+        raise UserError(
+            f"{run} keeps no weights of single epochs (no checkpoints/epoch_*.safetensors). Cure: "
+            "name the folder of a run that was trained with --train.keep-every, or leave "
+            "--epochs out"
+        )
+    missing = next((epoch for epoch in wanted if epoch not in kept), None)
+    if missing is not None:
+        listed = ", ".join(map(str, kept))
+        raise UserError(f"{run} keeps no weights of epoch {missing}. Cure: --epochs of {listed}")
+    return {epoch: epoch_weights(run, epoch) for epoch in wanted}
+
+
+def parse_epochs(text: str) -> range:
+    """`140`, `100:140` or `100:140:10` as numbers; both ends belong to it.
+
+    Raises:
+        UserError: it is none of these, or no epoch lies between its ends.
+    """
+    if re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9}){0,2}", text):
+        first, *more = map(int, text.split(":"))
+        last, step = [*more, *(first, 1)[len(more) :]]
+        if 1 <= first <= last and step:
+            return range(first, last + 1, step)
+    raise UserError(f"--epochs is {text!r}. Cure: FIRST:LAST:STEP as 100:140:10, or one epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +102,7 @@ def estimate_boxes(
     annotations: Annotations,
     detections: Detections,
     *,
-    workers: int = 2,
+    workers: int = 0,
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimates:
@@ -71,68 +112,64 @@ def estimate_boxes(
         estimator: the network.
         annotations: knows the pictures.
         detections: the boxes.
-        workers: reading threads.
+        workers: reading threads; 0: one a core.
         skip_broken: go on without pictures that cannot be read.
         progress: called with (boxes done, boxes in all).
 
     Returns:
-        One estimate a box, grouped by picture; never more than a few batches of crops or heatmaps are held.
+        One estimate a box, grouped by picture; never more than a few batches of crops or heatmaps
+        are held.
     """
+    workers = workers or own_cores()
     order = np.argsort(detections.image_index, kind="stable")
     pictures, starts = np.unique(detections.image_index[order], return_index=True)
-    groups = np.split(order, starts[1:]) if len(order) else []
+    jobs = zip(pictures.tolist(), np.split(order, starts[1:]), strict=False)
     broken: dict[str, str] = {}
 
-    def cut(job: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        picture, rows = job
-        path = annotations.image_paths[picture]
+    def cut(job: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        path, rows = annotations.image_paths[job[0]], job[1]
         try:
-            crops, to_crop = estimator.cut(read_image(path), detections.boxes_xyxy[rows])
+            return rows, *estimator.cut(read_image(path), detections.boxes_xyxy[rows])
         except UserError as error:
             if not skip_broken:
                 raise
             broken[path] = str(error)
-            return (
-                rows[:0],
-                np.zeros((0, *estimator.input_size_wh[::-1], 3), np.uint8),
-                np.zeros((0, 2, 3)),
-            )
-        return rows, crops, to_crop
+            return None
 
     count = len(estimator.schema)
-    keypoints, scores = np.zeros((len(order), count, 2)), np.zeros((len(order), count), np.float32)
-    done_rows: list[np.ndarray] = []
-    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    done = 0
-
-    def flush() -> None:
-        nonlocal done
-        rows, crops, to_crop = (np.concatenate(parts) for parts in zip(*held, strict=True))
-        keypoints[rows], scores[rows] = estimator.estimate_crops(crops, to_crop)
-        done_rows.append(rows)
-        done += len(rows)
-        held.clear()
+    keypoints = [np.zeros((0, count, 2))]
+    scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
+    for crops in _batches(in_order(cut, jobs, workers, 2 * workers + 2), estimator.batch_size):
+        found = estimator.estimate_crops(*crops[1:])
+        rows.append(crops[0])
+        keypoints.append(found[0])
+        scores.append(found[1])
         if progress is not None:
-            progress(done, len(order))
-
-    for item in in_order(
-        cut, zip(pictures.tolist(), groups, strict=True), workers, 2 * workers + 2
-    ):
-        held.append(item)
-        if sum(len(rows) for rows, _, _ in held) >= estimator.batch_size:
-            flush()
-    if held:
-        flush()
-    rows = np.concatenate(done_rows) if done_rows else np.zeros(0, np.int64)
-    _, sizes = geometry.fit_boxes(detections.boxes_xyxy[rows], estimator.input_size_wh)
+            progress(sum(map(len, rows)), len(order))
+    done = np.concatenate(rows)
+    _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], estimator.input_size_wh)
     return Estimates(
-        detections.image_index[rows],
-        keypoints[rows],
-        scores[rows],
-        detections.scores[rows],
+        detections.image_index[done],
+        np.concatenate(keypoints),
+        np.concatenate(scores),
+        detections.scores[done],
         sizes.prod(1),
         broken,
     )
+
+
+def _batches(
+    crops: Iterable[tuple[np.ndarray, ...] | None], batch_size: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Joins the crops of pictures until there are at least `batch_size`; None is left out."""
+    held: list[tuple[np.ndarray, ...]] = []
+    for one in filter(None, crops):
+        held.append(one)
+        if sum(len(rows) for rows, *_ in held) >= batch_size:
+            yield tuple(map(np.concatenate, zip(*held, strict=True)))
+            held = []
+    if held:
+        yield tuple(map(np.concatenate, zip(*held, strict=True)))
 
 
 def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
@@ -145,9 +182,11 @@ def person_scores(estimates: Estimates, config: EvaluateConfig) -> np.ndarray:
 def match_estimates(
     estimates: Estimates, annotations: Annotations, config: EvaluateConfig
 ) -> Matches:
-    """The estimates beside the annotated people, to fit or measure what scores mean; crowds are left out.
+    """The estimates beside the annotated people, to fit or measure what scores mean; crowds are
+    left out.
 
-    A pose's score is the estimator's, box score x mean keypoint score, whatever `config.person_score` ranks by.
+    A pose's score is the estimator's, box score x mean keypoint score, whatever
+    `config.person_score` ranks by.
     """
     people = annotations.select(~annotations.is_crowd)
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
@@ -165,8 +204,8 @@ def match_estimates(
 def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
     """What stands beside an AP: the source of the boxes, and None for those of the ground truth.
 
-    The name of a detection file comes with its box AP, and that AP beside it (0..1; -1 and `-` where
-    there is nobody to find).
+    The name of a detection file comes with its box AP, and that AP beside it (0..1; -1 and `-`
+    where there is nobody to find).
     """
     if detections.source in GROUND_TRUTH.values() or not len(annotations):
         return Path(detections.source).name, None
@@ -174,13 +213,53 @@ def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, f
     return f"{Path(detections.source).name} (box AP {spell(100 * quality, '.1f')})", quality
 
 
-def best_rows(
+def results_of(
     estimates: Estimates,
-    scores: np.ndarray,
     annotations: Annotations,
     config: EvaluateConfig,
+    calibration: Calibration | None = None,
+) -> Any:
+    """The estimates as results of `config.task`, see `tasks.score_task`.
+
+    COCO result rows and PoseTrack's files have rescored people, after OKS-NMS, and only the best of
+    a picture. The scores in COCO rows are calibrated if there is a calibration: a calibrated person
+    score is what the estimator gives, the expected OKS, from box score x mean keypoint score. What
+    ranks, and so AP, are raw scores; PoseTrack's keypoint scores are ranks, and stay raw.
+    """
+    if config.task == "mpii":
+        return mpii_results(
+            annotations, estimates.image_index, estimates.keypoints, estimates.broken
+        )
+    scores, keypoint_scores = person_scores(estimates, config), estimates.keypoint_scores
+    rows = _best_rows(estimates, scores, annotations.schema.sigmas, config)
+    decimals = {
+        "score_decimals": config.score_decimals,
+        "coordinate_decimals": config.coordinate_decimals,
+    }
+    keypoints, image_index = estimates.keypoints[rows], estimates.image_index[rows]
+    if config.task == "posetrack":
+        return posetrack_results(
+            annotations, image_index, keypoints, keypoint_scores[rows], scores[rows], **decimals
+        )
+    if calibration is not None:
+        raw = rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold)
+        scores = calibration.expected_oks(raw)
+        keypoint_scores = calibration.keypoints(keypoint_scores)
+    return coco_results(
+        annotations.image_ids[image_index],
+        keypoints,
+        keypoint_scores[rows],
+        scores[rows],
+        category_id=annotations.category_id,
+        visibility_column=config.visibility_column,
+        **decimals,
+    )
+
+
+def _best_rows(
+    estimates: Estimates, scores: np.ndarray, sigmas: Sequence[float], config: EvaluateConfig
 ) -> np.ndarray:
-    """(R,) estimates that OKS-NMS and the limit of poses a picture leave, by picture and best first."""
+    """(R,) estimates that OKS-NMS and the limit of a picture leave, by picture, best first."""
     kept = np.ones(len(scores), bool)
     if config.oks_nms_threshold < 1:
         kept = oks_nms_batch(
@@ -188,7 +267,7 @@ def best_rows(
             estimates.keypoints,
             scores,
             estimates.areas,
-            annotations.schema.sigmas,
+            sigmas,
             config.oks_nms_threshold,
         )
     rows = np.flatnonzero(kept)
@@ -198,57 +277,6 @@ def best_rows(
         rank = np.arange(len(rows)) - np.searchsorted(image_index, image_index, side="left")
         rows = rows[rank < config.best_per_picture]
     return rows
-
-
-def results_of(estimates: Estimates, annotations: Annotations, config: EvaluateConfig) -> Any:
-    """The estimates as results of `config.task`, with raw scores; see `tasks.score_task`."""
-    if config.task == "mpii":
-        return mpii_results(
-            annotations, estimates.image_index, estimates.keypoints, estimates.broken
-        )
-    if config.task != "posetrack":
-        return suppress_and_write(estimates, annotations, config)
-    scores = person_scores(estimates, config)
-    rows = best_rows(estimates, scores, annotations, config)
-    return posetrack_results(
-        annotations,
-        estimates.image_index[rows],
-        estimates.keypoints[rows],
-        estimates.keypoint_scores[rows],
-        scores[rows],
-        score_decimals=config.score_decimals,
-        coordinate_decimals=config.coordinate_decimals,
-    )
-
-
-def suppress_and_write(
-    estimates: Estimates,
-    annotations: Annotations,
-    config: EvaluateConfig,
-    calibration: Calibration | None = None,
-) -> list[dict[str, Any]]:
-    """Rescoring, OKS-NMS and the best poses a picture, as COCO result rows; the scores in them are calibrated if there is a calibration.
-
-    A calibrated person score is what the estimator gives: the expected OKS, from box score x mean keypoint score.
-    """
-    scores = person_scores(estimates, config)
-    rows = best_rows(estimates, scores, annotations, config)
-    keypoint_scores = estimates.keypoint_scores
-    if calibration is not None:
-        scores = calibration.expected_oks(
-            rescore(estimates.box_scores, keypoint_scores, config.keypoint_threshold)
-        )
-        keypoint_scores = calibration.keypoints(keypoint_scores)
-    return coco_results(
-        annotations.image_ids[estimates.image_index[rows]],
-        estimates.keypoints[rows],
-        keypoint_scores[rows],
-        scores[rows],
-        category_id=annotations.category_id,
-        visibility_column=config.visibility_column,
-        score_decimals=config.score_decimals,
-        coordinate_decimals=config.coordinate_decimals,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,19 +325,16 @@ def evaluate_network(
         estimator,
         annotations,
         detections,
-        workers=config.workers or own_cores(),
+        workers=config.workers,
         skip_broken=skip_broken,
         progress=progress,
     )
-    calibration = estimator.spec.calibration
     results = results_of(estimates, annotations, config)
     metrics = score_task(config.task, annotations, results, evaluator)
     matches = match_estimates(estimates, annotations, config)
-    if calibration is not None:
+    if (calibration := estimator.spec.calibration) is not None:
         matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
-        # Ranks, and so AP, come from raw scores; PoseTrack's keypoint scores are ranks, and stay raw.
-        if isinstance(results, list):
-            results = suppress_and_write(estimates, annotations, config, calibration)
+        results = results_of(estimates, annotations, config, calibration)
     return Evaluation(
         metrics,
         metrics[TASKS[config.task].score],

@@ -18,8 +18,8 @@ from simplepose.evaluation.coco import (
     coco_results,
     evaluate_boxes,
     evaluate_coco,
-    result_table,
 )
+from simplepose.evaluation.tasks import task_table
 
 RNG = np.random.default_rng(0)
 
@@ -96,8 +96,6 @@ def test_rows() -> None:
         "score": 0.9876,
     }
     assert json.loads(json.dumps(row)) == row
-    with pytest.raises(UserError, match="do not fit together"):
-        coco_results([7, 8], keypoints, scores, [0.9])
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
@@ -154,20 +152,6 @@ def test_bbox_in_the_results_changes_nothing() -> None:
             )
             == plain
         )
-
-
-def test_pictures_and_detections_that_count() -> None:
-    truth, results = made()
-    only = evaluate_coco(truth, results, sigmas=SIGMAS, image_ids=[2, 3])
-    small = {
-        **truth,
-        "images": truth["images"][2:4],
-        "annotations": [row for row in truth["annotations"] if row["image_id"] in (2, 3)],
-    }
-    assert only == evaluate_coco(
-        small, [row for row in results if row["image_id"] in (2, 3)], sigmas=SIGMAS
-    )
-    assert evaluate_coco(truth, results, sigmas=SIGMAS, max_dets=1)["AR50"] <= 0.5
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
@@ -241,10 +225,6 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         evaluate_coco(tmp_path / "dt.json", tmp_path / "dt.json", sigmas=SIGMAS)
     with pytest.raises(UserError, match=r"nothing\.json"):
         evaluate_coco(tmp_path / "nothing.json", results, sigmas=SIGMAS)
-    with pytest.raises(UserError, match="no evaluator"):
-        evaluate_coco(truth, results, sigmas=SIGMAS, evaluator="matlab")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="image_ids"):
-        evaluate_coco(truth, results, sigmas=SIGMAS, image_ids=[77])
 
 
 @pytest.mark.parametrize("evaluator", ["hotcoco", "pycocotools"])
@@ -270,7 +250,8 @@ def test_boxes(tmp_path: Path, evaluator: Evaluator) -> None:
 
 
 def test_table() -> None:
-    text = result_table(
+    text = task_table(
+        "coco",
         dict.fromkeys(METRICS, 0.5) | {"APL": -1.0, "AP": 0.7044},
         "coco_r50_256x192_ms",
         "ground truth",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
-from simplepose.evaluation.coco_submission import write_coco_submission
-from simplepose.evaluation.crowdpose import PAPER_BORDERS, evaluate_crowdpose, evaluate_ochuman
+from simplepose.core.schema import COCO_17
+from simplepose.evaluation.coco import evaluate_coco, write_coco_submission
+from simplepose.evaluation.crowdpose import PAPER_BORDERS, evaluate_crowdpose
 
 RNG = np.random.default_rng(0)
 
@@ -97,7 +98,7 @@ def test_errors() -> None:
 
 def test_ochuman() -> None:
     truth, results = made(17, [0.5, 0.5])
-    assert evaluate_ochuman(truth, results)["AP"] == pytest.approx(1)
+    assert evaluate_coco(truth, results, sigmas=COCO_17.sigmas)["AP"] == pytest.approx(1)
 
 
 def test_submission(tmp_path: Path) -> None:

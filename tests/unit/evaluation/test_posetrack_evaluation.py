@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
-from simplepose.evaluation.posetrack import evaluate_posetrack
-from simplepose.evaluation.posetrack_frames import PoseTrackFrame, inside_regions
+from simplepose.evaluation.mpii import head_sizes
+from simplepose.evaluation.posetrack import Frame, Pair, evaluate_posetrack, inside_regions
 
 RNG = np.random.default_rng(0)
 BODY = RNG.integers(0, 100, (15, 2)).astype(float)
-HEAD = [0.0, 0.0, 30.0, 40.0]  # diagonal 50, head size 30
+HEAD = 30.0
 
 
 def people(places: list[float]) -> np.ndarray:
@@ -24,21 +24,28 @@ def people(places: list[float]) -> np.ndarray:
 
 
 def frame(
-    tracks: dict[int, float], predicted: dict[int, float], scores: float = 0.9, **more: object
-) -> PoseTrackFrame:
+    tracks: dict[int, float], predicted: dict[int, float], scores: float = 0.9, **truth: Any
+) -> Pair:
     """Annotated and predicted people: track id -> place."""
-    n, m = len(tracks), len(predicted)
-    return PoseTrackFrame(
-        keypoints=people(list(tracks.values())),
-        labelled=np.ones((n, 15), bool),
-        head_boxes_xyxy=np.array([HEAD] * n).reshape(n, 4),
-        track_ids=np.array(list(tracks), np.int64),
-        predicted_keypoints=people(list(predicted.values())),
-        predicted=np.ones((m, 15), bool),
-        predicted_scores=np.full((m, 15), scores),
-        predicted_track_ids=np.array(list(predicted), np.int64),
-        **more,
+    annotated, found = (
+        Frame(
+            keypoints=people(list(side.values())),
+            labelled=np.ones((len(side), 15), bool),
+            head_sizes=np.full(len(side), HEAD),
+            scores=np.full((len(side), 15), scores),
+            track_ids=np.array(list(side), np.int64),
+        )
+        for side in (tracks, predicted)
     )
+    return replace(annotated, **truth), found
+
+
+def truth_of(pair: Pair, **truth: Any) -> Pair:
+    return replace(pair[0], **truth), pair[1]
+
+
+def found_of(pair: Pair, **found: Any) -> Pair:
+    return pair[0], replace(pair[1], **found)
 
 
 A, B = 0.0, 1000.0
@@ -53,7 +60,7 @@ NOBODY = [BOTH] * 4 + [frame({}, {})] + [BOTH] * 5
 UNFOUND = [BOTH] * 4 + [frame({1: A, 2: B}, {})] + [BOTH] * 5
 BAD_END = [BOTH] * 9 + [frame({1: A, 2: B}, {9: 500.0})]
 BESIDE = np.array([[400.0, -50], [700, -50], [700, 200], [400, 200]])
-IGNORED = [*PERFECT[:9], frame({1: A, 2: B}, {5: A, 6: B, 9: 500.0}, ignore_regions=[BESIDE])]
+IGNORED = [*PERFECT[:9], frame({1: A, 2: B}, {5: A, 6: B, 9: 500.0}, regions=[BESIDE])]
 UNLABELLED = [BOTH] * 9 + [frame({}, {5: A}, annotated=False)]
 
 # sequence, MOTA of the corrected mode, MOTA of the exact mode (its last frame is dropped), IDF1 corrected
@@ -103,9 +110,7 @@ def test_average_precision() -> None:
         frame({1: A}, {1: A}, 0.7),
         frame({1: A}, {}),
     ]
-    assert evaluate_posetrack({"a": frames}, tracking=False)["AP"] == pytest.approx(
-        100 * (1 + 2 / 3) / 4
-    )
+    assert evaluate_posetrack({"a": frames})["AP"] == pytest.approx(100 * (1 + 2 / 3) / 4)
 
 
 def test_two_thresholds() -> None:
@@ -138,13 +143,12 @@ def test_distance_and_motp() -> None:
 def test_best_prediction_of_a_person_wins() -> None:
     """Of two predictions for one person the one with more keypoints right stays; the other's are all wrong, also those in place."""
     twice = frame({1: A}, {1: A, 2: A})
-    partly = twice.predicted_keypoints.copy()
+    partly = twice[1].keypoints.copy()
     partly[0, :8] += 300
     for scores, expected in (((0.5, 0.9), 100), ((0.9, 0.5), 50)):
         rows = np.repeat(np.array(scores)[:, None], 15, 1)
         result = evaluate_posetrack(
-            {"a": [replace(twice, predicted_keypoints=partly, predicted_scores=rows)]},
-            tracking=False,
+            {"a": [found_of(twice, keypoints=partly, scores=rows)]},
         )
         assert result["AP"] == pytest.approx(expected)
 
@@ -153,7 +157,7 @@ def test_unannotated_keypoint_is_left_out() -> None:
     labelled = np.ones((1, 15), bool)
     labelled[:, 0] = False
     one = frame({1: A}, {1: A})
-    one = replace(one, labelled=labelled, predicted=labelled)
+    one = found_of(truth_of(one, labelled=labelled), labelled=labelled)
     result = evaluate_posetrack({"a": [one, one]})
     assert (result["AP"], result["MOTA"], result["MOTP"]) == (100, 100, 100)
     assert math.isnan(result["AP head"])
@@ -162,27 +166,22 @@ def test_unannotated_keypoint_is_left_out() -> None:
     )  # poseval counts it as 0
 
 
-def test_oks_similarity() -> None:
-    areas = np.array([10000.0, 10000.0])
-    frames = [replace(BOTH, areas=areas)] * 3
-    assert evaluate_posetrack({"a": frames}, similarity="oks")["HOTA"] == 100
-    with pytest.raises(UserError, match="areas"):
-        evaluate_posetrack({"a": PERFECT}, similarity="oks")
+def test_people_without_track_ids_have_an_ap_only() -> None:
+    nobody = found_of(BOTH, track_ids=np.full(2, -1))
+    numbers = evaluate_posetrack({"a": [nobody] * 2})
+    assert numbers["AP"] == 100 and "MOTA" not in numbers
+
+
+def test_head_size() -> None:
+    assert head_sizes(np.array([[0.0, 0, 30, 40]])).tolist() == [30]
 
 
 def test_polygons() -> None:
     polygon = np.array([[0, 0], [10, 0], [10, 10], [5, 4], [0, 10]])
     y, x = np.mgrid[-2:13, -2:13]
-    points = np.stack([x, y], -1)
-    expected = np.array(
-        [
-            [
-                cv2.pointPolygonTest(polygon.astype(np.float32), (float(a), float(b)), False) > 0
-                for a, b in row
-            ]
-            for row in points
-        ]
-    )
+    points = np.stack([x, y], -1).astype(float)
+    # A square whose lower side is notched up to (5, 4); its edges are outside.
+    expected = (x > 0) & (x < 10) & (y > 0) & (5 * (y - 4) < 6 * np.abs(x - 5))
     assert 20 < expected.sum() < 100
     assert (inside_regions(points, [polygon]) == expected).all()
     assert (inside_regions(points, [polygon[::-1]]) == expected).all()
@@ -194,14 +193,11 @@ def test_polygons() -> None:
     [
         ({}, "no sequence"),
         ({"000001": []}, "000001 .*no frames"),
-        ({"a": [replace(BOTH, head_boxes_xyxy=np.full((2, 4), np.nan))]}, "person 0 .*head box"),
-        ({"a": [replace(BOTH, head_boxes_xyxy=np.zeros((2, 4)))]}, "person 0 .*head box"),
-        ({"a": [replace(BOTH, predicted_track_ids=np.array([1.5, 2]))]}, r"track ids .*1\.5"),
-        ({"a": [replace(BOTH, predicted_track_ids=np.array([1, 1]))]}, r"track id .*\[1, 1\]"),
-        (
-            {"a": [replace(BOTH, labelled=np.ones((2, 17), bool))]},
-            r"frame 0: labelled .*\(2, 17\).*\(2, 15\)",
-        ),
+        ({"a": [truth_of(BOTH, head_sizes=np.full(2, np.nan))]}, "a, frame 0: person 0 .*head box"),
+        ({"a": [truth_of(BOTH, head_sizes=np.zeros(2))]}, "person 0 .*head box"),
+        ({"a": [truth_of(BOTH, track_ids=np.array([-1, 2]))]}, "ground truth of a: .*track_id"),
+        ({"a": [found_of(BOTH, track_ids=np.array([1, -1]))]}, "predictions of a: .*track_id"),
+        ({"a": [found_of(BOTH, track_ids=np.array([1, 1]))]}, r"track id .*\[1, 1\]"),
     ],
 )
 def test_bad_input(sequences: dict, message: str) -> None:
@@ -213,25 +209,25 @@ def test_bad_input(sequences: dict, message: str) -> None:
 def test_people_without_keypoints() -> None:
     """poseval drops them only where the frame has an ignore region; elsewhere nobody is missed and each prediction is wrong."""
     one = frame({1: A}, {5: A})
-    bare = replace(
+    bare = truth_of(
         frame({1: A}, {5: 500.0, 6: 800.0, 7: 1100.0}),
         labelled=np.zeros((1, 15), bool),
-        head_boxes_xyxy=np.zeros((1, 4)),
+        head_sizes=np.zeros(1),
     )
     frames = [one] * 4 + [bare] + [one] * 5
     assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(100 * (1 - 3 / 8))
-    frames[4] = replace(bare, ignore_regions=[BESIDE + 5000])
+    frames[4] = truth_of(bare, regions=[BESIDE + 5000])
     assert evaluate_posetrack({"a": frames}, exact=True)["MOTA"] == pytest.approx(
         100 * (1 - 2 / 9)
     )  # the stand-in
     for number in (4, 5):
         assert evaluate_posetrack(
-            {"a": [*frames[:4], replace(bare, ignore_regions=()), *[one] * number]}
+            {"a": [*frames[:4], truth_of(bare, regions=()), *[one] * number]}
         )["MOTA"] == pytest.approx(100 * (1 - 3 / (4 + number)))
 
 
 def test_exact_mode_takes_ids_below_thousand() -> None:
-    frames = [replace(BOTH, predicted_track_ids=np.array([5, 1000]))] * 3
+    frames = [found_of(BOTH, track_ids=np.array([5, 1000]))] * 3
     assert evaluate_posetrack({"a": frames})["MOTA"] == 100
     with pytest.raises(UserError, match=r"0\.\.999"):
         evaluate_posetrack({"a": frames}, exact=True)

@@ -7,13 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from simplepose.core.errors import UserError
 from simplepose.evaluation.tracking import (
     ClearMot,
     Hota,
     Identity,
     TrackedFrame,
-    check_track_ids,
     clear_mot,
     hota,
     identity,
@@ -99,25 +97,3 @@ def test_precision_and_recall() -> None:
     clear = clear_mot(MISS)
     assert (clear.precision, clear.recall) == (1.0, 0.95)
     assert math.isnan(ClearMot().precision) and math.isnan(ClearMot().recall)
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([1.5], r"results\.json: .*whole numbers"),
-        (["a"], r"results\.json: .*whole numbers"),
-        ([float("nan")], r"results\.json: .*whole numbers"),
-        ([1, 1], r"results\.json: .*\[1, 1\]"),
-        ([1000], r"results\.json: .*0\.\.999"),
-        ([-1], r"results\.json: .*0\.\.999"),
-    ],
-)
-def test_bad_track_ids(ids: list, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        check_track_ids(ids, "results.json", 1000)
-    assert "results.json" in str(caught.value) and "Cure" in str(caught.value)
-
-
-def test_good_track_ids() -> None:
-    assert check_track_ids([], "x").shape == (0,)
-    assert check_track_ids([3.0, 999], "x", 1000).tolist() == [3, 999]
