@@ -22,8 +22,7 @@ from simplepose.core.schema import (
 from simplepose.core.settings import to_plain
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseResNet
-from simplepose.weights.key_maps import WeightFile
-from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.weight_file import WeightFile, load_into, load_weight_file
 
 _SCHEMA_OF_PRESET = {
     "coco": COCO_17,

@@ -15,8 +15,12 @@ from tf_checkpoint_writer import write_v1, write_v2
 from simplepose.config import ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.pose.network import PoseResNet
-from simplepose.weights.key_maps import from_state_dict, from_tensorflow
-from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.weight_file import (
+    from_state_dict,
+    from_tensorflow,
+    load_into,
+    load_weight_file,
+)
 
 SMALL = ModelConfig(backbone="resnet18", deconv_filters=8)
 IMAGENET_MEAN, IMAGENET_STD = (
