@@ -1,5 +1,5 @@
-"""TensorFlow's checkpoints without TensorFlow: their variables, what those are called here, and what
-Adam remembers in them.
+"""TensorFlow's checkpoints without TensorFlow: their variables, our names of them, and what Adam
+remembers.
 
 A V1 checkpoint is one file, a table of SavedTensorSlices: slim's `resnet_v1_50.ckpt`. A V2 is an
 `.index`, a table of BundleEntryProto, which points into `.data-00000-of-00001` beside it: the
@@ -20,7 +20,7 @@ are 1.
 from __future__ import annotations
 
 import math
-import mmap
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -36,10 +36,11 @@ import numpy as np
 import torch
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import read_bytes
 from simplepose.pose.checkpoints import shortened
 
 FOOTER_BYTES = 48
-MAGIC = 0xDB4775248B80FB57
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _TYPES = dict(zip((1, 2, 3, 4, 5, 6, 9), ["f4", "f8", "i4", "u1", "i2", "i1", "i8"], strict=True))
 _TYPES |= dict(zip((10, 17, 19, 22, 23), ["?", "u2", "f2", "u4", "u8"], strict=True))
 """TensorFlow's DataType -> numpy; others (strings, bfloat16, ...) are no weights of this network
@@ -86,7 +87,11 @@ def is_checkpoint(path: str | Path) -> bool:
     path = Path(path)
     if checkpoint_prefix(path) != path or path.with_name(path.name + ".index").exists():
         return True
-    return path.is_file() and _is_table(_map(path))
+    if not path.is_file() or path.stat().st_size < FOOTER_BYTES:
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(MAGIC), os.SEEK_END)
+        return file.read() == MAGIC
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -132,27 +137,9 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _map(path: Path) -> memoryview:
-    """The bytes of a file without reading them."""
-    try:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror or error}. "
-            "Cure: check the path and its permissions"
-        ) from error
-    except ValueError:  # an empty file cannot be mapped
-        return memoryview(b"")
-
-
-def _is_table(data: memoryview) -> bool:
-    return len(data) >= FOOTER_BYTES and int.from_bytes(data[-8:], "little") == MAGIC
-
-
-def _verify(data: memoryview, checksum: memoryview | bytes, what: str) -> None:
+def _verify(data: bytes, checksum: memoryview | bytes, what: str) -> None:
     """Compares with the masked CRC-32C: rotated right by 15 bits, plus a constant."""
-    value = google_crc32c.value(bytes(data))
+    value = google_crc32c.value(data)
     masked = (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
     if masked != int.from_bytes(checksum, "little"):
         raise ValueError(f"the checksum of {what} does not fit")
@@ -160,8 +147,8 @@ def _verify(data: memoryview, checksum: memoryview | bytes, what: str) -> None:
 
 def _table(path: Path) -> Iterator[tuple[str, Message]]:
     """Keys and values of a table in order; each block is verified before it is read."""
-    data = _map(path)
-    if not _is_table(data):
+    data = memoryview(read_bytes(path))
+    if len(data) < FOOTER_BYTES or data[-len(MAGIC) :] != MAGIC:
         raise UserError(
             f"{path} is not a whole TensorFlow checkpoint: its last bytes are not those of a table."
             " Cure: copy or download it again; if it is another format, give it its own ending"
@@ -178,7 +165,7 @@ def _block(data: memoryview, offset: int, size: int, path: Path) -> memoryview:
     end = offset + size
     if end + 5 > len(data) - FOOTER_BYTES:
         raise ValueError(f"a block of {size} bytes at {offset} lies beyond its {len(data)} bytes")
-    _verify(data[offset : end + 1], data[end + 1 : end + 5], f"the block at byte {offset}")
+    _verify(bytes(data[offset : end + 1]), data[end + 1 : end + 5], f"the block at byte {offset}")
     if data[end]:
         raise UserError(
             f"{path} holds compressed blocks, which this reader refuses. Cure: restore it in "
@@ -253,9 +240,7 @@ def _number(fields: Message, field: int) -> int:
 
 def _shape(fields: list[Any]) -> tuple[int, ...]:
     """TensorShapeProto."""
-    return tuple(
-        _number(_message(size), 1) for shape in fields[-1:] for size in _message(shape)[2]
-    )
+    return tuple(_number(_message(size), 1) for shape in fields[-1:] for size in _message(shape)[2])
 
 
 def _partitioned(path: Path, name: str) -> UserError:
@@ -292,7 +277,7 @@ def _v1_array(tensor: memoryview, name: str, shape: tuple[int, ...], dtype: str)
     fields = _message(tensor)
     for field, raw in ((4, dtype), (5, "f4"), (6, "f8")):
         if fields[field]:
-            flat = np.frombuffer(b"".join(fields[field]), np.dtype(raw).newbyteorder("<"))
+            flat = np.frombuffer(b"".join(fields[field]), _little(raw))
             break
     else:
         parts = [part for field in _VARINT_VALUES for part in fields[field]]
@@ -314,14 +299,14 @@ def _read_v2(prefix: Path, index: Path) -> dict[str, Callable[[], np.ndarray]]:
         )
 
     @cache
-    def shard(number: int) -> memoryview:
+    def shard(number: int) -> Path:
         path = prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{_number(header, 1):05d}")
         if not path.exists():
             raise UserError(
                 f"{index.name} is there, but its data shard {path} is missing. "
                 "Cure: put it beside the index"
             )
-        return _map(path)
+        return path
 
     readers: dict[str, Callable[[], np.ndarray]] = {}
     for name, entry in entries.items():
@@ -330,28 +315,31 @@ def _read_v2(prefix: Path, index: Path) -> dict[str, Callable[[], np.ndarray]]:
         dtype = _TYPES.get(_number(entry, 1))
         if dtype is None:
             continue
-        shape, offset, size = _shape(entry[2]), _number(entry, 4), _number(entry, 5)
-        data, end = shard(_number(entry, 3)), offset + size
-        if size != math.prod(shape) * np.dtype(dtype).itemsize:
-            raise ValueError(f"{name} of shape {shape} should not take {size} bytes")
-        if end > len(data):
-            raise ValueError(
-                f"{name} should end at byte {end} of a data shard of {len(data)} bytes"
-            )
-        content, checksum = data[offset:end], (entry[6] or [b""])[-1]
-        readers[name] = partial(_v2_array, content, checksum, name, shape, dtype)
+        path, shape, count = shard(_number(entry, 3)), _shape(entry[2]), _number(entry, 5)
+        end = _number(entry, 4) + count
+        if count != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{name} of shape {shape} should not take {count} bytes")
+        if end > path.stat().st_size:
+            raise ValueError(f"{name} should end at byte {end}, which is behind {path.name}'s end")
+        readers[name] = partial(_v2_array, path, entry, name, shape, dtype)
     return readers
 
 
 def _v2_array(
-    data: memoryview, checksum: memoryview, name: str, shape: tuple[int, ...], dtype: str
+    path: Path, entry: Message, name: str, shape: tuple[int, ...], dtype: str
 ) -> np.ndarray:
-    _verify(data, checksum, name)
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(shape)
+    data = np.fromfile(path, np.uint8, _number(entry, 5), offset=_number(entry, 4))
+    _verify(data.tobytes(), (entry[6] or [b""])[-1], name)
+    return data.view(_little(dtype)).astype(dtype).reshape(shape)
 
 
-_LAYER = {"weights": "weight", "biases": "bias"}
-_NORM = {
+def _little(dtype: str) -> np.dtype:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+_PARTS = {
+    "weights": "weight",
+    "biases": "bias",
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
@@ -368,9 +356,9 @@ def tensorflow_name(name: str) -> str | None:
     path, _, part = name.rpartition("/")
     layer = path.removesuffix("/BatchNorm")
     is_norm = layer != path
-    part = (_NORM if is_norm else _LAYER).get(part, "")
-    if not part:
+    if part not in _PARTS:
         return None
+    part = _PARTS[part]
     kind = "bn" if is_norm else "conv"
     if re.fullmatch(r"resnet_v1_\d+/conv1", layer):
         return f"backbone.{kind}1.{part}"

@@ -2,18 +2,18 @@
 
 Each kind is recognised by its keys, never by its file name:
 
-| kind | keys | preprocessing it was trained with |
+| kind | keys | trained on |
 |---|---|---|
 | torchvision, timm ResNets | `conv1`, `layer1.0...`, `fc` | RGB, ImageNet mean and deviation |
-| efficientnet_pytorch's Lite0 | `_conv_stem`, `_blocks.0...`, `_fc` | RGB minus 127, divided by 128 |
-| Microsoft and HRNet-repo pose_resnet | the same as torchvision's + `deconv_layers`, `final_layer` |
-  BGR, ImageNet's RGB numbers in that order (a quirk) |
+| efficientnet_pytorch's Lite0 | `_conv_stem`, `_blocks.0...` | RGB minus 127, divided by 128 |
+| Microsoft, HRNet-repo pose_resnet | and `deconv_layers`, `final_layer` | BGR, see below |
 | MMPose 0.x, 1.x | `backbone.`, `keypoint_head.` or `head.` | RGB, ImageNet mean and deviation |
-| TensorFlow snapshot of the seed | `resnet_v1_50/...`, `up1`, `out` | BGR minus the RGB means
-  (the seed's quirk), peak 255 |
-| slim's backbone | `resnet_v1_50/...`, `logits` | RGB minus the same means |
+| TensorFlow snapshot of the seed | `resnet_v1_50/...`, `up1`, `out` | BGR, see below; peak 255 |
+| slim's backbone | `resnet_v1_50/...`, `logits` | RGB minus (123.68, 116.78, 103.94) |
 | simplepose | ours, and a `simplepose` entry in the metadata | what that entry says |
 
+Two quirks are kept: Microsoft's and the seed's programs take the numbers of RGB for channels in the
+order BGR.
 The other programs all align the flipped heatmap by one pixel: Microsoft's SHIFT_HEATMAP, the seed's
 test code, `shift_heatmap=True` in MMPose's configurations of both generations.
 """
@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -48,9 +48,8 @@ from simplepose.weights.tensorflow import (
     torch_layout,
 )
 
-SEED_PIXELS = PixelConfig(
-    channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0)
-)
+T = TypeVar("T")
+SEED_PIXELS = PixelConfig(channel_order="bgr", mean=(123.68, 116.78, 103.94), std=(1.0, 1.0, 1.0))
 SEED_PEAK = 255.0
 BACKBONE = "backbone."
 """What the names of a backbone's parameters begin with in our networks and in MMPose's."""
@@ -73,6 +72,7 @@ _TF_IGNORED = re.compile(
     r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$"
     r"|^(beta[12]_power|global_step|mean_rgb)$|/logits/"
 )
+_COUNTERS = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "best_state_dict", "net")
 
 
@@ -159,25 +159,22 @@ def from_state_dict(
     """
     if own := (metadata or {}).get(METADATA_KEY):
         return _own(tensors, path, msgspec.json.decode(own))
-    tensors = {
-        re.sub(r"^(module\.)+", "", name): tensor
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
+    tensors = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in tensors.items()}
     if "_conv_stem.weight" in tensors:
         return _lite(tensors, path)
-    names, ignored, _ = _sorted(tensors, _torch_name)
-    facts = _facts({ours: tensors[name] for ours, name in names.items()}, path, ignored)
+    found, ignored, _ = _sorted(tensors, _torch_name)
+    facts = _facts(found, path, ignored)
     depth = facts["backbone"].removeprefix("resnet")
+    family: Literal["mmpose", "ms", "timm", "torchvision"]
     if any(name.startswith((BACKBONE, *_MMPOSE_HEADS)) for name in tensors):
-        kind = f"MMPose res{depth} heatmap network"
-        return WeightFile(kind=kind, family="mmpose", pixels=PixelConfig(), **facts)
-    if facts["keypoint_count"] is not None:
-        kind, bgr = f"Microsoft pose_resnet_{depth}", PixelConfig(channel_order="bgr")
-        return WeightFile(kind=kind, family="ms", pixels=bgr, **facts)
-    family: Literal["timm", "torchvision"] = "timm" if safetensors else "torchvision"
-    kind = f"{family} ResNet-{depth} backbone"
-    return WeightFile(kind=kind, family=family, pixels=PixelConfig(), **facts)
+        kind, family = f"MMPose res{depth} heatmap network", "mmpose"
+    elif facts["keypoint_count"] is not None:
+        kind, family = f"Microsoft pose_resnet_{depth}", "ms"
+    else:
+        family = "timm" if safetensors else "torchvision"
+        kind = f"{family} ResNet-{depth} backbone"
+    pixels = PixelConfig(channel_order="bgr" if family == "ms" else "rgb")
+    return WeightFile(kind=kind, family=family, pixels=pixels, **facts)
 
 
 def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str) -> WeightFile:
@@ -191,18 +188,17 @@ def from_tensorflow(variables: Checkpoint | Mapping[str, np.ndarray], path: str)
     Raises:
         UserError: a tensor that the network does not know, or no ResNet at all.
     """
-    names, ignored, unknown = _sorted(
+    found, ignored, unknown = _sorted(
         variables, lambda name: "" if _TF_IGNORED.search(name) else tensorflow_name(name)
     )
     scalars = tuple(name for name in unknown if not variables[name].ndim)
-    if len(unknown) > len(scalars) or not names:
+    if len(unknown) > len(scalars) or not found:
         listed = [name for name in unknown if name not in scalars] or sorted(variables)
         raise UserError(
             f"{path} is not the seed's network nor a slim ResNet v1: it holds {shortened(listed)}. "
             "Cure: name a snapshot or a resnet_v1 backbone"
         )
-    tensors = {ours: torch_layout(variables[name]) for ours, name in names.items()}
-    facts = _facts(tensors, path, ignored)
+    facts = _facts({name: torch_layout(array) for name, array in found.items()}, path, ignored)
     slim = facts["keypoint_count"] is None
     version = f"V{variables.version} " if isinstance(variables, Checkpoint) else ""
     kind = "slim backbone" if slim else "snapshot of the seed"
@@ -223,25 +219,19 @@ def _own(tensors: Mapping[str, torch.Tensor], path: str, spec: dict[str, Any]) -
             f"{path} was written by another version: it names no known backbone. "
             "Cure: train or import it again"
         )
-    tensors = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
     return WeightFile(
         kind=f"simplepose checkpoint of {spec['preset']}",
         family="simplepose",
         pixels=build(PixelConfig, spec["pixels"], path),
         peak=spec["codec"]["peak"],
         flip_shift=spec["codec"]["flip_shift"],
-        **_facts(tensors, path, [], backbone),
+        **_facts(_sorted(tensors, str)[0], path, [], backbone),
     )
 
 
 def _lite(tensors: Mapping[str, torch.Tensor], path: str) -> WeightFile:
     """EfficientNet-Lite0 of the `efficientnet_pytorch` library; its classifier is left out."""
-    names, ignored, unknown = _sorted(tensors, _lite_name)
-    found = {ours: tensors[name] for ours, name in names.items()}
+    found, ignored, unknown = _sorted(tensors, _lite_name)
     count = len({name.split(".")[2] for name in found if name.startswith(f"{BACKBONE}blocks.")})
     if unknown or count != sum(repeats for *_, repeats in BLOCKS):
         what = f"{shortened(unknown)} (squeeze-and-excitation?)" if unknown else f"{count} blocks"
@@ -257,12 +247,12 @@ def _lite(tensors: Mapping[str, torch.Tensor], path: str) -> WeightFile:
 
 
 def _sorted(
-    names: Iterable[str], rename: Callable[[str], str | None]
-) -> tuple[dict[str, str], list[str], list[str]]:
-    """Our names -> those of a file; what is no part of a network ("") and what is unknown (None)."""
-    ours = {name: rename(name) for name in names}
+    tensors: Mapping[str, T], rename: Callable[[str], str | None]
+) -> tuple[dict[str, T], list[str], list[str]]:
+    """A file's tensors by our names; what is no part of a network (""); what is unknown (None)."""
+    ours = {name: rename(name) for name in tensors if not name.endswith(_COUNTERS)}
     return (
-        {new: name for name, new in ours.items() if new},
+        {new: tensors[name] for name, new in ours.items() if new},
         [name for name, new in ours.items() if new == ""],
         [name for name, new in ours.items() if new is None],
     )
@@ -311,7 +301,7 @@ def _facts(
 
 
 def _resnet(tensors: Mapping[str, torch.Tensor], path: str) -> str:
-    """Which ResNet, by its blocks; refuses wide, grouped and deep-stem relatives by their shapes."""
+    """Which ResNet, by its blocks; refuses wide, grouped and deep-stem relatives."""
     own = {name.removeprefix(BACKBONE) for name in tensors if name.startswith(BACKBONE)}
     layers = [name.split(".") for name in own]
     blocks = tuple(
@@ -351,40 +341,42 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         ) from error
 
 
-def _plain_numpy() -> list[Any]:
-    """What numpy's numbers and arrays are pickled with: data, not code.
+class _Inert:
+    """Stands for an object of a class that is not known here: nothing of that class is run."""
 
-    MMPose and Microsoft keep some beside the weights.
-    """
-    kinds = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "U1"]
-    # Private functions, in other modules in numpy 1 and 2.
-    functions: Any = [np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
-    named = [
-        (function, f"numpy.{module}.multiarray.{function.__name__}")
-        for function in functions
-        for module in ("core", "_core")
-    ]
-    return [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in kinds}, *named]
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
 
 
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a PyTorch file, whatever it is wrapped in; nothing in it is executed."""
-    try:
-        with torch.serialization.safe_globals(_plain_numpy()):
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds {named[1]}" if named else "it holds something else, or it is damaged"
-        raise UserError(
-            f"{path} is refused: only plain tensors, numbers and arrays are read, and {reason}. "
-            "Cure: where you trust the file, load it with the program that wrote it and save its "
-            "state_dict alone"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again"
-        ) from error
+    """The state dict of a PyTorch file, whatever it is wrapped in; nothing in it is executed.
+
+    What programs keep beside the weights (numpy's numbers, histories) is read as `_Inert`.
+    """
+    unknown: dict[str, type] = {}
+    while True:
+        inert: list[Any] = [(made, name) for name, made in unknown.items()]
+        try:
+            with torch.serialization.safe_globals(inert):
+                found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            break
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if named and named[1] not in unknown:
+                unknown[named[1]] = type("Inert", (_Inert,), {})
+                continue
+            reason = f"it holds {named[1]}" if named else "it holds something else or is damaged"
+            raise UserError(
+                f"{path} is refused: only tensors, numbers and plain objects are read, and "
+                f"{reason}. Cure: where you trust the file, load it with the program that wrote it "
+                "and save its state_dict alone"
+            ) from error
+        except (RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again"
+            ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -447,6 +439,5 @@ def load_into(
         {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for tensors in (network.state_dict(), weight_file.tensors)
     )
-    own = {name: own[name] for name in own if not name.endswith("num_batches_tracked")}
-    copy_tensors(own, given, path, cure)
+    copy_tensors(_sorted(own, str)[0], given, path, cure)
     return [name for name in weight_file.tensors if name not in given]
