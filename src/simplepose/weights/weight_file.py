@@ -72,8 +72,15 @@ _TF_IGNORED = re.compile(
     r"(/Adam(_\d+)?|/Momentum|/ExponentialMovingAverage)$"
     r"|^(beta[12]_power|global_step|mean_rgb)$|/logits/"
 )
-_COUNTERS = "num_batches_tracked"
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "best_state_dict", "net")
+_COUNTERS = ("num_batches_tracked", "n_averaged", "total_ops", "total_params")
+"""What PyTorch, its averaged models and thop count beside the weights."""
+_WRAPPER_NAMES = re.compile(r"^((module|model|net|network|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
+"""What DistributedDataParallel, Lightning and torch.compile put before the names."""
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "best_state_dict", "net", "network"),
+    *("ema_state_dict", "state_dict_ema", "model_ema", "ema"),
+)
+"""Where programs put the state dict in what they save, the plain weights first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +166,13 @@ def from_state_dict(
     """
     if own := (metadata or {}).get(METADATA_KEY):
         return _own(tensors, path, msgspec.json.decode(own))
-    tensors = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in tensors.items()}
+    bare = {_WRAPPER_NAMES.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(bare) < len(tensors):
+        raise UserError(
+            f"{path} holds two networks whose names differ in a wrapper's prefix alone. "
+            "Cure: save the state_dict of one of them"
+        )
+    tensors = bare
     if "_conv_stem.weight" in tensors:
         return _lite(tensors, path)
     found, ignored, _ = _sorted(tensors, _torch_name)

@@ -112,6 +112,67 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
 
 
+class HistoryBuffer:
+    """As MMEngine keeps beside the weights: a class that is not installed where the file is read."""
+
+    def __init__(self) -> None:
+        self.history = np.arange(3.0)
+
+
+WRAPPED = {
+    "compiled": lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+    "distributed, compiled": lambda state: {
+        f"module._orig_mod.{name}": value for name, value in state.items()
+    },
+    "backbone compiled": lambda state: {
+        name.replace("backbone.", "backbone._orig_mod."): value for name, value in state.items()
+    },
+    "lightning": lambda state: {
+        "epoch": 3,
+        "state_dict": {f"model.{name}": value for name, value in state.items()},
+    },
+    "net": lambda state: {f"net.{name}": value for name, value in state.items()},
+    "averaged": lambda state: {
+        "n_averaged": torch.tensor(4),
+        **{f"module.{name}": value for name, value in state.items()},
+    },
+    "ema": lambda state: {"epoch": 3, "ema_state_dict": state},
+    "timm's ema": lambda state: {"state_dict_ema": state},
+    "network": lambda state: {"network": state},
+    "thop": lambda state: {
+        **state,
+        "total_ops": torch.zeros(1),
+        "layer1.total_params": torch.zeros(1),
+    },
+    "mmengine": lambda state: {
+        "message_hub": {"loss": HistoryBuffer()},
+        "state_dict": state,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_wrappers_are_seen_through(
+    tmp_path: Path, network, monkeypatch: pytest.MonkeyPatch, kind: str, zipped: bool
+) -> None:
+    state = network.state_dict()
+    path = tmp_path / "wrapped.pth"
+    torch.save(WRAPPED[kind](state), path, _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(globals(), "HistoryBuffer")  # nothing of it may be looked up
+    other = PoseResNet(SMALL, 17)
+    assert load_into(other, load_weight_file(path)) == []
+    for name, tensor in state.items():
+        assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
+
+
+def test_two_networks_in_one_file_are_not_mixed(tmp_path: Path, network) -> None:
+    state = network.state_dict()
+    both = state | {f"module.{name}": torch.zeros_like(value) for name, value in state.items()}
+    with pytest.raises(UserError, match=r"both\.pth"):
+        load_weight_file(save(tmp_path / "both.pth", both))
+
+
 def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
     torch.save(
         microsoft(network.state_dict()),
