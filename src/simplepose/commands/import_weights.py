@@ -5,15 +5,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
+import yaml
 
 from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.schema import SCHEMAS, KeypointSchema, schema_named
-from simplepose.core.settings import to_plain
+from simplepose.core.files import read_bytes, read_json
+from simplepose.core.schema import SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named
+from simplepose.core.settings import build, to_plain
+from simplepose.data.categories import Category, chosen_categories, schema_from_category
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseResNet
 from simplepose.weights.weight_file import WeightFile, load_into, load_weight_file
@@ -32,11 +37,17 @@ class Imported:
 
 
 def schema_of(preset: str, name: str = "") -> KeypointSchema:
-    """The skeleton called `name`, else that of the preset's data set.
+    """The skeleton called `name` or described in that file, else that of the preset's data set.
+
+    A file is JSON or YAML: an annotation file or anything else with COCO's `categories`, or the
+    fields of a `KeypointSchema`, of which only `keypoints` must be there.
 
     Raises:
-        UserError: neither is known.
+        UserError: none is known, or the file describes none.
     """
+    path = Path(name)
+    if path.suffix in (".json", ".yaml", ".yml"):
+        return _read_schema(path)
     if name:
         return schema_named(name)
     family = Path(preset).stem.split("_")[0].replace("synthetic", "coco")
@@ -45,8 +56,31 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
             return schema
     raise UserError(
         f"preset {preset} does not tell its skeleton. "
-        f"Cure: add --schema, one of {', '.join(SCHEMAS)}"
+        f"Cure: add --schema, one of {', '.join(SCHEMAS)} or a file"
     )
+
+
+def _read_schema(path: Path) -> KeypointSchema:
+    values = read_json(path) if path.suffix == ".json" else _read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} describes no keypoints. Cure: list their names as `keypoints`")
+    try:
+        if "categories" in values:
+            listed = msgspec.convert(values["categories"], list[Category])
+            chosen = [*chosen_categories(listed, str(path)), Category()]
+            return schema_from_category(chosen[0], source=str(path))[0]
+        names = msgspec.convert(values.get("keypoints", []), list[str])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {error}. Cure: list names as `keypoints`") from error
+    own = {"name": f"{path.stem}_{len(names)}", "flip_pairs": infer_flip_pairs(names)}
+    return build(KeypointSchema, own | values, str(path))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}. Cure: correct it there") from error
 
 
 def spec_of(

@@ -305,7 +305,9 @@ class ImportOptions:
     """Take the ResNet alone and leave the head at its initialisation: for ImageNet backbones and
     files of another skeleton."""
     schema: str = ""
-    """Skeleton of the network, e.g. coco_17 (default: the one of the preset's data set)."""
+    """Skeleton of the network: a known one, e.g. coco_17, or a JSON or YAML file with `keypoints`
+    (and flip_pairs, skeleton, sigmas) or with COCO's categories (default: the one of the preset's
+    data set)."""
 
 
 @settings()

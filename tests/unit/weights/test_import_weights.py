@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,66 @@ def test_mistakes(
         == 2
     )
     assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+FACE = ["nose", "left_eye", "right_eye"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "pairs", "sigmas"),
+    [
+        ("face.json", json.dumps({"keypoints": FACE}), "face_3", ((1, 2),), (0.05,) * 3),
+        (
+            "face.yaml",
+            "name: mine\nkeypoints: [nose, a, b]\nflip_pairs: [[2, 1]]\nsigmas: [.1, .2, .3]\n",
+            "mine",
+            ((2, 1),),
+            (0.1, 0.2, 0.3),
+        ),
+        (
+            "coco.json",
+            json.dumps({"categories": [{"id": 1, "name": "face", "keypoints": FACE}]}),
+            "face_3",
+            ((1, 2),),
+            (0.05,) * 3,
+        ),
+    ],
+)
+def test_ones_own_keypoints_come_from_a_file(
+    tmp_path: Path, file: str, text: str, name: str, pairs: tuple, sigmas: tuple
+) -> None:
+    (tmp_path / file).write_text(text)
+    torch.save(PoseResNet(load_preset(PRESET).model, 3).state_dict(), tmp_path / "w.pth")
+    words = ["import", str(tmp_path / "w.pth"), "--as", PRESET, "--schema", str(tmp_path / file)]
+    assert main([*words, "--output", str(tmp_path / "w.safetensors")]) == 0
+    schema = load_model(tmp_path / "w.safetensors").spec.schema
+    assert (schema.name, schema.flip_pairs, schema.sigmas) == (name, pairs, sigmas)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("none.json", None),
+        ("list.json", "[1]"),
+        ("empty.yaml", ""),
+        ("broken.yaml", "a: [1"),
+        ("unknown.json", '{"keypoints": ["nose"], "pairs": []}'),
+        ("names.json", '{"keypoints": [1, 2]}'),
+        ("nothing.json", '{"categories": []}'),
+        ("number.json", '{"categories": 3}'),
+        ("without.yaml", "name: x"),
+    ],
+)
+def test_files_that_describe_no_keypoints(
+    microsoft_file: Path, tmp_path: Path, capsys, file: str, text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    words = ["import", str(microsoft_file), "--as", PRESET, "--schema", str(tmp_path / file)]
+    assert main([*words, "--output", str(tmp_path / "w.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert file in error and "Cure: " in error
+    assert not (tmp_path / "w.safetensors").exists()
 
 
 def test_weights_list(capsys) -> None:
