@@ -46,13 +46,12 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
     from simplepose.commands.import_weights import import_weights
 
     output = folder / f"{row.name}.safetensors"
+    follow = f"next: simplepose evaluate {output} --data.root DIR"
+    if output.exists():
+        return [*said, f"{output} is there already and stays as it is", follow]
     imported = import_weights(ImportOptions(file=path, preset=row.preset, output=output))
-    said += [f"note: {note}" for note in imported.notes]
-    return [
-        *said,
-        f"wrote {imported.path}",
-        f"next: simplepose evaluate {imported.path} --data.root DIR",
-    ]
+    notes = [f"note: {note}" for note in imported.notes]
+    return [*said, *notes, f"wrote {imported.path}", follow]
 
 
 def run(options: WeightsOptions) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 from simplepose import __version__
 from simplepose.core.errors import UserError
@@ -74,7 +77,8 @@ def download(row: PublicWeights, folder: str | Path, progress: Progress | None =
     """Fetches a file, continuing where an earlier attempt broke off.
 
     The bytes grow in `NAME.partial` beside the target, which is kept when the connection breaks.
-    The file gets its name only when its checksum fits; a file that does not fit is removed.
+    The file gets its name only when its checksum fits; a file that does not fit is removed. Of
+    several processes that ask for one file, one fetches it and the others wait.
 
     Args:
         row: what to fetch.
@@ -94,16 +98,26 @@ def download(row: PublicWeights, folder: str | Path, progress: Progress | None =
             f"simplepose import FILE --as {row.preset}"
         )
     target = Path(folder) / row.file_name
-    if target.exists():
-        if problem := _misfit(target, row):
-            raise UserError(
-                f"{target} is there already, but {problem}. Cure: move it away and fetch it again"
-            )
-        return target
     partial = target.with_name(target.name + ".partial")
+    lock = target.with_name(f".{target.name}.lock")
+    if not target.exists():
+        with _said(row, target, partial):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock, mode=0o644):
+                if not target.exists():
+                    _fetch(row.url, partial, progress)
+                    _require_fit(partial, row)
+                    partial.replace(target)
+                lock.unlink(missing_ok=True)
+    _require_fit(target, row)
+    return target
+
+
+@contextmanager
+def _said(row: PublicWeights, target: Path, partial: Path) -> Iterator[None]:
+    """What went wrong with a download, as a sentence."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(row.url, partial, progress)
+        yield
     except urllib.error.HTTPError as error:
         raise UserError(
             f"{row.url} answered {error.code} {error.reason}. "
@@ -126,18 +140,15 @@ def download(row: PublicWeights, folder: str | Path, progress: Progress | None =
             f"cannot write {partial}: {error.strerror or error}. "
             "Cure: choose a folder that is writable and has space"
         ) from error
-    if problem := _misfit(partial, row):
-        partial.unlink()
-        raise UserError(
-            f"{partial} was removed: {problem}. "
-            "Cure: try again; if it happens twice, the publisher has changed the file"
-        )
-    partial.replace(target)
-    return target
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _open_itself(name: str, flags: int) -> int:
+    """Never writes through a symbolic link into another file."""
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
@@ -159,7 +170,7 @@ def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
         if answer.status != 206 or not start or int(start[1]) != have:
             have = 0  # the server sends the whole file
         total = have + answer.length if answer.length is not None else None
-        with partial.open("ab" if have else "wb") as file:
+        with open(partial, "ab" if have else "wb", opener=_open_itself) as file:
             while chunk := answer.read(1 << 16):
                 have += file.write(chunk)
                 if progress:
@@ -168,9 +179,19 @@ def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
         raise ConnectionError(f"{have} of {total} bytes arrived")
 
 
-def _misfit(path: Path, row: PublicWeights) -> str:
-    """How the sha256 differs from the published one; empty where it fits."""
+def _require_fit(path: Path, row: PublicWeights) -> None:
+    """Compares the sha256 with the published one; a download that does not fit is removed."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    differs = not digest.startswith(row.sha256)
-    return f"its sha256 {digest[:16]}... is not the published {row.sha256[:16]}..." * differs
+    if digest.startswith(row.sha256):
+        return
+    problem = f"its sha256 {digest[:16]}... is not the published {row.sha256[:16]}..."
+    if path.suffix != ".partial":
+        raise UserError(
+            f"{path} is there already, but {problem}. Cure: move it away and fetch it again"
+        )
+    path.unlink()
+    raise UserError(
+        f"{path} was removed: {problem}. "
+        "Cure: try again; if it happens twice, the publisher has changed the file"
+    )

@@ -12,7 +12,6 @@ import torch
 from simplepose.cli import main
 from simplepose.commands.weights import get, table
 from simplepose.config import load_preset
-from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import load_model
 from simplepose.pose.network import PoseResNet
 from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights
@@ -258,5 +257,9 @@ def test_weights_get_imports_pose_networks(microsoft_file: Path, tmp_path: Path)
     (tmp_path / microsoft_file.name).write_bytes(content)
     assert f"wrote {tmp_path / 'mine.safetensors'}" in get(row, tmp_path)
     assert load_model(tmp_path / "mine.safetensors").spec.preset == PRESET
-    with pytest.raises(UserError, match=r"mine\.safetensors exists"):
-        get(row, tmp_path)
+    before = (tmp_path / "mine.safetensors").read_bytes()
+    assert f"{tmp_path / 'mine.safetensors'} is there already and stays as it is" in get(
+        row, tmp_path
+    )
+    assert (tmp_path / "mine.safetensors").read_bytes() == before
+    assert (tmp_path / "mine.safetensors").stat().st_mode & 0o444 == 0o444
