@@ -39,9 +39,15 @@ RENAMED: dict[str, str] = {
     "train.trunk_rate_factor": "train.backbone_learning_rate_factor",
     "train.flat_share": "train.flat_fraction",
     "train.teacher_share": "train.teacher_fraction",
-    "model.depth": "model.backbone",
 }
 """A field as recorded -> as it is called now: `"train.flat_share": "train.flat_fraction"`."""
+
+
+def recorded_name(tensor: str) -> str:
+    """A tensor's name in a network as it was called when the goldens were recorded."""
+    return tensor.removeprefix("backbone.")
+
+
 ARRAYS = (
     "image_ids",
     "image_paths",
@@ -203,7 +209,7 @@ def from_tensorflow(variables: dict[str, np.ndarray], preset: Path) -> dict[str,
     """The tensors of a network that took TensorFlow's variables, without batch norm's counters."""
     made = empty_network(preset)
     load_into(made, tensorflow_weights(variables, "made.ckpt"))
-    state = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    state = {recorded_name(name): tensor.numpy() for name, tensor in made.state_dict().items()}
     return {name: array for name, array in state.items() if "num_batches" not in name}
 
 

@@ -21,9 +21,10 @@ def filled(preset: Path, keypoints: int = 17) -> dict[str, torch.Tensor]:
     """The state dict of a network; its numbers come from the names alone."""
     state = doors.empty_network(preset, keypoints).state_dict()
     out = {}
-    for name, tensor in state.items():
-        if name.endswith("num_batches_tracked"):
+    for ours, tensor in state.items():
+        if ours.endswith("num_batches_tracked"):
             continue
+        name = doors.recorded_name(ours)
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         values = rng.random(tuple(tensor.shape), np.float32) - np.float32(0.5)
         out[name] = torch.from_numpy(np.abs(values) if "running_var" in name else values)
@@ -124,7 +125,10 @@ def test_import(
     loaded = doors.load_model(output)
     state = {
         name: tensor.numpy()
-        for name, tensor in loaded.network.state_dict().items()
+        for name, tensor in (
+            (doors.recorded_name(ours), tensor)
+            for ours, tensor in loaded.network.state_dict().items()
+        )
         if not name.endswith("num_batches_tracked") and not (only and name.startswith(HEAD))
     }
     names, values = hashed(sorted(state)), hashed(state)
