@@ -28,6 +28,9 @@ Progress = Callable[[int, int | None], object]
 """Called with bytes so far and bytes in all (None where the server does not say)."""
 
 
+def _silent(have: int, total: int | None) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublicWeights:
     """One row of the table."""
@@ -73,7 +76,7 @@ def find_public(name: str) -> PublicWeights:
     return rows[name]
 
 
-def download(row: PublicWeights, folder: str | Path, progress: Progress | None = None) -> Path:
+def download(row: PublicWeights, folder: str | Path, progress: Progress = _silent) -> Path:
     """Fetches a file, continuing where an earlier attempt broke off.
 
     The bytes grow in `NAME.partial` beside the target, which is kept when the connection breaks.
@@ -151,7 +154,7 @@ def _open_itself(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
-def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
+def _fetch(url: str, partial: Path, progress: Progress) -> None:
     """Appends what is missing to `partial`, or starts again where the server ignores ranges."""
     have = _size(partial)
     request = urllib.request.Request(url, headers={"User-Agent": f"simplepose/{__version__}"})
@@ -173,8 +176,7 @@ def _fetch(url: str, partial: Path, progress: Progress | None) -> None:
         with open(partial, "ab" if have else "wb", opener=_open_itself) as file:
             while chunk := answer.read(1 << 16):
                 have += file.write(chunk)
-                if progress:
-                    progress(have, total)
+                progress(have, total)
     if total is not None and have < total:
         raise ConnectionError(f"{have} of {total} bytes arrived")
 

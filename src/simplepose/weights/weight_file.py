@@ -316,17 +316,8 @@ def _facts(
 def _resnet(tensors: Mapping[str, torch.Tensor], path: str) -> str:
     """Which ResNet, by its blocks; refuses wide, grouped and deep-stem relatives."""
     own = {name.removeprefix(BACKBONE) for name in tensors if name.startswith(BACKBONE)}
-    layers = [name.split(".") for name in own]
-    blocks = tuple(
-        len({part[1] for part in layers if part[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4)
-    )
-    bottleneck = "layer1.0.conv3.weight" in own
-    found = [
-        f"resnet{depth}"
-        for depth in DEPTHS
-        if blocks_of_depth(depth) == blocks and (depth >= 50) == bottleneck
-    ]
-    if not found or "conv1.weight" not in own:
+    depth = next((depth for depth in DEPTHS if _has_depth(own, depth)), 0)
+    if not depth or "conv1.weight" not in own:
         raise UserError(
             f"{path} holds no ResNet-18, 34, 50, 101 or 152 and no EfficientNet-Lite0; its "
             f"variables are {shortened(sorted(tensors))}. Cure: use such a file"
@@ -337,11 +328,21 @@ def _resnet(tensors: Mapping[str, torch.Tensor], path: str) -> str:
     if strangers or kernel.shape != (64, 64, 3, 3):
         shape = f"layer1.0.conv2.weight of {tuple(kernel.shape)}"
         raise UserError(
-            f"{path} is not a plain {TITLES[found[0]]} (wide, grouped or other variant): "
+            f"{path} is not a plain ResNet-{depth} (wide, grouped or other variant): "
             f"{f'surplus {shortened(strangers)}' if strangers else shape}. "
             "Cure: use a plain ResNet"
         )
-    return found[0]
+    return f"resnet{depth}"
+
+
+def _has_depth(names: set[str], depth: int) -> bool:
+    layers = {tuple(name.split(".")[:2]) for name in names if name.startswith("layer")}
+    blocks = {
+        (f"layer{stage}", str(index))
+        for stage, count in enumerate(blocks_of_depth(depth), 1)
+        for index in range(count)
+    }
+    return layers == blocks and (depth >= 50) == ("layer1.0.conv3.weight" in names)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -363,7 +364,23 @@ class _Inert:
 
 
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a PyTorch file, whatever it is wrapped in; nothing in it is executed.
+    """The state dict of a PyTorch file, whatever it is wrapped in."""
+    found = _unpickle(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    values = found if isinstance(found, Mapping) else {}
+    tensors = {str(name): value for name, value in values.items() if torch.is_tensor(value)}
+    if not tensors:
+        raise UserError(
+            f"{path} holds no network: no state dict of tensors was found in it. "
+            "Cure: save model.state_dict()"
+        )
+    return tensors
+
+
+def _unpickle(path: Path) -> Any:
+    """What a PyTorch file holds; nothing in it is executed.
 
     What programs keep beside the weights (numpy's numbers, histories) is read as `_Inert`.
     """
@@ -372,8 +389,7 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         inert: list[Any] = [(made, name) for name, made in unknown.items()]
         try:
             with torch.serialization.safe_globals(inert):
-                found: Any = torch.load(path, map_location="cpu", weights_only=True)
-            break
+                return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             named = re.search(r"GLOBAL ([\w.]+)", str(error))
             if named and named[1] not in unknown:
@@ -390,17 +406,6 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             raise UserError(
                 f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again"
             ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-    values = found if isinstance(found, Mapping) else {}
-    tensors = {str(name): value for name, value in values.items() if torch.is_tensor(value)}
-    if not tensors:
-        raise UserError(
-            f"{path} holds no network: no state dict of tensors was found in it. "
-            "Cure: save model.state_dict()"
-        )
-    return tensors
 
 
 def load_into(

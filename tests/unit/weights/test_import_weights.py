@@ -81,7 +81,7 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
     preset.write_text(
         f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n"
     )
-    trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
+    backbone, whole = tmp_path / "backbone.safetensors", tmp_path / "whole.safetensors"
     assert (
         main(
             [
@@ -91,14 +91,14 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
                 str(preset),
                 "--backbone-only",
                 "--output",
-                str(trunk),
+                str(backbone),
             ]
         )
         == 0
     )
-    assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
+    assert main(["import", str(backbone), "--as", str(preset), "--output", str(whole)]) == 0
     assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
-    first, second = load_model(trunk), load_model(whole)
+    first, second = load_model(backbone), load_model(whole)
     assert first.spec == second.spec and second.spec.codec.kind == "simcc"
     for name, tensor in second.network.state_dict().items():
         assert torch.equal(tensor, first.network.state_dict()[name]), name
@@ -125,7 +125,7 @@ def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) ->
     )
 
 
-def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
+def test_16_keypoints_into_17_takes_the_backbone_on_request(tmp_path: Path, capsys) -> None:
     torch.save(PoseResNet(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
     command = [
         "import",

@@ -183,7 +183,7 @@ def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
 
 
 @pytest.mark.parametrize(("ending", "family"), [(".pth", "torchvision"), (".safetensors", "timm")])
-def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> None:
+def test_imagenet_backbones(tmp_path: Path, network, ending: str, family: str) -> None:
     state = network.backbone.state_dict()
     state |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     path = tmp_path / f"resnet18{ending}"
@@ -206,7 +206,7 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
 
 
 def seed_variables(
-    network, *, trunk: bool = False, scope: str = "resnet_v1_50"
+    network, *, backbone_only: bool = False, scope: str = "resnet_v1_50"
 ) -> dict[str, np.ndarray]:
     """The network under the seed's names and layouts, written from slim's naming scheme, not with the package's map."""
     out: dict[str, np.ndarray] = {}
@@ -240,7 +240,7 @@ def seed_variables(
             ):
                 convolution(f"{unit}/{name}", conv)
                 norm(f"{unit}/{name}", bn)
-    if trunk:
+    if backbone_only:
         return out | {
             f"{scope}/logits/weights": np.zeros((1, 1, 2, 3), np.float32),
             f"{scope}/logits/biases": np.zeros(3, np.float32),
@@ -296,8 +296,10 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
 
 
-def test_slims_trunk(bottleneck_network) -> None:
-    found = from_tensorflow(seed_variables(bottleneck_network, trunk=True), "resnet_v1_50.ckpt")
+def test_slims_backbone(bottleneck_network) -> None:
+    found = from_tensorflow(
+        seed_variables(bottleneck_network, backbone_only=True), "resnet_v1_50.ckpt"
+    )
     assert (
         found.is_backbone_only
         and found.pixels.channel_order == "rgb"
