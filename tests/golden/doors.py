@@ -28,9 +28,9 @@ from simplepose.data.source import read_split
 from simplepose.detection.people import people_source
 from simplepose.doctor.checks import check_annotations, check_detections, check_images
 from simplepose.pose.network import PoseNetwork
-from simplepose.weights.key_maps import from_tensorflow as tensorflow_weights
-from simplepose.weights.pretrained import load_into
 from simplepose.weights.tensorflow import read_checkpoint
+from simplepose.weights.weight_file import from_tensorflow as tensorflow_weights
+from simplepose.weights.weight_file import load_into
 
 __all__ = ["UserError", "load_model"]
 

@@ -24,8 +24,8 @@ from simplepose.pose.network import PoseNetwork
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import rate_at
 from simplepose.training.start import check_snapshot, continue_snapshot
-from simplepose.weights.pretrained import load_into, load_weight_file
 from simplepose.weights.tensorflow import read_checkpoint
+from simplepose.weights.weight_file import load_into, load_weight_file
 
 pytestmark = pytest.mark.tensorflow
 PYTHON = os.environ.get("SIMPLEPOSE_TENSORFLOW_PYTHON", "")

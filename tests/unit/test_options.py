@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def test_an_example_stands_on_top(name: str, capsys: pytest.CaptureFixture[str])
         main([name, "--help"])
     text = capsys.readouterr().out
     assert text.index(f"example: simplepose {name}") < text.index("--help ")
-    words = OPTIONS[name][1].split()[2:]
+    words = (inspect.getdoc(OPTIONS[name]) or "").partition("example: simplepose ")[2].split()[1:]
     if name == "evaluate":  # it would read the weights
         return
     parse(name, words)

@@ -1,17 +1,14 @@
-"""`simplepose convert`: MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations -> one COCO-keypoints JSON file.
-
-Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a file or estimated.
-"""
+"""`simplepose convert`: MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations -> one
+COCO-keypoints JSON file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from simplepose.commands.options import ConvertOptions
-from simplepose.config import Task
 from simplepose.core.errors import UserError
 from simplepose.core.schema import schema_named
 from simplepose.data.annotations import Annotations
@@ -27,7 +24,10 @@ from simplepose.data.source import READERS
 
 
 def convert(options: ConvertOptions) -> tuple[Annotations, str]:
-    """Reads, maps, joins and writes; returns what was written and the folder that its file names are relative to.
+    """Reads, maps, joins and writes.
+
+    Returns:
+        What was written, and the folder that its file names are relative to.
 
     Raises:
         UserError: bad input, keypoints that cannot be mapped, or an output that exists.
@@ -36,22 +36,18 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
         raise UserError(
             f"{options.output} exists. Cure: choose another --output, or add --overwrite"
         )
-    wanted = schema_named(options.schema) if options.schema is not None else None
+    target = schema_named(options.schema) if options.schema is not None else None
     if options.sigmas is not None and options.estimate_sigmas:
         raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
     first = options.images or (options.input if options.input.is_dir() else options.input.parent)
     sources = [(options.kind, options.input, first), *options.also]
     folders = [Path(os.path.abspath(images)) for _, _, images in sources]
-    readers: dict[Task, Callable[[Path, Path], Annotations]] = {
-        **READERS,
-        "coco": partial(read_coco, category=options.category),
-    }
+    readers: dict[Any, Any] = READERS | {"coco": partial(read_coco, category=options.category)}
     parts = [
         readers[kind](path, folder)
         for (kind, path, _), folder in zip(sources, folders, strict=True)
     ]
-    target = wanted or parts[0].schema
-    annotations = concatenate([map_annotations(part, target) for part in parts])
+    annotations = concatenate([map_annotations(part, target or parts[0].schema) for part in parts])
     if options.sigmas is not None:
         annotations = with_sigmas(annotations, read_sigmas(options.sigmas, annotations.schema))
     elif options.estimate_sigmas:
@@ -66,8 +62,9 @@ def run(options: ConvertOptions) -> None:
     annotations, images_dir = convert(options)
     for warning in annotations.warnings:
         print(f"note: {warning}")
+    schema, labelled = annotations.schema, int(annotations.keypoint_counts.sum())
     print(
         f"{options.output}: {len(annotations)} people in {len(annotations.image_ids)} pictures, "
-        f"{len(annotations.schema)} keypoints ({annotations.schema.name}), {int(annotations.keypoint_counts.sum())} labelled\n"
+        f"{len(schema)} keypoints ({schema.name}), {labelled} labelled\n"
         f"its pictures: {images_dir}"
     )

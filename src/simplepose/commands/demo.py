@@ -21,83 +21,74 @@ def run(options: DemoOptions) -> None:
         UserError: the output folder holds something else, or a number makes no sense.
     """
     began, folder = time.monotonic(), Path(options.output)
-    print(
-        f"1. drawing {options.people:,} people to train on and {options.val_people:,} to evaluate on",
-        flush=True,
-    )
+    dataset, trained, results = folder / "dataset", folder / "run", folder / "results"
+    _say(f"1. drawing {options.people:,} people to train on, {options.val_people:,} to evaluate on")
     write_synthetic_dataset(
-        folder / "dataset",
-        train_people=options.people,
-        val_people=options.val_people,
-        seed=options.seed,
+        dataset, train_people=options.people, val_people=options.val_people, seed=options.seed
     )
-    print(
-        f"   {folder / 'dataset'}: a COCO-format folder ({time.monotonic() - began:.0f} s)",
-        flush=True,
-    )
+    _say(f"   {dataset}: a COCO-format folder ({time.monotonic() - began:.0f} s)")
     if options.only_data:
-        print(f"next: simplepose train {PRESET} --data.root {folder / 'dataset'}")
+        _say(f"next: simplepose train {PRESET} --data.root {dataset}")
         return
-    trained = _train(options, folder)
-    _evaluate(options, folder, trained)
-    sheet = _predict(options, folder, trained)
-    print(
+    _train(options, dataset, trained)
+    _evaluate(options, dataset, trained, results)
+    sheet = _predict(options, dataset, trained, folder / "overlays")
+    _say(
         f"\nThe demo took {time.monotonic() - began:.0f} s. Everything is in {folder}:\n"
-        f"  {folder / 'dataset'}  drawn people in the layout that --data.root takes\n"
+        f"  {dataset}  drawn people in the layout that --data.root takes\n"
         f"  {trained}  the run: config.yaml, metrics.jsonl, checkpoints\n"
-        f"  {folder / 'results'}  predictions.json and metrics.json for both kinds of boxes\n"
+        f"  {results}  predictions.json and metrics.json for both kinds of boxes\n"
         f"  {sheet}  what the network found on held-out pictures\n"
-        f"next: simplepose predict YOUR.jpg --weights {trained} --boxes whole    (it has only ever seen drawings)"
+        f"next: simplepose predict YOUR.jpg --weights {trained} --boxes whole"
+        "    (it has only ever seen drawings)"
     )
 
 
-def _train(options: DemoOptions, folder: Path) -> Path:
-    """Trains, or goes on where an earlier demo was stopped; returns the run folder."""
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _train(options: DemoOptions, dataset: Path, run: Path) -> None:
+    """Trains, or goes on where an earlier demo was stopped."""
     from simplepose.commands import train
 
-    output = folder / "run"
-    print("\n2. training", flush=True)
+    _say("\n2. training")
     preset = load_preset(PRESET)
     epochs = options.epochs or preset.train.epochs
     config = replace(
         preset,
-        output=str(output),
-        resume=(output / "checkpoints" / "last.train.pt").exists(),
-        data=DataConfig(root=str(folder / "dataset")),
+        output=str(run),
+        resume=(run / "checkpoints" / "last.train.pt").exists(),
+        data=DataConfig(root=str(dataset)),
         train=replace(preset.train, seed=options.seed, device=options.device, epochs=epochs),
     )
     train.run(TrainOptions(preset=PRESET, config=config))
-    return output
 
 
-def _evaluate(options: DemoOptions, folder: Path, run: Path) -> None:
+def _evaluate(options: DemoOptions, dataset: Path, run: Path, results: Path) -> None:
     """Scores the run on the held-out people, with exact boxes and with the noisy detections."""
     from simplepose.commands import evaluate
 
     for boxes in ("gt", "detections"):
-        print(f"\n3. evaluating on held-out people, boxes: {boxes}", flush=True)
-        argv = [
-            str(run),
-            "--data.root",
-            str(folder / "dataset"),
-            "--boxes",
-            boxes,
-            "--device",
-            options.device,
-        ]
-        argv += ["--output", str(folder / "results" / boxes), "--overwrite"]
-        evaluate.run(parse("evaluate", argv))
+        _say(f"\n3. evaluating on held-out people, boxes: {boxes}")
+        words = ["--data.root", dataset, "--boxes", boxes, "--device", options.device]
+        words += ["--output", results / boxes, "--overwrite"]
+        evaluate.run(parse("evaluate", [str(word) for word in (run, *words)]))
 
 
-def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
-    """Draws the poses of some held-out pictures, found in the noisy detections; returns the contact sheet."""
+def _predict(options: DemoOptions, dataset: Path, run: Path, overlays: Path) -> Path:
+    """Draws the poses of some held-out pictures, found in the noisy detections.
+
+    Returns:
+        The contact sheet.
+    """
     from simplepose.commands import predict
     from simplepose.core.draw import contact_sheet
     from simplepose.core.images import list_pictures, read_image, write_image
 
-    layout, overlays = find_layout(folder / "dataset"), folder / "overlays"
+    layout = find_layout(dataset)
     pictures = list_pictures([str(layout.val_images)])[: options.pictures]
-    print(f"\n4. predicting {len(pictures)} held-out pictures", flush=True)
+    _say(f"\n4. predicting {len(pictures)} held-out pictures")
     predict.run(
         PredictOptions(
             pictures=tuple(map(str, pictures)),
@@ -111,12 +102,6 @@ def _predict(options: DemoOptions, folder: Path, run: Path) -> Path:
         )
     )
     sheet = overlays / "contact_sheet.jpg"
-    write_image(
-        sheet,
-        contact_sheet(
-            [read_image(overlays / f"{path.stem}.jpg") for path in pictures],
-            4,
-            cell_size_wh=(400, 320),
-        ),
-    )
+    drawn = [read_image(overlays / f"{path.stem}.jpg") for path in pictures]
+    write_image(sheet, contact_sheet(drawn, 4, cell_size_wh=(400, 320)))
     return sheet

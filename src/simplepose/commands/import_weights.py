@@ -1,37 +1,27 @@
-"""`simplepose import FILE --as PRESET`: brings weights of other programs into a checkpoint that knows its preprocessing."""
+"""`simplepose import FILE --as PRESET`: brings weights of other programs into a checkpoint that
+knows its preprocessing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import torch
+import yaml
 
 from simplepose.commands.options import ImportOptions
-from simplepose.config import Config, PixelConfig, load_preset
+from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.schema import (
-    COCO_17,
-    CROWDPOSE_14,
-    MPII_16,
-    POSETRACK_15,
-    SCHEMAS,
-    KeypointSchema,
-    schema_named,
-)
-from simplepose.core.settings import to_plain
+from simplepose.core.files import read_bytes, read_json
+from simplepose.core.schema import SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named
+from simplepose.core.settings import build, to_plain
+from simplepose.data.categories import Category, chosen_categories, schema_from_category
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseNetwork
-from simplepose.weights.key_maps import WeightFile
-from simplepose.weights.pretrained import load_into, load_weight_file
-
-_SCHEMA_OF_PRESET = {
-    "coco": COCO_17,
-    "mpii": MPII_16,
-    "posetrack": POSETRACK_15,
-    "crowdpose": CROWDPOSE_14,
-    "synthetic": COCO_17,
-}
+from simplepose.weights.weight_file import WeightFile, load_into, load_weight_file
 
 
 @dataclass(frozen=True)
@@ -47,40 +37,73 @@ class Imported:
 
 
 def schema_of(preset: str, name: str = "") -> KeypointSchema:
-    """The skeleton called `name`, else that of the preset's data set.
+    """The skeleton called `name` or described in that file, else that of the preset's data set.
+
+    A file is JSON or YAML: an annotation file or anything else with COCO's `categories`, or the
+    fields of a `KeypointSchema`, of which only `keypoints` must be there.
 
     Raises:
-        UserError: neither is known.
+        UserError: none is known, or the file describes none.
     """
+    path = Path(name)
+    if path.suffix in (".json", ".yaml", ".yml"):
+        return _read_schema(path)
     if name:
         return schema_named(name)
-    family = Path(preset).stem.split("_")[0]
-    if family not in _SCHEMA_OF_PRESET:
-        raise UserError(
-            f"preset {preset} does not tell its skeleton. Cure: add --schema, one of {', '.join(SCHEMAS)}"
-        )
-    return _SCHEMA_OF_PRESET[family]
+    family = Path(preset).stem.split("_")[0].replace("synthetic", "coco")
+    for schema in SCHEMAS.values():
+        if schema.name.startswith(f"{family}_"):
+            return schema
+    raise UserError(
+        f"preset {preset} does not tell its skeleton. "
+        f"Cure: add --schema, one of {', '.join(SCHEMAS)} or a file"
+    )
+
+
+def _read_schema(path: Path) -> KeypointSchema:
+    values = read_json(path) if path.suffix == ".json" else _read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} describes no keypoints. Cure: list their names as `keypoints`")
+    try:
+        if "categories" in values:
+            listed = msgspec.convert(values["categories"], list[Category])
+            chosen = [*chosen_categories(listed, str(path)), Category()]
+            return schema_from_category(chosen[0], source=str(path))[0]
+        names = msgspec.convert(values.get("keypoints", []), list[str])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {error}. Cure: list names as `keypoints`") from error
+    own = {"name": f"{path.stem}_{len(names)}", "flip_pairs": infer_flip_pairs(names)}
+    return build(KeypointSchema, own | values, str(path))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}. Cure: correct it there") from error
 
 
 def spec_of(
     config: Config, schema: KeypointSchema, source: WeightFile, *, backbone_only: bool
 ) -> tuple[ModelSpec, list[str]]:
-    """The preset's description with the conventions that the file was trained with, and a note for each that differs.
+    """The preset's description with the conventions that the file was trained with, and a note for
+    each that differs.
 
-    A trunk keeps the preset's own conventions: its head will be trained under them.
+    A backbone keeps the preset's own conventions: its head will be trained under them.
     """
     pixels, codec, notes = config.pixels, config.codec, []
     if not backbone_only:
         pixels = source.pixels
-        codec = replace(config.codec, peak=source.peak, flip_shift=source.flip_shift)
-        if not _alike(pixels, config.pixels):
-            numbers = f"mean {_round(pixels.mean)}, deviation {_round(pixels.std)}"
-            notes.append(
-                f"it was trained on {pixels.channel_order.upper()} with {numbers}; the checkpoint says so, in place of the preset's"
-            )
+        codec = replace(codec, peak=source.peak, flip_shift=source.flip_shift)
+        mean, std = np.round((pixels.mean, pixels.std), 3).tolist()
+        same = np.allclose((mean, std), (config.pixels.mean, config.pixels.std), rtol=0, atol=1e-3)
+        said = "; the checkpoint says so, in place of the preset's"
+        if not same or pixels.channel_order != config.pixels.channel_order:
+            order = pixels.channel_order.upper()
+            notes.append(f"it was trained on {order} with mean {mean}, deviation {std}{said}")
         if codec != config.codec:
             notes.append(
-                f"its heatmaps peak at {codec.peak:g}, flip shift {codec.flip_shift}; the checkpoint says so, in place of the preset's"
+                f"its heatmaps peak at {codec.peak:g}, flip shift {codec.flip_shift}{said}"
             )
     spec = ModelSpec(
         preset=config.preset,
@@ -94,27 +117,15 @@ def spec_of(
     return spec, notes
 
 
-def _round(values: tuple[float, ...]) -> list[float]:
-    return [round(value, 3) for value in values]
-
-
-def _alike(one: PixelConfig, other: PixelConfig) -> bool:
-    return one.channel_order == other.channel_order and _round((*one.mean, *one.std)) == _round(
-        (*other.mean, *other.std)
-    )
-
-
 def import_weights(options: ImportOptions) -> Imported:
     """Reads, checks and writes.
 
     Raises:
         UserError: bad weights, a preset they do not fit, or an output that exists.
     """
-    stem = options.file.name.split(".")[0] or "imported"
-    target = options.output or Path("runs") / stem
-    path = (
-        target if target.suffix == ".safetensors" else target / "checkpoints" / "best.safetensors"
-    )
+    path = options.output or Path("runs") / (options.file.name.split(".")[0] or "imported")
+    if path.suffix != ".safetensors":
+        path = path / "checkpoints" / "best.safetensors"
     if path.exists():
         raise UserError(f"{path} exists. Cure: choose another --output")
     config = load_preset(options.preset)
@@ -124,12 +135,12 @@ def import_weights(options: ImportOptions) -> Imported:
     network = PoseNetwork(config.model, len(schema), config.input_size_wh)
     left_out = load_into(network, source, backbone_only=options.backbone_only)
     spec, notes = spec_of(config, schema, source, backbone_only=options.backbone_only)
-    if left_out:
-        notes.insert(0, f"left out: {shortened(left_out, 8)}")
-    if source.unknown_scalars:
-        notes.append(f"unknown scalars left out: {shortened(list(source.unknown_scalars), 8)}")
-    if source.ignored:
-        notes.append(f"not part of the network: {shortened(list(source.ignored))}")
+    listed = {
+        "left out": left_out,
+        "unknown scalars left out": source.unknown_scalars,
+        "not part of the network": source.ignored,
+    }
+    notes += [f"{what}: {shortened(list(names), 8)}" for what, names in listed.items() if names]
     save_checkpoint(path, network, spec)
     return Imported(path, source, tuple(notes))
 
@@ -137,18 +148,10 @@ def import_weights(options: ImportOptions) -> Imported:
 def run(options: ImportOptions) -> None:
     """The command line."""
     imported = import_weights(options)
-    keypoints = (
-        "no heatmaps"
-        if imported.source.is_backbone_only
-        else f"{imported.source.keypoint_count} keypoints"
-    )
-    print(f"{options.file}: {imported.source.kind}, {keypoints}")
+    source, path = imported.source, imported.path
+    print(f"{options.file}: {source.kind}, {source.keypoint_count or 'no'} keypoints")
     for note in imported.notes:
         print(f"note: {note}")
-    print(f"wrote {imported.path}")
-    if options.backbone_only:
-        print(
-            f"next: simplepose train {options.preset} --model.init {imported.path} --data.root DIR"
-        )
-    else:
-        print(f"next: simplepose evaluate {imported.path} --data.root DIR")
+    print(f"wrote {path}")
+    follow = f"train {options.preset} --model.init" if options.backbone_only else "evaluate"
+    print(f"next: simplepose {follow} {path} --data.root DIR")

@@ -61,9 +61,57 @@ class HeldOutData:
 
 
 @settings()
+class OnDevice:
+    """Commands that run a network."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
+
+
+@settings()
+class HeldOutPeople(OnDevice):
+    """Commands that test a network on annotated people."""
+
+    annotations: PathText = ""
+    """Annotations of the people, in the data set's own form (PoseTrack: their folder) or as
+    simplepose convert wrote them; by default the validation split below --data.root."""
+    images: PathText = ""
+    """Folder of their pictures."""
+    boxes: PathText = "gt"
+    """Where people are: gt (as annotated), detections (the layout's file) or the path of a
+    detection file."""
+    data: HeldOutData = field(default_factory=HeldOutData)
+    """The data layout, in place of --annotations and --images."""
+    overwrite: Flag = False
+    """Replace what an earlier test wrote."""
+
+
+@settings()
+class PeopleInPictures(OnDevice):
+    """Commands that find people and estimate their poses."""
+
+    weights: PathText
+    """Run folder, .safetensors file or .onnx file of the pose network."""
+    boxes: PathText = ""
+    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), whole,
+    for pictures gt (of --annotations), for videos motion. Boxes of a file belong to the picture as
+    stored, without its EXIF orientation, and are turned upright with it."""
+    box_threshold: Fraction = 0.3
+    """Boxes with a lower score are left out."""
+    keypoint_threshold: Fraction | None = None
+    """Keypoints with a lower score are not drawn; by default the threshold of the network's own
+    test, usually .2."""
+    overwrite: Flag = False
+    """Write into an output folder that already holds something, and replace what is there."""
+
+
+@settings()
 class TrainOptions:
     """Trains a network. The options show the preset's values; DIR in --data.root has the seed's
-    folder layout."""
+    folder layout.
+
+    example: simplepose train coco_r50_256x192_ms --data.root coco --output runs/first
+    """
 
     preset: tyro.conf.Positional[str]
     """Preset, or path of a .yaml file; it comes first."""
@@ -75,9 +123,12 @@ class TrainOptions:
 
 
 @settings()
-class EvaluateOptions:
+class EvaluateOptions(HeldOutPeople):
     """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
-    of the boxes."""
+    of the boxes.
+
+    example: simplepose evaluate runs/first --data.root coco --boxes detections
+    """
 
     weights: tyro.conf.Positional[PathText]
     """Run folder, .safetensors or .onnx file."""
@@ -86,27 +137,13 @@ class EvaluateOptions:
     ends belong to it), FIRST:LAST, or one epoch."""
     submission: str = ""
     """Name of the method: also write the zip that the COCO server takes, into the output folder."""
-    annotations: PathText = ""
-    """Annotations to score against, in the data set's own form (PoseTrack: their folder) or as
-    simplepose convert wrote them; by default the validation split below --data.root."""
-    images: PathText = ""
-    """Folder of its pictures."""
-    boxes: PathText = "gt"
-    """Where people are: gt (by --ground-truth-boxes), detections (the layout's file) or the path of
-    a detection file."""
     output: PathText = ""
     """Folder for metrics.json and the results: predictions.json, for MPII predictions.mat, for
     PoseTrack predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
-    overwrite: Flag = False
-    """Replace results that are already in the output folder."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
     """Which implementation scores; their numbers are equal."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network."""
-    data: HeldOutData = field(default_factory=HeldOutData)
-    """The data layout, in place of --annotations and --images."""
     channel_order: Literal["file", "rgb", "bgr"] = "file"
     """Channels the network expects: as the weight file says, or this (for ONNX files that say
     nothing: RGB)."""
@@ -127,7 +164,10 @@ class EvaluateOptions:
 
 @settings()
 class ScoreOptions:
-    """Scores a finished result file."""
+    """Scores a finished result file.
+
+    example: simplepose score results/predictions.json --annotations person_keypoints_val2017.json
+    """
 
     results: tyro.conf.Positional[PathText]
     """Result .json of COCO, CrowdPose or OCHuman, MPII .mat or .h5, PoseTrack folder."""
@@ -154,55 +194,39 @@ class ScoreOptions:
 
 
 @settings()
-class PredictOptions:
-    """Estimates poses in pictures and draws them."""
+class PredictOptions(PeopleInPictures):
+    """Estimates poses in pictures and draws them.
+
+    example: simplepose predict photo.jpg --weights runs/first --boxes whole
+    """
 
     pictures: tyro.conf.Positional[tuple[PathText, ...]]
     """Pictures, folders or glob patterns (for videos and cameras: simplepose track)."""
-    weights: PathText
-    """Run folder, .safetensors file or .onnx file."""
-    boxes: PathText = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), gt (of
-    --annotations) or whole. Boxes of a file belong to the picture as stored, without its EXIF
-    orientation, and are turned upright with it."""
     annotations: PathText = ""
     """COCO JSON whose `images` tell which picture has which image_id; by default the number in the
     file name."""
     output: PathText = "predictions"
     """Folder for the overlay pictures and poses.json."""
-    overwrite: Flag = False
-    """Replace what is already in the output folder."""
-    box_threshold: Fraction = 0.3
-    """Boxes with a lower score are left out."""
-    keypoint_threshold: Fraction | None = None
-    """Keypoints with a lower score are not drawn; by default the threshold of the network's own
-    test, usually .2."""
     draw_boxes: Flag = False
     """Also draw the boxes."""
     flip_test: Flag = True
     """Average with the mirrored crop."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and go on."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
 
 
 @settings()
-class TrackOptions:
-    """Estimates and follows people through a video."""
+class TrackOptions(PeopleInPictures):
+    """Estimates and follows people through a video.
+
+    example: simplepose track street.mp4 --weights runs/first --boxes detector.onnx
+    """
 
     video: tyro.conf.Positional[PathText]
     """Video file, camera number or network address; also a folder or pattern of pictures, whose
     people are then not followed."""
-    weights: PathText
-    """Run folder, .safetensors file or .onnx file of the pose network."""
-    boxes: PathText = ""
-    """Where people come from: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes),
-    motion or whole."""
     output: PathText = ""
     """Folder for the results; tracked/NAME by default."""
-    overwrite: Flag = False
-    """Write into a folder that already holds something."""
     detect_every: AtLeast1 = 5
     """The detector looks at every so many frames; the tracker carries the boxes between them."""
     mode: Literal["flow", "oks", "iou"] = "flow"
@@ -213,8 +237,6 @@ class TrackOptions:
     """Optical flow of the flow mode."""
     keep_frames: AtLeast0 = 30
     """Frames after which a person not seen is given up."""
-    box_threshold: Fraction = 0.3
-    """Boxes of the detector with a lower score are left out."""
     video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
     """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times
     faster), mp4, or none."""
@@ -238,17 +260,15 @@ class TrackOptions:
     batch_frames: AtLeast0 = 0
     """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine
     choose."""
-    keypoint_threshold: Fraction | None = None
-    """Keypoints with a lower score are not drawn; by default the threshold of the network's own
-    test, usually .2."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
 
 
 @settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
-    needs, into one zip."""
+    needs, into one zip.
+
+    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip
+    """
 
     preset: tyro.conf.Positional[str]
     """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
@@ -269,7 +289,10 @@ class PackOptions:
 
 @settings()
 class ImportOptions:
-    """Brings weights of other programs into a checkpoint that knows its preprocessing."""
+    """Brings weights of other programs into a checkpoint that knows its preprocessing.
+
+    example: simplepose import pose_resnet_50.pth --as coco_r50_256x192_ms
+    """
 
     file: tyro.conf.Positional[Path]
     """Weights of torchvision, timm, Microsoft, MMPose or TensorFlow (.pth, .pth.tar, .safetensors,
@@ -282,12 +305,17 @@ class ImportOptions:
     """Take the ResNet alone and leave the head at its initialisation: for ImageNet backbones and
     files of another skeleton."""
     schema: str = ""
-    """Skeleton of the network, e.g. coco_17 (default: the one of the preset's data set)."""
+    """Skeleton of the network: a known one, e.g. coco_17, or a JSON or YAML file with `keypoints`
+    (and flip_pairs, skeleton, sigmas) or with COCO's categories (default: the one of the preset's
+    data set)."""
 
 
 @settings()
 class WeightsOptions:
-    """Lists known public weights, and downloads and verifies them on request."""
+    """Lists known public weights, and downloads and verifies them on request.
+
+    example: simplepose weights list
+    """
 
     action: tyro.conf.Positional[Literal["list", "get"]]
     """list shows the table; get downloads one row, verifies it and imports it where it is a pose
@@ -304,6 +332,8 @@ class ConvertOptions:
 
     Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
     file or estimated.
+
+    example: simplepose convert mpii mpii.mat --images images --output mpii.json
     """
 
     kind: tyro.conf.Positional[Task]
@@ -333,33 +363,26 @@ class ConvertOptions:
 
 
 @settings()
-class CalibrateOptions:
+class CalibrateOptions(HeldOutPeople):
     """Makes keypoint scores probabilities and pose scores expected OKS, fitted on people that were
-    not trained on."""
+    not trained on.
+
+    example: simplepose calibrate runs/first --annotations held_out.json --images pictures
+    """
 
     weights: tyro.conf.Positional[PathText]
     """Run folder or .safetensors file."""
     output: PathText = ""
     """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
-    overwrite: Flag = False
-    """Replace a file that is already there."""
-    annotations: PathText = ""
-    """COCO-keypoints JSON of held-out people; by default the validation split below --data.root."""
-    images: PathText = ""
-    """Folder of its pictures."""
-    boxes: PathText = "gt"
-    """Where people are: gt, detections or the path of a detection file: the kind the network will
-    be used with."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
-    data: HeldOutData = field(default_factory=HeldOutData)
-    """The data layout, in place of --annotations and --images."""
 
 
 @settings()
-class LadderOptions:
+class LadderOptions(OnDevice):
     """Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta,
-    seconds an epoch."""
+    seconds an epoch.
+
+    example: simplepose ladder coco_r50_256x192_modern --data.root coco --seeds 3
+    """
 
     preset: tyro.conf.Positional[str]
     """Where the ladder leads, e.g. coco_r50_256x192_modern."""
@@ -371,8 +394,6 @@ class LadderOptions:
     """Budget of each training; 0 keeps the preset's."""
     output: PathText = ""
     """Folder of the trainings and the table; runs/ladder_PRESET by default."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
 
@@ -382,6 +403,8 @@ class DoctorOptions:
     """Checks versions and devices, and data if given: layout, annotations, pictures, detections.
 
     Says in advance why an AP would be 0 or -1.
+
+    example: simplepose doctor --data.root coco
     """
 
     root: Annotated[Path | None, tyro.conf.arg(name="data.root")] = None
@@ -403,9 +426,12 @@ class DoctorOptions:
 
 
 @settings()
-class DemoOptions:
+class DemoOptions(OnDevice):
     """Draws people, trains a small network on them, evaluates it on others and draws what it
-    finds."""
+    finds.
+
+    example: simplepose demo --output demo
+    """
 
     output: PathText = "demo"
     """Folder for everything. A demo that was stopped goes on; drawings with other settings are
@@ -418,51 +444,28 @@ class DemoOptions:
     """Decides the drawings and the training."""
     epochs: AtLeast0 = 0
     """Epochs of the training; 0 takes those of the preset."""
-    device: str = "auto"
-    """auto, cpu, cuda, npu, mps, xpu."""
     pictures: AtLeast1 = 12
     """Held-out pictures to predict and draw."""
     only_data: Flag = False
     """Draw the data set and stop."""
 
 
-OPTIONS: dict[str, tuple[type, str]] = {
-    "train": (
-        TrainOptions,
-        "simplepose train coco_r50_256x192_ms --data.root coco --output runs/first",
-    ),
-    "evaluate": (
-        EvaluateOptions,
-        "simplepose evaluate runs/first --data.root coco --boxes detections",
-    ),
-    "score": (
-        ScoreOptions,
-        "simplepose score results/predictions.json --annotations person_keypoints_val2017.json",
-    ),
-    "predict": (PredictOptions, "simplepose predict photo.jpg --weights runs/first --boxes whole"),
-    "track": (
-        TrackOptions,
-        "simplepose track street.mp4 --weights runs/first --boxes detector.onnx",
-    ),
-    "pack": (PackOptions, "simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip"),
-    "import": (ImportOptions, "simplepose import pose_resnet_50.pth --as coco_r50_256x192_ms"),
-    "weights": (WeightsOptions, "simplepose weights list"),
-    "convert": (
-        ConvertOptions,
-        "simplepose convert mpii mpii.mat --images images --output mpii.json",
-    ),
-    "calibrate": (
-        CalibrateOptions,
-        "simplepose calibrate runs/first --annotations held_out.json --images pictures",
-    ),
-    "ladder": (
-        LadderOptions,
-        "simplepose ladder coco_r50_256x192_modern --data.root coco --seeds 3",
-    ),
-    "doctor": (DoctorOptions, "simplepose doctor --data.root coco"),
-    "demo": (DemoOptions, "simplepose demo --output demo"),
+OPTIONS: dict[str, type] = {
+    "train": TrainOptions,
+    "evaluate": EvaluateOptions,
+    "score": ScoreOptions,
+    "predict": PredictOptions,
+    "track": TrackOptions,
+    "pack": PackOptions,
+    "import": ImportOptions,
+    "weights": WeightsOptions,
+    "convert": ConvertOptions,
+    "calibrate": CalibrateOptions,
+    "ladder": LadderOptions,
+    "doctor": DoctorOptions,
+    "demo": DemoOptions,
 }
-"""Command -> class of its options, and an example for its help."""
+"""Command -> class of its options."""
 
 
 def parse(name: str, words: Sequence[str]) -> Any:
@@ -473,39 +476,30 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    if name == "evaluate":
-        return _parse_evaluate(words)
-    cls, example = OPTIONS[name]
-    return parse_words(cls, words, name=name, example=example)
+    options = parse_words(OPTIONS[name], words, name=name)
+    return _with_stored_settings(options, words) if name == "evaluate" else options
 
 
 def _parse_train(words: Sequence[str]) -> TrainOptions:
     """The preset decides what the other options are where they are not given."""
-    cls, example = OPTIONS["train"]
     first = words[0] if words else "--help"
+    presets = ", ".join(preset_names())
     if first in ("-h", "--help", "--help-all"):
-        print(f"presets: {', '.join(preset_names())} (or a .yaml file)\n")
-        return parse_words(cls, [first], name="train PRESET", example=example)
+        print(f"presets: {presets} (or a .yaml file)\n")
+        return parse_words(TrainOptions, [first], name="train PRESET")
     if first.startswith("-"):
         raise UserError(
-            f"the preset comes first, got {first}. Cure: simplepose train PRESET {' '.join(words)}; presets: {', '.join(preset_names())}"
+            f"the preset comes first, got {first}. "
+            f"Cure: simplepose train PRESET {' '.join(words)}; presets: {presets}"
         )
-    given = [word for before, word in pairwise(words) if before == "--recipe"]
-    given += [word.partition("=")[2] for word in words if word.startswith("--recipe=")]
-    config = load_preset(first, given[-1] if given else "")
-    return parse_words(
-        cls,
-        words,
-        name=f"train {first}",
-        example=example,
-        default=TrainOptions(preset=first, config=config),
-    )
+    pairs = [*pairwise(words), *(word.split("=", 1) for word in words if "=" in word)]
+    recipe = [value for option, value in pairs if option == "--recipe"]
+    default = TrainOptions(preset=first, config=load_preset(first, *recipe[-1:]))
+    return parse_words(TrainOptions, words, name=f"train {first}", default=default)
 
 
-def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
+def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
-    cls, example = OPTIONS["evaluate"]
-    options: EvaluateOptions = parse_words(cls, words, name="evaluate", example=example)
     from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
@@ -513,13 +507,13 @@ def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions:
     result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
     if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
         raise UserError(
-            f"{options.weights} is no network. Cure: for a result file simplepose score {options.weights} --task {options.evaluate.task}"
+            f"{path} is no network. Cure: for a result file "
+            f"simplepose score {path} --task {options.evaluate.task}"
         )
     if options.epochs:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
-    elif (weights := find_weights(options.weights)).suffix != ".safetensors":
+    elif (weights := find_weights(path)).suffix != ".safetensors":
         return options
-    default = EvaluateOptions(
-        weights=options.weights, evaluate=stored_settings(read_spec(weights), weights)
-    )
-    return parse_words(cls, words, name="evaluate", example=example, default=default)
+    stored = stored_settings(read_spec(weights), weights)
+    default = EvaluateOptions(weights=options.weights, evaluate=stored)
+    return parse_words(EvaluateOptions, words, name="evaluate", default=default)

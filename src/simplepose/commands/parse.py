@@ -35,16 +35,13 @@ T = TypeVar("T")
 Path = tuple[str, ...]
 
 
-def parse_words(
-    cls: type[T], words: Sequence[str], *, name: str, example: str, default: T | None = None
-) -> T:
+def parse_words(cls: type[T], words: Sequence[str], *, name: str, default: T | None = None) -> T:
     """The options of a command.
 
     Args:
         cls: their class, made with `settings`.
         words: what follows the command's name.
         name: of the command.
-        example: one command line that works, for the help.
         default: options that stand where nothing is given, in place of the class's own.
 
     Raises:
@@ -54,7 +51,6 @@ def parse_words(
     """
     everything = "--help-all" in words
     asked = everything or not {"-h", "--help"}.isdisjoint(words)
-    doc = inspect.getdoc(cls) or ""
     hint = "\n--help-all also lists the fields that make a recipe."
     more = hint if _has_recipe(cls) and not everything else ""
     try:
@@ -64,7 +60,7 @@ def parse_words(
                 args=["--help"] if asked else list(words),
                 default=default,
                 prog=f"simplepose {name}",
-                description=f"{doc}\n\nexample: {example}{more}",
+                description=f"{inspect.getdoc(cls)}{more}",
                 registry=_registry(hide_recipes=asked and not everything),
                 return_unknown_args=True,
             )
@@ -94,9 +90,10 @@ def option_names(cls: type, path: Path = (), prefix: str = "") -> Iterator[tuple
 
 
 def _fields(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Any, tuple[Any, ...]]]:
-    """Field, type without extras, and extras of each field."""
+    """Field, type without extras, and extras of each field, those of base classes last."""
     full, bare = get_type_hints(cls, include_extras=True), get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    own = cls.__annotations__
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in own):
         hint = full[field.name]
         yield field, bare[field.name], get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
@@ -156,11 +153,13 @@ def _own_default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _docs(cls: type) -> dict[str, str]:
-    """The strings below the fields of a class."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    """The strings below the fields of a class and its base classes."""
+    sources = [inspect.getsource(base) for base in cls.__mro__ if dataclasses.is_dataclass(base)]
+    classes = [ast.parse(textwrap.dedent(source)).body[0] for source in sources]
     return {
         field.target.id: " ".join(text.value.value.split())
+        for body in classes
+        if isinstance(body, ast.ClassDef)
         for field, text in pairwise(body.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr)

@@ -129,6 +129,7 @@ def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> No
     with atomic_path(path, durable=True) as temporary:
         try:
             save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
+            temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
         except SafetensorError as error:  # the library's wrapper of an I/O error
             raise OSError(str(error)) from error
 

@@ -49,15 +49,12 @@ def write_synthetic_dataset(
         if folder is not None:
             for name in ("dets", "imagenet_weights", "model_dump"):
                 (folder / name).mkdir()
-            for half, (split, people) in enumerate((("train", train_people), ("val", val_people))):
-                content = write_coco(
-                    folder / "annotations" / f"person_keypoints_{split}2017.json",
-                    folder / "images" / f"{split}2017",
-                    COCO_17,
-                    draw_people,
-                    people,
-                    [seed, half],
-                )
+            for half, (split, people) in enumerate(
+                {"train2017": train_people, "val2017": val_people}.items()
+            ):
+                annotations = folder / "annotations" / f"person_keypoints_{split}.json"
+                images, stream = folder / "images" / split, [seed, half]
+                content = write_coco(annotations, images, COCO_17, draw_people, people, stream)
             detections = draw_detections(content, default_rng([seed, 2]))
             atomic.write_json(folder / "dets" / "human_detection.json", detections)
     return find_layout(root)
@@ -85,7 +82,8 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
         found = atomic.read_json(root / MARKER) if (root / MARKER).is_file() else "other files"
         if found != marker:
             raise UserError(
-                f"{root} holds {found}, not these drawings: {marker}. Cure: choose a folder that does not exist yet"
+                f"{root} holds {found}, not these drawings: {marker}. "
+                "Cure: choose a folder that does not exist yet"
             )
         yield None
         return
@@ -99,7 +97,8 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
         temporary.rename(root)
     except OSError as error:
         raise UserError(
-            f"cannot write {root}: {error.strerror or error}. Cure: choose a folder that is writable and has space"
+            f"cannot write {root}: {error.strerror or error}. "
+            "Cure: choose a folder that is writable and has space"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -135,23 +134,13 @@ def write_coco(
         name = f"{image_id:012d}.jpg"
         write_image(images / name, image)
         height, width = image.shape[:2]
-        size = {"width": width, "height": height}
-        image_rows.append({"id": image_id, "file_name": name, **size})
+        image_rows.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        ids = {"image_id": image_id, "category_id": 1, "iscrowd": 0}
         for fields in found:
-            ids = {"id": first_id + len(rows) + 1, "image_id": image_id, "category_id": 1}
-            rows.append({**ids, "iscrowd": 0, **fields})
-    content = {
-        "images": image_rows,
-        "annotations": rows,
-        "categories": [
-            {
-                "id": 1,
-                "name": schema.name,
-                "keypoints": list(schema.keypoints),
-                "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
-            }
-        ],
-    }
+            rows.append({"id": first_id + len(rows) + 1, **ids, **fields})
+    skeleton = [[a + 1, b + 1] for a, b in schema.skeleton]
+    category = {"id": 1, "name": schema.name, "keypoints": schema.keypoints, "skeleton": skeleton}
+    content = {"images": image_rows, "annotations": rows, "categories": [category]}
     atomic.write_json(annotations, content)
     return content
 
@@ -176,7 +165,7 @@ def draw_detections(content: Row, rng: Generator) -> list[Row]:
         false *= np.tile((image["width"], image["height"]), 2)
         scores = np.concatenate([overlap, rng.beta(1.5, 5, len(false))])
         scores = np.clip(scores + rng.normal(0, 0.05, len(scores)), 0.01, 0.999)
-        for box, score in zip(np.concatenate([found, false]), scores, strict=True):
+        for box, score in zip([*found, *false], scores.tolist(), strict=True):
             row = {"image_id": image["id"], "category_id": 1, "bbox": box.round(2).tolist()}
-            detections.append({**row, "score": round(float(score), 4)})
+            detections.append({**row, "score": round(score, 4)})
     return detections

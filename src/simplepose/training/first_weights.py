@@ -13,8 +13,7 @@ from simplepose.data.source import find_layout
 from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import find_weights, read_spec, require_head
 from simplepose.pose.network import PoseNetwork
-from simplepose.weights.key_maps import OUTPUT_NAMES, WeightFile
-from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.weight_file import OUTPUT_NAMES, WeightFile, load_into, load_weight_file
 
 RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
 """Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim), torchvision's, timm's."""

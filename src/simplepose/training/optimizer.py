@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from simplepose.config import TrainConfig
-from simplepose.weights.key_maps import HEAD_NAMES
+from simplepose.weights.weight_file import HEAD_NAMES
 
 EPSILON, BETA2 = 1e-8, 0.999
 """Defaults of both frameworks, which both references use."""

@@ -18,9 +18,15 @@ from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.training.schedule import rate_at
 from simplepose.training.state import Position
-from simplepose.weights.key_maps import SEED_PEAK, SEED_PIXELS
-from simplepose.weights.tensorflow import checkpoint_prefix, is_checkpoint, read_checkpoint
-from simplepose.weights.tensorflow_adam import AdamState, read_adam, require_adam
+from simplepose.weights.tensorflow import (
+    AdamState,
+    checkpoint_prefix,
+    is_checkpoint,
+    read_adam,
+    read_checkpoint,
+    require_adam,
+)
+from simplepose.weights.weight_file import SEED_PEAK, SEED_PIXELS
 
 
 def check_snapshot(config: Config) -> None:

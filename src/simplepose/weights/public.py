@@ -1,26 +1,34 @@
-"""A small table of public weights and a download that can be resumed and is verified. Nothing is downloaded without being asked for.
+"""Known public weights (`public.yaml`), and a download that can be resumed and is verified.
 
-Sources of the table: torchvision's and MMPose's model pages (the eight digits in their file names begin the file's sha256: torch.hub's
-convention, and MMPose's publish_model.py), Microsoft's README, YOLOX's release 0.1.1rc0. Sizes are given where they are published.
+Nothing is downloaded without being asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
+from filelock import FileLock
 
 from simplepose import __version__
 from simplepose.core.errors import UserError
 
-COCO_DETECTIONS = "val2017, official detections (56.4 AP)"
-_CHUNK = 1 << 16
 _TIMEOUT_SECONDS = 30
+
+Progress = Callable[[int, int | None], object]
+"""Called with bytes so far and bytes in all (None where the server does not say)."""
+
+
+def _silent(have: int, total: int | None) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,7 @@ class PublicWeights:
     score: str = ""
     """Reported score and what it was measured on."""
     preset: str = ""
-    """Preset to import it as; empty for trunks and detectors."""
+    """Preset to import it as; empty for backbones and detectors."""
     by_hand: str = ""
     """How to get it where it cannot be fetched directly; empty otherwise."""
 
@@ -50,95 +58,9 @@ class PublicWeights:
         return self.url.rsplit("/", 1)[-1]
 
 
-def _torchvision(
-    depth: int, digits: str, size_mb: float, version: int, accuracy: float
-) -> PublicWeights:
-    return PublicWeights(
-        name=f"torchvision-resnet{depth}-v{version}",
-        url=f"https://download.pytorch.org/models/resnet{depth}-{digits}.pth",
-        licence="BSD-3-Clause",
-        sha256=digits,
-        size_mb=size_mb,
-        score=f"ImageNet acc@1 {accuracy:.2f}",
-    )
-
-
-def _mmpose(depth: int, size: str, file: str, digits: str, ap: float) -> PublicWeights:
-    generation = (
-        "v1/body_2d_keypoint/topdown_heatmap/coco"
-        if file.startswith("td-hm")
-        else "top_down/resnet"
-    )
-    return PublicWeights(
-        name=f"mmpose-res{depth}-{size}",
-        url=f"https://download.openmmlab.com/mmpose/{generation}/{file}.pth",
-        licence="Apache-2.0",
-        sha256=digits,
-        score=f"AP {ap:.3f}, {COCO_DETECTIONS}",
-        preset=f"coco_r{depth}_{size}_ms",
-    )
-
-
-def _microsoft(depth: int, size: str, ap: float) -> PublicWeights:
-    return PublicWeights(
-        name=f"microsoft-r{depth}-{size}",
-        url="https://github.com/microsoft/human-pose-estimation.pytorch",
-        licence="MIT (code); models for research purpose",
-        score=f"AP {ap:.3f}, {COCO_DETECTIONS}",
-        preset=f"coco_r{depth}_{size}_ms",
-        by_hand=f"open the OneDrive or Google Drive folder linked in its README and take pose_coco/pose_resnet_{depth}_{size}.pth.tar",
-    )
-
-
-def _yolox(name: str, sha256: str, size_bytes: int | None, ap: float) -> PublicWeights:
-    return PublicWeights(
-        name=f"yolox-{name}",
-        url=f"https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_{name}.onnx",
-        licence="Apache-2.0",
-        sha256=sha256,
-        size_mb=size_bytes / 2**20 if size_bytes else None,
-        score=f"COCO box AP {ap:.1f} over 80 classes",
-    )
-
-
-PUBLIC_WEIGHTS = (
-    _torchvision(18, "f37072fd", 44.7, 1, 69.758),
-    _torchvision(34, "b627a593", 83.3, 1, 73.314),
-    _torchvision(50, "0676ba61", 97.8, 1, 76.130),
-    _torchvision(50, "11ad3fa6", 97.8, 2, 80.858),
-    _torchvision(101, "63fe2227", 170.5, 1, 77.374),
-    _torchvision(101, "cd907fc2", 170.5, 2, 81.886),
-    _torchvision(152, "394f9c45", 230.4, 1, 78.312),
-    _torchvision(152, "f82ba261", 230.5, 2, 82.284),
-    _mmpose(
-        50, "256x192", "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923", "04af38ce", 0.718
-    ),
-    _mmpose(
-        50, "384x288", "td-hm_res50_8xb64-210e_coco-384x288-7b8db90e_20220923", "7b8db90e", 0.731
-    ),
-    _mmpose(
-        101, "256x192", "td-hm_res101_8xb64-210e_coco-256x192-065d3625_20220926", "065d3625", 0.728
-    ),
-    _mmpose(101, "384x288", "res101_coco_384x288-8c71bdc9_20200709", "8c71bdc9", 0.749),
-    _mmpose(
-        152, "256x192", "td-hm_res152_8xb32-210e_coco-256x192-0345f330_20220928", "0345f330", 0.736
-    ),
-    _mmpose(
-        152, "384x288", "td-hm_res152_8xb32-210e_coco-384x288-7fbb906f_20220927", "7fbb906f", 0.750
-    ),
-    _microsoft(50, "256x192", 0.704),
-    _microsoft(50, "384x288", 0.722),
-    _microsoft(101, "256x192", 0.714),
-    _microsoft(101, "384x288", 0.736),
-    _microsoft(152, "256x192", 0.720),
-    _microsoft(152, "384x288", 0.743),
-    _yolox("nano", "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d", None, 25.8),
-    _yolox(
-        "tiny", "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7", 20_219_662, 32.8
-    ),
-    _yolox(
-        "s", "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063", 35_858_002, 40.5
-    ),
+PUBLIC_WEIGHTS = tuple(
+    PublicWeights(**row)
+    for row in yaml.safe_load(Path(__file__).with_name("public.yaml").read_text("utf-8"))
 )
 
 
@@ -148,50 +70,61 @@ def find_public(name: str) -> PublicWeights:
     Raises:
         UserError: there is none; lists the names.
     """
-    for row in PUBLIC_WEIGHTS:
-        if row.name == name:
-            return row
-    raise UserError(
-        f"there are no public weights {name!r}. Cure: one of {', '.join(row.name for row in PUBLIC_WEIGHTS)}"
-    )
+    rows = {row.name: row for row in PUBLIC_WEIGHTS}
+    if name not in rows:
+        raise UserError(f"there are no public weights {name!r}. Cure: one of {', '.join(rows)}")
+    return rows[name]
 
 
-def download(
-    row: PublicWeights,
-    folder: str | Path,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> Path:
+def download(row: PublicWeights, folder: str | Path, progress: Progress = _silent) -> Path:
     """Fetches a file, continuing where an earlier attempt broke off.
 
-    The bytes grow in `NAME.partial` beside the target, which is kept when the connection breaks. The file gets its name only when its
-    checksum fits; a file that does not fit is removed.
+    The bytes grow in `NAME.partial` beside the target, which is kept when the connection breaks.
+    The file gets its name only when its checksum fits; a file that does not fit is removed. Of
+    several processes that ask for one file, one fetches it and the others wait.
 
     Args:
         row: what to fetch.
         folder: where to put it; made where it is missing.
-        progress: called with bytes so far and bytes in all (None where the server does not say).
+        progress: called after each piece.
 
     Returns:
         The file; at once where it is already there and fits.
 
     Raises:
-        UserError: it must be fetched by hand, the connection broke, the server refused, or the checksum does not fit.
+        UserError: it must be fetched by hand, the connection broke, the server refused, or the
+            checksum does not fit.
     """
     if row.by_hand:
         raise UserError(
-            f"{row.name} cannot be fetched directly. Cure: {row.by_hand} ({row.url}), then simplepose import FILE --as {row.preset}"
+            f"{row.name} cannot be fetched directly. Cure: {row.by_hand} ({row.url}), then "
+            f"simplepose import FILE --as {row.preset}"
         )
     target = Path(folder) / row.file_name
-    if target.exists():
-        _verify(target, row, "is there already, but ")
-        return target
     partial = target.with_name(target.name + ".partial")
+    lock = target.with_name(f".{target.name}.lock")
+    if not target.exists():
+        with _said(row, target, partial):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock, mode=0o644):
+                if not target.exists():
+                    _fetch(row.url, partial, progress)
+                    _require_fit(partial, row)
+                    partial.replace(target)
+                lock.unlink(missing_ok=True)
+    _require_fit(target, row)
+    return target
+
+
+@contextmanager
+def _said(row: PublicWeights, target: Path, partial: Path) -> Iterator[None]:
+    """What went wrong with a download, as a sentence."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(row, partial, progress)
+        yield
     except urllib.error.HTTPError as error:
         raise UserError(
-            f"{row.url} answered {error.code} {error.reason}. Cure: try again later, or fetch it with a browser into {target}"
+            f"{row.url} answered {error.code} {error.reason}. "
+            f"Cure: try again later, or fetch it with a browser into {target}"
         ) from error
     except (
         urllib.error.URLError,
@@ -200,26 +133,31 @@ def download(
         TimeoutError,
     ) as error:
         reason = getattr(error, "reason", None) or error
-        have = partial.stat().st_size if partial.exists() else 0
-        kept = f"; {have} bytes are kept in {partial}" if have else ""
+        kept = f"; {_size(partial)} bytes are kept in {partial}" if _size(partial) else ""
         raise UserError(
-            f"the download of {row.url} broke off: {reason}{kept}. Cure: run the command again to go on"
+            f"the download of {row.url} broke off: {reason}{kept}. "
+            "Cure: run the command again to go on"
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write {partial}: {error.strerror or error}. Cure: choose a folder that is writable and has space"
+            f"cannot write {partial}: {error.strerror or error}. "
+            "Cure: choose a folder that is writable and has space"
         ) from error
-    _verify(partial, row, "was removed: ", remove=True)
-    partial.replace(target)
-    return target
 
 
-def _fetch(
-    row: PublicWeights, partial: Path, progress: Callable[[int, int | None], None] | None
-) -> None:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _open_itself(name: str, flags: int) -> int:
+    """Never writes through a symbolic link into another file."""
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o644)
+
+
+def _fetch(url: str, partial: Path, progress: Progress) -> None:
     """Appends what is missing to `partial`, or starts again where the server ignores ranges."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(row.url, headers={"User-Agent": f"simplepose/{__version__}"})
+    have = _size(partial)
+    request = urllib.request.Request(url, headers={"User-Agent": f"simplepose/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
@@ -227,45 +165,35 @@ def _fetch(
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # nothing lies behind what we have: either it is whole, or it is wrong and the checksum will tell
+        # Nothing lies behind what we have: it is whole, or it is wrong and the checksum will tell.
         error.close()
         return
     with answer:
-        if have and not _continues(answer, have):
+        start = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        if answer.status != 206 or not start or int(start[1]) != have:
             have = 0  # the server sends the whole file
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length and length.isdigit() else None
-        with partial.open("ab" if have else "wb") as file:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                if progress:
-                    progress(have, total)
+        total = have + answer.length if answer.length is not None else None
+        with open(partial, "ab" if have else "wb", opener=_open_itself) as file:
+            while chunk := answer.read(1 << 16):
+                have += file.write(chunk)
+                progress(have, total)
     if total is not None and have < total:
         raise ConnectionError(f"{have} of {total} bytes arrived")
 
 
-def _continues(answer: http.client.HTTPResponse, have: int) -> bool:
-    """Whether the answer begins at byte `have`."""
-    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return answer.status == 206 and found is not None and int(found[1]) == have
-
-
-def _verify(path: Path, row: PublicWeights, clause: str, *, remove: bool = False) -> None:
-    """Compares the sha256 with the published one."""
-    digest = hashlib.sha256()
+def _require_fit(path: Path, row: PublicWeights) -> None:
+    """Compares the sha256 with the published one; a download that does not fit is removed."""
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest().startswith(row.sha256):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest.startswith(row.sha256):
         return
-    if remove:
-        path.unlink()
-    cure = (
-        "try again; if it happens twice, the publisher has changed the file"
-        if remove
-        else "move it away and fetch it again"
-    )
+    problem = f"its sha256 {digest[:16]}... is not the published {row.sha256[:16]}..."
+    if path.suffix != ".partial":
+        raise UserError(
+            f"{path} is there already, but {problem}. Cure: move it away and fetch it again"
+        )
+    path.unlink()
     raise UserError(
-        f"{path} {clause}its sha256 {digest.hexdigest()[:16]}... is not the published {row.sha256[:16]}... Cure: {cure}"
+        f"{path} was removed: {problem}. "
+        "Cure: try again; if it happens twice, the publisher has changed the file"
     )

@@ -1,48 +1,56 @@
-"""Reads TensorFlow checkpoints without TensorFlow: V1 (one file) and V2 (`.index` beside `.data-00000-of-00001`).
+"""TensorFlow's checkpoints without TensorFlow: their variables, our names of them, and what Adam
+remembers.
 
-V1 is a table of SavedTensorSlices protocol buffers: slim's `resnet_v1_50.ckpt`. V2 is a table of BundleEntryProto that points into
-data shards: the seed's snapshots. Layouts: TensorFlow's `saved_tensor_slice.proto`, `tensor_bundle.proto`, `tensor.proto`.
+A V1 checkpoint is one file, a table of SavedTensorSlices: slim's `resnet_v1_50.ckpt`. A V2 is an
+`.index`, a table of BundleEntryProto, which points into `.data-00000-of-00001` beside it: the
+seed's snapshots. Tables are LevelDB's (`doc/table_format.md`): a row of blocks, each followed by a
+compression byte and a masked CRC-32C; the last 48 bytes say where the index block is. What is
+inside are protocol buffers: TensorFlow's `saved_tensor_slice.proto`, `tensor_bundle.proto`,
+`tensor.proto`.
+
+Beside each trained variable `X` a snapshot of the seed holds Adam's moments m (`X/Adam`) and v
+(`X/Adam_1`). TensorFlow does not count updates: it keeps `beta1_power` and `beta2_power`,
+.9^(t + 1) and .999^(t + 1) after t updates, each a float32 number that is multiplied once an
+update. The product is repeated here number by number, so t is found exactly as long as
+`beta2_power` is a normal float32 number, which is 87,292 updates (18 epochs of COCO in batches of
+32; `beta1_power` lasts 827). Beyond it t cannot be known and does not matter: both bias corrections
+are 1.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
+import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
+import torch
 
 from simplepose.core.errors import UserError
-from simplepose.weights.crc32c import masked_crc32c
-from simplepose.weights.leveldb_table import (
-    damaged,
-    is_table,
-    proto_fields,
-    read_varint,
-    table_entries,
-)
+from simplepose.core.files import read_bytes
+from simplepose.pose.checkpoints import shortened
 
-_TYPES = {
-    1: "<f4",
-    2: "<f8",
-    3: "<i4",
-    4: "u1",
-    5: "<i2",
-    6: "i1",
-    9: "<i8",
-    10: "?",
-    17: "<u2",
-    19: "<f2",
-    22: "<u4",
-    23: "<u8",
-}
-"""TensorFlow's DataType -> numpy; other types (strings, bfloat16, ...) are not weights of this network and are left out."""
+FOOTER_BYTES = 48
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+_TYPES = dict(zip((1, 2, 3, 4, 5, 6, 9), ["f4", "f8", "i4", "u1", "i2", "i1", "i8"], strict=True))
+_TYPES |= dict(zip((10, 17, 19, 22, 23), ["?", "u2", "f2", "u4", "u8"], strict=True))
+"""TensorFlow's DataType -> numpy; others (strings, bfloat16, ...) are no weights of this network
+and are left out."""
+_HALF_VALUES = 13
+_VARINT_VALUES = (7, 10, 11, _HALF_VALUES, 16, 17)
+"""Fields of TensorProto: int, int64, bool, half, uint32, uint64."""
 
-_TENSOR_CONTENT, _HALF_VALUE = 4, 13  # fields of TensorProto
-_RAW_VALUES = {5: "<f4", 6: "<f8"}
-_VARINT_VALUES = (7, 10, 11, _HALF_VALUE, 16, 17)  # int, int64, bool, half, uint32, uint64
+Message = dict[int, list[Any]]
+"""Values of a protocol buffer by field number: integers for varints, views for everything else."""
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
@@ -51,12 +59,15 @@ class Checkpoint(Mapping[str, np.ndarray]):
     def __init__(
         self, path: Path, version: int, readers: dict[str, Callable[[], np.ndarray]]
     ) -> None:
-        self.path = path
-        self.version = version
-        self._readers = readers
+        self.path, self.version, self._readers = path, version, readers
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._readers[name]()
+        read = self._readers[name]
+        with _damage_named(self.path):
+            return read()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._readers)
@@ -66,22 +77,21 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 
 def checkpoint_prefix(path: str | Path) -> Path:
-    """`snapshot_140.ckpt` for itself, its `.index`, its `.meta` and its `.data-00000-of-00001`."""
+    """`snapshot_140.ckpt` for itself, its `.index`, `.meta` and `.data-00000-of-00001`."""
     path = Path(path)
-    name = path.name
-    for ending in (".index", ".meta"):
-        if name.endswith(ending):
-            return path.with_name(name.removesuffix(ending))
-    stem, found, _ = name.rpartition(".data-")
-    return path.with_name(stem) if found else path
+    return path.with_name(re.sub(r"(?<=.)\.(index|meta|data-.*)$", "", path.name))
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether `path` looks like a TensorFlow checkpoint: one of the names of a V2, or a file that ends as a V1 does."""
+    """Whether `path` has one of the names of a V2, or is a file that ends as a V1 does."""
     path = Path(path)
     if checkpoint_prefix(path) != path or path.with_name(path.name + ".index").exists():
         return True
-    return path.is_file() and path.stat().st_size >= 48 and is_table(_map(path)[-48:])
+    if not path.is_file() or path.stat().st_size < FOOTER_BYTES:
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(MAGIC), os.SEEK_END)
+        return file.read() == MAGIC
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -91,46 +101,146 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         path: a V1 file, or the prefix or any file of a V2 checkpoint.
 
     Returns:
-        Arrays by variable name, in TensorFlow's own layout; strings and other exotic types are left out.
+        Arrays by variable name, in TensorFlow's own layout; strings and other exotic types are left
+        out.
 
     Raises:
-        UserError: missing, truncated, damaged, compressed, partitioned or big-endian files, and files that are something else. The
-            checksum of a V2 variable is verified when it is read, every other one here.
+        UserError: missing, truncated, damaged, compressed, partitioned or big-endian files, and
+            files that are something else. The checksum of a V2 variable is verified when it is
+            read, every other one here.
     """
     prefix = checkpoint_prefix(path)
     index = prefix.with_name(prefix.name + ".index")
-    if index.exists():
-        return _read_v2(prefix, index)
-    if Path(path) != prefix:
-        raise UserError(
-            f"{path} is part of a TensorFlow checkpoint whose {index.name} is missing. Cure: put {index.name} beside it"
-        )
-    if not prefix.exists():
-        raise UserError(f"there is no file {path} and no {index.name}. Cure: check the path")
-    return _read_v1(prefix)
+    with _damage_named(prefix):
+        if index.exists():
+            return Checkpoint(prefix, 2, _read_v2(prefix, index))
+        if Path(path) != prefix:
+            raise UserError(
+                f"{path} is part of a TensorFlow checkpoint whose {index.name} is missing. "
+                f"Cure: put {index.name} beside it"
+            )
+        if not prefix.exists():
+            raise UserError(f"there is no file {path} and no {index.name}. Cure: check the path")
+        return Checkpoint(prefix, 1, _read_v1(prefix))
 
 
-def _map(path: Path) -> memoryview:
-    """The bytes of a file without reading them."""
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """What makes no sense inside a file is said as its damage."""
     try:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
+        yield
+    except UserError:
+        raise
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"cannot read {path}: {error.strerror or error}. Cure: check the path and its permissions"
+            f"{path} is damaged or truncated: {error}. Cure: copy or download the file again"
         ) from error
-    except ValueError:  # an empty file cannot be mapped
-        return memoryview(b"")
 
 
-def _open_table(path: Path) -> Iterator[tuple[bytes, memoryview]]:
-    data = _map(path)
-    if not is_table(data):
+def _verify(data: bytes, checksum: memoryview | bytes, what: str) -> None:
+    """Compares with the masked CRC-32C: rotated right by 15 bits, plus a constant."""
+    value = google_crc32c.value(data)
+    masked = (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    if masked != int.from_bytes(checksum, "little"):
+        raise ValueError(f"the checksum of {what} does not fit")
+
+
+def _table(path: Path) -> Iterator[tuple[str, Message]]:
+    """Keys and values of a table in order; each block is verified before it is read."""
+    data = memoryview(read_bytes(path))
+    if len(data) < FOOTER_BYTES or data[-len(MAGIC) :] != MAGIC:
         raise UserError(
-            f"{path} is not a whole TensorFlow checkpoint: its last bytes are not those of a table. "
-            "Cure: copy or download it again; if it is another format, give it its own ending"
+            f"{path} is not a whole TensorFlow checkpoint: its last bytes are not those of a table."
+            " Cure: copy or download it again; if it is another format, give it its own ending"
         )
-    return table_entries(data, str(path))
+    with _damage_named(path):
+        # The first two numbers of the footer are the handle of the meta index, which is not used.
+        *_, offset, size = _varints(data[-FOOTER_BYTES:], 4)
+        for _, handle in _block_entries(_block(data, offset, size, path)):
+            for key, value in _block_entries(_block(data, *_varints(handle, 2), path)):
+                yield key.decode(), _message(value)
+
+
+def _block(data: memoryview, offset: int, size: int, path: Path) -> memoryview:
+    end = offset + size
+    if end + 5 > len(data) - FOOTER_BYTES:
+        raise ValueError(f"a block of {size} bytes at {offset} lies beyond its {len(data)} bytes")
+    _verify(bytes(data[offset : end + 1]), data[end + 1 : end + 5], f"the block at byte {offset}")
+    if data[end]:
+        raise UserError(
+            f"{path} holds compressed blocks, which this reader refuses. Cure: restore it in "
+            "TensorFlow and save it again with tf.compat.v1.train.Saver, which does not compress"
+        )
+    return data[offset:end]
+
+
+def _block_entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Keys and values of one block; a key shares a prefix with the one before."""
+    end = len(block) - 4 * (int.from_bytes(block[-4:], "little") + 1)
+    key, place = b"", 0
+    while place < end:
+        shared, place = read_varint(block, place)
+        unshared, place = read_varint(block, place)
+        length, place = read_varint(block, place)
+        if shared > len(key) or place + unshared + length > end:
+            raise ValueError("an entry of its table lies beyond the end")
+        value = place + unshared
+        key = key[:shared] + bytes(block[place:value])
+        place = value + length
+        yield key, block[value:place]
+
+
+def read_varint(data: memoryview, place: int) -> tuple[int, int]:
+    """A little-endian base-128 number and the index behind it.
+
+    Raises:
+        IndexError, ValueError: there is none.
+    """
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+    raise ValueError("a number of more than 64 bits")
+
+
+def _varints(data: memoryview, count: int | None = None) -> list[int]:
+    """The first numbers of `data`, or all."""
+    values: list[int] = []
+    place = 0
+    while place < len(data) if count is None else len(values) < count:
+        value, place = read_varint(data, place)
+        values.append(value)
+    return values
+
+
+def _message(data: memoryview) -> Message:
+    fields: Message = defaultdict(list)
+    place = 0
+    while place < len(data):
+        tag, place = read_varint(data, place)
+        wire, value = tag & 7, None
+        if wire in (0, 2):
+            value, place = read_varint(data, place)
+        if wire:
+            start, place = place, place + {1: 8, 2: value, 5: 4}[wire]
+            if place > len(data):
+                raise ValueError("a field lies beyond the end")
+            value = data[start:place]
+        fields[tag >> 3].append(value)
+    return fields
+
+
+def _number(fields: Message, field: int) -> int:
+    """An integer, which is not written where it is 0."""
+    return int(fields[field][-1]) if fields[field] else 0
+
+
+def _shape(fields: list[Any]) -> tuple[int, ...]:
+    """TensorShapeProto."""
+    return tuple(_number(_message(size), 1) for shape in fields[-1:] for size in _message(shape)[2])
 
 
 def _partitioned(path: Path, name: str) -> UserError:
@@ -140,163 +250,253 @@ def _partitioned(path: Path, name: str) -> UserError:
     )
 
 
-def _shape(data: memoryview) -> tuple[int, ...]:
-    """TensorShapeProto."""
-    return tuple(
-        next((size for field, size in proto_fields(dim) if field == 1), 0)
-        for number, dim in proto_fields(data)
-        if number == 2
+def _read_v1(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    variables: dict[str, tuple[tuple[int, ...], str | None]] = {}
+    tensors = {}
+    for _, value in _table(path):
+        for meta in map(_message, value[1]):
+            for entry in map(_message, meta[1]):
+                name = bytes(entry[1][-1]).decode()
+                # A whole variable is one slice, none of whose extents has a start or a length.
+                extents = [extent for part in entry[4] for extent in _message(part)[1]]
+                if len(entry[4]) > 1 or any(map(len, extents)):
+                    raise _partitioned(path, name)
+                variables[name] = _shape(entry[2]), _TYPES.get(_number(entry, 3))
+        for saved in map(_message, value[2]):
+            tensors[bytes(saved[1][-1]).decode()] = saved[3][-1]
+    if lost := [name for name in variables if name not in tensors]:
+        raise ValueError(
+            f"{len(lost)} of its {len(variables)} variables are not there, {lost[0]} first"
+        )
+    found = {name: (tensor, name, *variables[name]) for name, tensor in tensors.items()}
+    return {name: partial(_v1_array, *facts) for name, facts in found.items() if facts[-1]}
+
+
+def _v1_array(tensor: memoryview, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """A TensorProto's values: packed in the field of their type, or raw."""
+    fields = _message(tensor)
+    for field, raw in ((4, dtype), (5, "f4"), (6, "f8")):
+        if fields[field]:
+            flat = np.frombuffer(b"".join(fields[field]), _little(raw))
+            break
+    else:
+        parts = [part for field in _VARINT_VALUES for part in fields[field]]
+        numbers = (_varints(part) if isinstance(part, memoryview) else [part] for part in parts)
+        flat = np.fromiter(chain.from_iterable(numbers), np.uint64)
+        half = fields[_HALF_VALUES]
+        flat = flat.astype(np.uint16).view(np.float16) if half else flat.view(np.int64)
+    if flat.size != math.prod(shape):
+        raise ValueError(f"{name} has {flat.size} values for shape {shape}")
+    return flat.astype(dtype).reshape(shape)
+
+
+def _read_v2(prefix: Path, index: Path) -> dict[str, Callable[[], np.ndarray]]:
+    entries = dict(_table(index))
+    header = entries.pop("", defaultdict(list))
+    if _number(header, 2):
+        raise UserError(
+            f"{index} was written on a big-endian machine. Cure: save it on a little-endian one"
+        )
+
+    @cache
+    def shard(number: int) -> Path:
+        path = prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{_number(header, 1):05d}")
+        if not path.exists():
+            raise UserError(
+                f"{index.name} is there, but its data shard {path} is missing. "
+                "Cure: put it beside the index"
+            )
+        return path
+
+    readers: dict[str, Callable[[], np.ndarray]] = {}
+    for name, entry in entries.items():
+        if entry[7]:
+            raise _partitioned(index, name)
+        dtype = _TYPES.get(_number(entry, 1))
+        if dtype is None:
+            continue
+        path, shape, count = shard(_number(entry, 3)), _shape(entry[2]), _number(entry, 5)
+        end = _number(entry, 4) + count
+        if count != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{name} of shape {shape} should not take {count} bytes")
+        if end > path.stat().st_size:
+            raise ValueError(f"{name} should end at byte {end}, which is behind {path.name}'s end")
+        readers[name] = partial(_v2_array, path, entry, name, shape, dtype)
+    return readers
+
+
+def _v2_array(
+    path: Path, entry: Message, name: str, shape: tuple[int, ...], dtype: str
+) -> np.ndarray:
+    data = np.fromfile(path, np.uint8, _number(entry, 5), offset=_number(entry, 4))
+    _verify(data.tobytes(), (entry[6] or [b""])[-1], name)
+    return data.view(_little(dtype)).astype(dtype).reshape(shape)
+
+
+def _little(dtype: str) -> np.dtype:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+_PARTS = {
+    "weights": "weight",
+    "biases": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def tensorflow_name(name: str) -> str | None:
+    """The seed's name of a variable of the network in ours; None for everything else.
+
+    `resnet_v1_50/block2/unit_1/bottleneck_v1/shortcut/BatchNorm/gamma` is
+    `backbone.layer2.0.downsample.1.weight`.
+    """
+    path, _, part = name.rpartition("/")
+    layer = path.removesuffix("/BatchNorm")
+    is_norm = layer != path
+    if part not in _PARTS:
+        return None
+    part = _PARTS[part]
+    kind = "bn" if is_norm else "conv"
+    if re.fullmatch(r"resnet_v1_\d+/conv1", layer):
+        return f"backbone.{kind}1.{part}"
+    unit = re.fullmatch(
+        r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(?:conv([123])|shortcut)", layer
+    )
+    if unit:
+        inner = f"{kind}{unit[3]}" if unit[3] else f"downsample.{int(is_norm)}"
+        return f"backbone.layer{unit[1]}.{int(unit[2]) - 1}.{inner}.{part}"
+    if up := re.fullmatch(r"up([123])", layer):
+        return f"deconv_layers.{3 * int(up[1]) - 3 + is_norm}.{part}"
+    return f"final_layer.{part}" if path == "out" else None
+
+
+def torch_layout(array: np.ndarray) -> torch.Tensor:
+    """(h, w, in, out) of a convolution or (h, w, out, in) of a deconvolution as torch has it.
+
+    One order of axes serves both, because the channel that is summed over differs. A variable with
+    fewer axes stays as it is.
+    """
+    if array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+FIRST, SECOND = "/Adam", "/Adam_1"
+_BETA1, _BETA2 = np.float32(0.9), np.float32(0.999)
+_SMALLEST = np.finfo(np.float32).smallest_normal
+_POWERS = ("beta1_power", "beta2_power")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamState:
+    """Adam's memory after a number of updates, in our names and layouts."""
+
+    first_moments: dict[str, torch.Tensor]
+    """m of each trained parameter, float32, shaped as the parameter."""
+    second_moments: dict[str, torch.Tensor]
+    """v of each trained parameter, likewise."""
+    updates: int
+    """Updates so far (t), or the most that can be told where `underflowed`."""
+    underflowed: bool
+    """There were at least `updates` updates: `beta2_power` has left the range of float32."""
+    learning_rate: float | None
+    """Of the last update, as the seed saves it (`Variable`); None where it is not in the file."""
+
+
+def require_adam(names: Mapping[str, np.ndarray], path: str) -> None:
+    """Refuses a snapshot that lacks what Adam remembers, before anything large is read.
+
+    Args:
+        names: the variables of a TensorFlow checkpoint.
+        path: names the file in messages.
+
+    Raises:
+        UserError: slots or powers are missing; says which and how many.
+    """
+    wanted = [name + slot for name in _trained(names) for slot in (FIRST, SECOND)]
+    missing = [name for name in (*_POWERS, *wanted) if name not in names]
+    if missing or not wanted:
+        raise UserError(
+            f"{path} cannot go on where it stopped: it holds no "
+            f"{shortened(missing or ['network'])} ({len(missing)} of the {len(wanted) + 2} "
+            "variables of Adam are missing). "
+            f"Cure: --train.weights {path} starts from its weights with a new optimiser"
+        )
+
+
+def read_adam(variables: Mapping[str, np.ndarray], path: str) -> AdamState:
+    """Reads the moments, the count of updates and the last learning rate.
+
+    Args:
+        variables: a TensorFlow checkpoint.
+        path: names the file in messages.
+
+    Raises:
+        UserError: something is missing, not finite, negative (v) or of another shape than its
+            variable; or the powers are not those of an Adam with .9 and .999.
+    """
+    require_adam(variables, path)
+    moments: dict[str, dict[str, torch.Tensor]] = {FIRST: {}, SECOND: {}}
+    for name, ours in _trained(variables).items():
+        shape = variables[name].shape
+        for slot, found in moments.items():
+            array = variables[name + slot]
+            if array.shape != shape:
+                raise UserError(
+                    f"{path}: {name + slot} has shape {array.shape}, {name} has {shape}. "
+                    "Cure: use another snapshot of that run"
+                )
+            if not np.isfinite(array).all() or (slot == SECOND and (array < 0).any()):
+                raise UserError(
+                    f"{path} holds numbers in {name + slot} that Adam cannot have made (NaN, "
+                    "infinite or negative). Cure: use an earlier snapshot of that run"
+                )
+            found[ours] = torch_layout(array.astype(np.float32))
+    updates, underflowed = count_updates(*(float(variables[name]) for name in _POWERS), path)
+    rate = variables.get("Variable")
+    return AdamState(
+        first_moments=moments[FIRST],
+        second_moments=moments[SECOND],
+        updates=updates,
+        underflowed=underflowed,
+        learning_rate=float(rate) if rate is not None and rate.ndim == 0 else None,
     )
 
 
-def _read_v1(path: Path) -> Checkpoint:
-    variables: dict[str, tuple[tuple[int, ...], str | None]] = {}
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    seen = set()
-    try:
-        for key, value in _open_table(path):
-            for number, part in proto_fields(value):
-                if number == 1 and not key:
-                    variables = _v1_meta(part, path)
-                elif number == 2:
-                    fields = dict(proto_fields(part))
-                    name, tensor = bytes(fields[1]).decode(), fields[3]
-                    if name not in variables:
-                        raise damaged(str(path), f"{name} is not in its list of variables")
-                    seen.add(name)
-                    shape, dtype = variables[name]
-                    if dtype is not None:
-                        readers[name] = _v1_reader(tensor, shape, dtype, str(path), name)
-    except (IndexError, KeyError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise damaged(str(path), f"a variable makes no sense ({error})") from error
-    lost = [name for name in variables if name not in seen]
-    if lost:
-        raise damaged(
-            str(path),
-            f"{len(lost)} of its {len(variables)} variables are not there, {lost[0]} first",
+def count_updates(beta1_power: float, beta2_power: float, path: str) -> tuple[int, bool]:
+    """The number of updates that Adam's powers tell.
+
+    Args:
+        beta1_power: .9^(t + 1) in float32.
+        beta2_power: .999^(t + 1) in float32.
+        path: names the file in messages.
+
+    Returns:
+        t, and whether the power has underflowed, which makes t the least it can be.
+
+    Raises:
+        UserError: the two numbers are not powers of .9 and .999 with the same exponent.
+    """
+    powers = np.multiply.accumulate(np.full(90_000, _BETA2))
+    powers = powers[powers >= _SMALLEST].astype(np.float64)  # after 0, 1, 2, ... updates
+    underflowed = 0 <= beta2_power < powers[-1]
+    updates = len(powers) if underflowed else int(np.abs(powers - beta2_power).argmin())
+    least = float(_SMALLEST)
+    expected = max(float(_BETA1) ** (updates + 1), least)
+    fits = underflowed or abs(beta2_power / powers[updates] - 1) < 5e-4
+    if not fits or abs(max(beta1_power, least) / expected - 1) > 0.01:
+        raise UserError(
+            f"{path}: beta1_power {beta1_power:g} and beta2_power {beta2_power:g} are not those of "
+            "one Adam with .9 and .999, so its count of updates cannot be told. "
+            f"Cure: --train.weights {path} starts from its weights with a new optimiser"
         )
-    return Checkpoint(path, 1, readers)
+    return updates, underflowed
 
 
-def _v1_meta(data: memoryview, path: Path) -> dict[str, tuple[tuple[int, ...], str | None]]:
-    """SavedTensorSliceMeta: shape and numpy type by name."""
-    variables: dict[str, tuple[tuple[int, ...], str | None]] = {}
-    for number, entry in proto_fields(data):
-        if number != 1:
-            continue
-        name, shape, kind, slices = "", memoryview(b""), 0, []
-        for field, value in proto_fields(entry):
-            if field == 1:
-                name = bytes(value).decode()
-            elif field == 2:
-                shape = value
-            elif field == 3:
-                kind = value
-            elif field == 4:
-                slices.append(value)
-        # a whole variable is one slice, none of whose extents has a start or a length
-        if len(slices) > 1 or any(
-            len(extent) for part in slices for _, extent in proto_fields(part)
-        ):
-            raise _partitioned(path, name)
-        variables[name] = _shape(shape), _TYPES.get(kind)
-    return variables
-
-
-def _v1_reader(
-    tensor: memoryview, shape: tuple[int, ...], dtype: str, path: str, name: str
-) -> Callable[[], np.ndarray]:
-    """Reads one TensorProto when called. Its values stand in the field of their type, packed; TensorFlow leaves its type field empty."""
-
-    def read() -> np.ndarray:
-        chunks: list[np.ndarray] = []
-        for number, value in proto_fields(tensor):
-            if number in _RAW_VALUES or number == _TENSOR_CONTENT:
-                chunks.append(np.frombuffer(value, _RAW_VALUES.get(number, dtype)))
-            elif number in _VARINT_VALUES:
-                numbers = np.array([value] if isinstance(value, int) else _packed(value), np.uint64)
-                chunks.append(
-                    numbers.astype(np.uint16).view(np.float16)
-                    if number == _HALF_VALUE
-                    else numbers.view(np.int64)
-                )
-        flat = np.concatenate(chunks) if chunks else np.zeros(0, dtype)
-        if flat.size != math.prod(shape):
-            raise damaged(path, f"{name} has {flat.size} values for shape {shape}")
-        return flat.astype(dtype).reshape(shape)
-
-    return read
-
-
-def _packed(data: memoryview) -> list[int]:
-    """Packed varints."""
-    values, place = [], 0
-    while place < len(data):
-        value, place = read_varint(data, place)
-        values.append(value)
-    return values
-
-
-def _read_v2(prefix: Path, index: Path) -> Checkpoint:
-    readers: dict[str, Callable[[], np.ndarray]] = {}
-    shards: dict[int, memoryview] = {}
-    shard_count = 1
-    try:
-        for key, value in _open_table(index):
-            fields: dict[int, Any] = {}
-            slices = 0
-            for number, part in proto_fields(value):
-                fields[number] = part
-                slices += number == 7
-            if not key:  # BundleHeaderProto
-                shard_count = int(fields.get(1, 0))
-                if fields.get(2, 0):
-                    raise UserError(
-                        f"{index} was written on a big-endian machine. Cure: save it again on a little-endian one"
-                    )
-                continue
-            name = key.decode()
-            if slices:
-                raise _partitioned(index, name)
-            dtype = _TYPES.get(fields.get(1, 0))
-            if dtype is None:
-                continue
-            shard = int(fields.get(3, 0))
-            if shard not in shards:
-                data_path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shard_count:05d}")
-                if not data_path.exists():
-                    raise UserError(
-                        f"{index.name} is there, but its data shard {data_path} is missing. Cure: put it beside the index"
-                    )
-                shards[shard] = _map(data_path)
-            readers[name] = _v2_reader(name, fields, dtype, shards[shard], str(prefix))
-    except (IndexError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise damaged(str(index), f"an entry makes no sense ({error})") from error
-    return Checkpoint(prefix, 2, readers)
-
-
-def _v2_reader(
-    name: str, fields: dict[int, Any], dtype: str, data: memoryview, path: str
-) -> Callable[[], np.ndarray]:
-    """Reads one BundleEntryProto's tensor when called; its place and size are checked now."""
-    shape = _shape(fields.get(2, memoryview(b"")))
-    offset, size = int(fields.get(4, 0)), int(fields.get(5, 0))
-    expected = int.from_bytes(fields.get(6, b"\0\0\0\0"), "little")
-    if size != math.prod(shape) * np.dtype(dtype).itemsize:
-        raise damaged(path + ".index", f"{name} of shape {shape} should not take {size} bytes")
-    if offset + size > len(data):
-        raise damaged(
-            path, f"{name} should end at byte {offset + size} of a data shard of {len(data)} bytes"
-        )
-
-    def read() -> np.ndarray:
-        content = data[offset : offset + size]
-        if masked_crc32c(content) != expected:
-            raise damaged(path, f"the checksum of {name} does not fit")
-        return np.frombuffer(content, dtype).reshape(shape).copy()
-
-    return read
+def _trained(names: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The variables that the optimiser changes, and their names here."""
+    ours = {name: tensorflow_name(name) or "_mean" for name in names}
+    return {name: new for name, new in ours.items() if not new.endswith(("_mean", "_var"))}

@@ -17,7 +17,7 @@ from simplepose.core.schema import COCO_17
 from simplepose.pose.backbone import EfficientNetLite0
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.first_weights import load_first_weights
-from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.weight_file import load_into, load_weight_file
 
 LITE = ModelConfig(
     backbone="efficientnet_lite0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from simplepose.cli import main
 from simplepose.commands.weights import get, table
 from simplepose.config import load_preset
-from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import load_model
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights
@@ -81,7 +81,7 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
     preset.write_text(
         f"base: {PRESET}\nmodel: {{head: simcc, deconv_layers: 0}}\ncodec: {{kind: simcc}}\n"
     )
-    trunk, whole = tmp_path / "trunk.safetensors", tmp_path / "whole.safetensors"
+    backbone, whole = tmp_path / "backbone.safetensors", tmp_path / "whole.safetensors"
     assert (
         main(
             [
@@ -91,14 +91,14 @@ def test_a_preset_with_a_simcc_head(microsoft_file: Path, tmp_path: Path, capsys
                 str(preset),
                 "--backbone-only",
                 "--output",
-                str(trunk),
+                str(backbone),
             ]
         )
         == 0
     )
-    assert main(["import", str(trunk), "--as", str(preset), "--output", str(whole)]) == 0
+    assert main(["import", str(backbone), "--as", str(preset), "--output", str(whole)]) == 0
     assert "simplepose checkpoint of coco_simcc, 17 keypoints" in capsys.readouterr().out
-    first, second = load_model(trunk), load_model(whole)
+    first, second = load_model(backbone), load_model(whole)
     assert first.spec == second.spec and second.spec.codec.kind == "simcc"
     for name, tensor in second.network.state_dict().items():
         assert torch.equal(tensor, first.network.state_dict()[name]), name
@@ -125,7 +125,7 @@ def test_nothing_is_overwritten(microsoft_file: Path, tmp_path: Path, capsys) ->
     )
 
 
-def test_16_keypoints_into_17_takes_the_trunk_on_request(tmp_path: Path, capsys) -> None:
+def test_16_keypoints_into_17_takes_the_backbone_on_request(tmp_path: Path, capsys) -> None:
     torch.save(PoseNetwork(load_preset(PRESET).model, 16).state_dict(), tmp_path / "mpii.pth")
     command = [
         "import",
@@ -167,6 +167,66 @@ def test_mistakes(
     assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+FACE = ["nose", "left_eye", "right_eye"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "pairs", "sigmas"),
+    [
+        ("face.json", json.dumps({"keypoints": FACE}), "face_3", ((1, 2),), (0.05,) * 3),
+        (
+            "face.yaml",
+            "name: mine\nkeypoints: [nose, a, b]\nflip_pairs: [[2, 1]]\nsigmas: [.1, .2, .3]\n",
+            "mine",
+            ((2, 1),),
+            (0.1, 0.2, 0.3),
+        ),
+        (
+            "coco.json",
+            json.dumps({"categories": [{"id": 1, "name": "face", "keypoints": FACE}]}),
+            "face_3",
+            ((1, 2),),
+            (0.05,) * 3,
+        ),
+    ],
+)
+def test_ones_own_keypoints_come_from_a_file(
+    tmp_path: Path, file: str, text: str, name: str, pairs: tuple, sigmas: tuple
+) -> None:
+    (tmp_path / file).write_text(text)
+    torch.save(PoseNetwork(load_preset(PRESET).model, 3).state_dict(), tmp_path / "w.pth")
+    words = ["import", str(tmp_path / "w.pth"), "--as", PRESET, "--schema", str(tmp_path / file)]
+    assert main([*words, "--output", str(tmp_path / "w.safetensors")]) == 0
+    schema = load_model(tmp_path / "w.safetensors").spec.schema
+    assert (schema.name, schema.flip_pairs, schema.sigmas) == (name, pairs, sigmas)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("none.json", None),
+        ("list.json", "[1]"),
+        ("empty.yaml", ""),
+        ("broken.yaml", "a: [1"),
+        ("unknown.json", '{"keypoints": ["nose"], "pairs": []}'),
+        ("names.json", '{"keypoints": [1, 2]}'),
+        ("nothing.json", '{"categories": []}'),
+        ("number.json", '{"categories": 3}'),
+        ("without.yaml", "name: x"),
+    ],
+)
+def test_files_that_describe_no_keypoints(
+    microsoft_file: Path, tmp_path: Path, capsys, file: str, text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    words = ["import", str(microsoft_file), "--as", PRESET, "--schema", str(tmp_path / file)]
+    assert main([*words, "--output", str(tmp_path / "w.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert file in error and "Cure: " in error
+    assert not (tmp_path / "w.safetensors").exists()
+
+
 def test_weights_list(capsys) -> None:
     assert main(["weights", "list"]) == 0
     said = capsys.readouterr().out
@@ -197,5 +257,9 @@ def test_weights_get_imports_pose_networks(microsoft_file: Path, tmp_path: Path)
     (tmp_path / microsoft_file.name).write_bytes(content)
     assert f"wrote {tmp_path / 'mine.safetensors'}" in get(row, tmp_path)
     assert load_model(tmp_path / "mine.safetensors").spec.preset == PRESET
-    with pytest.raises(UserError, match=r"mine\.safetensors exists"):
-        get(row, tmp_path)
+    before = (tmp_path / "mine.safetensors").read_bytes()
+    assert f"{tmp_path / 'mine.safetensors'} is there already and stays as it is" in get(
+        row, tmp_path
+    )
+    assert (tmp_path / "mine.safetensors").read_bytes() == before
+    assert (tmp_path / "mine.safetensors").stat().st_mode & 0o444 == 0o444

@@ -15,8 +15,12 @@ from tf_checkpoint_writer import write_v1, write_v2
 from simplepose.config import ModelConfig, PixelConfig
 from simplepose.core.errors import UserError
 from simplepose.pose.network import PoseNetwork
-from simplepose.weights.key_maps import from_state_dict, from_tensorflow
-from simplepose.weights.pretrained import load_into, load_weight_file
+from simplepose.weights.weight_file import (
+    from_state_dict,
+    from_tensorflow,
+    load_into,
+    load_weight_file,
+)
 
 SMALL = ModelConfig(backbone="resnet18", deconv_filters=8)
 IMAGENET_MEAN, IMAGENET_STD = (
@@ -108,6 +112,67 @@ def test_pose_networks(tmp_path: Path, network, wrap, family: str, order: str) -
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
 
 
+class HistoryBuffer:
+    """As MMEngine keeps beside the weights: a class that is not installed where the file is read."""
+
+    def __init__(self) -> None:
+        self.history = np.arange(3.0)
+
+
+WRAPPED = {
+    "compiled": lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+    "distributed, compiled": lambda state: {
+        f"module._orig_mod.{name}": value for name, value in state.items()
+    },
+    "backbone compiled": lambda state: {
+        name.replace("backbone.", "backbone._orig_mod."): value for name, value in state.items()
+    },
+    "lightning": lambda state: {
+        "epoch": 3,
+        "state_dict": {f"model.{name}": value for name, value in state.items()},
+    },
+    "net": lambda state: {f"net.{name}": value for name, value in state.items()},
+    "averaged": lambda state: {
+        "n_averaged": torch.tensor(4),
+        **{f"module.{name}": value for name, value in state.items()},
+    },
+    "ema": lambda state: {"epoch": 3, "ema_state_dict": state},
+    "timm's ema": lambda state: {"state_dict_ema": state},
+    "network": lambda state: {"network": state},
+    "thop": lambda state: {
+        **state,
+        "total_ops": torch.zeros(1),
+        "layer1.total_params": torch.zeros(1),
+    },
+    "mmengine": lambda state: {
+        "message_hub": {"loss": HistoryBuffer()},
+        "state_dict": state,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_wrappers_are_seen_through(
+    tmp_path: Path, network, monkeypatch: pytest.MonkeyPatch, kind: str, zipped: bool
+) -> None:
+    state = network.state_dict()
+    path = tmp_path / "wrapped.pth"
+    torch.save(WRAPPED[kind](state), path, _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(globals(), "HistoryBuffer")  # nothing of it may be looked up
+    other = PoseNetwork(SMALL, 17)
+    assert load_into(other, load_weight_file(path)) == []
+    for name, tensor in state.items():
+        assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
+
+
+def test_two_networks_in_one_file_are_not_mixed(tmp_path: Path, network) -> None:
+    state = network.state_dict()
+    both = state | {f"module.{name}": torch.zeros_like(value) for name, value in state.items()}
+    with pytest.raises(UserError, match=r"both\.pth"):
+        load_weight_file(save(tmp_path / "both.pth", both))
+
+
 def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
     torch.save(
         microsoft(network.state_dict()),
@@ -118,7 +183,7 @@ def test_old_pickles_without_zip(tmp_path: Path, network) -> None:
 
 
 @pytest.mark.parametrize(("ending", "family"), [(".pth", "torchvision"), (".safetensors", "timm")])
-def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> None:
+def test_imagenet_backbones(tmp_path: Path, network, ending: str, family: str) -> None:
     state = network.backbone.state_dict()
     state |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     path = tmp_path / f"resnet18{ending}"
@@ -141,7 +206,7 @@ def test_imagenet_trunks(tmp_path: Path, network, ending: str, family: str) -> N
 
 
 def seed_variables(
-    network, *, trunk: bool = False, scope: str = "resnet_v1_50"
+    network, *, backbone_only: bool = False, scope: str = "resnet_v1_50"
 ) -> dict[str, np.ndarray]:
     """The network under the seed's names and layouts, written from slim's naming scheme, not with the package's map."""
     out: dict[str, np.ndarray] = {}
@@ -175,7 +240,7 @@ def seed_variables(
             ):
                 convolution(f"{unit}/{name}", conv)
                 norm(f"{unit}/{name}", bn)
-    if trunk:
+    if backbone_only:
         return out | {
             f"{scope}/logits/weights": np.zeros((1, 1, 2, 3), np.float32),
             f"{scope}/logits/biases": np.zeros(3, np.float32),
@@ -231,8 +296,10 @@ def test_the_seeds_snapshot(bottleneck_network) -> None:
         assert is_counter(name) or torch.equal(other.state_dict()[name], tensor), name
 
 
-def test_slims_trunk(bottleneck_network) -> None:
-    found = from_tensorflow(seed_variables(bottleneck_network, trunk=True), "resnet_v1_50.ckpt")
+def test_slims_backbone(bottleneck_network) -> None:
+    found = from_tensorflow(
+        seed_variables(bottleneck_network, backbone_only=True), "resnet_v1_50.ckpt"
+    )
     assert (
         found.is_backbone_only
         and found.pixels.channel_order == "rgb"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
@@ -90,6 +93,36 @@ def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
     )
     download(server.row(SHA256), tmp_path / "new" / "folder")
     assert server.requests == [None]  # what is there and fits is not fetched again
+
+
+def test_three_at_once_fetch_one_file(server: Server, tmp_path: Path) -> None:
+    code = (
+        "import sys; from simplepose.weights.public import PublicWeights, download; "
+        "download(PublicWeights(name='t', url=sys.argv[1], licence='', sha256=sys.argv[2]), "
+        "sys.argv[3])"
+    )
+    argv = [sys.executable, "-c", code, server.url, SHA256, str(tmp_path)]
+    running = [subprocess.Popen(argv) for _ in range(3)]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    assert server.requests == [None]
+    assert (tmp_path / "weights.pth").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
+
+
+def test_links_are_not_written_through_and_others_may_read(server: Server, tmp_path: Path) -> None:
+    precious, folder = tmp_path / "precious", tmp_path / "weights"
+    precious.write_bytes(b"mine")
+    folder.mkdir()
+    (folder / "weights.pth.partial").symlink_to(precious)
+    with pytest.raises(UserError, match=r"weights\.pth\.partial"):
+        download(server.row(), folder)
+    assert precious.read_bytes() == b"mine"
+    (folder / "weights.pth.partial").unlink()
+    before = os.umask(0o022)
+    try:
+        assert download(server.row(), folder).stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
 
 
 def test_dropped_connections_then_resume(server: Server, tmp_path: Path) -> None:

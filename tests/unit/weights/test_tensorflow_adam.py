@@ -29,8 +29,8 @@ from simplepose.training import start
 from simplepose.training.optimizer import make_optimizer, set_update
 from simplepose.training.schedule import rate_at
 from simplepose.training.start import check_snapshot, continue_snapshot
-from simplepose.weights.pretrained import load_into, load_weight_file
-from simplepose.weights.tensorflow_adam import count_updates, read_adam
+from simplepose.weights.tensorflow import count_updates, read_adam
+from simplepose.weights.weight_file import load_into, load_weight_file
 
 WRITERS = pytest.mark.parametrize("write", [write_v1, write_v2])
 PER_EPOCH = 6

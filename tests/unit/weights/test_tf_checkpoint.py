@@ -9,9 +9,12 @@ import pytest
 from tf_checkpoint_writer import checksum, example, slow_crc32c, write_v1, write_v2
 
 from simplepose.core.errors import UserError
-from simplepose.weights.crc32c import crc32c
-from simplepose.weights.leveldb_table import read_varint
-from simplepose.weights.tensorflow import checkpoint_prefix, is_checkpoint, read_checkpoint
+from simplepose.weights.tensorflow import (
+    checkpoint_prefix,
+    is_checkpoint,
+    read_checkpoint,
+    read_varint,
+)
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "tf"
 
@@ -23,23 +26,11 @@ def assert_equal(found, expected) -> None:
         assert np.array_equal(found[name], array), name
 
 
-def test_checksum_against_its_definition() -> None:
-    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720 and every catalogue of checksums
-    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
-    rng = np.random.default_rng(0)
-    for length in [*range(0, 70), 127, 128, 129, 1023, 1024, 1027, 4093, 9001]:
-        data = rng.integers(0, 256, length, np.uint8).tobytes()
-        assert crc32c(data) == checksum(data) == slow_crc32c(data), length
-
-
-def test_checksum_of_joined_lanes_notices_every_change() -> None:
-    data = bytearray(np.random.default_rng(1).integers(0, 256, 300_000, np.uint8).tobytes())
-    whole = crc32c(bytes(data))
-    for place in (0, 1, 3, 4, 65535, 65536, 299_999):
-        data[place] ^= 1
-        assert crc32c(bytes(data)) != whole
-        data[place] ^= 1
-    assert crc32c(bytes(data)) == whole
+def test_the_writers_checksum_is_the_published_one() -> None:
+    assert slow_crc32c(b"123456789") == 0xE3069283  # RFC 3720 and every catalogue of checksums
+    assert slow_crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
+    data = np.random.default_rng(0).integers(0, 256, 1027, np.uint8).tobytes()
+    assert checksum(data) == slow_crc32c(data)
 
 
 @pytest.mark.parametrize(
