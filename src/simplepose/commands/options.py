@@ -357,20 +357,20 @@ class CalibrateOptions:
 
 
 @settings()
-class LadderOptions:
-    """Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta,
-    seconds an epoch."""
+class AblationOptions:
+    """Trains a recipe group by group of its fields under one budget and writes a table: AP mean and
+    spread, delta, seconds an epoch."""
 
     preset: tyro.conf.Positional[str]
-    """Where the ladder leads, e.g. coco_r50_256x192_modern."""
+    """The recipe, e.g. coco_r50_256x192_modern."""
     base: str = ""
-    """Where it stands; by default the preset's ms recipe (_mini of _mini_modern)."""
+    """The reference; by default the preset's ms recipe (_mini of _mini_modern)."""
     seeds: AtLeast1 = 3
-    """Trainings of each rung; one alone says little."""
+    """Trainings of each variant; one alone says little."""
     epochs: AtLeast0 = 0
     """Budget of each training; 0 keeps the preset's."""
     output: PathText = ""
-    """Folder of the trainings and the table; runs/ladder_PRESET by default."""
+    """Folder of the trainings and the table; runs/ablation_PRESET by default."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, npu, mps, xpu."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -455,9 +455,9 @@ OPTIONS: dict[str, tuple[type, str]] = {
         CalibrateOptions,
         "simplepose calibrate runs/first --annotations held_out.json --images pictures",
     ),
-    "ladder": (
-        LadderOptions,
-        "simplepose ladder coco_r50_256x192_modern --data.root coco --seeds 3",
+    "ablation": (
+        AblationOptions,
+        "simplepose ablation coco_r50_256x192_modern --data.root coco --seeds 3",
     ),
     "doctor": (DoctorOptions, "simplepose doctor --data.root coco"),
     "demo": (DemoOptions, "simplepose demo --output demo"),

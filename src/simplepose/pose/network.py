@@ -28,7 +28,7 @@ class PoseResNet(nn.Module):
     def __init__(
         self, config: ModelConfig, keypoint_count: int, input_size_wh: tuple[int, int] | None = None
     ) -> None:
-        """Builds the layers and draws their weights from torch's global generator; reading `config.init` is training.first_weights'.
+        """Builds the layers and draws their weights from torch's global generator; `training.start` reads `config.init`.
 
         Args:
             config: shape of the network.
