@@ -495,7 +495,7 @@ def test_a_begun_training_of_other_settings_is_refused(
         )
         == 2
     )
-    assert "epochs 1, here 2" in capsys.readouterr().err
+    assert "train.epochs 1 -> 2" in capsys.readouterr().err
     (out / "ablation.json").unlink()
     assert (
         main(

@@ -50,7 +50,7 @@ def test_epoch_101(tmp_path: Path, command: list[str], monkeypatch: pytest.Monke
     snapshot = small_snapshot(90_000, 5e-5)
     (tmp_path / "model_dump").mkdir()
     write_v2(tmp_path / "model_dump" / "snapshot_100.ckpt", snapshot)
-    gradients, make = [], assemble.make_optimizer
+    gradients, make = [], start.make_optimizer
 
     def spy(network: torch.nn.Module, *options: object, **named: object) -> torch.optim.Optimizer:
         """Keeps a copy of each update's gradients."""

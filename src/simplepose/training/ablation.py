@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,42 +147,6 @@ def shorten(config: Config, epochs: int) -> Config:
     )
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """Variants and seeds, and what is known of them: everything lies in files of the folder."""
-
-    folder: Path
-    """Of the trainings and the table."""
-    heading: Mapping[str, Any]
-    """`preset`, `boxes` and `epochs`: what all trainings have in common."""
-    variants: Sequence[Variant]
-    """The rows."""
-    seeds: int
-    """Trainings of each."""
-
-    def config(self, index: int, seed: int) -> Config:
-        """A variant as a training of its own."""
-        variant = self.variants[index]
-        return replace(
-            variant.config,
-            preset=f"{self.heading['preset']}: {variant.name}",
-            output=str(self.folder / f"variant{index:02}_seed{seed}"),
-            train=replace(variant.config.train, seed=seed),
-        )
-
-    def write(self) -> set[tuple[int, int]]:
-        """The table of all that is known, whichever command found it.
-
-        Returns:
-            (index, seed) of the variants whose outcome is known.
-        """
-        every = [(index, seed) for index in range(len(self.variants)) for seed in range(self.seeds)]
-        found = {one: read_outcome(self.config(*one)) for one in every}
-        outcomes = {one: outcome for one, outcome in found.items() if outcome is not None}
-        write_table(self.folder, self.heading, self.variants, outcomes)
-        return set(outcomes)
-
-
 def ablate(
     base: Config,
     goal: Config,
@@ -206,50 +171,113 @@ def ablate(
     Raises:
         UserError: the folder holds another ablation, or a training of it failed.
     """
-    variants = make_variants(base, goal)
-    serving, epochs = shared_trainings(variants), goal.train.epochs
     score = open_scorer(goal.data, goal.train.device, goal.evaluate.ground_truth_boxes)
-    heading = {"preset": goal.preset, "boxes": score.box_name, "epochs": epochs}
-    require_same_heading(folder, heading)
-    ablation = Ablation(folder, heading, variants, seeds)
-    # Seeds outside: every variant is there once before any is repeated.
-    trainings = [(index, seed) for seed in range(seeds) for index in sorted(set(serving))]
-
-    def write() -> list[tuple[int, int]]:
-        done = ablation.write()
-        left = [one for one in trainings if one not in done]
-        counts = f"{len(trainings) - len(left)} of {len(trainings)}"
-        print(f"{counts} trainings of {epochs} epochs done -> {folder}", flush=True)
-        return left
-
-    def attempt(index: int, seed: int) -> bool:
-        """Trains and scores what is not there yet; False where another command is at it."""
-        trained = ablation.config(index, seed)
-        served = [ablation.config(one, seed) for one, by in enumerate(serving) if by == index]
-        try:
-            with FileLock(f"{trained.run_folder}.lock", blocking=False):
-                if any([find_outcome(config, trained, train, score) for config in served]):
-                    write()
-        except Timeout:
-            return False
-        return True
-
-    write()
+    table = Table(folder, goal, score.box_name, make_variants(base, goal), seeds)
+    table.write()
     try:
-        if elsewhere := [one for one in trainings if not attempt(*one)]:
+        if elsewhere := [one for one in table.trainings if not attempt(table, one, train, score)]:
             # Those that did them may have been stopped.
             for one in elsewhere:
-                attempt(*one)
-            if left := ", ".join(f"variant{index:02}_seed{seed}" for index, seed in write()):
+                attempt(table, one, train, score)
+            if left := table.write():
                 print(
-                    f"still with other commands: {left}. If one of them is stopped, give the same "
-                    "command again",
+                    f"still with other commands: {', '.join(left)}. If one of them is stopped, "
+                    "give the same command again",
                     flush=True,
                 )
     except (KeyboardInterrupt, SystemExit):
         print("The ablation goes on with the same command as before", flush=True)
         raise
     return folder
+
+
+def attempt(
+    table: Table,
+    training: tuple[int, int],
+    train: Callable[[Config], Path],
+    score: Callable[[Path, Config], dict[str, float]],
+) -> bool:
+    """Trains one variant with one seed and scores all that it serves, where that is not done yet.
+
+    Returns:
+        False where another command is at it.
+    """
+    index, seed = training
+    trained = table.config(index, seed)
+    served = [table.config(one, seed) for one, by in enumerate(table.serving) if by == index]
+    try:
+        with FileLock(f"{trained.run_folder}.lock", blocking=False):
+            if any([find_outcome(config, trained, train, score) for config in served]):
+                table.write()
+    except Timeout:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Table:
+    """The variants of an ablation and what is known of them, which lies in files of its folder."""
+
+    folder: Path
+    """Of the trainings and the table."""
+    goal: Config
+    """The recipe that it leads to."""
+    boxes: str
+    """The boxes that every variant is scored on."""
+    variants: Sequence[Variant]
+    """The rows."""
+    seeds: int
+    """Trainings of each."""
+
+    @cached_property
+    def serving(self) -> list[int]:
+        """See `shared_trainings`."""
+        return shared_trainings(self.variants)
+
+    @property
+    def trainings(self) -> list[tuple[int, int]]:
+        """(index of the variant, seed); every variant is there once before any is repeated."""
+        return [(index, seed) for seed in range(self.seeds) for index in sorted({*self.serving})]
+
+    def config(self, index: int, seed: int) -> Config:
+        """A variant as a training of its own."""
+        variant = self.variants[index]
+        return replace(
+            variant.config,
+            preset=f"{self.goal.preset}: {variant.name}",
+            output=str(self.folder / f"variant{index:02}_seed{seed}"),
+            train=replace(variant.config.train, seed=seed),
+        )
+
+    def write(self) -> list[str]:
+        """Writes ablation.md and ablation.json of all that is known, whichever command found it,
+        and prints the table if it has rows. `-` where there was nobody to find.
+
+        Returns:
+            Folder names of the trainings that are not done.
+        """
+        pairs = [(index, seed) for index in range(len(self.variants)) for seed in range(self.seeds)]
+        found = {pair: read_outcome(self.config(*pair)) for pair in pairs}
+        outcomes = {pair: outcome for pair, outcome in found.items() if outcome is not None}
+        rows, epochs = make_rows(self.variants, outcomes), self.goal.train.epochs
+        heading = {"preset": self.goal.preset, "boxes": self.boxes, "epochs": epochs}
+        write_json(self.folder / "ablation.json", {**heading, "variants": rows}, indent=True)
+        lines = [
+            f"{self.goal.preset}, {epochs} epochs a training; AP and its gain over the variant "
+            f"before, +- standard deviation over seeds; boxes: {self.boxes}.",
+            "",
+            "| variant | AP | delta | seeds | seconds an epoch |",
+            "|---|---|---|---|---|",
+            *map(_line, rows),
+        ]
+        write_bytes(self.folder / "ablation.md", ("\n".join(lines) + "\n").encode())
+        if rows:
+            print("\n" + "\n".join(lines), flush=True)
+        left = [self.config(*pair).run_folder.name for pair in self.trainings if not found[pair]]
+        done = len(self.trainings) - len(left)
+        counts = f"{done} of {len(self.trainings)} trainings of {epochs} epochs done"
+        print(f"{counts} -> {self.folder}", flush=True)
+        return left
 
 
 class Scorer:
@@ -390,22 +418,6 @@ def require_same_settings(stored: dict[str, Any], config: Config) -> None:
         )
 
 
-def require_same_heading(folder: Path, heading: Mapping[str, Any]) -> None:
-    """Refuses a folder in which another ablation has begun, before any of its trainings has ended.
-
-    Raises:
-        UserError: names what differs.
-    """
-    path = folder / "ablation.json"
-    stored = read_json(path) if path.exists() else heading
-    for name, value in heading.items():
-        if stored.get(name) != value:
-            raise UserError(
-                f"{folder} is an ablation with other settings ({name} {stored.get(name)}, here "
-                f"{value}). Cure: the same command as before, or another --output"
-            )
-
-
 def make_rows(
     variants: Sequence[Variant], outcomes: Mapping[tuple[int, int], Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -424,28 +436,29 @@ def make_rows(
     """
     rows: list[dict[str, Any]] = []
     for index, variant in enumerate(variants):
-        mine = {seed: one for (row, seed), one in sorted(outcomes.items()) if row == index}
-        before = {seed: one["AP"] for (row, seed), one in outcomes.items() if row == index - 1}
-        if not mine:
-            continue
-        scores = [one["AP"] for one in mine.values()]
-        pairs = [(one["AP"], before.get(seed, -1)) for seed, one in mine.items()]
-        gains = [after - earlier for after, earlier in pairs if min(after, earlier) >= 0]
-        seconds = [one["seconds_an_epoch"] for one in mine.values()]
-        times = [one for one in seconds if one is not None]
-        rows.append(
-            {
-                "variant": variant.name,
-                "changes": variant.changes,
-                "AP": statistics.fmean(scores),
-                "AP_all": scores,
-                "AP_spread": _spread(scores),
-                "delta": statistics.fmean(gains) if gains else None,
-                "delta_spread": _spread(gains),
-                "seconds_an_epoch": statistics.median(times) if times else None,
-            }
-        )
+        seeds = sorted(seed for row, seed in outcomes if row == index)
+        mine = [outcomes[index, seed] for seed in seeds]
+        scores = [outcome["AP"] for outcome in mine]
+        before = [outcomes.get((index - 1, seed), {}).get("AP", -1) for seed in seeds]
+        pairs = zip(scores, before, strict=True)
+        gains = [score - earlier for score, earlier in pairs if min(score, earlier) >= 0]
+        times = [time for outcome in mine if (time := outcome["seconds_an_epoch"]) is not None]
+        row = {
+            "variant": variant.name,
+            "changes": variant.changes,
+            "AP": _mean(scores),
+            "AP_all": scores,
+            "AP_spread": _spread(scores),
+            "delta": _mean(gains),
+            "delta_spread": _spread(gains),
+            "seconds_an_epoch": statistics.median(times) if times else None,
+        }
+        rows += [row] if mine else []
     return rows
+
+
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
 
 
 def _spread(values: list[float]) -> float | None:
@@ -453,43 +466,16 @@ def _spread(values: list[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def write_table(
-    folder: Path,
-    heading: Mapping[str, Any],
-    variants: Sequence[Variant],
-    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
-) -> None:
-    """Writes ablation.md and ablation.json of the trainings so far, and prints the table if it has
-    rows. `-` where there was nobody to find.
-
-    Args:
-        folder: where.
-        heading: `preset`, `epochs` and `boxes` of the ablation.
-        variants: see `make_rows`.
-        outcomes: see `make_rows`.
-    """
-    rows = make_rows(variants, outcomes)
-    write_json(folder / "ablation.json", {**heading, "variants": rows}, indent=True)
-    lines = [
-        f"{heading['preset']}, {heading['epochs']} epochs a training; AP and its gain over the "
-        f"variant before, +- standard deviation over seeds; boxes: {heading['boxes']}.",
-        "",
-        "| variant | AP | delta | seeds | seconds an epoch |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        ap, delta, seconds = row["AP"], row["delta"], row["seconds_an_epoch"]
-        cells = (
-            row["variant"],
-            "-" if ap < 0 else f"{ap:.3f}{_plus_minus(row['AP_spread'])}",
-            "" if delta is None else f"{delta:+.3f}{_plus_minus(row['delta_spread'])}",
-            str(len(row["AP_all"])),
-            "-" if seconds is None else f"{seconds:.1f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    write_bytes(folder / "ablation.md", ("\n".join(lines) + "\n").encode())
-    if rows:
-        print("\n" + "\n".join(lines), flush=True)
+def _line(row: Mapping[str, Any]) -> str:
+    ap, delta, seconds = row["AP"], row["delta"], row["seconds_an_epoch"]
+    cells = (
+        row["variant"],
+        "-" if ap < 0 else f"{ap:.3f}{_plus_minus(row['AP_spread'])}",
+        "" if delta is None else f"{delta:+.3f}{_plus_minus(row['delta_spread'])}",
+        str(len(row["AP_all"])),
+        "-" if seconds is None else f"{seconds:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _plus_minus(spread: float | None) -> str:

@@ -140,18 +140,22 @@ def assemble(
         warp_on_device=warp_on_device,
         share=share,
     )
-    spec = ModelSpec(
+    ema = Ema(network, options.ema) if options.ema else None
+    spec = _spec(config, people.schema)
+    step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
+    return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
+
+
+def _spec(config: Config, schema: KeypointSchema) -> ModelSpec:
+    return ModelSpec(
         preset=config.preset,
-        schema=people.schema,
+        schema=schema,
         input_size_wh=config.input_size_wh,
         pixels=config.pixels,
         codec=config.codec,
         model=config.model,
         config=to_plain(config),
     )
-    ema = Ema(network, options.ema) if options.ema else None
-    step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
-    return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
 
 
 def load_weights(network: PoseResNet, schema: KeypointSchema, config: Config) -> list[str]:
