@@ -60,8 +60,8 @@ class Scores:
 
     box_name = "ground truth"
 
-    def __init__(self, data: DataConfig, device: str, ground_truth: str) -> None:
-        assert ground_truth == load_preset(GOAL).evaluate.ground_truth_boxes
+    def __init__(self, goal: Config) -> None:
+        assert goal.evaluate.ground_truth_boxes == load_preset(GOAL).evaluate.ground_truth_boxes
 
     def __call__(self, run: Path, config: Config) -> dict[str, float]:
         assert (run / "checkpoints" / "best.safetensors").exists()
@@ -162,9 +162,9 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table["variants"][0]["delta"] is None and all(
         row["delta"] > 0 for row in table["variants"][1:]
     )
-    assert table["variants"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["variants"][3][
-        "delta_spread"
-    ] == pytest.approx(0)
+    assert table["variants"][3]["AP_spread"] == pytest.approx(0.001 / 2**0.5) and table["variants"][
+        3
+    ]["delta_spread"] == pytest.approx(0)
     assert table["variants"][0]["seconds_an_epoch"] == 3.0
     text = (folder / "ablation.md").read_text()
     printed = capsys.readouterr().out
@@ -253,7 +253,11 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_last_variant_that_trains_the_same_way_serves_all_of_them() -> None:
     variants = make_variants(load_preset(GOAL, "ms"), load_preset(GOAL))
     names, serving = [variant.name for variant in variants], shared_trainings(variants)
-    shared = {names[index]: names[served_by] for index, served_by in enumerate(serving) if index != served_by}
+    shared = {
+        names[index]: names[served_by]
+        for index, served_by in enumerate(serving)
+        if index != served_by
+    }
     assert shared == {
         "sub-pixel targets": "exact flip",
         "DARK decoding": "exact flip",
@@ -481,22 +485,6 @@ def test_a_begun_training_of_other_settings_is_refused(
         "--device",
         "cpu",
     ]
-    assert (
-        main(
-            [
-                *command,
-                "--epochs",
-                "2",
-                "--data.root",
-                str(drawn_ablation / "dataset"),
-                "--output",
-                str(out),
-            ]
-        )
-        == 2
-    )
-    assert "train.epochs 1 -> 2" in capsys.readouterr().err
-    (out / "ablation.json").unlink()
     assert (
         main(
             [

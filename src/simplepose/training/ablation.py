@@ -18,17 +18,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from simplepose.config import Config, DataConfig, GroundTruthBoxes, load_preset
+from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.core.progress import Progress
 from simplepose.core.settings import build, flatten, to_plain, unflatten
-from simplepose.data.source import boxes_to_test, read_split
-from simplepose.evaluation.top_down import evaluate_network, name_boxes
+from simplepose.data.source import read_split
+from simplepose.evaluation.top_down import evaluate_network
 from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.folder import STATE, changed_settings, read_records, read_state
-from simplepose.training.run import require_same_keypoints
+from simplepose.training.run import read_held_out
 from simplepose.training.schedule import fitting_drops
 
 WEIGHTS = STATE.with_name("best.safetensors")
@@ -153,7 +153,7 @@ def ablate(
     folder: Path,
     seeds: int,
     train: Callable[[Config], Path],
-    open_scorer: Callable[..., Any],
+    open_scorer: Callable[[Config], Any],
 ) -> Path:
     """Trains what is not trained yet and writes ablation.md and ablation.json after every training.
 
@@ -171,7 +171,7 @@ def ablate(
     Raises:
         UserError: the folder holds another ablation, or a training of it failed.
     """
-    score = open_scorer(goal.data, goal.train.device, goal.evaluate.ground_truth_boxes)
+    score = open_scorer(goal)
     table = Table(folder, goal, score.box_name, make_variants(base, goal), seeds)
     table.write()
     try:
@@ -283,29 +283,19 @@ class Table:
 class Scorer:
     """Scores variants on the validation data."""
 
-    def __init__(self, data: DataConfig, device: str, ground_truth: GroundTruthBoxes) -> None:
+    def __init__(self, goal: Config) -> None:
         """Reads the validation data: what is wrong with it is told before hours of training.
 
         Args:
-            data: where it is.
-            device: where networks are tested.
-            ground_truth: which boxes `data.boxes` gt means, the same for all variants.
+            goal: says where it is, on which boxes all variants are tested, and on which device.
 
         Raises:
             UserError: it is missing or damaged, or its keypoints are not those of the training
                 data.
         """
-        self.data, self.device = data, device
-        self.people = read_split(data, "val")
-        require_same_keypoints(read_split(data, "train"), self.people)
-        self.boxes = boxes_to_test(
-            data.boxes,
-            self.people,
-            data.root,
-            ground_truth=ground_truth,
-            skip_broken=data.skip_broken,
-        )
-        self.box_name = name_boxes(self.people, self.boxes)[0]
+        self.goal = goal
+        self.held_out = read_held_out(goal, read_split(goal.data, "train"))
+        self.box_name = self.held_out.box_name
         """The boxes on which every training is scored, and their AP."""
 
     def __call__(self, run: Path, config: Config) -> dict[str, float]:
@@ -320,7 +310,7 @@ class Scorer:
             write_weights(run, config)
         estimator = PoseEstimator.from_checkpoint(
             config.run_folder,
-            device=self.device,
+            device=self.goal.train.device,
             flip_test=config.evaluate.flip_test,
             precision=config.train.precision,
             batch_size=config.evaluate.batch_size,
@@ -328,10 +318,10 @@ class Scorer:
         with Progress("evaluating", "boxes") as progress:
             return evaluate_network(
                 estimator,
-                self.people,
-                self.boxes,
+                self.held_out.people,
+                self.held_out.boxes,
                 config.evaluate,
-                skip_broken=self.data.skip_broken,
+                skip_broken=self.goal.data.skip_broken,
                 progress=progress,
             ).metrics
 

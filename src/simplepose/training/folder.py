@@ -83,8 +83,10 @@ def own_folder(config: Config, world: World) -> Iterator[Path]:
         if lock.is_locked:
             owner.unlink(missing_ok=True)
             if is_new and len(list(folder.iterdir())) == 1:
-                Path(lock.lock_file).unlink()
-                folder.rmdir()
+                # Windows keeps what is open.
+                with contextlib.suppress(OSError):
+                    Path(lock.lock_file).unlink()
+                    folder.rmdir()
             lock.release()
 
 

@@ -22,7 +22,7 @@ from simplepose.core.device import is_accelerator
 from simplepose.core.errors import UserError
 from simplepose.core.progress import format_seconds
 from simplepose.data.annotations import Annotations, Detections
-from simplepose.data.source import has_split, read_split
+from simplepose.data.source import read_split
 from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import epoch_weights, save_checkpoint
@@ -100,15 +100,14 @@ class HeldOut:
         return name_boxes(self.people, self.boxes)[0]
 
 
-def read_held_out(config: Config, people: Annotations) -> HeldOut | None:
-    """The validation data, or None where there is none, or none is wanted.
+def read_held_out(config: Config, people: Annotations) -> HeldOut:
+    """The validation data.
 
     Raises:
-        UserError: it is damaged, lacks what the task needs, or has other keypoints than `people`.
+        UserError: it is missing or damaged, lacks what the task needs, or has other keypoints than
+            `people`, who are trained on.
     """
     data, test = config.data, config.evaluate
-    if not config.train.evaluate_every or not has_split(data, "val"):
-        return None
     held_out = read_split(data, "val")
     require_same_keypoints(people, held_out)
     require_truth(test.task, held_out)

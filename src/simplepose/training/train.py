@@ -22,7 +22,7 @@ from simplepose.core.device import choose_device
 from simplepose.core.files import write_bytes
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
-from simplepose.data.source import read_split
+from simplepose.data.source import has_split, read_split
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
@@ -64,7 +64,8 @@ def train(config: Config) -> Path:
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
         everybody = read_split(config.data, "train")
-        held_out = read_held_out(config, everybody)
+        evaluated = options.evaluate_every and has_split(config.data, "val")
+        held_out = read_held_out(config, everybody) if evaluated else None
         if world.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
         log = Journal(
