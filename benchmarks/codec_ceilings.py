@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from simplepose.pose.heatmaps_flip import flip_average
 
 from simplepose.config import CodecConfig
 from simplepose.core.files import write_json
 from simplepose.pose.codec import activate, decode, encode
-from simplepose.pose.heatmaps_flip import flip_average
 
 SIZES = {(48, 64): 2.0, (24, 32): 1.0, (72, 96): 3.0}
 """Heatmap width and height -> sigma of the references."""

@@ -1,9 +1,9 @@
-"""What each rung of the modern recipe costs: milliseconds of a training step and of inference, as ratios to the reference recipe.
+"""What each variant of the modern recipe costs: milliseconds of a training step and of inference, as ratios to the reference recipe.
 
     python benchmarks/recipe_cost.py [coco_r18_128x96_mini_modern] [--batch 16] [--rounds 7] [--threads 1] [--output FILE.json]
 
-All rungs take turns in every round and medians are compared, so that a busy machine slows all of them. Pixels are random: reading pictures
-is not part of it. The batch is the same for all rungs, whatever the preset says.
+All variants take turns in every round and medians are compared, so that a busy machine slows all of them. Pixels are random: reading pictures
+is not part of it. The batch is the same for all variants, whatever the preset says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from network_cost import count_cost
 
-from simplepose.commands.ladder import base_of
 from simplepose.config import Config, load_preset
 from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17
@@ -28,14 +27,13 @@ from simplepose.data.loader import Batch
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.ema import Ema
-from simplepose.training.optimizer import make_optimizer
-from simplepose.training.rungs import make_rungs
-from simplepose.training.step import TrainStep
+from simplepose.training.ablation import make_variants
+from simplepose.training.schedule import make_optimizer
+from simplepose.training.step import Ema, TrainStep
 
 
 class Subject:
-    """One rung, ready to be timed."""
+    """One variant, ready to be timed."""
 
     def __init__(self, config: Config, batch: int) -> None:
         """Builds network, step and estimator, and runs each once."""
@@ -88,7 +86,7 @@ class Subject:
 
 
 def main() -> None:
-    """Prints one row a rung."""
+    """Prints one row a variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", nargs="?", default="coco_r18_128x96_mini_modern")
     parser.add_argument("--batch", type=int, default=16)
@@ -97,11 +95,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rungs = make_rungs(load_preset(base_of(options.preset)), load_preset(options.preset))
-    subjects = [Subject(rung.config, options.batch) for rung in rungs]
+    variants = make_variants(load_preset(options.preset, "ms"), load_preset(options.preset))
+    subjects = [Subject(variant.config, options.batch) for variant in variants]
     times: dict[str, list[list[float]]] = {
-        "train": [[] for _ in rungs],
-        "infer": [[] for _ in rungs],
+        "train": [[] for _ in variants],
+        "infer": [[] for _ in variants],
     }
     for _ in range(options.rounds):
         for index, subject in enumerate(subjects):
@@ -114,11 +112,11 @@ def main() -> None:
     print(
         f"{options.preset}, batch {options.batch}, {options.threads} threads, medians of {options.rounds} interleaved rounds"
     )
-    print(f"{'rung':38} {'GMAC':>6} {'step ms':>9} {'ratio':>6} {'infer ms':>9} {'ratio':>6}")
-    for index, (rung, subject) in enumerate(zip(rungs, subjects, strict=True)):
+    print(f"{'variant':38} {'GMAC':>6} {'step ms':>9} {'ratio':>6} {'infer ms':>9} {'ratio':>6}")
+    for index, (variant, subject) in enumerate(zip(variants, subjects, strict=True)):
         step, infer = medians["train"][index], medians["infer"][index]
         row = {
-            "rung": rung.name,
+            "variant": variant.name,
             "gmac": subject.macs / 1e9,
             "step_ms": step,
             "step_ratio": step / medians["train"][0],
@@ -127,7 +125,7 @@ def main() -> None:
         }
         rows.append(row)
         print(
-            f"{rung.name:38} {row['gmac']:6.3f} {step:9.1f} {row['step_ratio']:6.2f} {infer:9.1f} {row['infer_ratio']:6.2f}"
+            f"{variant.name:38} {row['gmac']:6.3f} {step:9.1f} {row['step_ratio']:6.2f} {infer:9.1f} {row['infer_ratio']:6.2f}"
         )
     if options.output:
         write_json(
@@ -136,7 +134,7 @@ def main() -> None:
                 "preset": options.preset,
                 "batch": options.batch,
                 "threads": options.threads,
-                "rungs": rows,
+                "variants": rows,
             },
             indent=True,
         )

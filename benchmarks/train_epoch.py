@@ -28,8 +28,8 @@ from simplepose.core.files import write_json
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import AHEAD
-from simplepose.training.assemble import assemble
-from simplepose.training.distributed import Processes
+from simplepose.training.distributed import World
+from simplepose.training.start import assemble
 
 
 def replicated(annotations: Annotations, count: int) -> Annotations:
@@ -95,7 +95,7 @@ def main() -> None:
             data=replace(preset.data, cache=args.cache, workers=args.workers),
         )
         began = time.perf_counter()
-        parts = assemble(config, people, device, Processes(), say=print)
+        parts = assemble(config, people, device, World(), say=print)
         filled = time.perf_counter() - began
         parts.network.train()
         epochs = (

@@ -27,7 +27,7 @@ from simplepose.core.files import write_json
 from simplepose.data.loader import Batch
 from simplepose.pose.codec import encode
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.optimizer import make_optimizer
+from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import TrainStep
 
 

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,29 +123,25 @@ def train_here(
     *,
     kill_at: int = -1,
     kill_with: int = signal.SIGKILL,
-    look_every: int = 2,
-    late: float = 0,
+    read_every: int = 2,
     environment: dict[str, str],
 ) -> None:
-    """Runs in the child: trains, and kills itself before update `kill_at`; all but the first process look at the folder `late` seconds late."""
+    """Runs in the child: trains, and kills itself before update `kill_at`."""
     os.environ.update(environment)
     import torch
 
     from simplepose.core.errors import UserError
-    from simplepose.training import assemble, step, train
+    from simplepose.training import run, start, step, train
 
     torch.set_num_threads(1)
-    assemble.PoseNetwork = tiny_network
-    train.LOOK_EVERY = look_every
-    if late and environment["RANK"] != "0":
-        check_folder = train.check_folder
-        train.check_folder = lambda config: (time.sleep(late), check_folder(config))
+    start.PoseNetwork = tiny_network
+    run.READ_EVERY = read_every
     plain = step.TrainStep.__call__
 
-    def deadly(self: Any, batch: Any, rate: float, updates_done: int) -> Any:
+    def deadly(self: Any, batch: Any, learning_rate: float, updates_done: int) -> Any:
         if updates_done == kill_at:
             os.kill(os.getpid(), kill_with)
-        return plain(self, batch, rate, updates_done)
+        return plain(self, batch, learning_rate, updates_done)
 
     step.TrainStep.__call__ = deadly
     try:

@@ -11,7 +11,7 @@ import references
 from simplepose.config import AugmentConfig, load_preset
 from simplepose.data.augment import epoch_samples
 from simplepose.data.loader import TrainLoader
-from simplepose.training.schedule import learning_rate
+from simplepose.training.schedule import learning_rate_at
 
 PEOPLE = 149_813  # of COCO train2017
 
@@ -55,14 +55,7 @@ def test_rate_at_every_boundary(
         for update in range(
             max(boundary * per_epoch - 2, 0), min(boundary * per_epoch + 2, epochs * per_epoch)
         ):
-            ours = learning_rate(
-                config.learning_rate,
-                update,
-                per_epoch,
-                drop_epochs=config.drop_epochs,
-                drop_factor=config.drop_factor,
-                count_from_one=config.count_from_one,
-            )
+            ours = learning_rate_at(config, update, per_epoch)
             expected = (
                 seed_rate(update + 1, per_epoch, base, drops)
                 if preset.endswith("tf")
@@ -75,14 +68,7 @@ def test_the_seed_drops_one_update_earlier() -> None:
     """With 3 updates an epoch the seed's 270th update (index 269) has the second rate, Microsoft's the first."""
     for preset, expected in (("coco_r50_256x192_tf", 5e-5), ("coco_r50_256x192_ms", 1e-3)):
         config = load_preset(preset).train
-        rate = learning_rate(
-            config.learning_rate,
-            269,
-            3,
-            drop_epochs=config.drop_epochs,
-            drop_factor=config.drop_factor,
-            count_from_one=config.count_from_one,
-        )
+        rate = learning_rate_at(config, 269, 3)
         assert rate == pytest.approx(expected)
 
 

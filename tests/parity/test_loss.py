@@ -8,7 +8,7 @@ import references
 import torch
 
 from simplepose.config import load_preset
-from simplepose.training.loss import heatmap_loss
+from simplepose.training.step import heatmap_loss
 
 
 def expected_loss(

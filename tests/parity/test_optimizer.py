@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from simplepose.config import load_preset
-from simplepose.training.optimizer import make_optimizer, set_update
+from simplepose.training.schedule import make_optimizer, set_update
 
 DECAY = {"ms": 0.0, "tf": 1e-5}
 RATE = {"ms": 1e-3, "tf": 5e-4}
@@ -70,12 +70,12 @@ def test_three_updates(family: str, devices: int, size: float) -> None:
         for name, parameter in network.named_parameters()
     }
     gradients: dict[str, list[list[float]]] = {name: [] for name in before}
-    optimizer = make_optimizer(network, config, device_count=devices)
+    optimizer = make_optimizer(network, config, world_size=devices)
     for update in range(3):
         for name, parameter in network.named_parameters():
             parameter.grad = torch.from_numpy(rng.normal(size=tuple(parameter.shape)) * size)
             gradients[name].append(parameter.grad.flatten().tolist())
-        set_update(optimizer, config.learning_rate, update, config)
+        set_update(optimizer, config.learning_rate, update, config.adam_epsilon)
         optimizer.step()
     for name, parameter in network.named_parameters():
         decay = DECAY[family] if name in ("0.weight", "2.weight", "3.weight") else 0.0
@@ -93,7 +93,7 @@ def test_the_two_epsilons_are_not_the_same_thing() -> None:
         network = small_network()
         optimizer = make_optimizer(network, replace(config, adam_epsilon=style))
         network[1].weight.grad = torch.full((3,), 1e-8, dtype=torch.float64)
-        set_update(optimizer, 1.0, 0, replace(config, adam_epsilon=style))
+        set_update(optimizer, 1.0, 0, style)
         optimizer.step()
         moved.append(1 - network[1].weight.detach().numpy()[0])
     assert moved[0] == pytest.approx(1 / (1 + 1 / math.sqrt(0.001)), rel=1e-6) and moved[

@@ -20,7 +20,7 @@ from tf_checkpoint_writer import write_v1, write_v2
 from training_workers import write_people
 
 from simplepose.cli import main
-from simplepose.training import assemble
+from simplepose.training import start
 
 PER_EPOCH = 6  # 22 people in batches of 4, the last one completed
 
@@ -50,7 +50,7 @@ def test_epoch_101(tmp_path: Path, command: list[str], monkeypatch: pytest.Monke
     snapshot = small_snapshot(90_000, 5e-5)
     (tmp_path / "model_dump").mkdir()
     write_v2(tmp_path / "model_dump" / "snapshot_100.ckpt", snapshot)
-    gradients, make = [], assemble.make_optimizer
+    gradients, make = [], start.make_optimizer
 
     def spy(network: torch.nn.Module, *options: object, **named: object) -> torch.optim.Optimizer:
         """Keeps a copy of each update's gradients."""
@@ -62,7 +62,7 @@ def test_epoch_101(tmp_path: Path, command: list[str], monkeypatch: pytest.Monke
         )
         return optimizer
 
-    monkeypatch.setattr(assemble, "make_optimizer", spy)
+    monkeypatch.setattr(start, "make_optimizer", spy)
     assert main(command) == 0
     records = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()

@@ -16,7 +16,8 @@ from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.evaluation.top_down import parse_epochs
 from simplepose.pose.checkpoints import epoch_weights, kept_epochs, read_spec
-from simplepose.training import train as train_module
+from simplepose.training import run as run_module
+from simplepose.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     )
     val = {"val_annotations": str(data / "people.json"), "val_images": str(data)}
     config = changed(config, {"data": val, "model": {"width": 8, "deconv_filters": 8}})
-    train_module.train(config)
+    train(config)
     return config
 
 
@@ -155,7 +156,7 @@ def test_weights_that_could_not_be_written_are_kept_later(
         small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], keep_every=1),
         {"model": {"width": 8, "deconv_filters": 8}},
     )
-    plain = train_module.save_checkpoint
+    plain = run_module.save_checkpoint
 
     def full(path: Path, *more: object) -> None:
         if path.name.startswith("epoch_"):
@@ -163,13 +164,13 @@ def test_weights_that_could_not_be_written_are_kept_later(
         plain(path, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save_checkpoint", full)
+        patch.setattr(run_module, "save_checkpoint", full)
         with pytest.raises(UserError, match="no space"):
-            train_module.train(config)
+            train(config)
     assert (config.run_folder / "checkpoints" / "last.train.pt").exists() and not kept_epochs(
         config.run_folder
     )
-    train_module.train(replace(config, resume=True))
+    train(replace(config, resume=True))
     folder = config.run_folder / "checkpoints"
     assert kept_epochs(config.run_folder) == [1] and same(
         folder / "epoch_001.safetensors", folder / "last.safetensors"

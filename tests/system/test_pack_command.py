@@ -10,13 +10,13 @@ import pytest
 from training_workers import losses_of, small_config, tiny_network, write_people
 
 from simplepose.cli import main
-from simplepose.training import assemble, train
+from simplepose.training import start, train
 
 
 def test_pack_then_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
+    monkeypatch.setattr(start, "PoseNetwork", tiny_network)
     data = write_people(tmp_path / "people", 9)
     where = [
         "--data.train-annotations",
@@ -94,7 +94,7 @@ def test_pack_then_train(
 def test_two_files_that_do_not_tell_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
+    monkeypatch.setattr(start, "PoseNetwork", tiny_network)
     folders = [write_people(tmp_path / "one", 6), write_people(tmp_path / "two", 5)]
     for folder in folders:
         content = json.loads((folder / "people.json").read_text())

@@ -9,12 +9,12 @@ import pytest
 from training_workers import small_config, tiny_network, write_people
 
 from simplepose.core.errors import UserError
-from simplepose.training import assemble
+from simplepose.training import start
 from simplepose.training.profile import MEASURED, PARTS, Profile, profile
 
 
 def test_the_parts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
+    monkeypatch.setattr(start, "PoseNetwork", tiny_network)
     found = profile(small_config(write_people(tmp_path / "people", 7), tmp_path / "run"))
     assert (
         tuple(found.seconds) == PARTS
@@ -34,7 +34,7 @@ def test_the_parts_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_any_readable_picture_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
+    monkeypatch.setattr(start, "PoseNetwork", tiny_network)
     config = small_config(write_people(tmp_path / "people", 7), tmp_path / "run")
     for picture in (tmp_path / "people").glob("*.png"):
         picture.write_bytes(b"")

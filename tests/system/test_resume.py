@@ -15,7 +15,8 @@ from training_workers import losses_of, resumed, run_training, small_config, sta
 from simplepose.commands.options import parse
 from simplepose.config import Config
 from simplepose.core.errors import UserError
-from simplepose.training import train as train_module
+from simplepose.training import run as run_module
+from simplepose.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,6 @@ def test_two_processes_train_as_one_with_twice_the_batch(
     )  # the test can fail
 
 
-def test_the_first_process_writes_when_all_have_looked(data: Path, tmp_path: Path) -> None:
-    config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
-    assert run_training(config, count=2, late=1.5) == [0, 0], [
-        path.read_text() for path in tmp_path.glob("*.error*")
-    ]
-
-
 def test_each_process_draws_its_own_colours(data: Path, tmp_path: Path) -> None:
     config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], augment={"colour": 0.2})
     assert run_training(config, count=2) == [0, 0]
@@ -141,10 +135,12 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
     assert [step for step, _ in losses_of(config)] == [6, 12, 18]
 
 
-def test_who_looks_seldom_still_stops_at_the_end_of_the_epoch(data: Path, tmp_path: Path) -> None:
-    """On an accelerator and with several processes the loop looks every 20 steps, and an epoch may be shorter."""
+def test_losses_that_are_read_seldom_still_stop_it_at_the_end_of_the_epoch(
+    data: Path, tmp_path: Path
+) -> None:
+    """On an accelerator and with several processes the losses are read every 20 steps, and an epoch may be shorter."""
     config = small_config(data, tmp_path / "run")
-    assert run_training(config, count=2, kill_at=4, kill_with=signal.SIGTERM, look_every=20) == [
+    assert run_training(config, count=2, kill_at=4, kill_with=signal.SIGTERM, read_every=20) == [
         143,
         130,
     ]
@@ -349,13 +345,13 @@ def test_a_stop_between_the_two_files_of_a_checkpoint_can_go_on(
 
     config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[])
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save_checkpoint", cut)
+        patch.setattr(run_module, "save_checkpoint", cut)
         with pytest.raises(UserError, match="no space"):
-            train_module.train(config)
+            train(config)
     assert [path.name for path in (config.run_folder / "checkpoints").iterdir()] == [
         "last.train.pt"
     ]
-    train_module.train(replace(config, resume=True))
+    train(replace(config, resume=True))
     assert {"best.safetensors", "last.safetensors"} <= {
         path.name for path in (config.run_folder / "checkpoints").iterdir()
     }

@@ -21,9 +21,8 @@ from seed_snapshot import as_torch, listed_shapes, torch_names
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.optimizer import make_optimizer, set_update
-from simplepose.training.schedule import rate_at
-from simplepose.training.start import check_snapshot, continue_snapshot
+from simplepose.training.schedule import learning_rate_at, make_optimizer, set_update
+from simplepose.training.snapshot import check_snapshot, continue_snapshot
 from simplepose.weights.tensorflow import read_checkpoint
 from simplepose.weights.weight_file import load_into, load_weight_file
 
@@ -108,9 +107,9 @@ def test_one_update(written: Path, state: str, version: str) -> None:
     assert set(gradients) == set(names)
     for theirs, ours in names.items():
         parameters[ours].grad = torch.from_numpy(np.ascontiguousarray(as_torch(gradients[theirs])))
-    rate = rate_at(config.train, position.step, UPDATES_PER_EPOCH)
+    rate = learning_rate_at(config.train, position.step, UPDATES_PER_EPOCH)
     assert rate == pytest.approx({"early": 5e-4, "late": 5e-5}[state])
-    set_update(optimizer, rate, position.step + position.adam_offset, config.train)
+    set_update(optimizer, rate, position.step + position.adam_offset, config.train.adam_epsilon)
     optimizer.step()
     before, after = arrays(written / state / "before.npz"), arrays(written / state / "after.npz")
     worst = dict.fromkeys(("weights", "m", "v"), 0.0)

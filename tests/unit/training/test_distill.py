@@ -15,7 +15,7 @@ from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.network import PoseNetwork
 from simplepose.pose.onnx import OnnxNetwork
 from simplepose.training.distill import load_teacher
-from simplepose.training.optimizer import make_optimizer
+from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import TrainStep
 
 MODEL = ModelConfig(backbone="resnet18", deconv_filters=4)

@@ -16,13 +16,13 @@ from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.evaluation.top_down import Estimates
 from simplepose.training.distributed import (
-    Processes,
+    World,
     average,
     gather,
-    processes,
+    join_world,
+    merge_estimates,
     synchronise_batch_norms,
 )
-from simplepose.training.together import merge_estimates
 
 CPU = torch.device("cpu")
 
@@ -37,14 +37,14 @@ def group(tmp_path: Path):
 
 
 def test_alone() -> None:
-    with processes(CPU, timeout_minutes=1) as who:
-        assert who == Processes(0, 1) and who.first and gather("x", who) == ["x"]
-        assert average(torch.ones(2), who).tolist() == [1, 1]
+    with join_world(CPU, timeout_minutes=1) as world:
+        assert world == World(0, 1) and world.first and gather("x", world) == ["x"]
+        assert average(torch.ones(2), world).tolist() == [1, 1]
 
 
 def test_a_group_that_is_there_already_is_used_and_left(group) -> None:
-    with processes(CPU, timeout_minutes=1) as who:
-        assert who == Processes(0, 1)
+    with join_world(CPU, timeout_minutes=1) as world:
+        assert world == World(0, 1)
     assert dist.is_initialized()
 
 
@@ -54,10 +54,10 @@ def test_a_lost_process_becomes_a_sentence(group) -> None:
             UserError,
             match=r"another of the 1 processes stopped answering \(Connection closed by peer.*go on with --resume",
         ),
-        processes(CPU, timeout_minutes=1),
+        join_world(CPU, timeout_minutes=1),
     ):
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
-    with pytest.raises(RuntimeError, match="shape"), processes(CPU, timeout_minutes=1):
+    with pytest.raises(RuntimeError, match="shape"), join_world(CPU, timeout_minutes=1):
         raise RuntimeError("shape of the tensors differs")
 
 
@@ -70,7 +70,8 @@ def test_synchronised_batch_norm_is_batch_norm(group) -> None:
         nn.Sequential(nn.BatchNorm2d(5)),
     )
     nn.init.normal_(plain[1].weight)
-    synced = synchronise_batch_norms(copy.deepcopy(plain))
+    synced = copy.deepcopy(plain)
+    synchronise_batch_norms(synced)
     assert list(synced.state_dict()) == list(plain.state_dict())
     pixels = torch.randn(4, 3, 8, 8) * 3 + 100
     for _ in range(3):

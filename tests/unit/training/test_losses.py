@@ -7,7 +7,7 @@ import torch
 
 from simplepose.config import CodecConfig
 from simplepose.pose.codec import encode
-from simplepose.training.loss import cross_entropy, hardest, heatmap_loss, training_loss
+from simplepose.training.step import cross_entropy, hardest, heatmap_loss, training_loss
 
 SIZE, MAP = (96, 128), (24, 32)
 

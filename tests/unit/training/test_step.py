@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from simplepose.config import PixelConfig, load_preset
 from simplepose.data.loader import Batch, Regions
 from simplepose.pose import pixels as pixel_constants
-from simplepose.training.optimizer import make_optimizer
+from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import TrainStep
 
 

@@ -25,10 +25,9 @@ from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.pose.checkpoints import load_model
 from simplepose.pose.network import PoseNetwork
-from simplepose.training import start
-from simplepose.training.optimizer import make_optimizer, set_update
-from simplepose.training.schedule import rate_at
-from simplepose.training.start import check_snapshot, continue_snapshot
+from simplepose.training import snapshot as snapshot_module
+from simplepose.training.schedule import learning_rate_at, make_optimizer, set_update
+from simplepose.training.snapshot import check_snapshot, continue_snapshot
 from simplepose.weights.tensorflow import count_updates, read_adam
 from simplepose.weights.weight_file import load_into, load_weight_file
 
@@ -172,10 +171,10 @@ def test_the_next_updates_are_tensorflows(
             size = np.sqrt(snapshot[f"{theirs}/Adam_1"])
             gradients[theirs] = rng.normal(size=size.shape) * size
             parameters[names[theirs]].grad = torch.tensor(as_torch(gradients[theirs]))
-        now = rate_at(config.train, step, PER_EPOCH)
+        now = learning_rate_at(config.train, step, PER_EPOCH)
         assert now == pytest.approx(5e-6 if (step + 1) // PER_EPOCH >= 120 else rate)
         expected.update(gradients, now)
-        set_update(optimizer, now, step + position.adam_offset, config.train)
+        set_update(optimizer, now, step + position.adam_offset, config.train.adam_epsilon)
         optimizer.step()
     for theirs, weights in expected.weights.items():
         parameter = parameters[names[theirs]]
@@ -197,7 +196,7 @@ def without(late: dict, ending: str) -> dict:
 def test_a_snapshot_without_slots(
     config_of: Callable[..., Config], late: dict, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "read_checkpoint", lambda path: without(late, ending))
+    monkeypatch.setattr(snapshot_module, "read_checkpoint", lambda path: without(late, ending))
     with pytest.raises(UserError, match=rf"snapshot_100\.ckpt.*{ending}.*--train\.weights"):
         check_snapshot(config_of("snapshot_100.ckpt"))
 
@@ -253,7 +252,7 @@ def test_another_family(tmp_path: Path, late: dict) -> None:
     ],
 )
 def test_the_epoch_in_a_name(name: str, epoch: int | None) -> None:
-    assert start.epoch_of_name(name) == epoch
+    assert snapshot_module.epoch_of_name(name) == epoch
 
 
 def test_an_epoch_without_a_snapshot() -> None:
@@ -276,7 +275,7 @@ def test_a_name_without_an_epoch(
 ) -> None:
     """Neither the name nor Adam's count tells it: it must be given."""
     snapshot = small_snapshot(updates, 5e-4)
-    monkeypatch.setattr(start, "read_checkpoint", lambda path: snapshot)
+    monkeypatch.setattr(snapshot_module, "read_checkpoint", lambda path: snapshot)
     config = config_of("model.ckpt", continue_epoch=given)
     check_snapshot(config)
     network = PoseNetwork(config.model, 17)

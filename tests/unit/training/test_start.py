@@ -14,7 +14,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.first_weights import load_first_weights
+from simplepose.training.start import load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,7 @@ def test_nothing_is_asked_for() -> None:
     """No file: the network stays as it is, nothing is said."""
     network, config = make("posetrack_r50_256x192_tf", POSETRACK_15, 0)
     before = values(network, "")
-    assert load_first_weights(network, POSETRACK_15, config) == [] and same(
-        before, values(network, "")
-    )
+    assert load_weights(network, POSETRACK_15, config) == [] and same(before, values(network, ""))
 
 
 @pytest.mark.parametrize("preset", ["coco_r50_256x192_ms", "coco_r50_256x192_tf"])
@@ -56,7 +54,7 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
     network, config = make(preset, COCO_17, 0)
     before = values(network, "")
     for root in ("", str(tmp_path)):
-        (sentence,) = load_first_weights(
+        (sentence,) = load_weights(
             network, COCO_17, replace(config, data=replace(config.data, root=root))
         )
         assert sentence.startswith("warning: no ImageNet weights for ResNet-18") and same(
@@ -67,7 +65,7 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
     file = tmp_path / "imagenet_weights" / "resnet18-0123abcd.pth"
     torch.save(other.backbone.state_dict(), file)
     head = values(network, "deconv"), values(network, "final")
-    (sentence,) = load_first_weights(
+    (sentence,) = load_weights(
         network, COCO_17, replace(config, data=replace(config.data, root=str(tmp_path)))
     )
     assert sentence == f"backbone from {file}"
@@ -99,7 +97,7 @@ def test_fine_tuning(schema: KeypointSchema, same_output: bool, tmp_path: Path) 
     )
     network, config = make("posetrack_r50_256x192_tf", schema, 0)
     output = values(network, "final_layer")
-    (sentence,) = load_first_weights(
+    (sentence,) = load_weights(
         network, schema, replace(config, train=replace(config.train, weights=str(tmp_path / "run")))
     )
     assert same(values(network, "backbone."), values(teacher, "backbone.")) and same(
@@ -142,7 +140,7 @@ def test_own_checkpoints_of_another_width(
         if option == "weights"
         else {"model": replace(config.model, init=str(file))}
     )
-    load_first_weights(network, COCO_17, replace(config, **changes))
+    load_weights(network, COCO_17, replace(config, **changes))
     assert config.model.width != 64 and same(
         values(network, "backbone."), values(teacher, "backbone.")
     )
@@ -160,7 +158,7 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
         UserError,
         match=r"wide\.pth .*deconv_layers\.0\.weight.*--model\.init .*wide\.pth .*--train\.weights$",
     ):
-        load_first_weights(
+        load_weights(
             network, COCO_17, replace(config, train=replace(config.train, weights=str(file)))
         )
     state = {
@@ -168,9 +166,7 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
     }
     torch.save(state, file)
     with pytest.raises(UserError, match=r"wide\.pth .*bn1\.bias(?!.*--)"):
-        load_first_weights(
-            network, COCO_17, replace(config, model=replace(config.model, init=str(file)))
-        )
+        load_weights(network, COCO_17, replace(config, model=replace(config.model, init=str(file))))
 
 
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:
@@ -178,13 +174,13 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     torch.save(network.backbone.state_dict(), tmp_path / "t.pth")
     with pytest.raises(UserError, match=r"only a backbone.*--model\.init"):
-        load_first_weights(
+        load_weights(
             network,
             COCO_17,
             replace(config, train=replace(config.train, weights=str(tmp_path / "t.pth"))),
         )
     with pytest.raises(UserError, match=r"absent\.pth"):
-        load_first_weights(
+        load_weights(
             network,
             COCO_17,
             replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))),
