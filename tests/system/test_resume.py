@@ -308,7 +308,7 @@ def test_more_processes_than_people(tmp_path: Path) -> None:
     config = small_config(write_people(tmp_path / "one", 1), tmp_path / "run")
     assert run_training(config, count=2) == [2, 2]
     assert (
-        "has 1 people to train on for 2 processes. Cure: start fewer processes"
+        "has 1 people to train on for 2 processes"
         in Path(f"{config.run_folder}.error0").read_text()
     )
 

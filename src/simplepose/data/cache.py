@@ -195,18 +195,19 @@ def open_pixels(
         return pack, on_device, f"from {config.pack}, {reason}"
     if kind == "files":
         return Files(people), on_device, f"from the picture files, {reason}"
+    where = device if kind == "device" else CPU
     memory = fill_memory(
         people,
         None if whole else regions,
-        device if kind == "device" else CPU,
+        where,
         rows=rows,
         workers=config.threads,
         skip_broken=config.skip_broken,
         progress=progress,
     )
     what = "pictures" if whole else "person regions"
-    place = f"the memory of {memory.buffer.device}"
-    return memory, on_device or kind == "device", f"{what} decoded once into {place}, {reason}"
+    sentence = f"{what} decoded once into the memory of {where}, {reason}"
+    return memory, on_device or kind == "device", sentence
 
 
 def choose_cache(

@@ -60,7 +60,8 @@ def own_folder(config: Config, world: World) -> Iterator[Path]:
         UserError: another process trains there, see also `check_folder`.
     """
     folder = config.run_folder
-    lock, owner, is_new = FileLock(folder / ".lock"), folder / ".owner", not folder.exists()
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     problem = ""
     if world.first:
         try:
@@ -82,11 +83,12 @@ def own_folder(config: Config, world: World) -> Iterator[Path]:
     finally:
         if lock.is_locked:
             owner.unlink(missing_ok=True)
-            if is_new and len(list(folder.iterdir())) == 1:
-                # Windows keeps what is open.
+            if missing and len(list(folder.iterdir())) == 1:
+                # Windows keeps what is open; a parent may hold something else by now.
                 with contextlib.suppress(OSError):
                     Path(lock.lock_file).unlink()
-                    folder.rmdir()
+                    for path in missing:
+                        path.rmdir()
             lock.release()
 
 

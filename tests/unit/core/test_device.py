@@ -122,8 +122,7 @@ def test_training_and_evaluation_run_on_a_stand_in(
         folder = train.train(config)
     log = (folder / "console.log").read_text()
     assert (
-        "epochs on xpu:0, fp32" in log
-        and "pictures decoded once into the memory of xpu:0: they fit" in log
+        "epochs on xpu:0, fp32" in log and "pictures decoded once into the memory of xpu:0, " in log
     )
     assert (
         used["set_device"]

@@ -32,17 +32,17 @@ def estimator(stride: int = 4, *, flip_test: bool = True) -> PoseEstimator:
 @pytest.mark.parametrize(
     ("box", "problem"),
     [
-        ([NAN, 5, 30, 40], "is not finite"),
-        ([5, 5, INF, 40], "is not finite"),
-        ([5, 5, 5, 40], "has no positive width and height"),
+        ([NAN, 5, 30, 40], "finite.*nan"),
+        ([5, 5, INF, 40], "finite.*inf"),
+        ([5, 5, 5, 40], "no positive.*5.0, 5.0, 5.0, 40.0"),
     ],
 )
 def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None:
     boxes = [[1, 1, 20, 20], box]
-    with pytest.raises(UserError, match=rf"boxes_xyxy: box 1 {problem}.*Cure"):
+    with pytest.raises(UserError, match=rf"boxes_xyxy: box 1 .*{problem}.*Cure"):
         estimator()(IMAGE, boxes)
     good = People([[1, 1, 20, 20]], [1])
-    if "finite" in problem:
+    if not np.isfinite(box).all():
         with pytest.raises(UserError, match=r"picture 1, person 1: .*(nan|inf)"):
             estimator().estimate_batch([IMAGE, IMAGE], [good, People(boxes, [1, 1])])
     else:  # a detector's box may lose its area at the border of a frame

@@ -236,7 +236,7 @@ def seed_variables(
                 ("conv3", block.conv3, block.bn3),
             ]
             for name, conv, bn in pairs + (
-                [("shortcut", *block.downsample)] if block.downsample else []
+                [("shortcut", *block.downsample)] if list(block.downsample.children()) else []
             ):
                 convolution(f"{unit}/{name}", conv)
                 norm(f"{unit}/{name}", bn)
