@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 
 from simplepose import __version__
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     name, *rest = argv
     try:
         if name not in COMMANDS:
-            raise UserError(f"there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}")
+            raise UserError(f"there is no command {name!r}. Cure: {nearest(name, COMMANDS)}")
         from simplepose.commands.options import parse
 
         options = parse(name, rest)
