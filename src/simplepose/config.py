@@ -519,7 +519,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
         if name not in preset_names():
             raise UserError(
                 f"there is no preset {name!r}. "
-                f"Cure: a .yaml file, or {nearest(name, preset_names())}"
+                f"Cure: {nearest(name, preset_names())} A .yaml file is a preset too"
             )
         content = (PRESETS / f"{name}.yaml").read_bytes()
     try:

@@ -23,12 +23,18 @@ class UserError(ValueError):
         return str(self).partition(" Cure: ")[2]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A cure for a name that does not exist: the one that was meant, or all that there are."""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A cure for a name that does not exist: the one that was meant, or all that there are.
+
+    Args:
+        name: what was written, without `prefix`.
+        known: the names that there are.
+        prefix: stands before each of them in the sentence.
+    """
     known = list(known)
     if near := get_close_matches(name, known, 1):
-        return f"did you mean {near[0]}?"
-    return f"one of {', '.join(known)}"
+        return f"did you mean {prefix}{near[0]}?"
+    return f"one of {', '.join(prefix + one for one in known)}"
 
 
 def need(package: str, extra: str, purpose: str) -> UserError:

@@ -161,7 +161,7 @@ def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
     for part in path[:-1]:
         cls = dataclass_of(get_type_hints(cls)[part]) or cls
     prefix = name.removesuffix(path[-1])
-    return nearest(name, [prefix + field.name for field in dataclasses.fields(cls)])
+    return nearest(path[-1], [field.name for field in dataclasses.fields(cls)], prefix)
 
 
 def dataclass_of(hint: Any) -> type | None:
