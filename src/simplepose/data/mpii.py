@@ -59,26 +59,12 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         UserError: names the file, the entry and the cure.
     """
     source, from_mat = str(path), str(path).endswith(".mat")
-    people = _read_mat(path) if from_mat else decode(path, source, list[Person])
-    # the test split of the .mat has no joints
-    if from_mat:
-        people = [person for person in people if any(person.joints_vis)]
-    if not people:
-        raise UserError(
-            f"{source} holds no annotated person. "
-            "Cure: give train.json, valid.json or mpii_human_pose_v1_u12_1.mat"
-        )
+    people = _read_people(path)
     names = list(dict.fromkeys(person.image for person in people))
     stems = [name.rsplit(".", 1)[0] for name in names]
     numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
     scales = np.array([person.scale for person in people], np.float64)
     centres = np.array([person.center for person in people], np.float64)
-    for index in np.flatnonzero(~(np.isfinite(scales * centres.sum(1)) & (scales > 0)))[:1]:
-        raise UserError(
-            f"{source}: person {index} ({people[index].image}) has centre "
-            f"{centres[index].tolist()} and scale {scales[index]}. "
-            "Cure: correct or remove that person"
-        )
     visibility = np.array([person.joints_vis for person in people])
     if not from_mat:
         visibility = 2 * (visibility > 0)
@@ -109,6 +95,27 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         clip_boxes=False,
     )
+
+
+def _read_people(path: str | Path) -> list[Person]:
+    """The annotated people of either form, at places that make sense."""
+    if str(path).endswith(".mat"):
+        # The test split of the .mat has no joints.
+        people = [person for person in _read_mat(path) if any(person.joints_vis)]
+    else:
+        people = decode(path, str(path), list[Person])
+    if not people:
+        raise UserError(
+            f"{path} holds no annotated person. "
+            "Cure: give train.json, valid.json or mpii_human_pose_v1_u12_1.mat"
+        )
+    for index, person in enumerate(people):
+        if not (np.isfinite([*person.center, person.scale]).all() and person.scale > 0):
+            raise UserError(
+                f"{path}: person {index} ({person.image}) has centre {list(person.center)} and "
+                f"scale {person.scale}. Cure: correct or remove that person"
+            )
+    return people
 
 
 def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: str) -> np.ndarray:

@@ -124,19 +124,24 @@ def read_sequence(
     check_lengths(content.rows, len(names), name, file)
     order = np.array([names.index(one) for one in NAMES])
     for row in content.rows:
-        scores = row.scores or []
-        if len(scores) not in (0, len(names)):
-            raise UserError(
-                f"{name}: annotation {row.id} has {len(scores)} scores for {len(names)} keypoints. "
-                "Cure: give one score each"
-            )
-        flat = row.flat_keypoints or [0.0] * 3 * len(names)
-        row.keypoints = [value for at in order for value in flat[3 * at : 3 * at + 3]]
-        row.scores = [scores[at] for at in order] if scores else None
-        if row.bbox_head:
-            x, y, width, height = row.bbox_head
-            row.head_box_xyxy = [x, y, x + width, y + height]
+        _reorder(row, order, len(names), name)
     return content.images, content.rows
+
+
+def _reorder(row: Row, order: np.ndarray, count: int, source: str) -> None:
+    """Gives a row of `count` keypoints those of `POSETRACK_15`, and its head as corners."""
+    scores = row.scores or []
+    if len(scores) not in (0, count):
+        raise UserError(
+            f"{source}: annotation {row.id} has {len(scores)} scores for {count} keypoints. "
+            "Cure: give one score each"
+        )
+    flat = row.flat_keypoints or [0.0] * 3 * count
+    row.keypoints = [value for at in order for value in flat[3 * at : 3 * at + 3]]
+    row.scores = [scores[at] for at in order] if scores else None
+    if row.bbox_head:
+        x, y, width, height = row.bbox_head
+        row.head_box_xyxy = [x, y, x + width, y + height]
 
 
 def picture_name(path: str) -> str:
