@@ -123,6 +123,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
             category=options.data.category or None,
             allow_empty=submission,
         )
+        annotations = replace(annotations, upright=options.data.upright)
     else:
         annotations = read_split(options.data.config, "val")
     require_truth(task, annotations)
