@@ -52,6 +52,7 @@ _KIND = re.compile(
     re.DOTALL,
 )
 """How a picture file begins, by the name that Pillow gives its kind."""
+_IEND_CRC = b"\xaeB`\x82"
 _HEAD = 4096
 """Bytes of a file that are enough to know its kind."""
 
@@ -155,7 +156,7 @@ def _walk_png(content: bytes) -> int:
     while (name := content[start + 4 : start + 8]).isalpha():
         start += 12 + int.from_bytes(content[start : start + 4], "big")
         if name == b"IEND":
-            return start if start <= len(content) else 0
+            return start if content[start - 4 : start] == _IEND_CRC else 0
     return 0
 
 
@@ -174,9 +175,9 @@ def _walk_jpeg(content: bytes) -> tuple[int, tuple[int, int]]:
         if marker < 0xC0 or marker == 0xD8:
             break
         if marker == 0xD9:
-            # Data of a cut picture may run on into a video, whose bytes can hold the marker.
-            video = scan and content.find(b"ftyp", scan, place) >= 0
-            return (0 if video else place), size_wh
+            # A cut picture may run on into a video, whose bytes can hold the marker.
+            whole = scan and content.find(b"ftyp", scan, place) < 0
+            return (place if whole else 0), size_wh
         if marker == 0xDA:
             scan = scan or place
         elif marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
