@@ -124,6 +124,17 @@ def is_picture(path: str | Path) -> bool:
     return Path(path).suffix.lower() in PICTURE_ENDINGS or bool(kind_of(_head(path)))
 
 
+def is_still(path: str | Path) -> bool:
+    """Whether a file is a picture and no moving GIF, which is a short video."""
+    if not is_picture(path):
+        return False
+    try:
+        with Image.open(path, formats=["GIF"]) as picture:
+            return not getattr(picture, "is_animated", False)
+    except Exception:  # no GIF, or a damaged one
+        return True
+
+
 def _head(path: str | Path) -> bytes:
     try:
         with open(path, "rb") as file:

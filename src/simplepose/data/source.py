@@ -153,7 +153,7 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
     first = read_coco(*given.values(), category=category)
     first = replace(first, upright=config.upright)
     if split == "val":
-        return first
+        return with_orientation_note(first)
     files, folders = config.more_annotations, config.more_images
     if len(files) != len(folders):
         raise UserError(

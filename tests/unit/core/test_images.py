@@ -18,6 +18,7 @@ from simplepose.core.images import (
     ASK_FOR_MORE,
     decode_image,
     is_picture,
+    is_still,
     kind_of,
     list_pictures,
     orientation_of,
@@ -270,11 +271,16 @@ def test_other_files_are_no_pictures(tmp_path: Path, content: bytes) -> None:
     assert kind_of(content) == "" and not is_picture(tmp_path / "clip")
 
 
-def test_the_first_frame_of_a_gif() -> None:
+def test_the_first_frame_of_a_gif(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(file.getvalue(), "a")[3, 4].tolist() == [255, 0, 0]
+    (tmp_path / "moves.gif").write_bytes(file.getvalue())
+    (tmp_path / "still.gif").write_bytes(saved("GIF"))
+    (tmp_path / "photo").write_bytes(saved("JPEG"))
+    still = {path.name: is_still(path) for path in tmp_path.iterdir()}
+    assert still == {"moves.gif": False, "still.gif": True, "photo": True}
 
 
 def test_an_avif_is_turned_upright() -> None:
