@@ -63,13 +63,14 @@ def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     Args:
         path: the file.
         upright: turn it as its EXIF orientation says (a user's photo). COCO annotations belong to
-            the raster as stored, so training and evaluation leave this off.
+            the raster as stored, so training and evaluation leave this off by default.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UserError: the file is missing, is no picture, or was cut short.
+        UserError: the file is missing, is no picture, was cut short, or has more pixels than
+            `MAX_PIXELS` or the environment variable `ASK_FOR_MORE` allow.
     """
     return decode_image(read_bytes(path), str(path), upright=upright)
 
@@ -88,6 +89,7 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
             "Cure: copy the file again"
         )
     _require_size(size_wh, source)
+    image: np.ndarray | None
     try:
         if kind in ("GIF", "AVIF"):
             image = np.array(_open(content, kind).convert("RGB"))
@@ -242,7 +244,7 @@ def _header(picture: Image.Image) -> tuple[tuple[int, int], int]:
     """Width and height of the raster as stored, and its orientation."""
     # The getexif of Pillow's PNG would decode all pixels to look behind them.
     value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
-    orientation = int(value) if value in range(1, 9) else 1
+    orientation = int(value or 1) if value in range(1, 9) else 1
     # Pillow tells the size of a TIFF as turned.
     turned = picture.format == "TIFF" and orientation in SWAPS
     return picture.size[::-1] if turned else picture.size, orientation
