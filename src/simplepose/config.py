@@ -81,6 +81,9 @@ class DataConfig:
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first; also in
     `simplepose pack`."""
+    upright: Flag = False
+    """Turn pictures as their EXIF orientation says: for one's own phone pictures that were
+    annotated upright. COCO's belong to the raster as stored."""
     workers: AtLeast0 = 0
     """Threads that read and cut pictures; 0: one for each core, shared among the processes of this
     machine."""

@@ -42,6 +42,7 @@ def run(options: CalibrateOptions) -> None:
         if options.annotations
         else read_split(options.data.config, "val")
     )
+    annotations = replace(annotations, upright=options.data.upright)
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
     require_schema(estimator.spec, annotations.schema, str(weights))
     detections = boxes_to_test(options.boxes, annotations, options.data.root)

@@ -15,6 +15,7 @@ from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
+from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
@@ -99,6 +100,8 @@ def examine(
     """Facts and findings of one annotation file with its pictures and, if given, detections."""
     try:
         annotations = read_coco(path, images, category=options.category)
+        annotations = replace(annotations, upright=options.upright)
+        annotations = with_picture_sizes(annotations, skip_broken=True)
     except UserError as error:
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
     facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]

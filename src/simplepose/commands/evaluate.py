@@ -19,6 +19,7 @@ from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.pictures import with_orientation_note
 from simplepose.data.source import read_annotated, read_split
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
@@ -123,6 +124,8 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
             category=options.data.category or None,
             allow_empty=submission,
         )
+        annotations = replace(annotations, upright=options.data.upright)
+        annotations = with_orientation_note(annotations)
     else:
         annotations = read_split(options.data.config, "val")
     require_truth(task, annotations)

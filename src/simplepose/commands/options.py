@@ -53,11 +53,19 @@ class HeldOutData:
     """Id or name of one category, where a file has several with different keypoints."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first."""
+    upright: Flag = False
+    """Turn pictures as their EXIF orientation says: for one's own phone pictures that were
+    annotated upright."""
 
     @property
     def config(self) -> DataConfig:
         """As the readers take it."""
-        return DataConfig(root=self.root, category=self.category, skip_broken=self.skip_broken)
+        return DataConfig(
+            root=self.root,
+            category=self.category,
+            skip_broken=self.skip_broken,
+            upright=self.upright,
+        )
 
 
 @settings()
@@ -418,6 +426,8 @@ class DoctorOptions:
     """A detection file (COCO results) to check against the annotations."""
     category: str | None = None
     """Category id or name, where several have different keypoints."""
+    upright: Annotated[Flag, tyro.conf.arg(name="data.upright")] = False
+    """The pictures are turned as their EXIF orientation says, see `simplepose train`."""
     all_images: Flag = False
     """Decode every picture instead of 200 spread over the set."""
     html: Path | None = None

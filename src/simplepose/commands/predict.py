@@ -11,7 +11,7 @@ from typing import Any
 from simplepose.commands.options import PredictOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable, write_json
-from simplepose.core.images import PICTURE_ENDINGS, list_pictures, write_image
+from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.progress import Progress
 from simplepose.core.settings import to_plain
 from simplepose.core.structures import Frame, Poses
@@ -78,11 +78,8 @@ def _pictures(options: PredictOptions) -> list[Path]:
         )
     pictures = list_pictures(options.pictures)
     for path in pictures:
-        if path.suffix.lower() not in PICTURE_ENDINGS:
-            raise UserError(
-                f"{path} is no picture ({', '.join(PICTURE_ENDINGS)}). "
-                f"Cure: for a video, simplepose track {path}"
-            )
+        if path.is_file() and not is_picture(path):
+            raise UserError(f"{path} is no picture. Cure: for a video, simplepose track {path}")
     return pictures
 
 

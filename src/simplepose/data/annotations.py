@@ -94,6 +94,9 @@ class Annotations:
     picture's border."""
     joined_files: tuple[str, ...] = ()
     """The files that were joined; empty where `source` is the only one."""
+    upright: bool = False
+    """Whether boxes and keypoints are of the pictures turned as their EXIF says (one's own phone
+    pictures); False: of the raster as stored, as in COCO."""
 
     def __post_init__(self) -> None:
         pictures = len(self.image_ids)

@@ -17,10 +17,15 @@ import torch
 from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
-from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations
 from simplepose.data.pack import open_pack
-from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
+from simplepose.data.pictures import (
+    by_picture,
+    in_order,
+    read_picture,
+    read_sized,
+    with_picture_sizes,
+)
 from simplepose.data.regions import View, person_views
 
 CPU = torch.device("cpu")
@@ -51,7 +56,7 @@ class Files:
 
     def view(self, row: int) -> View:
         """The whole picture."""
-        return View(read_image(self.annotations.image_paths[self.annotations.image_index[row]]))
+        return View(read_picture(self.annotations, int(self.annotations.image_index[row])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import epoch_samples, sample_affines, sample_keypoints
 from simplepose.data.cache import CPU, Files, Memory, PixelSource
-from simplepose.data.pictures import SKIP, in_order
+from simplepose.data.pictures import SKIP, WrongSizeError, in_order
 from simplepose.data.regions import View, from_view, needed_regions
 from simplepose.pose import geometry
 
@@ -283,6 +283,8 @@ class TrainLoader:
         path = self.annotations.image_paths[self.annotations.image_index[row]]
         try:
             return self.source.view(row)
+        except WrongSizeError:
+            raise
         except UserError as error:
             if not self.skip_broken:
                 raise UserError(f"{error}{SKIP}") from error

@@ -130,6 +130,7 @@ def plan_pack(
         "format": FORMAT,
         "annotations": people.source,
         "annotations_sha256": annotations_hash(people),
+        "upright": people.upright,
         "views": _views(augment, input_size_wh),
         "quality": quality,
         "chroma": "4:4:4" if full_colour else "4:2:0",
@@ -335,6 +336,11 @@ def open_pack(
             f"{path} was packed from {plan['annotations']} as it was then; "
             f"{people.source} is another file or has changed since. {again}"
         )
+    if plan.get("upright") != people.upright:
+        ways = {True: "turned upright", False: "as stored"}
+        raise UserError(
+            f"{path} does not hold the pictures {ways[people.upright]} (--data.upright). {again}"
+        )
     index = {annotation: row for row, annotation in enumerate(ids)}
     rows = np.array([index.get(annotation, -1) for annotation in people.annotation_ids.tolist()])
     offsets, sizes, regions, stored = (
@@ -415,4 +421,5 @@ def _as_regions(plan: PackPlan, rows: np.ndarray, names: tuple[str, ...]) -> Ann
         keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0),
         head_boxes_xyxy=heads,
         image_extras=None,
+        upright=False,
     )

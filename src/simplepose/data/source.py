@@ -11,7 +11,7 @@ root/model_dump/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from simplepose.data.coco import read_coco, read_detections
 from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.mpii import read_mpii
-from simplepose.data.pictures import with_picture_sizes
+from simplepose.data.pictures import with_orientation_note, with_picture_sizes
 from simplepose.data.posetrack import read_posetrack
 
 Split = Literal["train", "val"]
@@ -151,8 +151,9 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
         given = {name: value or getattr(layout, name) for name, value in given.items()}
     category = config.category or None
     first = read_coco(*given.values(), category=category)
+    first = replace(first, upright=config.upright)
     if split == "val":
-        return first
+        return with_orientation_note(first)
     files, folders = config.more_annotations, config.more_images
     if len(files) != len(folders):
         raise UserError(
@@ -160,10 +161,14 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
             "data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
-    others = [read_coco(*pair, category=category) for pair in zip(files, folders, strict=True)]
+    others = [
+        replace(read_coco(*pair, category=category), upright=config.upright)
+        for pair in zip(files, folders, strict=True)
+    ]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
     # sizes first: joining clips boxes
-    return concatenate([with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts])
+    parts = [with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts]
+    return concatenate([with_orientation_note(part) for part in parts])
 
 
 def has_split(config: DataConfig, split: Split) -> bool:

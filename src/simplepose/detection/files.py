@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from simplepose.core.errors import UserError
-from simplepose.core.images import PICTURE_ENDINGS, SWAPS, turn_boxes
+from simplepose.core.images import SWAPS, is_still, turn_boxes
 from simplepose.core.structures import Frame, People
 from simplepose.data.categories import Id, category_choices, people_rows
 from simplepose.data.coco import (
@@ -45,7 +45,7 @@ class BoxFile:
         and turn with the frame's picture, unless the file tells the size of the upright one.
         """
         path = Path(frame.source)
-        image_id = self.image_id(path) if path.suffix.lower() in PICTURE_ENDINGS else None
+        image_id = self.image_id(path) if is_still(path) else None
         image_id = frame.index if image_id is None else image_id
         found, size_wh = self.by_id.get(image_id, People.empty()), frame.image.shape[1::-1]
         swapped = frame.orientation in SWAPS and size_wh[0] != size_wh[1]

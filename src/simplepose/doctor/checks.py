@@ -19,9 +19,9 @@ import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
-from simplepose.core.images import read_image
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.coco import read_detections
+from simplepose.data.pictures import WrongSizeError, read_picture, turned_pictures
 
 Level = Literal["broken", "warning"]
 LOOSE = "wrist|elbow|knee|ankle|hand|foot|paw|toe|finger|hoof|tail|wing"
@@ -316,15 +316,12 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
     chosen = np.linspace(0, len(present) - 1, count).astype(int)
     unreadable, resized = [], []
     for index in (present[place] for place in chosen):
-        width, height = annotations.image_sizes_wh[index].tolist()
         try:
-            found = read_image(paths[index]).shape[:2]
+            read_picture(annotations, index)
+        except WrongSizeError as error:
+            resized.append(error.problem)
         except UserError as error:
             unreadable.append(error.problem)
-            continue
-        if width and height and found != (height, width):
-            size = f"{found[1]}x{found[0]}, the annotations say {width}x{height}"
-            resized.append(f"{paths[index]} is {size}")
     without = "training can leave them out with --data.skip-broken"
     return [
         *_things(
@@ -344,8 +341,15 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
             "broken",
             "pictures have another size than annotated, so keypoints would be off "
             f"({len(resized)} of {count} looked at)",
-            "use the pictures that were annotated (as stored, not turned by EXIF), or scale the "
-            "annotations",
+            "use the pictures that were annotated, or scale the annotations; where EXIF explains "
+            "it, --data.upright",
+        ),
+        *_things(
+            [] if resized else turned_pictures(annotations, limit),
+            "warning",
+            "pictures carry an EXIF orientation; they are used as stored",
+            "if they were annotated upright (do keypoints stand right in the examples?), "
+            "--data.upright; else none is needed",
         ),
     ]
 

@@ -123,7 +123,8 @@ def _figure(annotations: Annotations, row: int) -> str:
     path = annotations.image_paths[annotations.image_index[row]]
     caption = escape(f"annotation {annotations.annotation_ids[row]}, {Path(path).name}")
     try:
-        canvas = thumbnail(read_image(path), annotations, row)
+        image = read_image(path, upright=annotations.upright)
+        canvas = thumbnail(image, annotations, row)
     except UserError:
         return f"<figure><figcaption>{caption}: the picture cannot be read</figcaption></figure>"
     jpeg = cv2.imencode(".jpg", canvas[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]

@@ -19,11 +19,10 @@ import numpy as np
 from simplepose.config import EvaluateConfig
 from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
-from simplepose.core.images import read_image
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
-from simplepose.data.pictures import in_order
+from simplepose.data.pictures import WrongSizeError, in_order, read_picture
 from simplepose.evaluation.coco import coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack import posetrack_results
@@ -127,13 +126,16 @@ def estimate_boxes(
     broken: dict[str, str] = {}
 
     def cut(job: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        path, rows = annotations.image_paths[job[0]], job[1]
+        picture, rows = job
         try:
-            return rows, *estimator.cut(read_image(path), detections.boxes_xyxy[rows])
+            image = read_picture(annotations, picture)
+            return rows, *estimator.cut(image, detections.boxes_xyxy[rows])
+        except WrongSizeError:
+            raise
         except UserError as error:
             if not skip_broken:
                 raise
-            broken[path] = str(error)
+            broken[annotations.image_paths[picture]] = str(error)
             return None
 
     count = len(estimator.schema)

@@ -15,7 +15,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import partial_name, read_bytes
-from simplepose.core.images import PICTURE_ENDINGS, decode_image, list_pictures, orientation_of
+from simplepose.core.images import decode_image, is_still, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
 CODECS = {"vp9": ("VP90", ".webm"), "vp8": ("VP80", ".webm"), "mp4": ("mp4v", ".mp4")}
@@ -141,7 +141,7 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
     """
     path = Path(str(source))
     pattern = re.search(r"[*?\[]", str(source)) and "://" not in str(source) and not path.exists()
-    if pattern or path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS:
+    if pattern or path.is_dir() or is_still(path):
         return PictureStream([path])
     return VideoStream(source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,10 +11,15 @@ import cv2
 import numpy as np
 import pytest
 from jpegs import with_orientation
+from PIL import Image
 
 from simplepose import UserError, read_image
 from simplepose.core.images import (
+    ASK_FOR_MORE,
     decode_image,
+    is_picture,
+    is_still,
+    kind_of,
     list_pictures,
     orientation_of,
     turn_boxes,
@@ -221,7 +227,9 @@ def test_write_names_the_ending(tmp_path: Path) -> None:
 def test_list_pictures(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in list_pictures([tmp_path])] == ["a.png", "b.jpg"]
+    notes: list[str] = []
+    assert [path.name for path in list_pictures([tmp_path], notes.append)] == ["a.png", "b.jpg"]
+    assert len(notes) == 1 and "notes.txt" in notes[0]
     assert [path.name for path in list_pictures([tmp_path / "*.jpg"])] == ["b.jpg"]
     for wrong in (tmp_path / "none.jpg", tmp_path / "*.bmp"):
         with pytest.raises(UserError, match="Cure"):
@@ -229,3 +237,133 @@ def test_list_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):
         list_pictures([tmp_path / "empty"])
+
+
+def saved(kind: str, image: np.ndarray = RGB, **options: object) -> bytes:
+    """RGB as a file of a kind, written by Pillow."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+VIDEO = b"\0\0\0\x1cftypisom\0\0\2\0isomiso2mp41" + bytes(range(256)) * 40 + b"\xff\xd9" * 3
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.jfif", "photo.txt", "IMG_1.JPG"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "GIF", "AVIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000"]
+)
+def test_a_picture_is_known_by_its_content(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / name).write_bytes(saved(kind))
+    assert kind_of((tmp_path / name).read_bytes()) == kind and is_picture(tmp_path / name)
+    image = read_image(tmp_path / name)
+    assert image.shape == RGB.shape and image.dtype == np.uint8
+    assert np.abs(image[2, 16].astype(int) - RGB[2, 16]).max() < 60
+    assert list_pictures([tmp_path]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"P1 is the first plan", b"BMW is a car, not a bitmap at all", VIDEO, b"{}"]
+)
+def test_other_files_are_no_pictures(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clip").write_bytes(content)
+    assert kind_of(content) == "" and not is_picture(tmp_path / "clip")
+
+
+def test_the_first_frame_of_a_gif(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    assert decode_image(file.getvalue(), "a")[3, 4].tolist() == [255, 0, 0]
+    (tmp_path / "moves.gif").write_bytes(file.getvalue())
+    (tmp_path / "still.gif").write_bytes(saved("GIF"))
+    (tmp_path / "photo").write_bytes(saved("JPEG"))
+    still = {path.name: is_still(path) for path in tmp_path.iterdir()}
+    assert still == {"moves.gif": False, "still.gif": True, "photo": True}
+
+
+def test_an_avif_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x112] = 8
+    content = saved("AVIF", exif=exif.tobytes())
+    stored, upright = (decode_image(content, "a", upright=upright) for upright in (False, True))
+    assert stored.shape == RGB.shape and orientation_of(content) == 8
+    np.testing.assert_array_equal(upright, np.rot90(stored))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_what_follows_a_jpeg_is_not_the_picture(options: dict[str, object]) -> None:
+    content = saved("JPEG", **options)
+    whole = decode_image(content, "a")
+    turned = with_orientation(content, 6)
+    for more in (VIDEO, turned, b"\xff\xda", b"\xff" * 9):
+        assert orientation_of(content + more) == 1
+        np.testing.assert_array_equal(decode_image(content + more, "a", upright=True), whole)
+    assert decode_image(turned + content, "a", upright=True).shape == (32, 24, 3)
+    padded = content[:2] + b"\xff\xff" + content[2:]
+    np.testing.assert_array_equal(decode_image(padded, "a"), whole)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("more", [b"", VIDEO, b"second"])
+def test_a_cut_picture_is_refused_whatever_follows(kind: str, more: bytes) -> None:
+    content = saved(kind)
+    # Of a header that runs on into another picture the decoder makes that picture.
+    first = content.find(b"\xff\xda") + 20 if more == b"second" and kind == "JPEG" else 20
+    more = saved(kind) if more == b"second" else more
+    for length in [*range(first, len(content), 61), len(content) - 1]:
+        with pytest.raises(UserError, match=r"cut\.x is cut short.*Cure"):
+            decode_image(content[:length] + more, "cut.x")
+
+
+def test_what_follows_a_png_is_not_the_picture() -> None:
+    content, turned = saved("PNG"), turned_file("png", 3)
+    for more in (VIDEO, turned, b"IEND"):
+        assert orientation_of(content + more) == 1
+        np.testing.assert_array_equal(decode_image(content + more, "a", upright=True), RGB)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "GIF"])
+def test_many_pixels_are_to_be_asked_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = saved(kind)
+    monkeypatch.setenv(ASK_FOR_MORE, "767")
+    with pytest.raises(UserError, match=rf"big\.x is 32 x 24.*{ASK_FOR_MORE}=768"):
+        decode_image(content, "big.x")
+    monkeypatch.setenv(ASK_FOR_MORE, "768")
+    assert decode_image(content, "big.x").shape == RGB.shape
+    monkeypatch.setenv(ASK_FOR_MORE, "many")
+    with pytest.raises(UserError, match="many"):
+        decode_image(content, "big.x")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    header = struct.pack(">II5B", 20_000, 9_000, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    with pytest.raises(UserError, match="20000 x 9000"):
+        decode_image(content, "bomb.png")
+
+
+def test_heic_is_named_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(saved("JPEG"))
+    (tmp_path / "c.HEIC").write_bytes(HEIC)
+    (tmp_path / ".hidden").write_bytes(b"x")
+    (tmp_path / "more").mkdir()
+    notes: list[str] = []
+    assert [path.name for path in list_pictures([tmp_path], notes.append)] == ["b.jpg"]
+    assert "c.HEIC" in notes[0] and "heif-convert" in notes[0] and "more/" in notes[0]
+    assert ".hidden" not in notes[0]
+    with pytest.raises(UserError, match=r"d\.jpg is HEIC.*Cure.*JPEG"):
+        decode_image(HEIC, "d.jpg")
+
+
+def test_frames_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = ["a9b2.png", "a9b11.png", "a10b1.png", "shot1.png", "shot02.png", "shot3.png"]
+    for name in reversed(names):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_pictures([tmp_path])] == names
+    assert [path.name for path in list_pictures([tmp_path / "a*.png"])] == names[:3]

@@ -23,7 +23,7 @@ from simplepose.data.cache import PixelSource, fill_memory, open_pixels
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.pack import open_pack, plan_pack, write_pack
-from simplepose.data.pictures import picture_size, with_picture_sizes
+from simplepose.data.pictures import WrongSizeError, picture_size, with_picture_sizes
 from simplepose.data.regions import person_views
 from simplepose.data.source import boxes_to_test, read_split
 
@@ -283,3 +283,81 @@ def test_a_picture_that_comes_back_later_is_no_black_crop(folder: Path, tmp_path
             and list(broken) == [str(folder / "0002.png")]
             and (pixels.amax((1, 2, 3)) > 0).all()
         )
+
+
+@pytest.mark.parametrize("skip_broken", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_picture_of_another_size_is_refused_wherever_it_is_decoded(
+    way: str, skip_broken: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = read_split(config(folder, "people.json"), "train").trainable()
+    cv2.imwrite(str(folder / "0003.png"), np.full((32, 40, 3), 90, np.uint8))
+    with pytest.raises(WrongSizeError, match=r"0003\.png is 40x32, .* 80x64\. Cure"):
+        source, on_device = opened(way, people, folder, monkeypatch, skip_broken=skip_broken)
+        epoch(people, source, on_device)
+
+
+def phone_pictures(folder: Path, orientation: int) -> None:
+    """The pictures as a phone stores them: JPEGs of other names, to be turned to stand upright."""
+    text = (folder / "people.json").read_text()
+    for path in folder.glob("*.png"):
+        stored = cv2.imread(str(path))
+        stored = np.rot90(stored) if orientation == 6 else np.rot90(stored, 2)
+        content = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+        path.with_suffix(".jpg").write_bytes(with_orientation(content, orientation))
+    (folder / "phone.json").write_text(text.replace(".png", ".jpg"))
+    text = (folder / "sizeless.json").read_text()
+    (folder / "phone_sizeless.json").write_text(text.replace(".png", ".jpg"))
+
+
+@pytest.mark.parametrize("file", ["phone.json", "phone_sizeless.json"])
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("way", WAYS)
+def test_upright_phone_pictures_give_the_same_samples(
+    way: str, orientation: int, file: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone_pictures(folder, orientation)
+    plain = read_split(config(folder, "people.json"), "train").trainable()
+    turned = read_split(config(folder, file, upright=True), "train")
+    assert (turned.image_sizes_wh == (80, 64)).all() and not [
+        note for note in turned.warnings if "EXIF" in note
+    ]
+    shown = [
+        epoch(people, *opened(way, people, folder, monkeypatch))[0].float()
+        for people in (plain, turned.trainable())
+    ]
+    assert (shown[0] - shown[1]).abs().mean() < 4
+
+
+def test_exif_is_named_where_it_explains_the_size(folder: Path) -> None:
+    phone_pictures(folder, 6)
+    people = read_split(config(folder, "phone.json"), "train")
+    assert any("EXIF" in note and "--data.upright" in note for note in people.warnings)
+    with pytest.raises(WrongSizeError, match=r"64x80.*80x64.*EXIF.* 6.*Cure: --data\.upright"):
+        fill_memory(people, None)
+    stored = replace(people, image_sizes_wh=people.image_sizes_wh[:, ::-1], upright=True)
+    with pytest.raises(WrongSizeError, match=r"80x64.*64x80.*EXIF.* 6.*leave --data\.upright out"):
+        fill_memory(stored, None)
+
+
+def test_exif_that_keeps_the_size_is_noted(folder: Path) -> None:
+    phone_pictures(folder, 3)
+    people = read_split(config(folder, "phone.json"), "train")
+    assert [note for note in people.warnings if "5 of the pictures" in note and "(3)" in note]
+    assert not [
+        note
+        for note in read_split(config(folder, "people.json"), "train").warnings
+        if "EXIF" in note
+    ]
+
+
+def test_a_pack_of_turned_pictures_is_not_one_of_stored_ones(folder: Path) -> None:
+    phone_pictures(folder, 3)
+    plain, turned = (
+        read_split(config(folder, "phone.json", upright=upright), "train").trainable()
+        for upright in (False, True)
+    )
+    write_pack(folder / "packed.zip", plan_pack(turned, AUGMENT, SIZE))
+    assert open_pack(folder / "packed.zip", turned, AUGMENT, SIZE).view(0).pixels.any()
+    with pytest.raises(UserError, match=r"packed\.zip.*as stored.*--data\.upright"):
+        open_pack(folder / "packed.zip", plain, AUGMENT, SIZE)
