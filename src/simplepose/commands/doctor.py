@@ -15,6 +15,7 @@ from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
+from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
@@ -99,6 +100,7 @@ def examine(
     """Facts and findings of one annotation file with its pictures and, if given, detections."""
     try:
         annotations = read_coco(path, images, category=options.category)
+        annotations = tell_sides(annotations, options.flip_pairs)
     except UserError as error:
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
     facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]

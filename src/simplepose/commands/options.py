@@ -51,13 +51,21 @@ class HeldOutData:
     taken."""
     category: str = ""
     """Id or name of one category, where a file has several with different keypoints."""
+    flip_pairs: PathText = ""
+    """JSON or YAML file of left/right pairs, [[left, right], ...], names or indices from 0, or a
+    schema file, in place of the network's own."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first."""
 
     @property
     def config(self) -> DataConfig:
         """As the readers take it."""
-        return DataConfig(root=self.root, category=self.category, skip_broken=self.skip_broken)
+        return DataConfig(
+            root=self.root,
+            category=self.category,
+            flip_pairs=self.flip_pairs,
+            skip_broken=self.skip_broken,
+        )
 
 
 @settings()
@@ -98,6 +106,9 @@ class PeopleInPictures(OnDevice):
     stored, without its EXIF orientation, and are turned upright with it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
+    flip_pairs: PathText = ""
+    """JSON or YAML file of left/right pairs for the flip test, [[left, right], ...], names or
+    indices from 0, or a schema file, in place of the network's own."""
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
@@ -418,6 +429,9 @@ class DoctorOptions:
     """A detection file (COCO results) to check against the annotations."""
     category: str | None = None
     """Category id or name, where several have different keypoints."""
+    flip_pairs: Annotated[PathText, tyro.conf.arg(name="data.flip-pairs")] = ""
+    """JSON or YAML file of left/right pairs, [[left, right], ...], names or indices from 0, or a
+    schema file; by default the names tell them."""
     all_images: Flag = False
     """Decode every picture instead of 200 spread over the set."""
     html: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from simplepose.core.images import PICTURE_ENDINGS, list_pictures, write_image
 from simplepose.core.progress import Progress
 from simplepose.core.settings import to_plain
 from simplepose.core.structures import Frame, Poses
+from simplepose.data.schemas import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -31,6 +33,10 @@ def run(options: PredictOptions) -> None:
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test
     )
+    schema = with_flip_pairs(estimator.schema, options.flip_pairs)
+    estimator.spec = replace(estimator.spec, schema=schema)
+    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
+        print(f"note: {note}", file=sys.stderr)
     people = people_source(
         options.boxes,
         annotations=options.annotations or None,

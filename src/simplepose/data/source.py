@@ -26,6 +26,7 @@ from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.posetrack import read_posetrack
+from simplepose.data.schemas import tell_sides
 
 Split = Literal["train", "val"]
 READERS: dict[Task, Callable[[str | Path, str | Path], Annotations]] = {
@@ -151,6 +152,7 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
         given = {name: value or getattr(layout, name) for name, value in given.items()}
     category = config.category or None
     first = read_coco(*given.values(), category=category)
+    first = tell_sides(first, config.flip_pairs)
     if split == "val":
         return first
     files, folders = config.more_annotations, config.more_images
