@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -240,10 +241,10 @@ def break_the_video(monkeypatch, frame: int) -> None:
     """The annotated video cannot be written from that frame on."""
     whole = VideoWriter.write
 
-    def write(self: VideoWriter, image: np.ndarray) -> None:
+    def write(self: VideoWriter, image: np.ndarray, seconds: float) -> None:
         if self.frames == frame:
             raise UserError("the encoder gave up. Cure: none")
-        whole(self, image)
+        whole(self, image, seconds)
 
     monkeypatch.setattr(VideoWriter, "write", write)
 
@@ -331,3 +332,26 @@ def test_a_real_clip_has_one_id_for_one_person(real_data, tmp_path: Path) -> Non
     }
     assert len(lines) == 110 and ids == {1}
     assert sum(len(line.poses) for line in lines[70:]) >= 38
+
+
+def test_a_video_of_variable_frame_rate_keeps_its_length(film: Path) -> None:
+    """Six frames at ten a second, the last three after two seconds: the annotated video waits."""
+    path = film / "phone.webm"
+    with VideoWriter(path, 10, "vp8") as writer:
+        for index in range(6):
+            writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
+    content = path.read_bytes()
+    for index in range(3, 6):
+        # a block: track 1, then its time in milliseconds
+        before, after = (struct.pack(">BH", 0x81, 100 * index + late) for late in (0, 2000))
+        assert content.count(before) == 1
+        content = content.replace(before, after)
+    path.write_bytes(content)
+    times = [0, 0.1, 0.2, 2.3, 2.4, 2.5]
+    assert [frame.seconds for frame in open_stream(path)] == pytest.approx(times)
+    assert track(film, "--video-codec", "mp4", video="phone.webm", boxes="boxes.json") == 0
+    assert [line.seconds for line in read_lines(film / "out" / "poses.jsonl")] == times
+    drawn = open_stream(film / "out" / "phone.mp4")
+    last = list(drawn)[-1]
+    assert (last.index + 1) / drawn.fps == pytest.approx(2.6, abs=1.5 / drawn.fps)
+    assert last.image.mean() > 180

@@ -22,7 +22,7 @@ from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import keep_sources
-from simplepose.video.streams import PictureStream
+from simplepose.video.streams import PictureStream, shown_address
 
 
 def run(options: PredictOptions) -> None:
@@ -81,6 +81,11 @@ def _pictures(options: PredictOptions) -> list[Path]:
         raise UserError(
             "no picture is named. "
             "Cure: simplepose predict PICTURES..., files, folders or glob patterns"
+        )
+    for address in (one for one in options.pictures if "://" in one):
+        raise UserError(
+            f"{shown_address(address)} is a network address, predict takes files. "
+            "Cure: simplepose track ADDRESS for a stream; download a picture"
         )
     pictures = list_pictures(options.pictures)
     for path in pictures:

@@ -32,13 +32,20 @@ from simplepose.video.outputs import (
     write_posetrack_results,
     write_table,
 )
-from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
+from simplepose.video.streams import (
+    CODECS,
+    PictureStream,
+    VideoStream,
+    VideoWriter,
+    open_stream,
+    stream_name,
+)
 
 
 def run(options: TrackOptions) -> None:
     """Tracks and writes `poses.jsonl`, `results.json` and the annotated video into the output
     folder."""
-    name = Path(options.video).stem or "video"
+    name = stream_name(options.video)
     folder = Path(options.output) if options.output else Path("tracked") / name
     video = None
     if options.video_codec != "none":
@@ -103,9 +110,8 @@ def _follow(
         for frame, poses in runner(stream):
             if writer:
                 with runner.speed.measure("draw and write"):
-                    writer.write(
-                        poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
-                    )
+                    drawn = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
+                    writer.write(drawn, frame.seconds)
             lines.write(frame, poses)
             progress(lines.frames, stream.frame_count or None)
             if lines.frames == options.frames:
