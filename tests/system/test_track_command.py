@@ -8,7 +8,9 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -355,3 +357,32 @@ def test_a_video_of_variable_frame_rate_keeps_its_length(film: Path) -> None:
     last = list(drawn)[-1]
     assert (last.index + 1) / drawn.fps == pytest.approx(2.6, abs=1.5 / drawn.fps)
     assert last.image.mean() > 180
+
+
+def test_an_address_keeps_its_password(film: Path, monkeypatch, capfd) -> None:
+    """Neither names, files nor messages tell it, whether or not the address answers."""
+    secrets = ("Geheim", "Wort", "wache")
+    with VideoWriter(film / "live.webm", 10, "vp8") as writer:
+        for index in range(3):
+            writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
+    monkeypatch.chdir(film)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"wache:Geheim@127.0.0.1:{server.server_port}"
+    command = ["--weights", "net.onnx", "--boxes", "boxes.json"]
+    try:
+        assert main(["track", f"http://{where}/live.webm?token=Wort", *command]) == 0
+        assert main(["track", f"http://{where}/none.jpg?token=Wort", *command]) == 2
+        assert main(["predict", f"http://{where}/live.webm?token=Wort", *command]) == 2
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = capfd.readouterr()
+    # the server's own record of requests is on the screen too
+    lines = [line for line in (told.out + told.err).splitlines() if "HTTP/1." not in line]
+    written = [path for path in (film / "tracked").rglob("*")]
+    assert {path.name for path in written} >= {"live", "live.webm", "poses.jsonl"}
+    lines += [str(path) for path in written]
+    lines += [path.read_text("latin-1") for path in written if path.is_file()]
+    assert not any(secret in line for secret in secrets for line in lines)
+    assert [line.source for line in read_lines(film / "tracked" / "live" / "poses.jsonl")]

@@ -146,7 +146,9 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
         UserError: nothing is there.
     """
     path = Path(str(source))
-    pattern = re.search(r"[*?\[]", str(source)) and "://" not in str(source) and not path.exists()
+    if "://" in str(source):
+        return VideoStream(source)
+    pattern = re.search(r"[*?\[]", str(source)) and not path.exists()
     if pattern or path.is_dir() or path.suffix.lower() in PICTURE_ENDINGS:
         return PictureStream([path])
     return VideoStream(source)
