@@ -75,6 +75,9 @@ class DataConfig:
     """Its pictures."""
     category: str = ""
     """Id or name of one category, where a file has several with different keypoints."""
+    flip_pairs: PathText = ""
+    """JSON or YAML file of left/right pairs, [[left, right], ...], names or indices from 0, or a
+    schema file; by default the names tell them. Without pairs nothing is mirrored."""
     boxes: PathText = "gt"
     """Boxes of the evaluation during training: gt, detections (the layout's file) or a detection
     file."""

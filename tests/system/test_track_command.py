@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -240,10 +243,10 @@ def break_the_video(monkeypatch, frame: int) -> None:
     """The annotated video cannot be written from that frame on."""
     whole = VideoWriter.write
 
-    def write(self: VideoWriter, image: np.ndarray) -> None:
+    def write(self: VideoWriter, image: np.ndarray, seconds: float) -> None:
         if self.frames == frame:
             raise UserError("the encoder gave up. Cure: none")
-        whole(self, image)
+        whole(self, image, seconds)
 
     monkeypatch.setattr(VideoWriter, "write", write)
 
@@ -331,3 +334,55 @@ def test_a_real_clip_has_one_id_for_one_person(real_data, tmp_path: Path) -> Non
     }
     assert len(lines) == 110 and ids == {1}
     assert sum(len(line.poses) for line in lines[70:]) >= 38
+
+
+def test_a_video_of_variable_frame_rate_keeps_its_length(film: Path) -> None:
+    """Six frames at ten a second, the last three after two seconds: the annotated video waits."""
+    path = film / "phone.webm"
+    with VideoWriter(path, 10, "vp8") as writer:
+        for index in range(6):
+            writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
+    content = path.read_bytes()
+    for index in range(3, 6):
+        # a block: track 1, then its time in milliseconds
+        before, after = (struct.pack(">BH", 0x81, 100 * index + late) for late in (0, 2000))
+        assert content.count(before) == 1
+        content = content.replace(before, after)
+    path.write_bytes(content)
+    times = [0, 0.1, 0.2, 2.3, 2.4, 2.5]
+    assert [frame.seconds for frame in open_stream(path)] == pytest.approx(times)
+    assert track(film, "--video-codec", "mp4", video="phone.webm", boxes="boxes.json") == 0
+    assert [line.seconds for line in read_lines(film / "out" / "poses.jsonl")] == times
+    drawn = open_stream(film / "out" / "phone.mp4")
+    last = list(drawn)[-1]
+    assert (last.index + 1) / drawn.fps == pytest.approx(2.6, abs=1.5 / drawn.fps)
+    assert last.image.mean() > 180
+
+
+def test_an_address_keeps_its_password(film: Path, monkeypatch, capfd) -> None:
+    """Neither names, files nor messages tell it, whether or not the address answers."""
+    secrets = ("Geheim", "Wort", "wache")
+    with VideoWriter(film / "live.webm", 10, "vp8") as writer:
+        for index in range(3):
+            writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
+    monkeypatch.chdir(film)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"wache:Geheim@127.0.0.1:{server.server_port}"
+    command = ["--weights", "net.onnx", "--boxes", "boxes.json"]
+    try:
+        assert main(["track", f"http://{where}/live.webm?token=Wort", *command]) == 0
+        assert main(["track", f"http://{where}/none.jpg?token=Wort", *command]) == 2
+        assert main(["predict", f"http://{where}/live.webm?token=Wort", *command]) == 2
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = capfd.readouterr()
+    # the server's own record of requests is on the screen too
+    lines = [line for line in (told.out + told.err).splitlines() if "HTTP/1." not in line]
+    written = [path for path in (film / "tracked").rglob("*")]
+    assert {path.name for path in written} >= {"live", "live.webm", "poses.jsonl"}
+    lines += [str(path) for path in written]
+    lines += [path.read_text("latin-1") for path in written if path.is_file()]
+    assert not any(secret in line for secret in secrets for line in lines)
+    assert [line.source for line in read_lines(film / "tracked" / "live" / "poses.jsonl")]

@@ -136,7 +136,13 @@ def test_evaluate_has_no_options_of_training(capsys: pytest.CaptureFixture[str])
     data = {
         name for name in listed(["evaluate", "--help-all"], capsys) if name.startswith("--data.")
     }
-    assert data == {"--data.root", "--data.category", "--data.skip-broken", "--data.upright"}
+    assert data == {
+        "--data.root",
+        "--data.category",
+        "--data.flip-pairs",
+        "--data.skip-broken",
+        "--data.upright",
+    }
 
 
 @pytest.mark.parametrize("typed", [["--recipe", "modern"], ["--recipe=modern"]])

@@ -362,6 +362,46 @@ def test_categories_that_share_keypoints_and_are_named_elsewhere(tmp_path: Path)
             door(path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["left_eye", "right_eye"],
+        [{"id": 5, "name": "left_eye"}, {"id": 6, "name": "right_eye"}],
+        "left_eye, right_eye",
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("nested", [True, False])
+def test_forms_of_keypoints_and_their_names(tmp_path: Path, names: Any, nested: bool) -> None:
+    flat = [5, 6, 2, 9, 10, 1]
+    row = {**PERSON, "keypoints": [flat[:3], flat[3:]] if nested else flat}
+    file = content(row, categories=[{"id": 1, "name": "cat", "keypoints": names}])
+    people = read_coco(save(tmp_path / "truth.json", file), tmp_path)
+    assert people.schema.keypoints == ("left_eye", "right_eye")
+    assert people.schema.flip_pairs == ((0, 1),)
+    assert people.keypoints.tolist() == [[[5, 6], [9, 10]]]
+    assert people.visibility.tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"keypoints_4": [1, 1, 2] * 4, "face": [1, 1, 2] * 3}, "`keypoints_4`"),
+        ({}, "everybody has 2"),
+    ],
+)
+def test_a_category_that_names_more_keypoints_than_rows_have(
+    tmp_path: Path, more: dict[str, Any], named: str
+) -> None:
+    listed = [{**CATEGORY, "keypoints": ["a", "b", "c", "d"]}]
+    empty = {**PERSON, "id": 2, "keypoints": []}
+    path = save(tmp_path / "truth.json", content(empty, {**PERSON, **more}, categories=listed))
+    with pytest.raises(UserError) as caught:
+        read_coco(path, tmp_path)
+    assert "truth.json: annotation 1 has 6 values" in str(caught.value)
+    assert named in caught.value.cure
+
+
 def test_who_has_no_keypoints_by_the_file_is_trained_on_and_not_scored(tmp_path: Path) -> None:
     """As CrowdPose's own evaluation; also after writing, and joined with a file that has no such person."""
     rows = [{**PERSON, "num_keypoints": 0}, {**PERSON, "id": 2, "keypoints": [50, 5, 2, 70, 70, 2]}]

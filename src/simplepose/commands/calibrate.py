@@ -13,6 +13,7 @@ from simplepose.commands.options import CalibrateOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.data.coco import read_coco
+from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import boxes_to_test, read_split
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.pose.calibration import fit
@@ -44,6 +45,10 @@ def run(options: CalibrateOptions) -> None:
     )
     annotations = replace(annotations, upright=options.data.upright)
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
+    schema = with_flip_pairs(estimator.schema, options.data.flip_pairs)
+    estimator.spec = replace(estimator.spec, schema=schema)
+    if note := schema.sides_note():
+        print(f"note: {note}", file=sys.stderr)
     require_schema(estimator.spec, annotations.schema, str(weights))
     detections = boxes_to_test(options.boxes, annotations, options.data.root)
     with Progress("estimating", "boxes") as progress:

@@ -16,6 +16,7 @@ from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import with_picture_sizes
+from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
@@ -102,6 +103,7 @@ def examine(
         annotations = read_coco(path, images, category=options.category)
         annotations = replace(annotations, upright=options.upright)
         annotations = with_picture_sizes(annotations, skip_broken=True)
+        annotations = tell_sides(annotations, options.flip_pairs)
     except UserError as error:
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
     facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]

@@ -20,6 +20,7 @@ from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.pictures import with_orientation_note
+from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_annotated, read_split
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
@@ -155,7 +156,10 @@ def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
     given = {"mean": options.mean, "std": options.std, "channel_order": options.channel_order}
     changes: dict[str, Any] = {n: v for n, v in given.items() if v not in (None, "file")}
     pixels, codec = replace(spec.pixels, **changes), changed_codec(options, spec.codec)
-    estimator.spec = replace(spec, pixels=pixels, codec=codec)
+    schema = with_flip_pairs(spec.schema, options.data.flip_pairs)
+    estimator.spec = replace(spec, schema=schema, pixels=pixels, codec=codec)
+    if estimator.flip_test and (note := schema.sides_note()):
+        print(f"note: {note}", file=sys.stderr)
     return estimator
 
 
@@ -216,7 +220,7 @@ def _record(
         "people": outcome.people,
         "seconds": round(outcome.seconds, 2),
         "weights": weights,
-        "flip_test": options.evaluate.flip_test,
+        "flip_test": estimator.mirrors,
         "decoder": estimator.spec.codec.decoder,
         "flip_shift": estimator.spec.codec.flip_shift,
         "broken_pictures": len(outcome.broken),

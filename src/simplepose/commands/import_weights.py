@@ -5,20 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import torch
-import yaml
 
 from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.files import read_bytes, read_json
-from simplepose.core.schema import SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named
-from simplepose.core.settings import build, to_plain
-from simplepose.data.categories import Category, chosen_categories, schema_from_category
+from simplepose.core.schema import SCHEMAS, KeypointSchema, schema_named
+from simplepose.core.settings import to_plain
+from simplepose.data.schemas import read_schema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.weight_file import WeightFile, load_into, load_weight_file
@@ -47,7 +43,7 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
     """
     path = Path(name)
     if path.suffix in (".json", ".yaml", ".yml"):
-        return _read_schema(path)
+        return read_schema(path)
     if name:
         return schema_named(name)
     family = Path(preset).stem.split("_")[0].replace("synthetic", "coco")
@@ -58,29 +54,6 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
         f"preset {preset} does not tell its skeleton. "
         f"Cure: add --schema, one of {', '.join(SCHEMAS)} or a file"
     )
-
-
-def _read_schema(path: Path) -> KeypointSchema:
-    values = read_json(path) if path.suffix == ".json" else _read_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} describes no keypoints. Cure: list their names as `keypoints`")
-    try:
-        if "categories" in values:
-            listed = msgspec.convert(values["categories"], list[Category])
-            chosen = [*chosen_categories(listed, str(path)), Category()]
-            return schema_from_category(chosen[0], source=str(path))[0]
-        names = msgspec.convert(values.get("keypoints", []), list[str])
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}. Cure: list names as `keypoints`") from error
-    own = {"name": f"{path.stem}_{len(names)}", "flip_pairs": infer_flip_pairs(names)}
-    return build(KeypointSchema, own | values, str(path))
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}. Cure: correct it there") from error
 
 
 def spec_of(

@@ -51,6 +51,9 @@ class HeldOutData:
     taken."""
     category: str = ""
     """Id or name of one category, where a file has several with different keypoints."""
+    flip_pairs: PathText = ""
+    """JSON or YAML file of left/right pairs, [[left, right], ...], names or indices from 0, or a
+    schema file, in place of the network's own."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first."""
     upright: Flag = False
@@ -63,6 +66,7 @@ class HeldOutData:
         return DataConfig(
             root=self.root,
             category=self.category,
+            flip_pairs=self.flip_pairs,
             skip_broken=self.skip_broken,
             upright=self.upright,
         )
@@ -106,6 +110,9 @@ class PeopleInPictures(OnDevice):
     stored, without its EXIF orientation, and are turned upright with it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
+    flip_pairs: PathText = ""
+    """JSON or YAML file of left/right pairs for the flip test, [[left, right], ...], names or
+    indices from 0, or a schema file, in place of the network's own."""
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
@@ -428,6 +435,9 @@ class DoctorOptions:
     """Category id or name, where several have different keypoints."""
     upright: Annotated[Flag, tyro.conf.arg(name="data.upright")] = False
     """The pictures are turned as their EXIF orientation says, see `simplepose train`."""
+    flip_pairs: Annotated[PathText, tyro.conf.arg(name="data.flip-pairs")] = ""
+    """JSON or YAML file of left/right pairs, [[left, right], ...], names or indices from 0, or a
+    schema file; by default the names tell them."""
     all_images: Flag = False
     """Decode every picture instead of 200 spread over the set."""
     html: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.progress import Progress
 from simplepose.core.settings import to_plain
 from simplepose.core.structures import Frame, Poses
+from simplepose.data.schemas import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import keep_sources
-from simplepose.video.streams import PictureStream
+from simplepose.video.streams import PictureStream, shown_address
 
 
 def run(options: PredictOptions) -> None:
@@ -31,6 +33,10 @@ def run(options: PredictOptions) -> None:
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test
     )
+    schema = with_flip_pairs(estimator.schema, options.flip_pairs)
+    estimator.spec = replace(estimator.spec, schema=schema)
+    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
+        print(f"note: {note}", file=sys.stderr)
     people = people_source(
         options.boxes,
         annotations=options.annotations or None,
@@ -75,6 +81,11 @@ def _pictures(options: PredictOptions) -> list[Path]:
         raise UserError(
             "no picture is named. "
             "Cure: simplepose predict PICTURES..., files, folders or glob patterns"
+        )
+    for address in (one for one in options.pictures if "://" in one):
+        raise UserError(
+            f"{shown_address(address)} is a network address, predict takes files. "
+            "Cure: simplepose track ADDRESS for a stream; download a picture"
         )
     pictures = list_pictures(options.pictures)
     for path in pictures:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from simplepose.core.errors import UserError, need
 from simplepose.core.files import readable, write_bytes
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
+from simplepose.data.schemas import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -30,13 +32,20 @@ from simplepose.video.outputs import (
     write_posetrack_results,
     write_table,
 )
-from simplepose.video.streams import CODECS, PictureStream, VideoStream, VideoWriter, open_stream
+from simplepose.video.streams import (
+    CODECS,
+    PictureStream,
+    VideoStream,
+    VideoWriter,
+    open_stream,
+    stream_name,
+)
 
 
 def run(options: TrackOptions) -> None:
     """Tracks and writes `poses.jsonl`, `results.json` and the annotated video into the output
     folder."""
-    name = Path(options.video).stem or "video"
+    name = stream_name(options.video)
     folder = Path(options.output) if options.output else Path("tracked") / name
     video = None
     if options.video_codec != "none":
@@ -101,9 +110,8 @@ def _follow(
         for frame, poses in runner(stream):
             if writer:
                 with runner.speed.measure("draw and write"):
-                    writer.write(
-                        poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
-                    )
+                    drawn = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
+                    writer.write(drawn, frame.seconds)
             lines.write(frame, poses)
             progress(lines.frames, stream.frame_count or None)
             if lines.frames == options.frames:
@@ -132,6 +140,10 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )
+    schema = with_flip_pairs(estimator.schema, options.flip_pairs)
+    estimator.spec = replace(estimator.spec, schema=schema)
+    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
+        print(f"note: {note}", file=sys.stderr)
     detector = people_source(
         options.boxes,
         score_threshold=options.box_threshold,

@@ -248,7 +248,7 @@ def _draw_person(
     """The limbs over their outlines, then the dots."""
     sides = np.zeros(len(schema), int)  # 0 centre, 1 left, 2 right
     for left, right in schema.flip_pairs:
-        sides[left], sides[right] = 1, 2
+        sides[left], sides[right] = (1, 2) if left != right else (0, 0)
     edge = _edge(width)
     limbs = [(a, b) for a, b in schema.skeleton if drawn[a] and drawn[b]]
     for a, b in limbs if edge else ():

@@ -29,7 +29,8 @@ class KeypointSchema:
     skeleton: tuple[Pair, ...] = ()
     """Pairs of keypoint indices that are joined by a limb."""
     flip_pairs: tuple[Pair, ...] = ()
-    """Pairs (left, right) that swap when the picture is mirrored."""
+    """Pairs (left, right) that swap when the picture is mirrored; a keypoint in the middle may be
+    paired with itself. Without any pair nobody knows the sides, and nothing is mirrored."""
     sigmas: tuple[Positive, ...] = ()
     """K OKS constants; `DEFAULT_SIGMA` for each where none are given."""
     upper_body: tuple[Integer, ...] = ()
@@ -42,7 +43,7 @@ class KeypointSchema:
         count = len(self.keypoints)
         if not self.sigmas:
             object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * count)
-        flipped = list(chain(*self.flip_pairs))
+        flipped = list(chain(*map(set, self.flip_pairs)))
         indices = {*flipped, *chain(*self.skeleton), *self.upper_body, *self.lower_body}
         outside = sorted(indices - set(range(count)))
         for wrong, problem in (
@@ -73,12 +74,31 @@ class KeypointSchema:
         return len(self.keypoints)
 
     @property
+    def knows_sides(self) -> bool:
+        """Whether pictures may be mirrored: its left/right pairs are known."""
+        return bool(self.flip_pairs)
+
+    @property
     def flip_order(self) -> np.ndarray:
         """(K,) int64: `keypoints[flip_order]` is the order after mirroring the picture."""
         order = np.arange(len(self))
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
         return order
+
+    def sides_note(self, option: str = "--data.flip-pairs") -> str:
+        """The sentence to show where its sides are not known; else empty.
+
+        Args:
+            option: names the file of pairs on the command line.
+        """
+        if self.knows_sides:
+            return ""
+        return (
+            f"no left/right pairs are known of {self.name} ({', '.join(self.keypoints)[:80]}): "
+            "mirrored training (augment.flip_probability) and the flip test are off; to turn them "
+            f"on, name the pairs with {option} FILE"
+        )
 
 
 _LEFT_TO_RIGHT = (

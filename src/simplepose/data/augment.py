@@ -82,7 +82,9 @@ def draw(rng: np.random.Generator, annotations: Annotations, config: AugmentConf
     draws.scales = np.clip(rng.standard_normal(count) * factor + 1, 1 - factor, 1 + factor)
     rotations = np.clip(rng.standard_normal(count) * degrees, -2 * degrees, 2 * degrees)
     draws.rotations = np.where(rng.random(count) < config.rotation_probability, rotations, 0.0)
-    draws.flips = rng.random(count) < config.flip_probability
+    # drawn even where nothing is mirrored, so that the other draws stay the same
+    mirrored = config.flip_probability if annotations.schema.knows_sides else 0
+    draws.flips = rng.random(count) < mirrored
     # HRNet's rule: the upper half with probability .7, the other where the chosen one is too small.
     wanted, upper_first = rng.random(count) < config.half_body_probability, rng.random(count) < 0.7
     upper, lower = drawable_halves(annotations, config)

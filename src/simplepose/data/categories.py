@@ -162,9 +162,9 @@ def schema_from_category(
     notes: list[str] = []
     pairs = infer_flip_pairs(names) or infer_flip_pairs(category.plain_names)
     shown = ", ".join(f"{names[left]} <-> {names[right]}" for left, right in pairs)
-    shown = shown or "none: mirrored training would not swap any keypoint"
     skeleton = _skeleton(category.skeleton or [], len(names), source, notes)
-    notes.append(f"{source}: left/right pairs inferred from the names: {shown}")
+    if pairs:
+        notes.append(f"{source}: left/right pairs inferred from the names: {shown}")
     if sigmas is None:
         notes.append(
             f"{source}: nobody measured OKS sigmas for these {len(names)} keypoints; "

@@ -394,6 +394,9 @@ def check_lengths(rows: Sequence[Row], count: int, source: str, content: Any) ->
             fields = chain(*(one.items() for one in decode(content, source)["annotations"]))
             fits = {n for n, v in fields if type(v) is list and len(v) == length} - {"keypoints"}
             cure = "correct it, or choose the schema of the file"
+            lengths = {len(one.flat_keypoints) for one in rows}
+            if have < length and not have % 3 and lengths <= {0, have}:
+                cure = f"everybody has {have // 3}: name in `categories` only these, in their order"
             if fits:
                 cure = f"the field `{min(fits)}` fits: rename it to `keypoints`"
             raise UserError(

@@ -26,6 +26,7 @@ from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.pictures import with_orientation_note, with_picture_sizes
 from simplepose.data.posetrack import read_posetrack
+from simplepose.data.schemas import tell_sides
 
 Split = Literal["train", "val"]
 READERS: dict[Task, Callable[[str | Path, str | Path], Annotations]] = {
@@ -151,7 +152,7 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
         given = {name: value or getattr(layout, name) for name, value in given.items()}
     category = config.category or None
     first = read_coco(*given.values(), category=category)
-    first = replace(first, upright=config.upright)
+    first = tell_sides(replace(first, upright=config.upright), config.flip_pairs)
     if split == "val":
         return with_orientation_note(first)
     files, folders = config.more_annotations, config.more_images

@@ -19,7 +19,9 @@ import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
+from simplepose.core.schema import infer_flip_pairs
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.categories import plain_name
 from simplepose.data.coco import read_detections
 from simplepose.data.pictures import WrongSizeError, read_picture, turned_pictures
 
@@ -209,7 +211,7 @@ def check_keypoints(annotations: Annotations) -> Findings:
 
 
 def check_sides(annotations: Annotations) -> Findings:
-    """Left and right by the mirror test.
+    """Left and right: whether they are known, and the mirror test.
 
     Seen from the front a body's left side lies right in the picture, seen from the back left: the
     pairs of one person never disagree unless it is twisted. A person is suspect where two pairs
@@ -219,7 +221,16 @@ def check_sides(annotations: Annotations) -> Findings:
     """
     names = annotations.schema.keypoints
     pairs = annotations.schema.flip_pairs
-    steady = [pair for pair in pairs if not re.search(LOOSE, names[pair[0]])]
+    problem = (
+        "keypoints mirror onto themselves, as no left/right pair is known: mirrored training and "
+        "the flip test are off"
+    )
+    cure = "name the pairs, --data.flip-pairs FILE, or call them left_... and right_..."
+    yield from _things([] if pairs else names, "warning", problem, cure)
+    plain = list(map(plain_name, names))
+    # the order of pairs that somebody listed need not be left, right
+    named = {*infer_flip_pairs(names), *infer_flip_pairs(plain)} & {*pairs}
+    steady = [one for one in pairs if one in named and not re.search(LOOSE, names[one[0]])]
     left, right = np.array(steady, np.int64).reshape(-1, 2).T
     seen = np.minimum(annotations.visibility[:, left], annotations.visibility[:, right])
     apart = annotations.keypoints[:, left, 0] - annotations.keypoints[:, right, 0]

@@ -48,7 +48,8 @@ class PoseEstimator:
                 evaluation mode on `device`, or an OnnxNetwork.
             spec: its schema, input size, preprocessing and codec.
             device: where pixels are sent.
-            flip_test: average with the mirrored crop (twice the work, about +1 AP).
+            flip_test: average with the mirrored crop (twice the work, about +1 AP); not done
+                where the schema knows no left/right pairs, see `mirrors`.
             precision: `fp32`, `bf16`, `fp16`.
             batch_size: crops that go through the network together.
             keypoint_threshold: keypoints above it count in the person's score.
@@ -114,6 +115,11 @@ class PoseEstimator:
     def schema(self) -> KeypointSchema:
         """The keypoints it estimates."""
         return self.spec.schema
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the flip test is done: it is asked for, and left and right are known."""
+        return self.flip_test and self.schema.knows_sides
 
     @property
     def input_size_wh(self) -> tuple[int, int]:
@@ -244,17 +250,17 @@ class PoseEstimator:
 
     @torch.inference_mode()
     def maps(self, crops: np.ndarray) -> Tensor:
-        """`heatmaps` on the network's device; averaged with the mirrored crops if `flip_test`."""
+        """`heatmaps` on the network's device; averaged with the mirrored crops if `mirrors`."""
         size_wh, rules = self.input_size_wh, self.spec.codec
         raw = torch.from_numpy(crops).to(self.device, non_blocking=True)
         pixels = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)  # channels-last in memory
         with autocast(self.device, self.precision):
             plain = self.network(pixels)
-            if self.flip_test:
+            if self.mirrors:
                 stride = pixels.shape[-1] // plain.shape[-1]
                 mirrored = self.network(codec.flip_inputs(pixels, rules, stride))
         plain = codec.activate(plain, rules, size_wh)
-        if not self.flip_test:
+        if not self.mirrors:
             return plain
         mirrored = codec.activate(mirrored, rules, size_wh)
         return codec.flip_average(plain, mirrored, self.schema.flip_order, rules, size_wh)

@@ -77,6 +77,8 @@ def train(config: Config) -> Path:
         with closing(log) as journal:
             for warning in everybody.warnings:
                 journal.say(f"note: {warning}")
+            if note := everybody.schema.sides_note():
+                journal.say(f"note: {note}")
             if held_out is None:
                 why = (
                     "no validation data" if options.evaluate_every else "train.evaluate_every is 0"

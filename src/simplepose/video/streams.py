@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,12 @@ CODECS = {"vp9": ("VP90", ".webm"), "vp8": ("VP80", ".webm"), "mp4": ("mp4v", ".
 faster than vp9; mp4 (MPEG-4 part 2) is the fastest and for players on the desktop."""
 RETRIES = 100
 """Reads in a row that may fail in the middle of a file before the rest is given up."""
+LONGEST_STILL = 600.0
+"""Seconds between two frames up to which a clock is believed."""
+MPEG4_UNITS = 65535
+"""MPEG-4 part 2 counts time in at most so many units a second."""
+SECRET = re.compile(r"(?i)((?:pass|pwd|token|secret|key|auth|sig|cred)[a-z_]*=)[^&;#\s]*")
+"""What a network address says that nobody else may see, beside the name before its @."""
 CODEC_IN_HEADER = (
     # MP4 and MOV: the sample description that follows a video handler
     rb"vide.{0,400}?stsd.{12}(.{4})",
@@ -38,7 +45,7 @@ class VideoStream:
     phones come upright.
 
     Attributes:
-        source: name of the file or camera.
+        source: name of the file or camera; of an address without its password.
         fps: frames per second as the file says; 25 where it says nothing sensible.
         frame_count: frames the file promises, 0 where unknown.
         skipped: frames that did not decode so far; after the last frame also those the file
@@ -52,10 +59,12 @@ class VideoStream:
 
     def __init__(self, source: str | Path | int) -> None:
         camera = str(source).isdigit()
-        self.source = f"camera {source}" if camera else str(source)
+        self.source = f"camera {source}" if camera else shown_address(str(source))
         if not camera and "://" not in self.source and not Path(self.source).is_file():
             raise UserError(f"no such video: {source}. Cure: check the path")
-        self._capture = cv2.VideoCapture(int(str(source)) if camera else self.source)
+        # OpenCV repeats an address that does not answer, with its password
+        with _quiet() if "://" in self.source else contextlib.nullcontext():
+            self._capture = cv2.VideoCapture(int(str(source)) if camera else str(source))
         if not self._capture.isOpened():
             raise UserError(f"cannot open {self.source}{_why_closed(self.source, camera)}")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -83,11 +92,8 @@ class VideoStream:
                 index += 1
             self.skipped += max(0, self.frame_count - index)
             if index == 0:
-                codec = codec_in_file(self.source)
-                raise UserError(
-                    f"{self.source} holds no frame that can be decoded (codec {codec or 'unknown'})"
-                    ". Cure: check the file"
-                )
+                what, cure = _of_codec(self.source)
+                raise UserError(f"{self.source} holds no frame to be decoded ({what}). {cure}")
         finally:
             self._capture.release()
 
@@ -140,7 +146,9 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
         UserError: nothing is there.
     """
     path = Path(str(source))
-    pattern = re.search(r"[*?\[]", str(source)) and "://" not in str(source) and not path.exists()
+    if "://" in str(source):
+        return VideoStream(source)
+    pattern = re.search(r"[*?\[]", str(source)) and not path.exists()
     if pattern or path.is_dir() or is_still(path):
         return PictureStream([path])
     return VideoStream(source)
@@ -152,15 +160,45 @@ def _why_closed(source: str, camera: bool) -> str:
     if camera or "://" in source:
         check = "not in use" if camera else "that the address is right"
         return f": nothing answers. Cure: check that it is connected and {check}"
-    size, codec = os.path.getsize(source), codec_in_file(source)
-    if not size:
+    if not (size := os.path.getsize(source)):
         return ": the file is empty (0 bytes). Cure: copy it again"
-    found = f"codec {codec!r}" if codec else "no codec is named in it"
-    lacks = "there is no decoder for it here" if codec else "it is no video"
+    what, cure = _of_codec(source)
     return (
-        f" ({size:,} bytes, {found}): it is cut short, or {lacks}. "
-        "Cure: copy it again, or convert it, for example to H.264 in MP4"
+        f" ({size:,} bytes, {what}): it is no video, cut short, or not to be decoded here. {cure}"
     )
+
+
+def _of_codec(source: str) -> tuple[str, str]:
+    """Which codec a file that cannot be decoded names, and the cure."""
+    if not os.path.isfile(source):
+        return "nothing came", "Cure: check that it sends H.264 or Motion JPEG"
+    codec = codec_in_file(source)
+    name = f"AV1, {codec!r}" if codec and re.search("av0?1$", codec, re.IGNORECASE) else repr(codec)
+    convert = f"convert it to H.264: ffmpeg -i {shlex.quote(source)} -c:v libx264 converted.mp4"
+    if codec is None:
+        return "no codec is named in it", f"Cure: copy it again, or {convert}"
+    return f"codec {name}, perhaps without a decoder in OpenCV here", f"Cure: {convert}"
+
+
+def shown_address(source: str) -> str:
+    """A network address as it may be shown and written: without user, password and keys; anything
+    else as it is."""
+    scheme, found, rest = source.partition("://")
+    if not found:
+        return source
+    # a password may hold @ and / itself
+    rest = SECRET.sub(r"\1***", rest.rpartition("@")[2])
+    return f"{scheme}://{rest}"
+
+
+def stream_name(source: str) -> str:
+    """What files of a video are called: its name without ending; of an address that of its path,
+    else the host."""
+    _, address, rest = shown_address(source).partition("://")
+    if not address:
+        return Path(source).stem or "video"
+    host, _, path = rest.partition("?")[0].partition("/")
+    return re.sub(r"[^\w.-]+", "_", Path(path).stem or host) or "video"
 
 
 def codec_in_file(path: str) -> str | None:
@@ -187,7 +225,7 @@ class VideoWriter:
 
     Args:
         path: ends in .webm or .mp4.
-        fps: frames per second.
+        fps: frames per second; for mp4 with as many decimals as the format holds.
         codec: `vp9`, `vp8` (.webm) or `mp4` (.mp4); by the ending where None, vp9 for .webm.
 
     Raises:
@@ -204,19 +242,42 @@ class VideoWriter:
                 "Cure: .webm with vp9 or vp8, .mp4 with mp4"
             )
         self.fps, self.frames = fps if fps > 0 else 25.0, 0
+        if codec == "mp4":
+            digits = (3, 2, 1, 0)
+            fits = (d for d in digits if round(self.fps * 10**d) <= MPEG4_UNITS)
+            self.fps = round(self.fps, next(fits, 0)) or self.fps
+        self._due, self._seconds = 0.0, float("nan")
         self._partial = partial_name(self.path)
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, image: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB."""
+    def write(self, image: np.ndarray, seconds: float = float("nan")) -> None:
+        """Adds a frame.
+
+        With times a video of variable frame rate keeps its length: the frame before is repeated
+        until a late one is due, and one that comes a frame too early is left out.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            seconds: when it is shown in the video it is from; by default one frame after the last.
+        """
         if self._writer is None:
             self._size_wh = tuple(side + side % 2 for side in image.shape[1::-1])
             self._writer = self._open()
-        fitted = fit_into(image, self._size_wh)
-        self._writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
+        else:
+            step = seconds - self._seconds
+            self._due += step * self.fps if 0 < step <= LONGEST_STILL else 1
+        self._seconds = seconds
+        # the times of some files are rounded to milliseconds
+        if self._due <= self.frames - 0.75:
+            return
+        while self._due >= self.frames + 0.75:
+            self._writer.write(self._last)
+            self.frames += 1
+        self._last = cv2.cvtColor(fit_into(image, self._size_wh), cv2.COLOR_RGB2BGR)
+        self._writer.write(self._last)
         self.frames += 1
 
     def _open(self) -> cv2.VideoWriter:
@@ -236,6 +297,9 @@ class VideoWriter:
         return writer
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Finishes the file; without a frame there is none."""
         if self._writer is None:
             return

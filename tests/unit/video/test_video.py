@@ -12,12 +12,15 @@ import pytest
 from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
 from simplepose.video.streams import (
+    LONGEST_STILL,
     PictureStream,
     VideoStream,
     VideoWriter,
     codec_in_file,
     fit_into,
     open_stream,
+    shown_address,
+    stream_name,
 )
 
 
@@ -50,6 +53,65 @@ def test_what_is_written_is_read_back(tmp_path: Path, ending: str, width: int, h
             frame.image[4:16, 2:6].mean((0, 1)), [40 * index, 0, 255 - 40 * index], atol=25
         )  # RGB, not BGR
     assert [path.name for path in tmp_path.iterdir()] == [f"a{ending}"]
+
+
+@pytest.mark.parametrize(
+    ("fps", "held"),
+    [
+        (119.937, 119.94),
+        (239.762, 239.76),
+        (240.001, 240),
+        (999.57, 999.6),
+        (30000 / 1001, 29.97),
+        (60000 / 1001, 59.94),
+        (0.333, 0.333),
+    ],
+)
+def test_frame_rates_that_mpeg4_cannot_hold_are_rounded(
+    tmp_path: Path, fps: float, held: float
+) -> None:
+    stream = open_stream(save(tmp_path / "a.mp4", 3, fps=fps))
+    assert stream.fps == pytest.approx(held, abs=1e-3) and len(list(stream)) == 3
+
+
+def shown(path: Path) -> list[int]:
+    """Which of the frames that `picture` drew each frame shows."""
+    return [round(frame.image[4:16, 2:6, 0].mean() / 40) for frame in open_stream(path)]
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        # constant, from any beginning, rounded or with a frame that did not decode
+        ([0, 0.1, 0.2, 0.3], [0, 1, 2, 3]),
+        ([7, 7.1, 7.2, 7.3], [0, 1, 2, 3]),
+        ([0, 0.134, 0.166, 0.3], [0, 1, 2, 3]),
+        ([0, 0.1, 0.3, 0.4], [0, 1, 1, 2, 3]),
+        # slower, faster
+        ([0, 0.1, 0.6, 0.7], [0, 1, 1, 1, 1, 1, 2, 3]),
+        ([0, 0.02, 0.04, 0.06, 0.08, 0.1], [0, 2]),
+        # a clock that stands, goes back or leaps says nothing
+        ([0, 0, 0], [0, 1, 2]),
+        ([5, 5.1, 0, 0.1], [0, 1, 2, 3]),
+        ([0, 0.1, 2 * LONGEST_STILL, 2 * LONGEST_STILL + 0.1], [0, 1, 2, 3]),
+        ([float("nan")] * 3, [0, 1, 2]),
+    ],
+)
+def test_a_variable_frame_rate_keeps_its_length(
+    tmp_path: Path, times: list[float], wanted: list[int]
+) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        for index, seconds in enumerate(times):
+            writer.write(picture(40 * index), seconds)
+    assert shown(tmp_path / "a.mp4") == wanted and writer.frames == len(wanted)
+
+
+def test_times_of_a_long_video_do_not_drift(tmp_path: Path) -> None:
+    """Times in milliseconds, one frame a time: each is written once."""
+    with VideoWriter(tmp_path / "a.mp4", 119.937) as writer:
+        for index in range(500):
+            writer.write(picture(0), round(index / 119.937, 3))
+    assert writer.frames == 500
 
 
 def test_vp8_and_a_wrong_pair_of_codec_and_ending(tmp_path: Path) -> None:
@@ -114,6 +176,51 @@ def test_no_such_video(tmp_path: Path) -> None:
 def test_a_camera_that_is_not_there() -> None:
     with pytest.raises(UserError, match="camera 97"):
         open_stream(97)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "secrets"),
+    [
+        ("rtsp://admin:Geheim@10.0.0.5:554/live/ch1.sdp", "ch1", ["admin", "Geheim"]),
+        ("rtsp://admin:Ge@he/im@10.0.0.5:554", "10.0.0.5_554", ["Ge@", "he/", "im@"]),
+        ("http://cam/video.mjpg?user=a&password=Geheim&x=1", "video", ["Geheim"]),
+        ("https://host/a/index.m3u8?access_token=Ge.heim", "index", ["heim"]),
+        ("rtsp://10.0.0.5/user=admin_password=Geheim_channel=1", None, ["Geheim"]),
+        ("http://host/", "host", []),
+    ],
+)
+def test_passwords_of_addresses_are_not_shown(
+    address: str, name: str | None, secrets: list[str]
+) -> None:
+    for text in (shown_address(address), stream_name(address)):
+        assert text and not any(secret in text for secret in secrets)
+    assert shown_address(address).startswith(address.partition("://")[0] + "://")
+    assert "/" not in stream_name(address)
+    if name:
+        assert stream_name(address) == name
+
+
+@pytest.mark.parametrize("source", ["a/b@c.mp4", "pass=1.mp4", "0"])
+def test_files_and_cameras_keep_their_names(source: str) -> None:
+    assert shown_address(source) == source
+    assert stream_name(source) == Path(source).stem
+
+
+def test_a_camera_that_does_not_answer_keeps_its_password(capfd) -> None:
+    """Neither the error nor OpenCV's own words tell it."""
+    with pytest.raises(UserError) as caught:
+        open_stream("rtsp://admin:Geheim@127.0.0.1:9/live?token=Wort")
+    told = str(caught.value) + "".join(capfd.readouterr())
+    assert "127.0.0.1:9/live" in told and "Geheim" not in told and "Wort" not in told
+
+
+def test_av1_is_named_with_the_cure(tmp_path: Path) -> None:
+    path = save(tmp_path / "a b.mp4")
+    path.write_bytes(path.read_bytes().replace(b"mp4v", b"av01").replace(b"esds", b"free"))
+    with pytest.raises(UserError) as caught:
+        list(open_stream(path))
+    assert "AV1" in caught.value.problem and "av01" in caught.value.problem
+    assert f"ffmpeg -i '{path}'" in caught.value.cure
 
 
 def test_an_unknown_codec_is_named(tmp_path: Path) -> None:
