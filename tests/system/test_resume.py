@@ -117,7 +117,9 @@ def test_each_process_draws_its_own_colours(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(one["torch"], other["torch"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
     data: Path, tmp_path: Path, number: int, code: int
 ) -> None:
