@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 
 from simplepose import __version__
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.screen import screens
 from simplepose.core.stopping import Stopped, heed_signals
 
@@ -76,7 +76,7 @@ def _run(argv: list[str]) -> int:
     try:
         with heed_signals():
             if name not in COMMANDS:
-                raise UserError(f"there is no command {name!r}. Cure: one of {', '.join(COMMANDS)}")
+                raise UserError(f"there is no command {name!r}. Cure: {nearest(name, COMMANDS)}")
             from simplepose.commands.options import parse
 
             options = parse(name, rest)

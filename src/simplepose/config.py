@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.files import read_bytes
 from simplepose.core.settings import (
     AtLeast0,
@@ -519,7 +519,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
         if name not in preset_names():
             raise UserError(
                 f"there is no preset {name!r}. "
-                f"Cure: a .yaml file, or one of {', '.join(preset_names())}"
+                f"Cure: {nearest(name, preset_names())} A .yaml file is a preset too"
             )
         content = (PRESETS / f"{name}.yaml").read_bytes()
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(ValueError):
     """A mistake in a command, a file or a value, as `problem. Cure: cure`.
@@ -18,6 +21,20 @@ class UserError(ValueError):
     def cure(self) -> str:
         """What to do; empty where nothing is advised."""
         return str(self).partition(" Cure: ")[2]
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A cure for a name that does not exist: the one that was meant, or all that there are.
+
+    Args:
+        name: what was written, without `prefix`.
+        known: the names that there are.
+        prefix: stands before each of them in the sentence.
+    """
+    known = list(known)
+    if near := get_close_matches(name, known, 1):
+        return f"did you mean {prefix}{near[0]}?"
+    return f"one of {', '.join(prefix + one for one in known)}"
 
 
 def need(package: str, extra: str, purpose: str) -> UserError:

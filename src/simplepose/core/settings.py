@@ -11,7 +11,6 @@ import dataclasses
 import os
 import types
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import (
     Annotated,
     Any,
@@ -28,7 +27,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -161,11 +160,8 @@ def _nearest(cls: type, path: tuple[str, ...], name: str) -> str:
     """The fields that an unknown one may have meant."""
     for part in path[:-1]:
         cls = dataclass_of(get_type_hints(cls)[part]) or cls
-    known = [field.name for field in dataclasses.fields(cls)]
     prefix = name.removesuffix(path[-1])
-    if near := get_close_matches(path[-1], known, 1):
-        return f"did you mean {prefix}{near[0]}?"
-    return f"one of {', '.join(prefix + field for field in known)}"
+    return nearest(path[-1], [field.name for field in dataclasses.fields(cls)], prefix)
 
 
 def dataclass_of(hint: Any) -> type | None:

@@ -346,7 +346,8 @@ def _has_depth(names: set[str], depth: int) -> bool:
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file: {error}. Cure: copy or download it again"
