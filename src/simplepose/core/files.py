@@ -19,7 +19,6 @@ import msgspec
 
 from simplepose.core.errors import UserError
 
-
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 """This machine, in the names of partial files: several may write into one folder."""
 

@@ -11,16 +11,15 @@ import csv
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import IO, Any, Self
 
-import msgspec
-import numpy as np
-
-from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import (
     atomic_path,
@@ -30,104 +29,10 @@ from simplepose.core.files import (
     visible_partial,
     write_json,
 )
+from simplepose.core.lines import Header, Line, Person, line_of, rounded
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Frame, Poses
 from simplepose.detection.files import BoxFile
-
-DIGITS = 3
-"""Decimals of coordinates and scores in files."""
-Keypoint = tuple[float | None, float | None, float | None]
-"""x, y and score; null where it is not a number."""
-
-
-class Person(msgspec.Struct, omit_defaults=True):
-    """One person of a line."""
-
-    track_id: int | None
-    score: float
-    bbox: tuple[float, float, float, float]
-    keypoints: list[Keypoint]
-    filled: bool = False
-    """Whether gap filling put the pose in."""
-
-
-class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """The first line of a file of JSON lines."""
-
-    keypoints: tuple[str, ...]
-    """Names, in the order of each person's keypoints."""
-    skeleton: tuple[tuple[int, int], ...]
-    """Pairs of keypoints that a line joins, counted from 0."""
-    schema: str
-    """Name of the schema."""
-    weights: str = ""
-    """The network's file or run folder, as it was given."""
-    preset: str = ""
-    """The network's preset."""
-    boxes: str = ""
-    """Where the boxes are from, as it was given."""
-
-
-class Line(msgspec.Struct):
-    """One picture or frame of a file of JSON lines."""
-
-    frame: int
-    """Position in the video, or among the pictures, from 0."""
-    seconds: float
-    """Time in the video; 0 for pictures."""
-    source: str
-    """The video or picture as it was given."""
-    image_id: int | str
-    """Of a video the frame; of a picture see `picture_ids`."""
-    width: int
-    """Of the picture that the coordinates belong to, upright."""
-    height: int
-    people: list[Person]
-
-    @property
-    def poses(self) -> Poses:
-        """Its people as Poses; of a frame without people nobody knows K."""
-        if not self.people:
-            return Poses.empty(0)
-        rows = np.array([one.keypoints for one in self.people], np.float64)
-        ids = [one.track_id for one in self.people]
-        return Poses(
-            rows[..., :2],
-            rows[..., 2],
-            xywh_to_xyxy([one.bbox for one in self.people]),
-            [one.score for one in self.people],
-            None if None in ids else ids,
-        )
-
-    def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
-        """The line with other people; `filled` (N,) bool."""
-        columns = zip(
-            poses.track_ids.tolist() if poses.track_ids is not None else [None] * len(poses),
-            _rounded(poses.scores),
-            _rounded(xyxy_to_xywh(poses.boxes_xyxy)),
-            _rounded(np.concatenate([poses.keypoints, poses.keypoint_scores[..., None]], -1)),
-            [False] * len(poses) if filled is None else filled.tolist(),
-            strict=True,
-        )
-        people = [Person(*values) for values in columns]
-        return msgspec.structs.replace(self, people=people)
-
-    def encoded(self) -> bytes:
-        """As the file has it."""
-        return encode_json(self) + b"\n"
-
-
-def line_of(frame: Frame, poses: Poses, image_id: int | str) -> Line:
-    """The line of one frame."""
-    source, (height, width) = readable(frame.source), frame.image.shape[:2]
-    seconds = round(frame.seconds, 4)
-    return Line(frame.index, seconds, source, image_id, width, height, []).with_poses(poses)
-
-
-def header_of(schema: KeypointSchema, **made_by: str) -> Header:
-    """The header of poses with these keypoints; `made_by` as the fields of `Header`."""
-    told = {name: readable(value) for name, value in made_by.items()}
-    return Header(tuple(schema.keypoints), tuple(schema.skeleton), schema.name, **told)
 
 
 def picture_ids(paths: Sequence[Path], listing: BoxFile | None) -> list[int | str]:
@@ -147,10 +52,6 @@ def picture_ids(paths: Sequence[Path], listing: BoxFile | None) -> list[int | st
     return list(range(len(paths)))
 
 
-def _rounded(values: np.ndarray) -> list[Any]:
-    return values.astype(np.float64).round(DIGITS).tolist()
-
-
 class LinesWriter:
     """Writes poses as JSON lines, each at once. The file grows under its `visible_partial` name and
     gets its own when it is closed, after an interruption or on a full disk too: whole lines stay.
@@ -160,10 +61,10 @@ class LinesWriter:
         path: the .jsonl file.
         header: its first line.
         image_ids: of each frame, by its index; of a video the index itself (None).
-        go_on: keep the lines that the file has already.
+        before: lines of an earlier try, which come first.
 
     Attributes:
-        frames, people, track_ids: lines, poses and identities written so far.
+        frames, people, track_ids: lines, poses and identities in the file so far.
         saved: whether the file has got its name.
 
     Raises:
@@ -176,20 +77,20 @@ class LinesWriter:
         header: Header,
         *,
         image_ids: Sequence[int | str] | None = None,
-        go_on: bool = False,
+        before: Sequence[Line] = (),
     ) -> None:
         self.path, self.header, self.image_ids = Path(path), header, image_ids
-        self.go_on = go_on
-        self.frames, self.people, self.saved = 0, 0, False
+        self.before, self.saved = before, False
+        self.frames, self.people = len(before), sum(len(line.people) for line in before)
         self.track_ids: set[int] = set()
         self._partial, self._whole = visible_partial(self.path), 0
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            before = self.path.read_bytes() if self.go_on else encode_json(self.header) + b"\n"
             self._file: IO[bytes] = self._partial.open("wb")
-            self._add(before)
+            lines = [encode_json(self.header) + b"\n", *(line.encoded() for line in self.before)]
+            self._add(b"".join(lines))
         except OSError as error:
             raise cannot_write(self.path, error) from error
         return self
@@ -226,54 +127,33 @@ class LinesWriter:
             ) from failure
 
 
-def read_header(path: str | Path) -> Header:
-    """The first line of a file of JSON lines.
-
-    Raises:
-        UserError: the file is missing, or begins otherwise.
-    """
+@contextmanager
+def finished(lines: LinesWriter, finish: Callable[[], None]) -> Iterator[None]:
+    """Writes lines in the block, then makes the other files from them; after an error or an
+    interruption too, of the lines that are there."""
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.readline(), type=Header)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
-    except msgspec.DecodeError as error:
-        raise UserError(
-            f"{path}: line 1 does not name the keypoints ({error}). "
-            "Cure: a poses.jsonl of simplepose predict or track"
-        ) from error
+        with lines:
+            yield
+    except (Exception, KeyboardInterrupt):
+        if lines.saved:
+            print(f"stopped after {lines.frames:,}; {lines.path} holds them", file=sys.stderr)
+            try:
+                finish()
+            except UserError as error:
+                print(f"note: {error}", file=sys.stderr)
+        raise
+    finish()
 
 
-def read_lines(path: str | Path) -> Iterator[Line]:
-    """The frames of a file of JSON lines, one at a time.
-
-    Raises:
-        UserError: the file is missing, or a line is not whole.
-    """
-    read_header(path)
-    decoder = msgspec.json.Decoder(Line)
-    try:
-        with open(path, "rb") as file:
-            for number, text in enumerate(file, 1):
-                if number == 1:
-                    continue
-                try:
-                    yield decoder.decode(text)
-                except msgspec.DecodeError as error:
-                    raise UserError(
-                        f"{path}: line {number} is not a frame of poses ({error}). "
-                        "Cure: use a whole file"
-                    ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
-
-
-def free_folder(name: str | Path) -> Path:
-    """`name`, or `name-2`, `name-3`, ...: the first that is not there or is empty."""
+def free_folder(name: str | Path) -> tuple[Path, Path | None]:
+    """The first of `name`, `name-2`, `name-3`, ... that is not there or is empty, and the one
+    before it."""
+    before = None
     for number in itertools.count(1):
         folder = Path(name if number == 1 else f"{name}-{number}")
         if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-            return folder
+            return folder, before
+        before = folder
     raise AssertionError
 
 
@@ -374,6 +254,19 @@ def write_posetrack_results(
     return path
 
 
+def require_table(kind: str) -> None:
+    """Refuses a table that could not be written when the last frame is done.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    for package in ("pandas", "pyarrow") if kind == "parquet" else ():
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise need(package, "tables", "--table parquet") from error
+
+
 def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema) -> None:
     """One row a person and frame: frame, seconds, image id, file, track_id, score, box, then x, y,
     score of each keypoint. `.csv` or `.parquet`.
@@ -406,7 +299,7 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
 
 
 def _table_row(line: Line, person: Person) -> list[Any]:
-    box = _rounded(xywh_to_xyxy(person.bbox))
+    box = rounded(xywh_to_xyxy(person.bbox))
     where = [line.frame, line.seconds, line.image_id, PurePath(line.source).name]
     who = [person.track_id, person.score, person.filled]
     return [*where, *who, *box, *chain(*person.keypoints)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import partial_name, read_bytes
+from simplepose.core.files import give_name, read_bytes, visible_partial
 from simplepose.core.images import PICTURE_ENDINGS, decode_image, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
@@ -100,6 +100,7 @@ class PictureStream:
         paths: files, folders and glob patterns.
         listed: they are what `list_pictures` gave: a folder or a dead link among them is a picture
             that does not decode.
+        done: positions of pictures that are left out.
 
     Attributes:
         fps: 0, pictures have no time.
@@ -110,11 +111,14 @@ class PictureStream:
     is_video = False
     fps = 0.0
 
-    def __init__(self, paths: Sequence[str | Path], *, listed: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], *, listed: bool = False, done: Iterable[int] = ()
+    ) -> None:
         self.paths = [Path(path) for path in paths] if listed else list_pictures(paths)
         self.source = str(self.paths[0]) if len(self.paths) == 1 else f"{len(self.paths)} pictures"
         self.frame_count = len(self.paths)
         self.broken: list[str] = []
+        self.done = frozenset(done)
 
     @property
     def skipped(self) -> int:
@@ -123,6 +127,8 @@ class PictureStream:
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
+            if index in self.done:
+                continue
             try:
                 content = read_bytes(path)
                 image = decode_image(content, str(path), upright=True)
@@ -204,7 +210,7 @@ class VideoWriter:
                 "Cure: .webm with vp9 or vp8, .mp4 with mp4"
             )
         self.fps, self.frames = fps if fps > 0 else 25.0, 0
-        self._partial = partial_name(self.path)
+        self._partial = visible_partial(self.path)
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> Self:
@@ -243,7 +249,7 @@ class VideoWriter:
         if not (self.frames and self._partial.stat().st_size):
             self._partial.unlink()
             raise self._failed("nothing arrived in the file", "check the space on the disk")
-        os.replace(self._partial, self.path)
+        give_name(self._partial, self.path)
 
     def _failed(self, why: str, cure: str) -> UserError:
         return UserError(f"cannot write {self.path}: {why}. Cure: {cure}")
