@@ -40,6 +40,8 @@ def run(options: PredictOptions) -> None:
     require_table(options.table)
     folder, before = _folder(options, pictures)
     overlays = _overlays(options, pictures, folder, before)
+    if before:
+        print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test
     )
@@ -104,10 +106,6 @@ def _folder(options: PredictOptions, pictures: list[Path]) -> tuple[Path, list[L
             and len(lines) < len(places)
             and all(places.get(line.source) == line.frame for line in lines)
         ):
-            print(
-                f"note: going on in {readable(str(tried))}: {len(lines):,} pictures are done",
-                file=sys.stderr,
-            )
             return tried, lines
     return free, []
 

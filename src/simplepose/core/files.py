@@ -97,7 +97,8 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def give_name(temporary: Path, path: Path) -> None:

@@ -26,6 +26,7 @@ from simplepose.core.files import (
     cannot_write,
     encode_json,
     readable,
+    remove_dead_partials,
     visible_partial,
     write_json,
 )
@@ -88,10 +89,13 @@ class LinesWriter:
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_dead_partials(self.path.parent)
             self._file: IO[bytes] = self._partial.open("wb")
             lines = [encode_json(self.header) + b"\n", *(line.encoded() for line in self.before)]
             self._add(b"".join(lines))
         except OSError as error:
+            self._close()
+            self._partial.unlink(missing_ok=True)
             raise cannot_write(self.path, error) from error
         return self
 
@@ -110,9 +114,13 @@ class LinesWriter:
         self._file.flush()
         self._whole += len(text)
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        with suppress(OSError):  # the rest of a line for which there was no space
+    def _close(self) -> None:
+        # There may be no space for the rest of a line.
+        with suppress(OSError, AttributeError):
             self._file.close()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._close()
         try:
             if error is None or self.frames:
                 os.truncate(self._partial, self._whole)
