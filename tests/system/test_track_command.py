@@ -272,7 +272,11 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
 def test_an_error_at_once_leaves_the_old_files(film: Path, capsys, monkeypatch) -> None:
     assert track(film, "--video-codec", "vp8") == 0
     before = {path.name: path.read_bytes() for path in (film / "out").iterdir()}
-    break_the_video(monkeypatch, frame=0)
+
+    def no_encoder(self: VideoWriter, image: np.ndarray) -> None:
+        raise UserError("the encoder gave up. Cure: none")
+
+    monkeypatch.setattr(VideoWriter, "begin", no_encoder)
     assert track(film, "--video-codec", "vp8", "--overwrite") == 2
     error = capsys.readouterr().err
     assert "the encoder gave up" in error and "stopped after" not in error

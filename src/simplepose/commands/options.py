@@ -172,8 +172,8 @@ class ScoreOptions:
     """
 
     results: tyro.conf.Positional[PathText]
-    """Result .json of COCO, CrowdPose or OCHuman, poses.jsonl or the folder of predict or track, MPII
-    .mat or .h5, PoseTrack folder."""
+    """Result .json of COCO, CrowdPose or OCHuman; poses.jsonl of predict or track, or their folder;
+    MPII .mat or .h5; PoseTrack folder."""
     annotations: PathText = ""
     """The ground truth, in the data set's own form (PoseTrack: the folder; MPII: also gt_valid.mat)
     or as simplepose convert wrote it."""

@@ -111,6 +111,9 @@ def _follow(
             open_files.enter_context(writer)
         progress = open_files.enter_context(Progress("tracking", "frames"))
         for frame, poses in runner(stream):
+            if writer:
+                # Before the first line: a codec that is missing costs nobody an older file.
+                writer.begin(frame.image)
             lines.write(frame, poses)
             if writer:
                 with runner.speed.measure("draw and write"):

@@ -216,11 +216,16 @@ class VideoWriter:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, image: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB."""
+    def begin(self, image: np.ndarray) -> None:
+        """Opens the file for pictures of this size, (H, W, 3), where it is not open yet."""
         if self._writer is None:
             self._size_wh = tuple(side + side % 2 for side in image.shape[1::-1])
             self._writer = self._open()
+
+    def write(self, image: np.ndarray) -> None:
+        """(H, W, 3) uint8 RGB."""
+        self.begin(image)
+        assert self._writer is not None
         fitted = fit_into(image, self._size_wh)
         self._writer.write(cv2.cvtColor(fitted, cv2.COLOR_RGB2BGR))
         self.frames += 1
