@@ -7,6 +7,7 @@ its file is imported.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
@@ -84,6 +85,11 @@ def _run(argv: list[str]) -> int:
             import_module(f"simplepose.commands.{module}").run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: the disk is full: {error}. Cure: make space, then again", file=sys.stderr)
         return 2
     except Stopped as stopped:
         how = {130: "Ctrl-C"}.get(stopped.status, stopped)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,43 @@ def test_a_screen_stops_nobody(words: str, status: int, error: str) -> None:
 def test_a_terminal_without_accents_shows_names() -> None:
     result = run_module("evaluate 'Z\u00fcrich\u2713.safetensors'", PYTHONIOENCODING="ascii:strict")
     assert result.returncode == 2 and "Z\\xfcrich\\u2713.safetensors" in result.stderr
+
+
+def test_a_full_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "x.bin")
+
+    monkeypatch.setattr("simplepose.commands.weights.run", full)
+    assert main(["weights", "list"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "x.bin" in error and "Cure: " in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
+def test_a_terminal_that_closes_stops_it_as_ctrl_c_does(tmp_path: Path) -> None:
+    """The program writes on when the terminal is gone, and finishes its files."""
+    code = (
+        "import sys, time, pathlib, simplepose.cli as cli, simplepose.commands.weights as w\n"
+        "def run(options):\n"
+        "    try:\n"
+        "        print('begun', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('finishing'); print('finishing', file=sys.stderr, flush=True)\n"
+        "        pathlib.Path('finished').touch()\n"
+        "        raise\n"
+        "w.run = run\n"
+        "sys.exit(cli.main(['weights', 'list']))\n"
+    )
+    import pty
+
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    assert b"begun" in os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    assert (tmp_path / "finished").exists()
