@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from drawn_walkers import endless
 
+from simplepose.core.lines import header_of
 from simplepose.core.structures import People
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
@@ -162,7 +163,7 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
         sizes: list[float] = []
         runner = PoseTracker(estimator, MotionDetector(), detect_every=5)
         with (
-            LinesWriter(f"{folder}/poses.jsonl") as lines,
+            LinesWriter(f"{folder}/poses.jsonl", header_of(estimator.schema)) as lines,
             VideoWriter(f"{folder}/out.mp4", 25) as video,
         ):
             for frame, poses in runner(f"{folder}/long.mp4"):

@@ -7,11 +7,14 @@ its file is imported.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
 from simplepose import __version__
 from simplepose.core.errors import UserError, nearest
+from simplepose.core.screen import screens
+from simplepose.core.stopping import Stopped, heed_signals
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",
@@ -42,9 +45,28 @@ def usage() -> str:
     )
 
 
+PRINTED = ("evaluate", "score", "weights", "doctor")
+"""Commands whose result is what they print."""
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    """Runs one command.
+
+    Returns:
+        The exit status: 0; 1 where the result could not be printed; 2 for a user's mistake; 130
+        after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+    """
     argv = sys.argv[1:] if argv is None else argv
+    with screens() as out:
+        status = _run(argv)
+        out.flush()
+        if out.lost:
+            print(f"note: text for the screen (stdout) is lost: {out.lost}", file=sys.stderr)
+            status = status or int(argv[0] in PRINTED)
+    return status
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -53,19 +75,31 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, *rest = argv
     try:
-        if name not in COMMANDS:
-            raise UserError(f"there is no command {name!r}. Cure: {nearest(name, COMMANDS)}")
-        from simplepose.commands.options import parse
+        with heed_signals():
+            if name not in COMMANDS:
+                raise UserError(f"there is no command {name!r}. Cure: {nearest(name, COMMANDS)}")
+            from simplepose.commands.options import parse
 
-        options = parse(name, rest)
-        module = "import_weights" if name == "import" else name
-        import_module(f"simplepose.commands.{module}").run(options)
+            options = parse(name, rest)
+            module = "import_weights" if name == "import" else name
+            import_module(f"simplepose.commands.{module}").run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: the disk is full: {error}. Cure: make space, then again", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        how = {130: "Ctrl-C"}.get(stopped.status, stopped)
+        print(f"stopped by {how}", file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

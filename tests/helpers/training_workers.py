@@ -15,6 +15,7 @@ import numpy as np
 
 from simplepose.config import Config, load_preset
 from simplepose.core.settings import build, flatten, to_plain, unflatten
+from simplepose.core.stopping import Stopped
 
 KEYPOINTS = 17
 
@@ -149,8 +150,8 @@ def train_here(
     except UserError as error:
         Path(environment["ERROR_FILE"]).write_text(str(error))
         os._exit(2)
-    except KeyboardInterrupt:
-        os._exit(130)
+    except Stopped as stopped:
+        os._exit(stopped.status)
 
 
 def run_training(

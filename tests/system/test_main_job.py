@@ -12,6 +12,7 @@ import pytest
 
 from simplepose.cli import main
 from simplepose.core.images import read_image, write_image
+from simplepose.core.lines import read_lines
 from simplepose.synthetic.dataset import write_synthetic_dataset
 
 TINY = [
@@ -129,16 +130,12 @@ def test_predict_draws_and_writes(
         str(tmp_path),
     ]
     assert main(argv) == 0
-    poses = json.loads((tmp_path / "poses.json").read_text())
-    assert len(poses["pictures"]) == len(list(pictures.iterdir())) and any(
-        picture["people"] for picture in poses["pictures"]
-    )
-    for picture in poses["pictures"]:
-        assert read_image(tmp_path / f"{Path(picture['file_name']).stem}.jpg").shape[:2] == (
-            picture["height"],
-            picture["width"],
-        )
-    assert main(argv) == 2 and "already holds poses.json" in capsys.readouterr().err
+    lines = list(read_lines(tmp_path / "poses.jsonl"))
+    assert len(lines) == len(list(pictures.iterdir())) and any(line.people for line in lines)
+    for line in lines:
+        drawn = read_image(tmp_path / f"{Path(line.source).stem}.jpg")
+        assert drawn.shape[:2] == (line.height, line.width)
+    assert main(argv) == 2 and "already holds poses.jsonl" in capsys.readouterr().err
 
 
 def test_predict_takes_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
@@ -165,7 +162,7 @@ def test_predict_takes_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
         )
         == 0
     )
-    assert len(json.loads((tmp_path / "out" / "poses.json").read_text())["pictures"]) == 3
+    assert len(list(read_lines(tmp_path / "out" / "poses.jsonl"))) == 3
 
 
 def test_predict_asks_where_the_people_are(

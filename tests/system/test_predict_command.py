@@ -7,7 +7,6 @@ import os
 import shutil
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,9 @@ from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.commands import predict
+from simplepose.core.errors import UserError
 from simplepose.core.images import read_image, write_image
+from simplepose.core.lines import Line, read_header, read_lines
 from simplepose.pose.estimator import PoseEstimator
 
 pytest.importorskip("onnxruntime")
@@ -53,11 +54,8 @@ def run(
 
 
 def done(folder: Path) -> list[str]:
-    """Names of the pictures in poses.json."""
-    return [
-        Path(row["file_name"]).name
-        for row in json.loads((folder / "out" / "poses.json").read_text())["pictures"]
-    ]
+    """Names of the pictures in poses.jsonl."""
+    return [Path(line.source).name for line in read_lines(folder / "out" / "poses.jsonl")]
 
 
 def test_photos_are_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,14 +89,14 @@ def test_the_box_file_is_never_written_over(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(folder / "7.jpg")
-    boxes = folder / "out" / "poses.json"
+    boxes = folder / "out" / "results.json"
     boxes.parent.mkdir()
     boxes.write_text(
         json.dumps([{"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}])
     )
     before = boxes.read_bytes()
     assert run(folder, folder / "7.jpg", boxes=str(boxes), more=("--overwrite",)) == 2
-    assert "poses.json is read" in capsys.readouterr().err and boxes.read_bytes() == before
+    assert "results.json is read" in capsys.readouterr().err and boxes.read_bytes() == before
 
 
 def test_every_picture_has_its_own_overlay(folder: Path) -> None:
@@ -128,12 +126,13 @@ def test_a_broken_picture_leaves_the_poses_before_it(
     (folder / "in" / "c.jpg").write_bytes(b"\xff\xd8nothing")
     assert run(folder, folder / "in") == 2
     error = capsys.readouterr().err
-    assert "c.jpg" in error and "--skip-broken" in error and "2 pictures" in error
+    assert "c.jpg" in error and "--skip-broken" in error and "stopped after 2" in error
     assert done(folder) == ["a.jpg", "b.jpg"]
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "a.jpg",
         "b.jpg",
-        "poses.json",
+        "poses.jsonl",
+        "results.json",
     ]
 
 
@@ -162,10 +161,10 @@ def test_without_pictures_nothing_is_written(
 
 def test_a_failure_before_the_first_picture_leaves_the_old_poses(folder: Path) -> None:
     (folder / "out").mkdir()
-    (folder / "out" / "poses.json").write_text("old")
+    (folder / "out" / "poses.jsonl").write_text("old")
     (folder / "a.jpg").write_bytes(b"\xff\xd8nothing")
     assert run(folder, folder / "a.jpg", more=("--overwrite",)) == 2
-    assert (folder / "out" / "poses.json").read_text() == "old"
+    assert (folder / "out" / "poses.jsonl").read_text() == "old"
 
 
 def test_ctrl_c_leaves_the_poses_so_far(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +237,7 @@ def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
         run(folder, folder / "7.jpg", boxes="gt", more=("--annotations", str(folder / "two.json")))
         == 0
     )
-    (picture,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
-    assert [one["box_xyxy"][0] for one in picture["people"]] == [2, 2]
+    assert only_row(folder).poses.boxes_xyxy[:, 0].tolist() == [2, 2]
 
 
 def turned_photo(path: Path, orientation: int) -> None:
@@ -254,17 +252,17 @@ def turned_photo(path: Path, orientation: int) -> None:
     )
 
 
-def only_row(folder: Path) -> dict[str, Any]:
-    """The one picture of poses.json."""
-    (row,) = json.loads((folder / "out" / "poses.json").read_text())["pictures"]
-    return row
+def only_row(folder: Path) -> Line:
+    """The one picture of poses.jsonl."""
+    (line,) = read_lines(folder / "out" / "poses.jsonl")
+    return line
 
 
 def test_photos_are_read_upright(folder: Path) -> None:
     turned_photo(folder / "7.jpg", 6)
     assert run(folder, folder / "7.jpg") == 0
     row = only_row(folder)
-    assert (row["width"], row["height"], row["people"][0]["box_xyxy"]) == (60, 120, [0, 0, 60, 120])
+    assert (row.width, row.height, row.poses.boxes_xyxy[0].tolist()) == (60, 120, [0, 0, 60, 120])
     assert read_image(folder / "out" / "7.jpg").shape == (120, 60, 3)
 
 
@@ -309,11 +307,90 @@ def test_boxes_of_a_file_turn_with_the_photo(
     )
     assert run(folder, folder / "7.jpg", boxes=str(folder / "boxes.json")) == 0
     row = only_row(folder)
-    assert row["people"][0]["box_xyxy"] == expected
+    assert row.poses.boxes_xyxy[0].tolist() == expected
     left, top, right, bottom = expected
     image = read_image(folder / "7.jpg", upright=True)
-    assert (
-        image.shape[:2] == (row["height"], row["width"])
-        and image[top:bottom, left:right].mean() > 240
-    )
+    assert image.shape[:2] == (row.height, row.width) and image[top:bottom, left:right].mean() > 240
     assert read_image(folder / "out" / "7.jpg").shape == image.shape
+
+
+def break_one(folder: Path) -> None:
+    """Five pictures, of which c.jpg is broken."""
+    draw(*(folder / "in" / f"{name}.jpg" for name in "abde"))
+    (folder / "in" / "c.jpg").write_bytes(b"\xff\xd8nothing")
+
+
+def test_a_retry_goes_on_in_the_folder_of_the_failed_try(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_one(folder)
+    assert run(folder, folder / "in") == 2 and done(folder) == ["a.jpg", "b.jpg"]
+    (folder / "out" / "b.jpg").unlink()
+    made = (folder / "out" / "a.jpg").stat().st_mtime_ns
+    assert run(folder, folder / "in") == 2 and "already holds" in capsys.readouterr().err
+    assert run(folder, folder / "in", more=("--skip-broken",)) == 0
+    assert "1 pictures are done" in capsys.readouterr().err
+    assert done(folder) == ["a.jpg", "b.jpg", "d.jpg", "e.jpg"]
+    lines = read_lines(folder / "out" / "poses.jsonl")
+    assert [(line.frame, line.image_id) for line in lines] == [(0, 0), (1, 1), (3, 3), (4, 4)]
+    assert (folder / "out" / "a.jpg").stat().st_mtime_ns == made
+    assert (folder / "out" / "b.jpg").exists()
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    assert [(row["image_id"], row["file_name"]) for row in rows] == [
+        (0, "a.jpg"),
+        (1, "b.jpg"),
+        (3, "d.jpg"),
+        (4, "e.jpg"),
+    ]
+
+
+def test_another_try_has_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_one(folder)
+    monkeypatch.chdir(folder)
+    words = ["predict", "in", "--weights", "net.onnx", "--device", "cpu"]
+    whole, skip = ["--boxes", "whole"], ["--skip-broken"]
+    assert main([*words, *whole]) == 2
+    assert main([*words, *whole]) == 2
+    assert main([*words, *whole, *skip]) == 0
+    assert sorted(path.name for path in folder.glob("predictions*")) == [
+        "predictions",
+        "predictions-2",
+    ]
+    counts = [len(list(read_lines(one / "poses.jsonl"))) for one in sorted(folder.glob("pred*"))]
+    assert counts == [2, 4]
+    (folder / "boxes.json").write_text(
+        json.dumps([{"image_id": 0, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}])
+    )
+    assert main([*words, "--boxes", "boxes.json", *skip]) == 0
+    assert read_header(folder / "predictions-3" / "poses.jsonl").boxes == "boxes.json"
+    assert main([*words, *whole, *skip, "--overwrite"]) == 0
+    assert not (folder / "predictions-4").exists()
+
+
+def test_the_lines_and_numbers_of_a_full_disk_stay(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(*(folder / "in" / f"{name}.jpg" for name in "abc"))
+
+    def full(path: Path, image: np.ndarray) -> None:
+        if path.name == "b.jpg":
+            raise UserError("cannot write b.jpg: No space left on device. Cure: space")
+        write_image(path, image)
+
+    monkeypatch.setattr(predict, "write_image", full)
+    assert run(folder, folder / "in", more=("--table", "csv")) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert done(folder) == ["a.jpg", "b.jpg"]  # numbers before pictures
+    assert len(json.loads((folder / "out" / "results.json").read_text())) == 2
+    assert len((folder / "out" / "poses.csv").read_text().splitlines()) == 3
+    assert not [path for path in (folder / "out").iterdir() if "partial" in path.name]
+
+
+def test_the_ids_are_those_of_the_annotations(folder: Path) -> None:
+    draw(folder / "a.jpg", folder / "b.jpg")
+    images = [{"id": 70, "file_name": "b.jpg"}, {"id": 71, "file_name": "a.jpg"}]
+    (folder / "list.json").write_text(json.dumps({"images": images}))
+    more = ("--annotations", str(folder / "list.json"))
+    assert run(folder, folder / "a.jpg", folder / "b.jpg", more=more) == 0
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    assert [(row["image_id"], row["file_name"]) for row in rows] == [(71, "a.jpg"), (70, "b.jpg")]

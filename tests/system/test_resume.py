@@ -16,6 +16,7 @@ from simplepose.commands.options import parse
 from simplepose.config import Config
 from simplepose.core.errors import UserError
 from simplepose.training import run as run_module
+from simplepose.training.folder import Journal, read_records
 from simplepose.training.train import train
 
 
@@ -117,7 +118,9 @@ def test_each_process_draws_its_own_colours(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(one["torch"], other["torch"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(
     data: Path, tmp_path: Path, number: int, code: int
 ) -> None:
@@ -355,3 +358,21 @@ def test_a_stop_between_the_two_files_of_a_checkpoint_can_go_on(
     assert {"best.safetensors", "last.safetensors"} <= {
         path.name for path in (config.run_folder / "checkpoints").iterdir()
     }
+
+
+def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
+    """Room for some lines, not for all."""
+    resource = pytest.importorskip("resource")
+    journal = Journal(tmp_path, anew=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl"):
+            for step in range(100):
+                journal.record(step, loss=0.123456)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        journal.close()
+    text = (tmp_path / "metrics.jsonl").read_bytes()
+    records = read_records(tmp_path / "metrics.jsonl")
+    assert text.endswith(b"}\n") and text.count(b"\n") == len(records) == step > 1

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from simplepose.cli import main
-from simplepose.core.schema import COCO_17
+from simplepose.core.lines import header_of, read_lines
+from simplepose.core.schema import COCO_17, KeypointSchema
+from simplepose.core.structures import Frame, Poses
+from simplepose.video.outputs import LinesWriter, write_coco_results
 
 Find = Callable[[str], Path]
 
@@ -355,3 +358,52 @@ def test_a_result_file_is_no_network(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "results.json").write_text("[]")
     assert main(["evaluate", str(tmp_path / "results.json")]) == 2
     assert f"simplepose score {tmp_path / 'results.json'} --task coco" in capsys.readouterr().err
+
+
+def write_lines(folder: Path, truth: dict, results: list[dict], schema: KeypointSchema) -> None:
+    """The results as `predict` would write them into `folder`."""
+    ids = [image["id"] for image in truth["images"]]
+    with LinesWriter(folder / "poses.jsonl", header_of(schema), image_ids=ids) as lines:
+        for index, image_id in enumerate(ids):
+            rows = [row for row in results if row["image_id"] == image_id]
+            keypoints = np.array([row["keypoints"] for row in rows]).reshape(len(rows), -1, 3)
+            scores = [row["score"] for row in rows]
+            boxes = np.zeros((len(rows), 4))
+            poses = Poses(keypoints[..., :2], keypoints[..., 2], boxes, scores)
+            lines.write(Frame(np.zeros((9, 9, 3), np.uint8), f"{image_id}.jpg", index), poses)
+    write_coco_results(folder / "results.json", read_lines(folder / "poses.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["", "poses.jsonl", "results.json"])
+def test_what_predict_writes_has_the_numbers_of_its_rows(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, results = animals()
+    for number, row in enumerate(results):
+        x, *rest = row["keypoints"]
+        row["keypoints"] = [x + 4.0 * number, *rest]  # not all are right
+    wanted = score(tmp_path, truth, results)
+    names = truth["categories"][0]["keypoints"]
+    write_lines(
+        tmp_path / "out", truth, results, KeypointSchema(name="beast", keypoints=tuple(names))
+    )
+    argv = ["score", str(tmp_path / "out" / name), "--annotations", str(tmp_path / "truth.json")]
+    assert main([*argv, "--output", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert 0.1 < found["AP"] < 1
+    assert {k: v for k, v in found.items() if k != "results"} == pytest.approx(
+        {k: v for k, v in wanted.items() if k != "results"}
+    )
+
+
+def test_poses_with_other_keypoints_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, results = animals()
+    score(tmp_path, truth, results)
+    names = tuple(truth["categories"][0]["keypoints"])[::-1]
+    write_lines(tmp_path / "out", truth, results, KeypointSchema(name="beast", keypoints=names))
+    argv = ["score", str(tmp_path / "out"), "--annotations", str(tmp_path / "truth.json")]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert "poses.jsonl" in error and names[0] in error and "Cure:" in error

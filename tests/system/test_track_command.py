@@ -20,7 +20,7 @@ from tiny_onnx import save_network
 from simplepose.cli import main
 from simplepose.core.errors import UserError
 from simplepose.core.images import write_image
-from simplepose.video.outputs import read_lines
+from simplepose.core.lines import read_lines
 from simplepose.video.streams import VideoWriter, open_stream
 
 pytest.importorskip("onnxruntime")
@@ -255,13 +255,14 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
     break_the_video(monkeypatch, frame=5)
     assert track(film, "--table", "csv") == 2
     error = capsys.readouterr().err
-    assert "the encoder gave up" in error and "after 5 frames" in error
-    assert len(list(read_lines(film / "out" / "poses.jsonl"))) == 5
+    assert "the encoder gave up" in error and "stopped after 6" in error
+    assert len(list(read_lines(film / "out" / "poses.jsonl"))) == 6
     assert {row["image_id"] for row in json.loads((film / "out" / "results.json").read_text())} == {
         1,
         2,
         3,
         4,
+        5,
     }
     assert sorted(path.name for path in (film / "out").iterdir()) == [
         "film.webm",
@@ -274,15 +275,22 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
 def test_an_error_at_once_leaves_the_old_files(film: Path, capsys, monkeypatch) -> None:
     assert track(film, "--video-codec", "vp8") == 0
     before = {path.name: path.read_bytes() for path in (film / "out").iterdir()}
-    break_the_video(monkeypatch, frame=0)
+
+    def no_encoder(self: VideoWriter, image: np.ndarray) -> None:
+        raise UserError("the encoder gave up. Cure: none")
+
+    monkeypatch.setattr(VideoWriter, "begin", no_encoder)
     assert track(film, "--video-codec", "vp8", "--overwrite") == 2
     error = capsys.readouterr().err
     assert "the encoder gave up" in error and "stopped after" not in error
     assert {path.name: path.read_bytes() for path in (film / "out").iterdir()} == before
 
 
-def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
-    """A long film; SIGINT once the first frames are out."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_video_that_plays_and_whole_lines(
+    film: Path, number: int, status: int
+) -> None:
+    """A long film; the signal comes once the first frames are out."""
     with VideoWriter(film / "long.mp4", 10) as writer:
         for index in range(1500):
             writer.write(np.full((240, 320, 3), index % 200, np.uint8))
@@ -301,16 +309,18 @@ def test_ctrl_c_leaves_a_video_that_plays_and_whole_lines(film: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(
-        path.stat().st_size > 20_000 for path in film.glob("out/.poses.*")
+        path.stat().st_size > 20_000 for path in film.glob("out/poses.partial.jsonl")
     ):
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in error
+    assert process.returncode == status and "Traceback" not in error
     lines = list(read_lines(film / "out" / "poses.jsonl"))
     frames = sum(1 for _ in open_stream(film / "out" / "long.webm"))
     assert 0 < len(lines) < 1500 and abs(frames - len(lines)) <= 1
-    assert not list(film.glob("out/.*"))
+    rows = json.loads((film / "out" / "results.json").read_text())
+    assert len(rows) == sum(len(line.people) for line in lines)
+    assert not list(film.glob("out/.*")) + list(film.glob("out/*partial*"))
 
 
 def test_a_real_clip_has_one_id_for_one_person(real_data, tmp_path: Path) -> None:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from simplepose import __version__
@@ -61,12 +68,114 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"simplepose {name}" in capsys.readouterr().out
 
 
-def test_ctrl_c_has_its_own_status(
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [
+        (signal.SIGINT, 130, "Ctrl-C"),
+        (signal.SIGTERM, 143, "SIGTERM"),
+        (signal.SIGHUP, 129, "SIGHUP"),
+    ],
+)
+def test_a_signal_stops_every_command_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    number: signal.Signals,
+    status: int,
+    word: str,
+) -> None:
+    done = []
+
+    def work(options: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            done.append("finished its files")
+            raise
+
+    module = "import_weights" if name == "import" else name
+    monkeypatch.setattr("simplepose.commands.options.parse", lambda *words: None)
+    monkeypatch.setattr(f"simplepose.commands.{module}.run", work)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        assert main([name]) == status and done
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert capsys.readouterr().err == f"stopped by {word}\n"
+
+
+def run_module(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell runs `simplepose` with the redirections of `words`."""
+    return subprocess.run(
+        f"{sys.executable} -m simplepose {words}",
+        shell=True,
+        text=True,
+        capture_output=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "error"),
+    [
+        ("weights list >&-", 0, ""),
+        ("weights list >&- 2>&-", 0, ""),
+        ("fly >&- 2>&-", 2, ""),
+        ("weights list <&- | head -1 > /dev/null", 0, ""),
+        ("weights list 2>/dev/full >/dev/full", 1, ""),
+        ("weights list >/dev/full", 1, "note: text for the screen (stdout) is lost: No space left"),
+    ],
+)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_screen_stops_nobody(words: str, status: int, error: str) -> None:
+    result = run_module(words)
+    assert result.returncode == status
+    assert result.stderr.startswith(error) and result.stderr.count("\n") == bool(error)
+
+
+def test_a_terminal_without_accents_shows_names() -> None:
+    result = run_module("evaluate 'Z\u00fcrich\u2713.safetensors'", PYTHONIOENCODING="ascii:strict")
+    assert result.returncode == 2 and "Z\\xfcrich\\u2713.safetensors" in result.stderr
+
+
+def test_a_full_disk_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(options: object) -> None:
-        raise KeyboardInterrupt
+    def full(options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "x.bin")
 
-    monkeypatch.setattr("simplepose.commands.weights.run", stop)
-    assert main(["weights", "list"]) == 130
-    assert "Ctrl-C" in capsys.readouterr().err
+    monkeypatch.setattr("simplepose.commands.weights.run", full)
+    assert main(["weights", "list"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "x.bin" in error and "Cure: " in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
+def test_a_terminal_that_closes_stops_it_as_ctrl_c_does(tmp_path: Path) -> None:
+    """The program writes on when the terminal is gone, and finishes its files."""
+    code = (
+        "import sys, time, pathlib, simplepose.cli as cli, simplepose.commands.weights as w\n"
+        "def run(options):\n"
+        "    try:\n"
+        "        print('begun', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('finishing'); print('finishing', file=sys.stderr, flush=True)\n"
+        "        pathlib.Path('finished').touch()\n"
+        "        raise\n"
+        "w.run = run\n"
+        "sys.exit(cli.main(['weights', 'list']))\n"
+    )
+    import pty
+
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    assert b"begun" in os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    assert (tmp_path / "finished").exists()

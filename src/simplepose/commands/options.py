@@ -116,6 +116,8 @@ class PeopleInPictures(OnDevice):
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
+    table: Literal["none", "csv", "parquet"] = "none"
+    """Also write poses.csv or poses.parquet."""
     overwrite: Flag = False
     """Write into an output folder that already holds something, and replace what is there."""
 
@@ -185,7 +187,8 @@ class ScoreOptions:
     """
 
     results: tyro.conf.Positional[PathText]
-    """Result .json of COCO, CrowdPose or OCHuman, MPII .mat or .h5, PoseTrack folder."""
+    """Result .json of COCO, CrowdPose or OCHuman; poses.jsonl of predict or track, or their folder;
+    MPII .mat or .h5; PoseTrack folder."""
     annotations: PathText = ""
     """The ground truth, in the data set's own form (PoseTrack: the folder; MPII: also gt_valid.mat)
     or as simplepose convert wrote it."""
@@ -219,15 +222,16 @@ class PredictOptions(PeopleInPictures):
     """Pictures, folders or glob patterns (for videos and cameras: simplepose track)."""
     annotations: PathText = ""
     """COCO JSON whose `images` tell which picture has which image_id; by default the number in the
-    file name."""
-    output: PathText = "predictions"
-    """Folder for the overlay pictures and poses.json."""
+    file name, or the position where not every name has one of its own."""
+    output: PathText = ""
+    """Folder for the overlay pictures, poses.jsonl and results.json; by default predictions,
+    predictions-2, ..."""
     draw_boxes: Flag = False
     """Also draw the boxes."""
     flip_test: Flag = True
     """Average with the mirrored crop."""
     skip_broken: Flag = False
-    """Leave unreadable pictures out and go on."""
+    """Leave unreadable pictures out and go on, also with a try that such a picture stopped."""
 
 
 @settings()
@@ -241,7 +245,7 @@ class TrackOptions(PeopleInPictures):
     """Video file, camera number or network address; also a folder or pattern of pictures, whose
     people are then not followed."""
     output: PathText = ""
-    """Folder for the results; tracked/NAME by default."""
+    """Folder for the results; tracked/NAME, tracked/NAME-2, ... by default."""
     detect_every: AtLeast1 = 5
     """The detector looks at every so many frames; the tracker carries the boxes between them."""
     mode: Literal["flow", "oks", "iou"] = "flow"
@@ -263,8 +267,6 @@ class TrackOptions(PeopleInPictures):
     fill_gaps: AtLeast0 = 0
     """Fill gaps of a track of up to so many frames in the finished files; what was filled is
     marked."""
-    table: Literal["none", "csv", "parquet"] = "none"
-    """Also write poses.csv or poses.parquet."""
     posetrack: Flag = False
     """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with
     --no-tracking), which needs a network with PoseTrack's 15 keypoints."""
@@ -525,7 +527,7 @@ def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> Eva
 
     path = Path(options.weights)
     result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".mat", ".h5", ".hdf5") or result_folder:
+    if path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or result_folder:
         raise UserError(
             f"{path} is no network. Cure: for a result file "
             f"simplepose score {path} --task {options.evaluate.task}"

@@ -11,25 +11,39 @@ from typing import Any
 
 from simplepose.commands.options import PredictOptions
 from simplepose.core.errors import UserError
-from simplepose.core.files import readable, write_json
+from simplepose.core.files import readable
 from simplepose.core.images import is_picture, list_pictures, write_image
+from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress
-from simplepose.core.settings import to_plain
-from simplepose.core.structures import Frame, Poses
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.schemas import with_flip_pairs
-from simplepose.detection.files import BoxFile
+from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.video.engine import PoseTracker
-from simplepose.video.outputs import keep_sources
+from simplepose.video.outputs import (
+    LinesWriter,
+    finished,
+    free_folder,
+    keep_sources,
+    picture_ids,
+    require_table,
+    write_coco_results,
+    write_table,
+)
 from simplepose.video.streams import PictureStream, shown_address
 
 
 def run(options: PredictOptions) -> None:
-    """Predicts and writes the overlays and poses.json."""
+    """Predicts and writes a line of poses.jsonl and the overlay of each picture, then results.json
+    and the table."""
     pictures = _pictures(options)
     require_choice(options.boxes)
-    overlays = _overlays(options, pictures)
+    require_table(options.table)
+    folder, before = _folder(options, pictures)
+    overlays = _overlays(options, pictures, folder, before)
+    if before:
+        print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test
     )
@@ -44,35 +58,62 @@ def run(options: PredictOptions) -> None:
         keypoints=estimator.schema.keypoints,
         device=options.device,
     )
-    if isinstance(people, BoxFile):
-        _require_match(people, pictures)
-    stream = PictureStream(pictures, listed=True)
-    rows: list[dict[str, Any]] = []
-    result = Path(options.output) / "poses.json"
-    record = {
-        "weights": readable(options.weights),
-        "preset": estimator.spec.preset,
-        "schema": to_plain(estimator.schema),
-        "pictures": rows,
-    }
-    try:
-        _predict(options, PoseTracker(estimator, people, track=False), stream, overlays, rows)
-    except (Exception, KeyboardInterrupt):
-        if rows:
-            write_json(result, record)
-            print(
-                f"stopped; {result} holds the {len(rows):,} pictures that are done",
-                file=sys.stderr,
-            )
-        raise
+    listing = people if isinstance(people, BoxFile) else None
+    if listing:
+        _require_match(listing, pictures)
+    elif options.annotations:
+        listing = read_listing(options.annotations)
+    stream = PictureStream(pictures, listed=True, done=[line.frame for line in before])
+    lines = LinesWriter(
+        folder / "poses.jsonl",
+        header_of(estimator.schema, preset=estimator.spec.preset, **_made_by(options)),
+        image_ids=picture_ids(pictures, listing),
+        before=before,
+    )
+    with finished(lines, lambda: _finish(options, folder, estimator.schema)):
+        _predict(options, PoseTracker(estimator, people, track=False), stream, overlays, lines)
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
-    write_json(result, record)
-    count = sum(len(row["people"]) for row in rows)
     print(
-        f"{count:,} people in {len(rows):,} pictures -> {readable(options.output)}/ "
-        f"({len(rows):,} overlays, poses.json)"
+        f"{lines.people:,} people in {lines.frames:,} pictures -> {readable(str(folder))}/ "
+        f"({lines.frames:,} overlays, poses.jsonl, results.json)"
     )
+
+
+def _made_by(options: PredictOptions) -> dict[str, str]:
+    """What the header says of the options."""
+    return {"weights": options.weights, "boxes": options.boxes}
+
+
+def _finish(options: PredictOptions, folder: Path, schema: KeypointSchema) -> None:
+    """Everything that is made from the JSON lines."""
+    path = folder / "poses.jsonl"
+    write_coco_results(folder / "results.json", read_lines(path))
+    if options.table != "none":
+        write_table(folder / f"poses.{options.table}", read_lines(path), schema)
+
+
+def _folder(options: PredictOptions, pictures: list[Path]) -> tuple[Path, list[Line]]:
+    """Where to write, and the lines of an earlier try that goes on there.
+
+    With --skip-broken a try goes on that had the same network, boxes and pictures and did not come
+    to all of them.
+    """
+    usual = "predictions"
+    free, tried = (Path(options.output),) * 2 if options.output else free_folder(usual)
+    if options.overwrite:
+        return Path(options.output or usual), []
+    if options.skip_broken and tried and (tried / "poses.jsonl").is_file():
+        header, lines = read_header(tried / "poses.jsonl"), list(read_lines(tried / "poses.jsonl"))
+        same = all(getattr(header, name) == readable(v) for name, v in _made_by(options).items())
+        places = {readable(str(path)): index for index, path in enumerate(pictures)}
+        if (
+            same
+            and len(lines) < len(places)
+            and all(places.get(line.source) == line.frame for line in lines)
+        ):
+            return tried, lines
+    return free, []
 
 
 def _pictures(options: PredictOptions) -> list[Path]:
@@ -94,20 +135,28 @@ def _pictures(options: PredictOptions) -> list[Path]:
     return pictures
 
 
-def _overlays(options: PredictOptions, pictures: list[Path]) -> dict[str, Path]:
+def _overlays(
+    options: PredictOptions, pictures: list[Path], folder: Path, before: list[Line]
+) -> dict[str, Path]:
     """A file for each overlay; equal names from different folders get the first number that is
-    free. Refuses to write over anything."""
-    folder, overlays = Path(options.output), dict[str, Path]()
+    free. Refuses to write over anything but what goes on; takes a line whose overlay was not
+    written out of `before`."""
+    overlays: dict[str, Path] = {}
     for path in pictures:
         numbered = (f"{path.stem}_{number}.jpg" for number in itertools.count(2))
         names = (folder / name for name in itertools.chain([f"{path.stem}.jpg"], numbered))
         if str(path) not in overlays:
             used = set(overlays.values())
             overlays[str(path)] = next(name for name in names if name not in used)
-    outputs = [folder / "poses.json", *overlays.values()]
-    keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
-    taken = next((path for path in outputs if path.exists()), None)
-    if taken and not options.overwrite:
+    made = [folder / name for name in ("poses.jsonl", "results.json", f"poses.{options.table}")]
+    keep_sources(
+        (*pictures, options.boxes, options.annotations, options.weights),
+        [*made, *overlays.values()],
+    )
+    drawn = {line.frame: overlays[str(pictures[line.frame])] for line in before}
+    before[:] = [line for line in before if drawn[line.frame].exists()]
+    taken = next((path for path in (*made, *overlays.values()) if path.exists()), None)
+    if taken and not options.overwrite and not drawn:
         raise UserError(
             f"{folder} already holds {taken.name}. "
             "Cure: --overwrite, or --output with another folder"
@@ -120,20 +169,20 @@ def _predict(
     runner: PoseTracker,
     stream: PictureStream,
     overlays: dict[str, Path],
-    rows: list[dict[str, Any]],
+    lines: LinesWriter,
 ) -> None:
-    """Adds a row and writes an overlay for each picture."""
+    """Writes a line, then an overlay for each picture."""
     schema, threshold = runner.estimator.schema, options.keypoint_threshold
     threshold = runner.estimator.drawn_threshold if threshold is None else threshold
     style = {"keypoint_threshold": threshold, "boxes": options.draw_boxes}
     with Progress("predicting", "pictures") as progress:
         for frame, poses in runner(stream):
             # the reader is ahead: what comes before the broken picture is finished first
-            if frame.index > len(rows):
+            if frame.index > lines.frames:
                 _stop_at_broken(stream, options.skip_broken)
-            rows.append(_row(frame, poses))
+            lines.write(frame, poses)
             write_image(overlays[frame.source], poses.draw(frame.image, schema, **style))
-            progress(frame.index + 1, stream.frame_count)
+            progress(lines.frames, stream.frame_count)
     _stop_at_broken(stream, options.skip_broken)
 
 
@@ -169,22 +218,3 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
         )
     if note:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _row(frame: Frame, poses: Poses) -> dict[str, Any]:
-    """One picture of poses.json."""
-    columns = {
-        "box_xyxy": poses.boxes_xyxy.tolist(),
-        "score": poses.scores.tolist(),
-        "keypoints": poses.keypoints.tolist(),
-        "keypoint_scores": poses.keypoint_scores.tolist(),
-    }
-    height, width = frame.image.shape[:2]
-    return {
-        "file_name": readable(frame.source),
-        "width": width,
-        "height": height,
-        "people": [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ],
-    }

@@ -7,12 +7,12 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 from simplepose.commands.options import TrackOptions
-from simplepose.core.errors import UserError, need
-from simplepose.core.files import readable, write_bytes
+from simplepose.core.errors import UserError
+from simplepose.core.files import encode_json, readable, write_bytes
+from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
 from simplepose.data.schemas import with_flip_pairs
@@ -25,9 +25,12 @@ from simplepose.tracking.track import TrackConfig
 from simplepose.video.engine import PoseTracker, share_processor
 from simplepose.video.outputs import (
     LinesWriter,
+    finished,
+    free_folder,
     keep_sources,
     new_folder,
-    read_lines,
+    picture_ids,
+    require_table,
     write_coco_results,
     write_posetrack_results,
     write_table,
@@ -46,18 +49,21 @@ def run(options: TrackOptions) -> None:
     """Tracks and writes `poses.jsonl`, `results.json` and the annotated video into the output
     folder."""
     name = stream_name(options.video)
-    folder = Path(options.output) if options.output else Path("tracked") / name
+    usual = Path("tracked") / name
+    folder = Path(options.output) if options.output else usual
+    if not options.output and not options.overwrite:
+        folder, _ = free_folder(usual)
     video = None
     if options.video_codec != "none":
         video = folder / f"{name}{CODECS[options.video_codec][1]}"
-    _check(options)
-    outputs = [
-        "poses.jsonl",
-        "results.json",
-        "poses.csv",
-        "poses.parquet",
-        f"posetrack/{name}.json",
-    ]
+    if options.boxes == "gt":
+        raise UserError(
+            "--boxes gt belongs to simplepose predict. "
+            "Cure: give track the annotation file itself, --boxes FILE.json"
+        )
+    require_table(options.table)
+    tables = ("poses.csv", "poses.parquet")
+    outputs = ["poses.jsonl", "results.json", *tables, f"posetrack/{name}.json"]
     keep_sources(
         (options.video, options.boxes, options.weights),
         [*(folder / file for file in outputs), *([video] if video else [])],
@@ -72,23 +78,30 @@ def run(options: TrackOptions) -> None:
     new_folder(folder, overwrite=options.overwrite)
     _note_boxes(runner.detector, stream)
     _note_posetrack(options, estimator.schema)
-    lines = LinesWriter(folder / "poses.jsonl")
-    try:
+    lines = LinesWriter(
+        folder / "poses.jsonl",
+        header_of(
+            estimator.schema,
+            weights=options.weights,
+            preset=estimator.spec.preset,
+            boxes=options.boxes,
+        ),
+        image_ids=_image_ids(runner.detector, stream),
+    )
+    with finished(lines, lambda: _finish(options, folder, name, estimator.schema)):
         _follow(options, runner, stream, lines, video)
-    except (Exception, KeyboardInterrupt):
-        if lines.saved:
-            print(
-                f"stopped after {lines.frames:,} frames; what is written so far is whole",
-                file=sys.stderr,
-            )
-            _finish(options, folder, name, estimator.schema)
-        raise
-    _finish(options, folder, name, estimator.schema)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     followed = f", {len(lines.track_ids):,} identities" if stream.is_video else ""
     written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
     print(f"{lines.frames:,} frames{broken}: {lines.people:,} poses{followed} -> {written}")
     print(f"frames/s of each stage alone: {runner.speed}; device {_device_name(estimator)}")
+
+
+def _image_ids(detector: object, stream: VideoStream | PictureStream) -> list[int | str] | None:
+    """Those of pictures; the frames of a video have their index."""
+    if not isinstance(stream, PictureStream):
+        return None
+    return picture_ids(stream.paths, detector if isinstance(detector, BoxFile) else None)
 
 
 def _follow(
@@ -98,38 +111,26 @@ def _follow(
     lines: LinesWriter,
     video: Path | None,
 ) -> None:
-    """Writes each frame's line, and its picture into the annotated video."""
+    """Writes each frame's line, then its picture into the annotated video."""
     estimator, threshold = runner.estimator, options.keypoint_threshold
     threshold = estimator.drawn_threshold if threshold is None else threshold
     with ExitStack() as open_files:
-        open_files.enter_context(lines)
         writer = VideoWriter(video, stream.fps or 10.0, options.video_codec) if video else None
         if writer:
             open_files.enter_context(writer)
         progress = open_files.enter_context(Progress("tracking", "frames"))
         for frame, poses in runner(stream):
             if writer:
+                # Before the first line: a codec that is missing costs nobody an older file.
+                writer.begin(frame.image)
+            lines.write(frame, poses)
+            if writer:
                 with runner.speed.measure("draw and write"):
                     drawn = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
                     writer.write(drawn, frame.seconds)
-            lines.write(frame, poses)
             progress(lines.frames, stream.frame_count or None)
             if lines.frames == options.frames:
                 break
-
-
-def _check(options: TrackOptions) -> None:
-    """Refuses what would fail only when the last frame is done."""
-    if options.boxes == "gt":
-        raise UserError(
-            "--boxes gt belongs to simplepose predict. "
-            "Cure: give track the annotation file itself, --boxes FILE.json"
-        )
-    for package in ("pandas", "pyarrow") if options.table == "parquet" else ():
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise need(package, "tables", "--table parquet") from error
 
 
 def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
@@ -216,4 +217,4 @@ def _smooth_file(path: Path, options: TrackOptions) -> None:
         line.with_poses(poses, mark).encoded()
         for line, poses, mark in zip(lines, sequence, filled, strict=True)
     ]
-    write_bytes(path, b"".join(texts))
+    write_bytes(path, b"".join([encode_json(read_header(path)) + b"\n", *texts]))

@@ -1,12 +1,17 @@
 """Files appear whole or not at all: everything is written to a temporary name beside its place,
-then renamed."""
+then renamed. What grows for hours is visible meanwhile."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import socket
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +19,49 @@ import msgspec
 
 from simplepose.core.errors import UserError
 
+HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+"""This machine, in the names of partial files: several may write into one folder."""
+
 
 def partial_name(path: Path) -> Path:
-    """The temporary name beside `path`: of this process alone, and with the ending of `path`, so
-    that writers who choose by it work."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    """The hidden name beside `path` for what is written in one go: of this process alone, and with
+    the ending of `path`, so that writers who choose by it work."""
+    return path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.partial{path.suffix}")
+
+
+def visible_partial(path: Path) -> Path:
+    """The name beside `path` for what grows for a long time, or could not get its own name: its
+    owner finds it after whatever happened."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+@cache
+def remove_dead_partials(folder: Path) -> None:
+    """Removes the hidden partial files of this machine's dead processes, once a folder and
+    process."""
+    # Windows kills a process that is asked this way whether it lives.
+    if os.name != "posix" or not folder.is_dir():
+        return
+    pattern = re.compile(rf"\..*\.{HOST}-(\d+)\.partial(\.[^.]*)?")
+    for name in os.listdir(folder):
+        found = pattern.fullmatch(name)
+        if found and not _alive(int(found[1])):
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def readable(name: str) -> str:
@@ -30,7 +73,7 @@ def readable(name: str) -> str:
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path in the same folder; renames it to `path` if the block succeeds,
-    removes it otherwise.
+    removes it otherwise. A whole file that cannot get its name gets its `visible_partial`.
 
     Args:
         path: where the file belongs.
@@ -45,19 +88,42 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     temporary = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_partials(path.parent)
         yield temporary
         if durable:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        give_name(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. "
-            "Cure: choose an output folder that is writable and has space"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Renames a whole file.
+
+    Raises:
+        UserError: it cannot have that name; says which one it got.
+    """
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        kept = visible_partial(path)
+        os.replace(temporary, kept)
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; what was to be written is {kept}. "
+            "Cure: make way for it and rename that file"
+        ) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The sentence for a file that cannot be written."""
+    return UserError(
+        f"cannot write {path}: {error.strerror or error}. "
+        "Cure: choose an output folder that is writable and has space"
+    )
 
 
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = False) -> None:

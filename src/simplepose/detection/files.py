@@ -148,6 +148,12 @@ def read_boxes(
     return BoxFile(path=source, by_id=by_id, listed=listed, sizes_wh=sizes_wh, notes=tuple(notes))
 
 
+def read_listing(path: str | Path) -> BoxFile:
+    """The pictures of an annotation file with their ids, without boxes."""
+    listed, sizes_wh = _listed(load_file(path), str(path))
+    return BoxFile(path=str(path), by_id={}, listed=listed, sizes_wh=sizes_wh)
+
+
 def _listed(
     listing: File, source: str
 ) -> tuple[dict[str, list[tuple[PurePath, Id]]], dict[Id, tuple[float, float]]]:

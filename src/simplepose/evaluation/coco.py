@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,13 @@ import numpy as np
 
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, encode_json
+from simplepose.core.lines import read_header, read_lines
 from simplepose.core.oks import check_sigmas
+from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
+    Row,
     load_rows,
     person_rows,
     picture_index,
@@ -166,7 +170,7 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
     is one of the people.
 
     Args:
-        results: a file, or its content.
+        results: a file, also a poses.jsonl of `predict` or `track`, or its content.
         people: whose pictures and categories they name, by number or as the file spells them.
 
     Raises:
@@ -174,7 +178,10 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
             many finite keypoint numbers and a finite score.
     """
     source = "the results" if isinstance(results, list) else str(results)
-    rows = load_rows(results, source)
+    if source.lower().endswith(".jsonl"):
+        rows = _rows_of_lines(source, people.schema)
+    else:
+        rows = load_rows(results, source)
     own = {people.category_id, *people.more_categories}
     numbers: dict[Any, int] = {**people.category_numbers}
     names = [row.category_id for row in rows]
@@ -211,6 +218,20 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
         found.append({**person, "keypoints": flat, "score": score})
     _require_finite(np.array([row["keypoints"] for row in found], np.float64), label)
     return found
+
+
+def _rows_of_lines(path: str, schema: KeypointSchema) -> list[Row]:
+    """The people of what `predict` and `track` wrote, whose keypoints must be those of `schema`."""
+    if (names := read_header(path).keypoints) != tuple(schema.keypoints):
+        raise UserError(
+            f"{path} has the keypoints {', '.join(names)}; the ground truth has "
+            f"{', '.join(schema.keypoints)}. Cure: poses of a network with the same keypoints"
+        )
+    return [
+        Row(image_id=line.image_id, keypoints=[*chain(*one.keypoints)], score=one.score)
+        for line in read_lines(path)
+        for one in line.people
+    ]
 
 
 def _require_finite(values: np.ndarray, label: Callable[[int], str]) -> None:

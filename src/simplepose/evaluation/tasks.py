@@ -18,6 +18,7 @@ from simplepose.config import GroundTruthBoxes, Task
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
+from simplepose.core.lines import LINES
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
@@ -50,7 +51,7 @@ class Kind:
     """What its numbers are, in words."""
     results: str = "predictions.json"
     """Name of the file or folder of results."""
-    endings: tuple[str, ...] = (".json",)
+    endings: tuple[str, ...] = (".json", ".jsonl")
     """Of a result file."""
     score: str = "AP"
     """The number that chooses `best`."""
@@ -79,6 +80,7 @@ TASKS: dict[Task, Kind] = {
         factor=1,
         unit="percent",
         results="predictions",
+        endings=(".json",),
     ),
 }
 
@@ -221,7 +223,8 @@ def score_results(
 
     Args:
         task: whose measure.
-        results: result file; for PoseTrack the folder of result files.
+        results: result file, or the folder of predict or track; for PoseTrack the folder of result
+            files.
         annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
         evaluator: of the OKS-AP tasks.
         exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
@@ -234,6 +237,8 @@ def score_results(
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
+    if TASKS[task].factor == 100 and (Path(results) / LINES).is_file():
+        results = str(Path(results) / LINES)
     _require_files(task, Path(results), annotations)
     if task == "coco":
         people = read_coco(annotations, None, category=category)

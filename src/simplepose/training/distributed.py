@@ -1,7 +1,7 @@
 """Several processes, one training: plain torch.distributed under torchrun, or inside a process
 group that is there already (Ray Train).
 
-    torchrun --nproc-per-node 4 -m simplepose.cli train PRESET --data.root DIR
+    torchrun --nproc-per-node 4 -m simplepose train PRESET --data.root DIR
 
 One process is the special case that needs nothing of this. Only rank 0 writes files.
 """

@@ -4,11 +4,13 @@ to go on exactly where it stopped."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +131,9 @@ class Journal:
         self.quiet, self._line, self._writer = quiet, StatusLine(), None
         if quiet:
             return
-        self._metrics = (folder / "metrics.jsonl").open("wb" if anew else "ab")
-        self._console = (folder / "console.log").open("w" if anew else "a", encoding="utf-8")
+        mode = "wb" if anew else "ab"
+        self._metrics = (folder / "metrics.jsonl").open(mode, buffering=0)
+        self._console = (folder / "console.log").open(mode, buffering=0)
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -143,15 +146,14 @@ class Journal:
         if not self.quiet:
             self._line.clear()
             print(text, flush=True)
-            self._console.write(text + "\n")
-            self._console.flush()
+            _write_whole(self._console, f"{text}\n".encode())
 
     def record(self, step: int, **values: Any) -> None:
         """One line of metrics.jsonl (and TensorBoard scalars)."""
         if self.quiet:
             return
-        self._metrics.write(encode_json({"step": step, "time": time.time(), **values}) + b"\n")
-        self._metrics.flush()
+        line = encode_json({"step": step, "time": time.time(), **values}) + b"\n"
+        _write_whole(self._metrics, line)
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
@@ -170,6 +172,24 @@ class Journal:
         self._console.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _write_whole(file: FileIO, line: bytes) -> None:
+    """Appends a line, or nothing.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    end = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        file.truncate(end)
+        raise UserError(
+            f"cannot write {file.name}: {error.strerror}. "
+            "Cure: make space on the disk, then --resume where checkpoints/ holds a state"
+        ) from error
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

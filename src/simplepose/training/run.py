@@ -6,10 +6,7 @@ from __future__ import annotations
 import math
 import shlex
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +18,7 @@ from simplepose.config import Config
 from simplepose.core.device import is_accelerator
 from simplepose.core.errors import UserError
 from simplepose.core.progress import format_seconds
+from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
 from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
@@ -53,36 +51,15 @@ class Stop:
     """Whether the loop asks between steps; elsewhere a signal ends the run at once, `last` is on
     disk already."""
 
+    def ask(self, number: int) -> None:
+        """Hears a signal: the loop stops after the step it is in; asked again, at once."""
+        again, self.signal = bool(self.signal), number
+        if again or not self.in_epoch:
+            self.end()
+
     def end(self) -> None:
-        """Ends the run: KeyboardInterrupt for Ctrl-C (or another process's), the usual exit status
-        for SIGTERM."""
-        if self.signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM ask the loop to stop after the step it is in; a second Ctrl-C stops at
-    once.
-
-    Outside the main thread (where Python allows no signal handlers) nothing is changed.
-    """
-    stop = Stop()
-
-    def ask(number: int, frame: Any) -> None:
-        again, stop.signal = bool(stop.signal), number
-        if again or not stop.in_epoch:
-            stop.end()
-
-    main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        """Ends the run, as Ctrl-C does where another process was asked."""
+        raise Stopped(self.signal or signal.SIGINT)
 
 
 @dataclass(frozen=True)

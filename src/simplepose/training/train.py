@@ -1,7 +1,7 @@
 """Training, from the first line to the last.
 
 One device:      simplepose train coco_r50_256x192_ms --data.root dataset
-Four:            torchrun --nproc-per-node 4 -m simplepose.cli train coco_r50_256x192_ms
+Four:            torchrun --nproc-per-node 4 -m simplepose train coco_r50_256x192_ms
                      --data.root dataset
 Go on with it:   the same command with --resume
 Why so slow:     simplepose train coco_r50_256x192_ms --data.root dataset --profile
@@ -20,6 +20,7 @@ from pathlib import Path
 from simplepose.config import Config, dump_config
 from simplepose.core.device import choose_device
 from simplepose.core.files import write_bytes
+from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_split
@@ -32,7 +33,7 @@ from simplepose.training.folder import (
     own_folder,
     restore_state,
 )
-from simplepose.training.run import HeldOut, Run, Stop, read_held_out, stop_signals
+from simplepose.training.run import HeldOut, Run, Stop, read_held_out
 from simplepose.training.schedule import check_schedule
 from simplepose.training.snapshot import check_snapshot, continue_snapshot
 from simplepose.training.start import assemble
@@ -52,13 +53,14 @@ def train(config: Config) -> Path:
     Raises:
         UserError: missing data, an output folder that holds another run or in which another process
             trains, a loss that is not finite, another process lost, ...
-        KeyboardInterrupt: after Ctrl-C, once the `last` checkpoint is written. SystemExit after
-            SIGTERM, likewise.
+        Stopped: a KeyboardInterrupt, after Ctrl-C, SIGTERM or SIGHUP, once the `last` checkpoint
+            is written.
     """
     options, device = config.train, choose_device(config.train.device)
+    stop = Stop()
     with (
         join_world(device, timeout_minutes=options.timeout_minutes) as world,
-        stop_signals() as stop,
+        heed_signals(stop.ask),
         own_folder(config, world) as folder,
     ):
         check_schedule(options, config.augment.weak_epochs)

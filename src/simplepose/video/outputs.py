@@ -1,5 +1,5 @@
-"""What a video run leaves behind: JSON lines, one a frame, and what is made from them: COCO
-results, a PoseTrack file, a table.
+"""What `predict` and `track` leave behind: JSON lines, a header and one a picture or frame, and
+what is made from them: COCO results, a PoseTrack file, a table.
 
 All but a Parquet table is written and read back frame by frame, so memory does not grow with the
 length.
@@ -8,161 +8,161 @@ length.
 from __future__ import annotations
 
 import csv
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Self
 
-import msgspec
-import numpy as np
-
-from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
+from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path, encode_json, partial_name, readable, write_json
+from simplepose.core.files import (
+    atomic_path,
+    cannot_write,
+    encode_json,
+    readable,
+    remove_dead_partials,
+    visible_partial,
+    write_json,
+)
+from simplepose.core.lines import Header, Line, Person, line_of, rounded
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Frame, Poses
-
-DIGITS = 3
-"""Decimals of coordinates and scores in files."""
-Keypoint = tuple[float | None, float | None, float | None]
-"""x, y and score; null where it is not a number."""
+from simplepose.detection.files import BoxFile
 
 
-class Person(msgspec.Struct, omit_defaults=True):
-    """One person of a line."""
+def picture_ids(paths: Sequence[Path], listing: BoxFile | None) -> list[int | str]:
+    """The image ids of pictures: those of the file that lists them or knows their boxes; else the
+    numbers in their names, if each has one of its own; else their positions from 0.
 
-    track_id: int | None
-    score: float
-    bbox: tuple[float, float, float, float]
-    keypoints: list[Keypoint]
-    filled: bool = False
-    """Whether gap filling put the pose in."""
-
-
-class Line(msgspec.Struct):
-    """One frame of a file of JSON lines."""
-
-    frame: int
-    seconds: float
-    source: str
-    people: list[Person]
-
-    @property
-    def poses(self) -> Poses:
-        """Its people as Poses; of a frame without people nobody knows K."""
-        if not self.people:
-            return Poses.empty(0)
-        rows = np.array([one.keypoints for one in self.people], np.float64)
-        ids = [one.track_id for one in self.people]
-        return Poses(
-            rows[..., :2],
-            rows[..., 2],
-            xywh_to_xyxy([one.bbox for one in self.people]),
-            [one.score for one in self.people],
-            None if None in ids else ids,
-        )
-
-    def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
-        """The line with other people; `filled` (N,) bool."""
-        columns = zip(
-            poses.track_ids.tolist() if poses.track_ids is not None else [None] * len(poses),
-            _rounded(poses.scores),
-            _rounded(xyxy_to_xywh(poses.boxes_xyxy)),
-            _rounded(np.concatenate([poses.keypoints, poses.keypoint_scores[..., None]], -1)),
-            [False] * len(poses) if filled is None else filled.tolist(),
-            strict=True,
-        )
-        people = [Person(*values) for values in columns]
-        return Line(self.frame, self.seconds, self.source, people)
-
-    def encoded(self) -> bytes:
-        """As the file has it."""
-        return encode_json(self) + b"\n"
-
-
-def line_of(frame: Frame, poses: Poses) -> Line:
-    """The line of one frame."""
-    source = readable(frame.source)
-    return Line(frame.index, round(frame.seconds, 4), source, []).with_poses(poses)
-
-
-def _rounded(values: np.ndarray) -> list[Any]:
-    return values.astype(np.float64).round(DIGITS).tolist()
+    A picture that such a file does not list has its name for an id.
+    """
+    if listing:
+        ids = listing.image_ids(paths)
+        unlisted = {-1} if listing.listed else set()
+        return [path.name if i in unlisted else i for path, i in zip(paths, ids, strict=True)]
+    numbers = [re.findall(r"\d+", path.stem)[-1:] for path in paths]
+    found = {int(number) for one in numbers for number in one}
+    if len(found) == len(paths):
+        return [int(one[0]) for one in numbers]
+    return list(range(len(paths)))
 
 
 class LinesWriter:
-    """Writes poses as JSON lines. The file gets its name when it is closed, after an interruption
-    too. An error before the first line leaves what had the name before.
+    """Writes poses as JSON lines, each at once. The file grows under its `visible_partial` name and
+    gets its own when it is closed, after an interruption or on a full disk too: whole lines stay.
+    An error before the first line leaves what had the name before.
 
     Args:
         path: the .jsonl file.
+        header: its first line.
+        image_ids: of each frame, by its index; of a video the index itself (None).
+        before: lines of an earlier try, which come first.
 
     Attributes:
-        frames, people, track_ids: lines, poses and identities written so far.
+        frames, people, track_ids: lines, poses and identities in the file so far.
         saved: whether the file has got its name.
 
     Raises:
         UserError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.frames, self.people, self.saved = 0, 0, False
+    def __init__(
+        self,
+        path: str | Path,
+        header: Header,
+        *,
+        image_ids: Sequence[int | str] | None = None,
+        before: Sequence[Line] = (),
+    ) -> None:
+        self.path, self.header, self.image_ids = Path(path), header, image_ids
+        self.before, self.saved = before, False
+        self.frames, self.people = len(before), sum(len(line.people) for line in before)
         self.track_ids: set[int] = set()
-        self._partial = partial_name(self.path)
+        self._partial, self._whole = visible_partial(self.path), 0
 
     def __enter__(self) -> Self:
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_dead_partials(self.path.parent)
             self._file: IO[bytes] = self._partial.open("wb")
+            lines = [encode_json(self.header) + b"\n", *(line.encoded() for line in self.before)]
+            self._add(b"".join(lines))
         except OSError as error:
-            raise self._failed(error) from error
+            self._close()
+            self._partial.unlink(missing_ok=True)
+            raise cannot_write(self.path, error) from error
         return self
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Adds the line of one frame."""
+        image_id = self.image_ids[frame.index] if self.image_ids else frame.index
         try:
-            self._file.write(line_of(frame, poses).encoded())
+            self._add(line_of(frame, poses, image_id).encoded())
         except OSError as error:
-            raise self._failed(error) from error
+            raise cannot_write(self.path, error) from error
         self.frames, self.people = self.frames + 1, self.people + len(poses)
         self.track_ids.update([] if poses.track_ids is None else poses.track_ids.tolist())
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
+    def _add(self, text: bytes) -> None:
+        self._file.write(text)
+        self._file.flush()
+        self._whole += len(text)
+
+    def _close(self) -> None:
+        # There may be no space for the rest of a line.
+        with suppress(OSError, AttributeError):
             self._file.close()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._close()
+        try:
             if error is None or self.frames:
+                os.truncate(self._partial, self._whole)
                 os.replace(self._partial, self.path)
                 self.saved = True
+            else:
+                self._partial.unlink(missing_ok=True)
         except OSError as failure:
-            raise self._failed(failure) from failure
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    def _failed(self, error: OSError) -> UserError:
-        cure = "choose a folder that is writable and has space"
-        return UserError(f"cannot write {self.path}: {error.strerror}. Cure: {cure}")
+            raise UserError(
+                f"cannot write {self.path}: {failure.strerror}; its lines are in {self._partial}. "
+                "Cure: make way for it and rename that file"
+            ) from failure
 
 
-def read_lines(path: str | Path) -> Iterator[Line]:
-    """The frames of a file of JSON lines, one at a time.
-
-    Raises:
-        UserError: the file is missing, or a line is not whole.
-    """
-    decoder = msgspec.json.Decoder(Line)
+@contextmanager
+def finished(lines: LinesWriter, finish: Callable[[], None]) -> Iterator[None]:
+    """Writes lines in the block, then makes the other files from them; after an error or an
+    interruption too, of the lines that are there."""
     try:
-        with open(path, "rb") as file:
-            for number, text in enumerate(file, 1):
-                try:
-                    yield decoder.decode(text)
-                except msgspec.DecodeError as error:
-                    raise UserError(
-                        f"{path}: line {number} is not a frame of poses ({error}). "
-                        "Cure: use a whole file"
-                    ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
+        with lines:
+            yield
+    except (Exception, KeyboardInterrupt):
+        if lines.saved:
+            print(f"stopped after {lines.frames:,}; {lines.path} holds them", file=sys.stderr)
+            try:
+                finish()
+            except UserError as error:
+                print(f"note: {error}", file=sys.stderr)
+        raise
+    finish()
+
+
+def free_folder(name: str | Path) -> tuple[Path, Path | None]:
+    """The first of `name`, `name-2`, `name-3`, ... that is not there or is empty, and the one
+    before it."""
+    before = None
+    for number in itertools.count(1):
+        folder = Path(name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+            return folder, before
+        before = folder
+    raise AssertionError
 
 
 def new_folder(folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -200,14 +200,15 @@ def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None
 
 
 def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
-    """COCO keypoint results with `track_id`: `image_id` is the frame's index. No `bbox`: with one,
-    COCO's code measures other areas."""
+    """COCO keypoint results with `file_name` and, of followed people, `track_id`. No `bbox`: with
+    one, COCO's code measures other areas."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         separator = b"["
         for line in lines:
             for person in line.people:
                 entry = {
-                    "image_id": line.frame,
+                    "image_id": line.image_id,
+                    "file_name": PurePath(line.source).name,
                     "category_id": 1,
                     "keypoints": [*chain(*person.keypoints)],
                     "score": person.score,
@@ -261,15 +262,29 @@ def write_posetrack_results(
     return path
 
 
+def require_table(kind: str) -> None:
+    """Refuses a table that could not be written when the last frame is done.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    for package in ("pandas", "pyarrow") if kind == "parquet" else ():
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise need(package, "tables", "--table parquet") from error
+
+
 def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema) -> None:
-    """One row a person and frame: frame, seconds, track_id, score, box, then x, y, score of each
-    keypoint. `.csv` or `.parquet`.
+    """One row a person and frame: frame, seconds, image id, file, track_id, score, box, then x, y,
+    score of each keypoint. `.csv` or `.parquet`.
 
     Raises:
         UserError: another ending, or pandas is missing (Parquet).
     """
     path = Path(path)
-    names = ["frame", "seconds", "track_id", "score", "filled", "left", "top", "right", "bottom"]
+    names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
+    names += ["left", "top", "right", "bottom"]
     names += [f"{keypoint}_{part}" for keypoint in schema.keypoints for part in ("x", "y", "score")]
     rows = (_table_row(line, person) for line in lines for person in line.people)
     if path.suffix.lower() == ".csv":
@@ -292,6 +307,7 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
 
 
 def _table_row(line: Line, person: Person) -> list[Any]:
-    box = _rounded(xywh_to_xyxy(person.bbox))
-    head = [line.frame, line.seconds, person.track_id, person.score, person.filled, *box]
-    return [*head, *chain(*person.keypoints)]
+    box = rounded(xywh_to_xyxy(person.bbox))
+    where = [line.frame, line.seconds, line.image_id, PurePath(line.source).name]
+    who = [person.track_id, person.score, person.filled]
+    return [*where, *who, *box, *chain(*person.keypoints)]

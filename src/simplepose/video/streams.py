@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import partial_name, read_bytes
+from simplepose.core.files import give_name, read_bytes, visible_partial
 from simplepose.core.images import decode_image, is_still, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
@@ -106,6 +106,7 @@ class PictureStream:
         paths: files, folders and glob patterns.
         listed: they are what `list_pictures` gave: a folder or a dead link among them is a picture
             that does not decode.
+        done: positions of pictures that are left out.
 
     Attributes:
         fps: 0, pictures have no time.
@@ -116,11 +117,14 @@ class PictureStream:
     is_video = False
     fps = 0.0
 
-    def __init__(self, paths: Sequence[str | Path], *, listed: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], *, listed: bool = False, done: Iterable[int] = ()
+    ) -> None:
         self.paths = [Path(path) for path in paths] if listed else list_pictures(paths)
         self.source = str(self.paths[0]) if len(self.paths) == 1 else f"{len(self.paths)} pictures"
         self.frame_count = len(self.paths)
         self.broken: list[str] = []
+        self.done = frozenset(done)
 
     @property
     def skipped(self) -> int:
@@ -129,6 +133,8 @@ class PictureStream:
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
+            if index in self.done:
+                continue
             try:
                 content = read_bytes(path)
                 image = decode_image(content, str(path), upright=True)
@@ -247,11 +253,17 @@ class VideoWriter:
             fits = (d for d in digits if round(self.fps * 10**d) <= MPEG4_UNITS)
             self.fps = round(self.fps, next(fits, 0)) or self.fps
         self._due, self._seconds = 0.0, float("nan")
-        self._partial = partial_name(self.path)
+        self._partial = visible_partial(self.path)
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> Self:
         return self
+
+    def begin(self, image: np.ndarray) -> None:
+        """Opens the file for pictures of this size, (H, W, 3), where it is not open yet."""
+        if self._writer is None:
+            self._size_wh = tuple(side + side % 2 for side in image.shape[1::-1])
+            self._writer = self._open()
 
     def write(self, image: np.ndarray, seconds: float = float("nan")) -> None:
         """Adds a frame.
@@ -263,10 +275,9 @@ class VideoWriter:
             image: (H, W, 3) uint8 RGB.
             seconds: when it is shown in the video it is from; by default one frame after the last.
         """
-        if self._writer is None:
-            self._size_wh = tuple(side + side % 2 for side in image.shape[1::-1])
-            self._writer = self._open()
-        else:
+        self.begin(image)
+        assert self._writer is not None
+        if self.frames:
             step = seconds - self._seconds
             self._due += step * self.fps if 0 < step <= LONGEST_STILL else 1
         self._seconds = seconds
@@ -307,7 +318,7 @@ class VideoWriter:
         if not (self.frames and self._partial.stat().st_size):
             self._partial.unlink()
             raise self._failed("nothing arrived in the file", "check the space on the disk")
-        os.replace(self._partial, self.path)
+        give_name(self._partial, self.path)
 
     def _failed(self, why: str, cure: str) -> UserError:
         return UserError(f"cannot write {self.path}: {why}. Cure: {cure}")

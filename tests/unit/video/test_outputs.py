@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import encode_json
+from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import Frame, Poses
+from simplepose.detection.files import read_listing
 from simplepose.video.outputs import (
-    Line,
     LinesWriter,
+    finished,
+    free_folder,
     keep_sources,
     new_folder,
-    read_lines,
+    picture_ids,
     write_coco_results,
     write_posetrack_results,
     write_table,
 )
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
+HEADER = header_of(COCO_17, weights="net.onnx", boxes="whole")
 
 
 def some(count: int, tracked: bool = True) -> Poses:
@@ -44,12 +50,11 @@ def some(count: int, tracked: bool = True) -> Poses:
 def lines(tmp_path: Path) -> Path:
     path = tmp_path / "poses.jsonl"
     marks = {2: np.array([False, True])}
-    path.write_bytes(
-        b"".join(
-            Line(index, index / 10, "a.mp4", []).with_poses(some(count), marks.get(count)).encoded()
-            for index, count in enumerate((0, 2, 1))
-        )
-    )
+    texts = [encode_json(HEADER) + b"\n"]
+    for index, count in enumerate((0, 2, 1)):
+        line = Line(index, index / 10, "in/a.mp4", index, 4, 4, [])
+        texts.append(line.with_poses(some(count), marks.get(count)).encoded())
+    path.write_bytes(b"".join(texts))
     return path
 
 
@@ -58,7 +63,7 @@ def test_lines_come_back(lines: Path) -> None:
     assert (
         [line.frame for line in back] == [0, 1, 2]
         and back[2].seconds == pytest.approx(0.2)
-        and back[0].source == "a.mp4"
+        and back[0].source == "in/a.mp4"
     )
     for line, count in zip(back, (0, 2, 1), strict=True):
         assert len(line.poses) == count
@@ -70,7 +75,7 @@ def test_lines_come_back(lines: Path) -> None:
 
 
 def test_an_interruption_leaves_whole_lines(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), LinesWriter(tmp_path / "p.jsonl") as writer:
+    with pytest.raises(KeyboardInterrupt), LinesWriter(tmp_path / "p.jsonl", HEADER) as writer:
         writer.write(Frame(IMAGE), some(1))
         raise KeyboardInterrupt
     assert len(list(read_lines(tmp_path / "p.jsonl"))) == 1
@@ -81,7 +86,7 @@ def test_an_interruption_leaves_whole_lines(tmp_path: Path) -> None:
 def test_an_error_before_the_first_line_leaves_the_old_file(
     lines: Path, error: type[BaseException]
 ) -> None:
-    before, writer = lines.read_bytes(), LinesWriter(lines)
+    before, writer = lines.read_bytes(), LinesWriter(lines, HEADER)
     with pytest.raises(error), writer:
         raise error
     assert not writer.saved and lines.read_bytes() == before
@@ -89,34 +94,136 @@ def test_an_error_before_the_first_line_leaves_the_old_file(
 
 
 def test_an_error_after_lines_keeps_them(lines: Path) -> None:
-    writer = LinesWriter(lines)
+    writer = LinesWriter(lines, HEADER)
     with pytest.raises(UserError), writer:
         writer.write(Frame(IMAGE), some(1))
         raise UserError
     assert writer.saved and writer.frames == len(list(read_lines(lines))) == 1
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/dev/full"), reason="no /dev/full here, the disk that is always full"
-)
-def test_a_disk_that_is_full_at_the_end_is_named(lines: Path) -> None:
-    before, writer = lines.read_bytes(), LinesWriter(lines)
-    (lines.parent / f".poses.{os.getpid()}.partial.jsonl").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"cannot write .*poses\.jsonl: No space left"), writer:
-        writer.write(Frame(IMAGE), some(1))
-    assert not writer.saved and lines.read_bytes() == before
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file gets longer than `size` bytes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_whole_lines_that_fit(lines: Path) -> None:
+    size = len(lines.read_bytes()) + 700
+    writer = LinesWriter(lines, HEADER)
+    with full_disk(size), pytest.raises(UserError, match=r"cannot write .*poses\.jsonl"), writer:
+        for index in range(100):
+            writer.write(Frame(IMAGE, index=index), some(1))
+    kept = list(read_lines(lines))
+    assert writer.saved and 1 < len(kept) == writer.frames < 20
+    assert [line.frame for line in kept] == list(range(len(kept)))
     assert [path.name for path in lines.parent.iterdir()] == ["poses.jsonl"]
+
+
+def test_a_disk_that_is_full_at_once_leaves_the_old_file(lines: Path) -> None:
+    before, writer = lines.read_bytes(), LinesWriter(lines, HEADER)
+    with full_disk(100), pytest.raises(UserError, match=r"cannot write .*poses\.jsonl"), writer:
+        pass
+    assert lines.read_bytes() == before
+    assert [path.name for path in lines.parent.iterdir()] == ["poses.jsonl"]
+
+
+def test_lines_that_cannot_get_their_name_keep_a_visible_one(tmp_path: Path) -> None:
+    writer = LinesWriter(tmp_path / "p.jsonl", HEADER)
+    (tmp_path / "p.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"p\.partial\.jsonl"), writer:
+        writer.write(Frame(IMAGE), some(2))
+    assert len(list(read_lines(tmp_path / "p.partial.jsonl"))) == 1
+
+
+def test_every_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+    with LinesWriter(tmp_path / "p.jsonl", HEADER, image_ids=["a", 17]) as writer:
+        for index in range(2):
+            writer.write(Frame(IMAGE, "x/y.jpg", index), some(1))
+            found = list(read_lines(tmp_path / "p.partial.jsonl"))
+            assert [line.image_id for line in found] == ["a", 17][: index + 1]
+    assert read_header(tmp_path / "p.jsonl") == HEADER
+    assert (found[0].width, found[0].height, found[0].source) == (4, 4, "x/y.jpg")
+
+
+def test_lines_of_an_earlier_try_come_first(lines: Path) -> None:
+    before = list(read_lines(lines))
+    with LinesWriter(lines, HEADER, before=before) as writer:
+        assert (writer.frames, writer.people) == (3, 3)
+        writer.write(Frame(IMAGE, index=7), some(2))
+    again = list(read_lines(lines))
+    assert again[:3] == before and again[3].frame == 7
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_other_files_are_made_after_an_interruption_too(
+    tmp_path: Path, fails: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[int] = []
+
+    def finish() -> None:
+        made.append(len(list(read_lines(tmp_path / "p.jsonl"))))
+        if fails:
+            raise UserError("no space left. Cure: none")
+
+    lines = LinesWriter(tmp_path / "p.jsonl", HEADER)
+    with pytest.raises(KeyboardInterrupt), finished(lines, finish):
+        lines.write(Frame(IMAGE), some(1))
+        raise KeyboardInterrupt
+    assert made == [1] and ("note: no space left" in capsys.readouterr().err) == fails
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["a/0012.jpg", "b/img_7.png"], [12, 7]),
+        (["a/7.jpg", "b/7.jpg"], [0, 1]),
+        (["cat.jpg", "7.jpg"], [0, 1]),
+        (["2024_05.jpg", "2024_06.jpg"], [5, 6]),
+        ([], []),
+    ],
+)
+def test_ids_of_pictures(names: list[str], ids: list[int]) -> None:
+    assert picture_ids([Path(name) for name in names], None) == ids
+
+
+def test_ids_of_pictures_that_a_file_lists(tmp_path: Path) -> None:
+    images = [{"id": 901, "file_name": "b/7.jpg"}, {"id": "x9", "file_name": "a/7.jpg"}]
+    (tmp_path / "listed.json").write_text(json.dumps({"images": images}))
+    listing = read_listing(tmp_path / "listed.json")
+    paths = [tmp_path / name for name in ("a/7.jpg", "b/7.jpg", "8.jpg")]
+    assert picture_ids(paths, listing) == ["x9", 901, "8.jpg"]
+
+
+def test_default_folders_are_counted(tmp_path: Path) -> None:
+    name = tmp_path / "predictions"
+    assert free_folder(name) == (name, None)
+    name.mkdir()
+    assert free_folder(name) == (name, None)
+    (name / "a").touch()
+    (tmp_path / "predictions-2").touch()
+    assert free_folder(name) == (tmp_path / "predictions-3", tmp_path / "predictions-2")
 
 
 def test_lines_without_ids_and_with_nan(tmp_path: Path) -> None:
     poses = some(2, tracked=False)
     broken = np.array(poses.keypoints)
     broken[0, 0, 0] = np.nan
-    with LinesWriter(tmp_path / "p.jsonl") as writer:
+    with LinesWriter(tmp_path / "p.jsonl", HEADER) as writer:
         writer.write(
             Frame(IMAGE), Poses(broken, poses.keypoint_scores, poses.boxes_xyxy, poses.scores)
         )
-    assert json.loads((tmp_path / "p.jsonl").read_text())["people"][0]["keypoints"][0][0] is None
+    assert (
+        json.loads((tmp_path / "p.jsonl").read_text().splitlines()[1])["people"][0]["keypoints"][0][
+            0
+        ]
+        is None
+    )
     (line,) = read_lines(tmp_path / "p.jsonl")
     assert line.poses.track_ids is None and np.isnan(line.poses.keypoints[0, 0, 0])
 
@@ -131,10 +238,9 @@ def test_lines_without_ids_and_with_nan(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "p.jsonl").write_text(
-        '{"frame": 0, "seconds": 0, "source": "", "people": []}\n' + text
-    )
-    with pytest.raises(UserError, match=r"p\.jsonl: line 2"):
+    first = Line(0, 0.0, "", 0, 4, 4, []).encoded()
+    (tmp_path / "p.jsonl").write_bytes(encode_json(HEADER) + b"\n" + first + text.encode())
+    with pytest.raises(UserError, match=r"p\.jsonl: line 3"):
         list(read_lines(tmp_path / "p.jsonl"))
     with pytest.raises(UserError, match=r"none\.jsonl"):
         list(read_lines(tmp_path / "none.jsonl"))
@@ -175,7 +281,7 @@ def test_posetrack_file(lines: Path, tmp_path: Path) -> None:
 
 
 def test_people_who_were_not_followed_have_no_track_id_in_a_posetrack_file(tmp_path: Path) -> None:
-    with LinesWriter(tmp_path / "p.jsonl") as writer:
+    with LinesWriter(tmp_path / "p.jsonl", HEADER) as writer:
         writer.write(Frame(IMAGE), some(2, tracked=False))
     content = json.loads(
         write_posetrack_results(
@@ -199,7 +305,7 @@ def test_tables(lines: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     write_table(tmp_path / "p.parquet", read_lines(lines), COCO_17)
     table = pandas.read_parquet(tmp_path / "p.parquet")
-    assert table.shape == (3, 9 + 51) and table["track_id"].tolist() == [1, 2, 1]
+    assert table.shape == (3, 11 + 51) and table["track_id"].tolist() == [1, 2, 1]
     assert some(2).to_pandas(COCO_17).shape == (34, 6) and Poses.empty(17).to_pandas(
         COCO_17
     ).shape == (0, 6)
