@@ -37,6 +37,7 @@ def run(options: PredictOptions) -> None:
         score_threshold=options.box_threshold,
         keypoints=estimator.schema.keypoints,
         device=options.device,
+        person_class=options.person_class,
     )
     if isinstance(people, BoxFile):
         _require_match(people, pictures)
