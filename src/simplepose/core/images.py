@@ -162,7 +162,8 @@ def require_rgb(image: np.ndarray) -> None:
     Raises:
         UserError: the array is not (H, W, 3) uint8, or has no pixels.
     """
-    shape, dtype = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    dtype = getattr(image, "dtype", type(image).__name__)
     if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
         raise UserError(
             f"the picture is {shape or 'no array:'} {dtype}, expected (H, W, 3) uint8 RGB. "

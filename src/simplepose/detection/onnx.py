@@ -103,11 +103,11 @@ class PersonDetector:
         layout, picture_wh = self.layout, image.shape[1::-1]
         if layout.stretched:
             size_wh: tuple[int, ...] = self.input_size_wh
-            scale = np.divide(size_wh, picture_wh)
+            scale = np.divide(size_wh, picture_wh, dtype=np.float32)
             pixels = _as_network(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR))
         else:
             factor, size_wh = fit(picture_wh, self.input_size_wh, self.flexible)
-            scale, pixels = np.full(2, factor), letterbox(image, factor, size_wh)
+            scale, pixels = np.full(2, factor, np.float32), letterbox(image, factor, size_wh)
         answer = self._ask(self._prepare(pixels), picture_wh)
         boxes, scores = decode(layout, answer, size_wh, self.person_class, self.score_threshold)
         return people_within(
