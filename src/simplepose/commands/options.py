@@ -113,6 +113,9 @@ class PeopleInPictures(OnDevice):
     flip_pairs: PathText = ""
     """JSON or YAML file of left/right pairs for the flip test, [[left, right], ...], names or
     indices from 0, or a schema file, in place of the network's own."""
+    person_class: str = ""
+    """A detector's class of people: its number, or its name in the file's metadata; by default the
+    class named person, or 0 where the file names none."""
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
@@ -270,6 +273,9 @@ class TrackOptions(PeopleInPictures):
     posetrack: Flag = False
     """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with
     --no-tracking), which needs a network with PoseTrack's 15 keypoints."""
+    drop_frames: Flag = False
+    """For cameras: leave out old frames where the camera is faster than the network, so that what
+    comes out is not late. With --batch-frames 1 for the least delay."""
     frames: AtLeast0 = 0
     """Stop after so many frames; 0 is all."""
     flip_test: Flag = False

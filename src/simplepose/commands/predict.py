@@ -57,6 +57,7 @@ def run(options: PredictOptions) -> None:
         score_threshold=options.box_threshold,
         keypoints=estimator.schema.keypoints,
         device=options.device,
+        person_class=options.person_class,
     )
     listing = people if isinstance(people, BoxFile) else None
     if listing:

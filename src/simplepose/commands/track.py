@@ -3,13 +3,13 @@ write their poses."""
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from simplepose.commands.options import TrackOptions
+from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
@@ -19,6 +19,7 @@ from simplepose.data.schemas import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.onnx import OnnxNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
 from simplepose.tracking.smooth import OneEuroConfig, fill_gaps, smooth_zero_phase
 from simplepose.tracking.track import TrackConfig
@@ -91,6 +92,8 @@ def run(options: TrackOptions) -> None:
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema)):
         _follow(options, runner, stream, lines, video)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
+    if runner.speed.dropped:
+        broken += f", {runner.speed.dropped:,} left out because the network was slower"
     followed = f", {len(lines.track_ids):,} identities" if stream.is_video else ""
     written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
     print(f"{lines.frames:,} frames{broken}: {lines.people:,} poses{followed} -> {written}")
@@ -119,7 +122,7 @@ def _follow(
         if writer:
             open_files.enter_context(writer)
         progress = open_files.enter_context(Progress("tracking", "frames"))
-        for frame, poses in runner(stream):
+        for frame, poses in runner(stream, drop_frames=options.drop_frames):
             if writer:
                 # Before the first line: a codec that is missing costs nobody an older file.
                 writer.begin(frame.image)
@@ -152,6 +155,7 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
         device=options.device,
         threads=threads,
         cut_border=True,
+        person_class=options.person_class,
     )
     return estimator, PoseTracker(
         estimator,
@@ -190,7 +194,9 @@ def _note_posetrack(options: TrackOptions, schema: KeypointSchema) -> None:
 
 def _device_name(estimator: PoseEstimator) -> str:
     """Where the pose network runs, in words."""
-    cores = f" ({os.cpu_count()} cores)" if str(estimator.device) == "cpu" else ""
+    if isinstance(estimator.network, OnnxNetwork):
+        return estimator.network.session.provider
+    cores = f" ({own_cores()} cores)" if str(estimator.device) == "cpu" else ""
     return f"{estimator.device}{cores}"
 
 

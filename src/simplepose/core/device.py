@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from simplepose.core.errors import UserError
+
+T = TypeVar("T")
 
 PREFERENCE = ("cuda", "npu", "xpu", "mps")
 """`auto` takes the first of these that is available, else the CPU."""
@@ -27,6 +29,19 @@ CGROUP_FILES = {
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 """Limit, use, and what of the use is given up when it is wanted, in version 2 and version 1."""
+CPU_QUOTAS = {
+    "": ("cpu.max",),
+    "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
+}
+"""Time on the processor and the period it is for, in version 2 (one file) and version 1."""
+ONNX_PROVIDERS = {
+    "cuda": "CUDAExecutionProvider",
+    "npu": "CANNExecutionProvider",
+    "xpu": "OpenVINOExecutionProvider",
+    "mps": "CoreMLExecutionProvider",
+}
+"""What ONNX Runtime calls each accelerator. TensorRT builds an engine for minutes at the first
+picture: nobody gets it unasked."""
 COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
 
@@ -45,6 +60,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         UserError: the device is not there; the message lists those that are.
     """
+    torch.set_num_threads(min(torch.get_num_threads(), own_cores()))
     available = [*filter(is_available, PREFERENCE), "cpu"]
     name = available[0] if name == "auto" else name
     kind, _, number = name.partition(":")
@@ -66,6 +82,32 @@ def choose_device(name: str = "auto") -> torch.device:
     device = torch.device(kind, index)
     module.set_device(device)
     return device
+
+
+def onnx_providers(name: str, have: Sequence[str]) -> list[Any]:
+    """What ONNX Runtime is asked for, best first, for the words of `choose_device`.
+
+    Args:
+        name: `cpu` is the processor alone; an accelerator is itself, then the processor for what it
+            cannot do; `auto` is the first accelerator that ONNX Runtime has.
+        have: the providers of the ONNX Runtime that is installed.
+
+    Raises:
+        UserError: the word is not known, or ONNX Runtime has no such accelerator.
+    """
+    usable = [kind for kind in PREFERENCE if ONNX_PROVIDERS[kind] in have]
+    kind, _, number = ((usable or ["cpu"])[0] if name == "auto" else name).partition(":")
+    if kind not in (*usable, "cpu") or not (number.isdecimal() or ":" not in name):
+        raise UserError(
+            f"device {name!r} is not available to ONNX Runtime here. Cure: one of "
+            f"{', '.join(['auto', *usable, 'cpu'])}, or install the ONNX Runtime of that device "
+            "(onnxruntime-gpu for NVIDIA)"
+        )
+    if kind == "cpu":
+        return ["CPUExecutionProvider"]
+    index, provider = int(number or os.environ.get("LOCAL_RANK", "0")), ONNX_PROVIDERS[kind]
+    numbered = index and kind in ("cuda", "npu")
+    return [(provider, {"device_id": index}) if numbered else provider, "CPUExecutionProvider"]
 
 
 def describe_devices() -> list[str]:
@@ -140,9 +182,17 @@ def local_processes() -> int:
 
 
 def own_cores() -> int:
-    """Processor cores for each process of this training on this machine, at least one."""
+    """Processor cores for each process of this training on this machine, at least one: of those
+    that this process may use, by affinity and by the quota of its container or job."""
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    for folder, names in _control_groups(CPU_QUOTAS):
+        # "max" and -1 where there is no quota
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            texts = [(folder / name).read_text() for name in names]
+            quota, period = map(int, " ".join(texts).split())
+            if quota > 0:
+                cores = min(cores, -(-quota // period))
     return max(1, cores // local_processes())
 
 
@@ -167,7 +217,7 @@ def _host_memory() -> tuple[int, int]:
     """(available, total) bytes of the host, or of the container or job it is cut to."""
     physical = total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = 1024 * _table(Path("/proc/meminfo")).get("MemAvailable:", total // 1024)
-    for folder, (limit, used, stale) in _control_groups():
+    for folder, (limit, used, stale) in _control_groups(CGROUP_FILES):
         with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
             cap, taken = (int((folder / name).read_text()) for name in (limit, used))
             if cap < physical:
@@ -185,20 +235,20 @@ def _table(path: Path) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows}
 
 
-def _control_groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+def _control_groups(files: Mapping[str, T]) -> Iterator[tuple[Path, T]]:
     """Folders that may limit this process, its own and all above (Slurm limits one below the top),
-    with the names of their files."""
-    rows = ["0::/", "0:memory:/"]
+    with the names of their `files`, which are told by controller ("" in version 2)."""
+    rows = ["0::/", *(f"0:{kind}:/" for kind in files if kind)]
     with contextlib.suppress(OSError):
         rows += OWN_CGROUPS.read_text().splitlines()
     for row in rows:
         _, controllers, path = row.split(":", 2)
-        for kind in CGROUP_FILES.keys() & set(controllers.split(",")):
+        for kind in files.keys() & set(controllers.split(",")):
             top = CGROUP / kind
             own = top / path.strip("/")
             for folder in (own, *own.parents):
                 if folder.is_relative_to(top):
-                    yield folder, CGROUP_FILES[kind]
+                    yield folder, files[kind]
 
 
 def seed_everything(seed: int) -> None:

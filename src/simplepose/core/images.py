@@ -364,9 +364,11 @@ def require_rgb(image: np.ndarray) -> None:
     Raises:
         UserError: the array is not (H, W, 3) uint8, or has no pixels.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    dtype = getattr(image, "dtype", type(image).__name__)
+    if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
         raise UserError(
-            f"the picture is {image.shape} {image.dtype}, expected (H, W, 3) uint8 RGB. "
+            f"the picture is {shape or 'no array:'} {dtype}, expected (H, W, 3) uint8 RGB. "
             "Cure: convert it, or read it with simplepose.read_image"
         )
     if not image.size:

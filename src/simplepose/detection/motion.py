@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from simplepose.core.images import require_rgb
 from simplepose.core.structures import People
 
 MIN_AREA_FRACTION = 0.002
@@ -24,9 +25,18 @@ class MotionDetector:
     def __init__(self) -> None:
         self._shape: tuple[int, ...] = ()
 
+    def fresh(self) -> MotionDetector:
+        """Another one that has seen nothing yet: for another stream."""
+        return type(self)()
+
+    def __reduce__(self) -> tuple[type[MotionDetector], tuple[()]]:
+        """What was learnt stays here."""
+        return type(self), ()
+
     def __call__(self, image: np.ndarray) -> People:
         """(H, W, 3) uint8 RGB -> People; the score is the fraction of moving pixels in the box.
         Another picture size starts anew."""
+        require_rgb(image)
         if image.shape != self._shape:
             self._shape, self._seen = image.shape, 0
             self._subtractor = cv2.createBackgroundSubtractorMOG2(MEMORY, varThreshold=32)

@@ -1,65 +1,56 @@
-"""A person detector from an ONNX file: YOLOX's raw grid, or the boxes-and-labels output of RTMDet
-and of YOLOX exported with its NMS."""
+"""A person detector from an ONNX file; which networks it knows stands in
+`simplepose.detection.layouts`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from simplepose.core.boxes import nms
 from simplepose.core.errors import UserError, need
+from simplepose.core.images import require_rgb
+from simplepose.core.onnx import OnnxSession
 from simplepose.core.structures import People
+from simplepose.detection.layouts import (
+    STRIDES,
+    cell_count,
+    class_names,
+    decode,
+    find_class,
+    read_input,
+    read_layout,
+)
 
-STRIDES = (8, 16, 32)
-"""Of the three grids of YOLOX, finest first."""
-NMS_IOU = 0.65
-"""Of two boxes of a grid with a larger IoU the weaker goes, as YOLOX evaluates; the other layout
-went through an NMS of its own."""
 PADDING_GREY = 114
-"""What YOLOX and RTMDet put beside the picture."""
+"""What YOLOX, RTMDet and the others put beside the picture."""
 RTMDET_MEAN_BGR = np.array([103.53, 116.28, 123.675], np.float32)[:, None, None]
 RTMDET_STD_BGR = np.array([57.375, 57.12, 58.395], np.float32)[:, None, None]
-
-Shapes = list[tuple[str, tuple[Any, ...]]]
-"""Names and shapes of the inputs or outputs; symbolic lengths are strings or None."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What an ONNX detector takes and gives."""
-
-    kind: str
-    """`grid` (YOLOX, needs decoding and NMS) or `boxes` (dets and labels)."""
-    input_name: str
-    input_size_wh: tuple[int, ...]
-    flexible: bool
-    """Whether other input sizes fit than `input_size_wh`."""
-    normalised: bool
-    """Whether the network wants mean and deviation removed (RTMDet); YOLOX takes 0..255."""
+LARGEST_BOX = 100
+"""Sides of the picture; a longer box is no detector's opinion but a number gone wrong."""
 
 
 class PersonDetector:
     """Finds people: picture -> People.
 
-    The picture is scaled to fit, put in the top left corner on grey 114, and goes in as BGR float.
-    Where the file allows other heights and widths than its own, the grey border is cut off to a
-    multiple of 32 (`cut_border`): a wide picture then costs about half.
+    The picture is scaled to fit and put in the top left corner on grey 114 (for RT-DETR and D-FINE
+    it is stretched). Where the file allows other heights and widths than its own, the grey border
+    is cut off to a multiple of 32 (`cut_border`): a wide picture then costs about half.
 
     Args:
         path: the ONNX file.
         score_threshold: boxes below it are dropped.
-        person_class: index of the class of people; 0 in COCO's 80 classes.
-        threads: processor threads of one call; None leaves it to ONNX Runtime.
+        person_class: number of the class of people, or its name in the file's metadata; by default
+            the one named person, or 0 where the file names none.
+        device: see `simplepose.core.device.onnx_providers`.
+        threads: processor threads of one call; 0 takes the cores that this process may use.
         cut_border: leave out the grey border where the file allows it: half the time on a wide
             picture, .005 less box AP with YOLOX-nano.
 
     Raises:
-        UserError: the file is missing or no ONNX file, or its outputs are of another layout.
+        UserError: the file is missing or no ONNX file, its outputs are of another layout, it has no
+            such class, or the device is not there.
     """
 
     def __init__(
@@ -67,71 +58,112 @@ class PersonDetector:
         path: str | Path,
         *,
         score_threshold: float = 0.3,
-        person_class: int = 0,
-        threads: int | None = None,
+        person_class: str | int = "",
+        device: str = "auto",
+        threads: int = 0,
         cut_border: bool = False,
     ) -> None:
-        self.score_threshold, self.person_class = score_threshold, person_class
         try:
             import onnx
-            import onnxruntime
         except ImportError as error:
-            raise need(error.name or "onnxruntime", "onnx", "an ONNX detector") from error
-        if not Path(path).is_file():
-            raise UserError(f"no such detector: {path}. Cure: check the path")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-
-        def start(content: bytes | str) -> Any:
-            return onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
-
+            raise need(error.name or "onnx", "onnx", "an ONNX detector") from error
+        self.path, self.score_threshold = str(path), score_threshold
+        self.session = OnnxSession(self.path, device=device, threads=threads)
+        inputs = [(name, shape) for name, shape, _ in self.session.inputs]
+        self.input_size_wh, self.flexible = read_input(self.path, inputs)
+        self._bytes = "uint8" in self.session.inputs[0][2]
+        model, names = onnx.load(self.path), class_names(self.session.metadata)
+        slices = "Slice" in _first_layers(model)
+        # noise: what comes out says which layout it is
+        noise = np.random.default_rng(0).uniform(0, 1, (1, 3, *self.input_size_wh[::-1]))
+        noise *= 255 if slices or self._bytes else 1
         try:
-            model = onnx.load(str(path))
-            self.session = start(str(path))
-        except Exception as error:  # protobuf and ONNX Runtime have no common class of error
+            answer = self._ask(noise.astype(np.float32), self.input_size_wh)
+        except Exception as error:  # ONNX Runtime's are of many kinds
             raise UserError(
-                f"{path} cannot be loaded as an ONNX network: {str(error).splitlines()[0]}. "
-                "Cure: check the file"
+                f"{path} does not run: {(str(error).splitlines() or [''])[0]}. "
+                "Cure: export it for pictures of one size, one at a time"
             ) from error
         self.layout = read_layout(
-            str(path),
-            [(item.name, tuple(item.shape)) for item in self.session.get_inputs()],
-            [(item.name, tuple(item.shape)) for item in self.session.get_outputs()],
-            normalised="Slice" not in _first_layers(model),
+            self.path, inputs, answer, self.input_size_wh, slices=slices, names=names
         )
-        if cut_border and self.layout.kind == "grid" and not self.layout.flexible:
-            free = _free_size(model, self.session, self.layout, start)
-            self.session = free or self.session
-            self.layout = replace(self.layout, flexible=free is not None)
+        classes, option = self.layout.classes, "--person-class (person_class from Python)"
+        self.person_class = find_class(person_class, names, classes, self.path, option)
+        if cut_border and self.layout.units == "raw" and not self.flexible:
+            free = self._free_size(model, noise.astype(np.float32), device, threads)
+            self.session, self.flexible = free or self.session, free is not None
 
     def __call__(self, image: np.ndarray) -> People:
-        """(H, W, 3) uint8 RGB -> People, best score first."""
-        layout = self.layout
-        scale, size_wh = fit(image.shape[1::-1], layout.input_size_wh, layout.flexible)
-        pixels = letterbox(image, scale, size_wh)
-        if layout.normalised:
-            pixels = (pixels - RTMDET_MEAN_BGR) / RTMDET_STD_BGR
-        names = ["dets", "labels"] if layout.kind == "boxes" else None
-        output, *labels = self.session.run(names, {layout.input_name: pixels})
-        if labels:
-            dets = output[0]
-            person = (labels[0][0] == self.person_class) & (dets[:, 4] >= self.score_threshold)
-            boxes, scores = dets[person, :4], dets[person, 4]
+        """(H, W, 3) uint8 RGB -> People, best score first.
+
+        Raises:
+            UserError: no such picture.
+        """
+        require_rgb(image)
+        layout, picture_wh = self.layout, image.shape[1::-1]
+        if layout.stretched:
+            size_wh: tuple[int, ...] = self.input_size_wh
+            scale = np.divide(size_wh, picture_wh, dtype=np.float32)
+            pixels = _as_network(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR))
         else:
-            boxes, scores = decode_grid(output[0], size_wh, self.person_class, self.score_threshold)
-            best = nms(boxes, scores, NMS_IOU)
-            boxes, scores = boxes[best], scores[best]
-        return people_within(boxes / scale, scores, image)
+            factor, size_wh = fit(picture_wh, self.input_size_wh, self.flexible)
+            scale, pixels = np.full(2, factor, np.float32), letterbox(image, factor, size_wh)
+        answer = self._ask(self._prepare(pixels), picture_wh)
+        boxes, scores = decode(layout, answer, size_wh, self.person_class, self.score_threshold)
+        return people_within(
+            boxes if layout.kind == "deployed" else boxes / np.tile(scale, 2), scores, image
+        )
+
+    def _prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """(1, 3, h, w) BGR 0..255 -> what the network wants; bytes stay bytes."""
+        colours = self.layout.colours
+        if colours == "rgb":
+            pixels = pixels[:, ::-1]
+        if self._bytes:
+            return pixels
+        if colours == "bgr_normalised":
+            return (pixels - RTMDET_MEAN_BGR) / RTMDET_STD_BGR
+        return pixels / 255 if colours == "rgb" else pixels
+
+    def _ask(self, pixels: np.ndarray, picture_wh: tuple[int, ...]) -> dict[str, np.ndarray]:
+        values = {name: np.array([picture_wh]) for name, *_ in self.session.inputs[1:]}
+        return self.session.run({self.session.inputs[0][0]: pixels, **values})
+
+    def _free_size(
+        self, model: Any, noise: np.ndarray, device: str, threads: int
+    ) -> OnnxSession | None:
+        """The same network with free height and width, if it then still gives the same numbers."""
+        shape = model.graph.input[0].type.tensor_type.shape
+        shape.dim[2].dim_param, shape.dim[3].dim_param = "H", "W"
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "A"
+        del model.graph.value_info[:]
+        width, height = self.input_size_wh
+        half = height // 2 // STRIDES[-1] * STRIDES[-1]
+        known, name = self._ask(noise, (width, height)), self.session.inputs[0][0]
+        (output,) = self.layout.outputs
+        try:
+            content = model.SerializeToString()
+            free = OnnxSession(self.path, content=content, device=device, threads=threads)
+            whole, part = (
+                free.run({name: pixels})[output] for pixels in (noise, noise[:, :, :half])
+            )
+        except Exception:  # a fixed shape inside the network: keep the file's own size
+            return None
+        same = np.allclose(whole, known[output], rtol=1e-3, atol=1e-3)
+        return free if same and part.shape[1] == cell_count((width, half)) else None
 
 
 def people_within(boxes_xyxy: np.ndarray, scores: np.ndarray, image: np.ndarray) -> People:
-    """Boxes (N, 4) cut to the picture, best score first; those that are not finite or leave nothing
-    are dropped."""
+    """Boxes (N, 4) cut to the picture, best score first.
+
+    Those that are not finite, have no finite score, are longer than `LARGEST_BOX` pictures, or
+    leave nothing are dropped: none of them may become the whole picture.
+    """
     order = np.argsort(-scores, kind="stable")
-    order = order[np.isfinite(boxes_xyxy[order]).all(1)]
+    limit = LARGEST_BOX * max(image.shape[:2])
+    with np.errstate(invalid="ignore"):
+        sane = (np.abs(boxes_xyxy) <= limit).all(1) & np.isfinite(scores)
+    order = order[sane[order]]
     boxes = np.clip(boxes_xyxy[order], 0, [*image.shape[1::-1]] * 2)
     good = (boxes[:, 2:] > boxes[:, :2]).all(1)
     return People(boxes[good], scores[order][good])
@@ -156,113 +188,23 @@ def letterbox(image: np.ndarray, scale: float, size_wh: tuple[int, ...]) -> np.n
     height, width = (max(1, int(side * scale)) for side in image.shape[:2])
     canvas = np.full((*size_wh[::-1], 3), PADDING_GREY, np.uint8)
     canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None, ::-1], np.float32)
+    return _as_network(canvas)
 
 
-def decode_grid(
-    output: np.ndarray, size_wh: tuple[int, ...], person_class: int, score_threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """YOLOX's raw output -> boxes in input pixels, before NMS.
-
-    A cell at (column, row) of stride s predicts centre `(cell + xy) s` and size `exp(wh) s` (YOLOX,
-    arXiv 2107.08430, section 2).
-
-    Args:
-        output: (A, 5 + classes): x, y, w, h, objectness, class probabilities; the grids of
-            `STRIDES` one after another.
-        size_wh: what the network got.
-        person_class: the column counted.
-        score_threshold: on objectness x class probability.
-
-    Returns:
-        boxes_xyxy (M, 4) float32, scores (M,) float32.
-    """
-    cells, strides = [], []
-    for stride in STRIDES:
-        rows, columns = np.mgrid[: size_wh[1] // stride, : size_wh[0] // stride]
-        cells.append(np.stack([columns.ravel(), rows.ravel()], 1))
-        strides.append(np.full((rows.size, 1), stride, np.float32))
-    scores = output[:, 4] * output[:, 5 + person_class]
-    kept = np.flatnonzero(scores >= score_threshold)
-    cell, stride = np.concatenate(cells).astype(np.float32)[kept], np.concatenate(strides)[kept]
-    centre = (output[kept, :2] + cell) * stride
-    half = np.exp(output[kept, 2:4]) * stride / 2
-    return np.concatenate([centre - half, centre + half], 1), scores[kept]
-
-
-def cell_count(size_wh: tuple[int, ...]) -> int:
-    """Cells of the three grids."""
-    return sum((size_wh[0] // stride) * (size_wh[1] // stride) for stride in STRIDES)
-
-
-def read_layout(path: str, inputs: Shapes, outputs: Shapes, *, normalised: bool = False) -> Layout:
-    """Recognises the layout from names and shapes.
-
-    Raises:
-        UserError: neither of the layouts; says what was found.
-    """
-    match inputs:
-        case [(name, (_, 3, height, width))]:
-            size_wh = tuple(side if isinstance(side, int) else 640 for side in (width, height))
-            flexible = size_wh != (width, height)
-            kind = _output_kind(outputs, size_wh, flexible)
-            if kind:
-                return Layout(
-                    kind=kind,
-                    input_name=name,
-                    input_size_wh=size_wh,
-                    flexible=flexible,
-                    normalised=normalised and kind == "boxes",
-                )
-    found = "; ".join(
-        f"{side} " + ", ".join(f"{name} {shape}" for name, shape in values)
-        for side, values in (("input", inputs), ("output", outputs))
-    )
-    raise UserError(
-        f"{path} is a detector of another layout: {found}. Cure: export YOLOX's raw grid "
-        "(1, A, 5 + classes), or `dets` (1, N, 5) with `labels` (1, N) as RTMDet and "
-        "YOLOX-with-NMS have them"
-    )
-
-
-def _output_kind(outputs: Shapes, size_wh: tuple[int, ...], flexible: bool) -> str:
-    """The layout's kind; empty where it is none that is known."""
-    match dict(outputs):
-        case {"dets": (_, _, 5), "labels": (_, _)}:
-            return "boxes"
-    match outputs:
-        case [(_, (_, cells, int(columns)))] if columns >= 6:
-            free = flexible and not isinstance(cells, int)
-            return "grid" if free or cells == cell_count(size_wh) else ""
-    return ""
+def _as_network(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 RGB -> (1, 3, h, w) float32 BGR 0..255."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None, ::-1], np.float32)
 
 
 def _first_layers(model: Any) -> set[str]:
-    """Kinds of the layers that read the picture. YOLOX starts with slices (its Focus layer), RTMDet
-    with a convolution."""
+    """Kinds of the layers that read the picture, behind those that only change its type. YOLOX
+    starts with slices (its Focus layer), RTMDet with a convolution."""
     weights = {weight.name for weight in model.graph.initializer}
     pictures = {value.name for value in model.graph.input} - weights
-    return {node.op_type for node in model.graph.node if pictures & set(node.input)}
-
-
-def _free_size(
-    model: Any, session: Any, layout: Layout, start: Callable[[bytes], Any]
-) -> Any | None:
-    """The same network with free height and width, if it then still gives the same numbers."""
-    shape = model.graph.input[0].type.tensor_type.shape
-    shape.dim[2].dim_param, shape.dim[3].dim_param = "H", "W"
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "A"
-    del model.graph.value_info[:]
-    width, height = layout.input_size_wh
-    half = height // 2 // STRIDES[-1] * STRIDES[-1]
-    probe = np.random.default_rng(0).uniform(0, 255, (1, 3, height, width)).astype(np.float32)
-    (known,) = session.run(None, {layout.input_name: probe})
-    try:
-        free = start(model.SerializeToString())
-        whole, part = (
-            free.run(None, {layout.input_name: pixels})[0] for pixels in (probe, probe[:, :, :half])
-        )
-    except Exception:  # a fixed shape inside the network: keep the file's own size
-        return None
-    same = np.allclose(whole, known, rtol=1e-3, atol=1e-3)
-    return free if same and part.shape[1] == cell_count((width, half)) else None
+    kinds = set()
+    for node in model.graph.node:  # in the order in which they run
+        if pictures & set(node.input):
+            kinds.add(node.op_type)
+            if node.op_type in ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear"):
+                pictures |= set(node.output)
+    return kinds

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from simplepose.core.errors import UserError
+from simplepose.core.images import require_rgb
 from simplepose.core.structures import Frame, People
 from simplepose.detection.files import read_boxes
 from simplepose.detection.motion import MotionDetector
@@ -42,6 +43,7 @@ def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
 
 def whole(image: np.ndarray) -> People:
     """One person who fills the picture: only where the user says so."""
+    require_rgb(image)
     height, width = image.shape[:2]
     return People(np.array([[0, 0, width, height]]), np.ones(1))
 
@@ -59,8 +61,9 @@ def people_source(
     score_threshold: float | None = None,
     keypoints: Sequence[str] = (),
     device: str = "auto",
-    threads: int | None = None,
+    threads: int = 0,
     cut_border: bool = False,
+    person_class: str = "",
 ) -> Detector | PeopleSource:
     """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id
     asked for by `hf:`.
@@ -72,15 +75,21 @@ def people_source(
             file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
         keypoints: names of the network's keypoints, which choose among the categories of a file.
-        device: of the transformers detector.
+        device: of the detector.
         threads: processor threads of an ONNX detector's call.
         cut_border: see `PersonDetector`.
+        person_class: number or name of a detector's class of people; by default person.
 
     Raises:
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
     """
     require_choice(boxes)
     text, path = str(boxes), Path(str(boxes))
+    if person_class and (text in ("whole", "motion", "gt") or path.suffix.lower() == ".json"):
+        raise UserError(
+            f"--person-class {person_class} chooses among the classes of a detector, and --boxes "
+            f"{text} is none. Cure: leave it out"
+        )
     threshold = 0.3 if score_threshold is None else score_threshold
     if text == "whole":
         return whole
@@ -92,12 +101,19 @@ def people_source(
         return read_boxes(annotations, keypoints=keypoints)
     if text.startswith("hf:") or (path / "config.json").is_file():
         name = text.removeprefix("hf:")
-        return TransformersDetector(name, score_threshold=threshold, device=device)
+        return TransformersDetector(
+            name, score_threshold=threshold, device=device, person_class=person_class
+        )
     if not path.exists():
         raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
     if path.suffix.lower() == ".onnx":
         return PersonDetector(
-            path, score_threshold=threshold, threads=threads, cut_border=cut_border
+            path,
+            score_threshold=threshold,
+            person_class=person_class,
+            device=device,
+            threads=threads,
+            cut_border=cut_border,
         )
     if path.suffix.lower() == ".json":
         return read_boxes(

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from simplepose.core.errors import UserError, need
+from simplepose.core.images import require_rgb
 from simplepose.core.structures import People
+from simplepose.detection.layouts import find_class
 from simplepose.detection.onnx import people_within
 
 
@@ -18,13 +20,21 @@ class TransformersDetector:
         name: a local folder, or a hub id; the hub is asked only for an id that is not a folder.
         score_threshold: boxes below it are dropped.
         device: torch device, `auto` takes the best there is.
+        person_class: number or name of the class of people; by default the one named person.
 
     Raises:
         UserError: transformers is not installed, the model cannot be found or fetched, or knows no
-            class `person`.
+            such class.
     """
 
-    def __init__(self, name: str, *, score_threshold: float = 0.3, device: str = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        score_threshold: float = 0.3,
+        device: str = "auto",
+        person_class: str | int = "",
+    ) -> None:
         try:
             import transformers
         except ImportError as error:
@@ -50,13 +60,11 @@ class TransformersDetector:
             raise UserError(
                 f"cannot load the detector {name!r}: {str(error).splitlines()[0]}. Cure: {cure}"
             ) from error
-        labels = {str(label).lower(): int(index) for index, label in model.config.id2label.items()}
-        if "person" not in labels:
-            raise UserError(
-                f"the detector {name!r} has no class 'person' but {', '.join(sorted(labels)[:8])}. "
-                "Cure: use one that finds people"
-            )
-        self.score_threshold, self.person_class = score_threshold, labels["person"]
+        names = {int(index): str(label) for index, label in model.config.id2label.items()}
+        self.person_class = find_class(
+            person_class, names, len(names), f"the detector {name!r}", "--person-class"
+        )
+        self.score_threshold = score_threshold
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
 
@@ -64,6 +72,7 @@ class TransformersDetector:
         """(H, W, 3) uint8 RGB -> People, best score first."""
         import torch
 
+        require_rgb(image)
         inputs = self.processor(images=[image], return_tensors="pt").to(self.device)
         with torch.inference_mode():
             outputs = self.model(**inputs)

@@ -73,11 +73,11 @@ class PoseEstimator:
 
         Args:
             path: the weights.
-            device: `auto`, `cpu`, ... (an ONNX file chooses its own provider).
+            device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             batch_size: crops a call of the network.
-            threads: threads of ONNX Runtime; 0 lets it choose.
+            threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
 
         Raises:
             UserError: the file is missing, damaged or no pose network.
@@ -87,7 +87,7 @@ class PoseEstimator:
         if weights.suffix == ".onnx":
             from simplepose.pose.onnx import OnnxNetwork
 
-            network = OnnxNetwork(weights, threads)
+            network = OnnxNetwork(weights, threads, device)
             spec, precision = network.spec(), "fp32"
         elif weights.suffix == ".safetensors":
             chosen = choose_device(device)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from simplepose.core.errors import UserError, need
+from simplepose.core.errors import UserError
+from simplepose.core.onnx import OnnxSession
 from simplepose.core.schema import KeypointSchema, schema_with
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
 
@@ -19,58 +21,54 @@ class OnnxNetwork:
     Crops go through one by one where the file was exported with batch 1.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, threads: int = 0, device: str = "auto") -> None:
         """Opens the file.
 
         Args:
             path: the ONNX file.
-            threads: threads of one call; 0 lets ONNX Runtime choose.
+            threads: threads of one call; 0 takes the cores that this process may use.
+            device: see `simplepose.core.device.onnx_providers`.
 
         Raises:
-            UserError: not an ONNX file, or not one picture in and heatmaps out.
+            UserError: not an ONNX file, or not one picture in and heatmaps out; the device is not
+                there.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise need("onnxruntime", "onnx", f"running {path}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.path, providers = str(path), onnxruntime.get_available_providers()
-        try:
-            self._session = onnxruntime.InferenceSession(self.path, options, providers=providers)
-        except Exception as error:  # onnxruntime raises its own classes for every kind of damage
-            raise UserError(
-                f"{path} is not a readable ONNX file: {str(error).splitlines()[0]}. "
-                "Cure: export or copy it again"
-            ) from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape_in, shape_out = inputs[0].shape, outputs[0].shape
+        self.path = str(path)
+        self.session = OnnxSession(self.path, device=device, threads=threads)
+        (self._input, shape_in, kind), *more = self.session.inputs
+        shape_out = self.session.outputs[0][1]
         fixed = all(isinstance(side, int) for side in (*shape_in[1:], *shape_out[1:2]))
-        ranks = (len(inputs), len(shape_in), len(shape_out))
-        if ranks != (1, 4, 4) or shape_in[1] != 3 or not fixed:
+        if more or len(shape_in) != 4 or len(shape_out) != 4 or shape_in[1] != 3 or not fixed:
             raise UserError(
                 f"{path}: expected one input (B, 3, H, W) and heatmaps (B, K, H, W) of fixed size, "
-                f"found {shape_in} -> {shape_out}. "
+                f"found {list(shape_in)} -> {list(shape_out)}. "
                 "Cure: export the pose network alone, with fixed height and width"
             )
         self.input_size_wh: tuple[int, int] = (shape_in[3], shape_in[2])
         self.keypoint_count: int = shape_out[1]
-        self._input, self._one_by_one = inputs[0].name, isinstance(shape_in[0], int)
+        self._one_by_one, self._bytes = isinstance(shape_in[0], int), "int" in kind
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) float on any device, normalised -> (B, K, H', W') float32 on the CPU."""
         values = np.ascontiguousarray(pixels.cpu(), np.float32)
         parts = np.split(values, len(values)) if self._one_by_one else [values]
-        maps = [self._session.run(None, {self._input: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(maps))
+        heatmaps = self.session.outputs[0][0]
+        maps = [self.session.run({self._input: part})[heatmaps] for part in parts]
+        return torch.from_numpy(np.concatenate(maps).astype(np.float32, copy=False))
 
     def spec(self) -> ModelSpec:
         """What the file's metadata says of itself.
 
-        Without any: the schema with as many keypoints, ImageNet RGB, quarter offset.
+        Without any: the schema with as many keypoints, ImageNet RGB, quarter offset. A network
+        whose input is bytes normalises by itself.
         """
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        spec = self._spec()
+        if not self._bytes:
+            return spec
+        return replace(spec, pixels=replace(spec.pixels, mean=(0, 0, 0), std=(1, 1, 1)))
+
+    def _spec(self) -> ModelSpec:
+        metadata = self.session.metadata
         if METADATA_KEY in metadata:
             return ModelSpec.from_json(metadata[METADATA_KEY], self.path)
         count, name = self.keypoint_count, Path(self.path).stem

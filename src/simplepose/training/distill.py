@@ -3,12 +3,14 @@ Zhu and Ye, CVPR 2019, section 3.2)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from simplepose.config import CodecConfig, Config
+from simplepose.core.device import is_accelerator
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.pose.checkpoints import require_schema
@@ -74,7 +76,11 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
         return None
     if not fraction:
         raise UserError("train.teacher-fraction is 0. Cure: a number above 0, up to 1")
-    estimator = PoseEstimator.from_checkpoint(path, device=str(device), flip_test=False)
+    # an ONNX teacher runs on what ONNX Runtime has: it need not be the student's device
+    elsewhere = Path(path).suffix == ".onnx" and is_accelerator(device)
+    estimator = PoseEstimator.from_checkpoint(
+        path, device="auto" if elsewhere else str(device), flip_test=False
+    )
     spec = estimator.spec
     require_schema(spec, schema, f"the teacher {path}")
     if "simcc" in (spec.codec.kind, config.codec.kind):

@@ -16,8 +16,9 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -81,10 +82,12 @@ class PoseTracker:
         flow: (previous, next) -> (h, w, 2), see `simplepose.tracking.flow`; DIS where None.
         track: whether people are followed; pictures of a folder never are.
 
+    One tracker can run over several streams at the same time: what a run learns is its own, and it
+    can be pickled for another process.
+
     Attributes:
-        speed: frames per second of each stage in the current or last run.
-        stream: the current or last stream, with its counts of frames and of those that did not
-            decode.
+        speed: frames per second of each stage in the run that started last.
+        stream: its stream, with its counts of frames and of those that did not decode.
     """
 
     def __init__(
@@ -112,18 +115,36 @@ class PoseTracker:
         self.speed = Speed()
         self.stream: VideoStream | PictureStream | Iterable[Frame] | None = None
 
-    def __call__(self, source: str | Path | int | Iterable[Frame]) -> Iterator[tuple[Frame, Poses]]:
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"stream": None}  # an open file stays here
+
+    def __call__(
+        self, source: str | Path | int | Iterable[Frame], *, drop_frames: bool = False
+    ) -> Iterator[tuple[Frame, Poses]]:
         """Runs over a video file, camera number, picture, folder, glob pattern, or any iterable of
         Frames.
+
+        Args:
+            source: where the frames come from.
+            drop_frames: leave out the oldest frames where they come faster than the network works
+                (a camera), so that what comes out is not late; counted in `speed.dropped`.
 
         Yields:
             Each frame with its poses; `track_ids` are set where people are followed.
         """
         self.stream = open_stream(source) if isinstance(source, (str, Path, int)) else source
         self.speed = Speed()
-        stop, depth = threading.Event(), 2 * self.batch_frames
-        frames = overlapped(self._read(self.stream), depth, stop, patience=5)
-        follow = self.track and getattr(self.stream, "is_video", True)
+        run = copy(self)  # another run may start while this one goes on
+        # what learns from frames, as MotionDetector does, starts anew
+        run.detector = getattr(self.detector, "fresh", lambda: self.detector)()
+        return run._run(self.stream, drop_frames)
+
+    def _run(self, stream: Iterable[Frame], drop: bool) -> Iterator[tuple[Frame, Poses]]:
+        """One run; the object is its own."""
+        stop, depth = threading.Event(), 1 if drop else 2 * self.batch_frames
+        dropped = self._drop if drop else None
+        frames = overlapped(self._read(stream), depth, stop, patience=5, dropped=dropped)
+        follow = self.track and getattr(stream, "is_video", True)
         looked = overlapped(self._look(frames, self.detect_every if follow else 1), depth, stop)
         if follow and self.config.mode == "flow":
             looked = overlapped(self._see_motion(looked), depth, stop)
@@ -133,6 +154,9 @@ class PoseTracker:
             yield from results
         finally:
             stop.set()
+
+    def _drop(self) -> None:
+        self.speed.dropped += 1
 
     def _read(self, stream: Iterable[Frame]) -> Iterator[Frame]:
         frames = iter(stream)
@@ -223,6 +247,8 @@ class Speed:
         self.frames: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
         self.started = time.perf_counter()
+        self.dropped = 0
+        """Frames left out because the network was still at work."""
 
     @contextmanager
     def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
@@ -245,7 +271,11 @@ class Speed:
 
 
 def overlapped(
-    items: Iterable[T], depth: int, stop: threading.Event, patience: float | None = None
+    items: Iterable[T],
+    depth: int,
+    stop: threading.Event,
+    patience: float | None = None,
+    dropped: Callable[[], None] | None = None,
 ) -> Generator[T]:
     """Iterates over `items` in a thread of its own, at most `depth` ahead; an error there is raised
     here.
@@ -257,6 +287,7 @@ def overlapped(
         patience: seconds to wait for the thread at the end; None waits until it has finished what
             it is at, because a program that ends while a thread is inside a network is aborted.
             What may wait for ever, as a camera does, needs a limit.
+        dropped: where given, a full queue loses its oldest item, and this is told of each.
     """
     ready: queue.Queue[list[T]] = queue.Queue(depth)
     errors: list[BaseException] = []
@@ -264,9 +295,13 @@ def overlapped(
     def put(value: list[T]) -> None:
         while not stop.is_set():
             try:
-                return ready.put(value, timeout=0.1)
+                # the end waits for room, so that the last item is not lost
+                return ready.put(value, timeout=0 if dropped and value else 0.1)
             except queue.Full:
-                pass
+                if dropped and value:
+                    with suppress(queue.Empty):
+                        ready.get_nowait()
+                        dropped()
 
     def work() -> None:
         try:

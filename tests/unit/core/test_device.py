@@ -221,3 +221,60 @@ def test_an_absent_npu_names_its_plugin() -> None:
             device_module.choose_device(name)
     with pytest.raises(UserError, match="'tpu9'"):
         device_module.choose_device("tpu9")
+
+
+# ONNX Runtime
+
+
+EVERYTHING = [
+    "TensorrtExecutionProvider",
+    "CUDAExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "CPUExecutionProvider",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("cpu", ["CPUExecutionProvider"]),
+        ("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("cuda:0", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("cuda:3", [("CUDAExecutionProvider", {"device_id": 3}), "CPUExecutionProvider"]),
+        ("xpu", ["OpenVINOExecutionProvider", "CPUExecutionProvider"]),
+        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+    ],
+)
+def test_onnx_runtime_gets_the_device_that_is_asked_for(name: str, asked: list[Any]) -> None:
+    assert device_module.onnx_providers(name, EVERYTHING) == asked
+    if name in ("cpu", "auto"):
+        only = ["AzureExecutionProvider", "CPUExecutionProvider"]
+        assert device_module.onnx_providers(name, only) == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("name", ["gpu", "npu", "cuda:", "cuda:x", "tensorrt", "", "CPU"])
+def test_onnx_runtime_refuses_a_device_it_has_not(name: str) -> None:
+    with pytest.raises(UserError, match=f"device '{name}'.*auto, cuda, xpu, cpu"):
+        device_module.onnx_providers(name, EVERYTHING)
+
+
+def test_threads_keep_to_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(device_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(device_module, "OWN_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(device_module.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda pid: range(12), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert device_module.own_cores() == 12
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert device_module.own_cores() == 12
+    (tmp_path / "cpu.max").write_text("350000 100000\n")
+    assert device_module.own_cores() == 4
+    (tmp_path / "cpu" / "job").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("4:cpu,cpuacct:/job\n0::/\n")
+    for name, value in (("cpu.cfs_quota_us", 50000), ("cpu.cfs_period_us", 25000)):
+        (tmp_path / "cpu" / "job" / name).write_text(f"{value}\n")
+    assert device_module.own_cores() == 2
+    (tmp_path / "cpu" / "job" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert device_module.own_cores() == 4

@@ -9,49 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_onnx import save_constant_network
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.core.structures import Frame
 from simplepose.detection.files import read_boxes
+from simplepose.detection.layouts import decode_grid
 from simplepose.detection.motion import MotionDetector
-from simplepose.detection.onnx import PersonDetector, decode_grid, fit, letterbox, read_layout
+from simplepose.detection.onnx import PersonDetector, fit, letterbox
 from simplepose.detection.people import people_in, people_source
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
 def grey(width: int = 64, height: int = 48) -> np.ndarray:
     return np.full((height, width, 3), 90, np.uint8)
-
-
-def save_constant_network(
-    path: Path, outputs: dict[str, np.ndarray], *, first: str = "Slice", size: int = 64
-) -> Path:
-    """An ONNX file that looks at its input with one layer of the given kind and then answers with constants."""
-    helper, numpy_helper = onnx.helper, onnx.numpy_helper
-    value = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, size, size])
-    nodes, weights, infos = [], [], []
-    if first == "Slice":
-        for name, numbers in (("starts", [0]), ("ends", [1]), ("axes", [2])):
-            weights.append(numpy_helper.from_array(np.array(numbers, np.int64), name))
-        nodes.append(helper.make_node("Slice", ["images", "starts", "ends", "axes"], ["seen"]))
-    else:
-        weights.append(numpy_helper.from_array(np.zeros((1, 3, 1, 1), np.float32), "kernel"))
-        nodes.append(helper.make_node("Conv", ["images", "kernel"], ["seen"]))
-    infos.append(helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, None))
-    for name, array in outputs.items():
-        weights.append(numpy_helper.from_array(array, f"{name}_value"))
-        nodes.append(helper.make_node("Identity", [f"{name}_value"], [name]))
-        kind = onnx.TensorProto.INT64 if array.dtype == np.int64 else onnx.TensorProto.FLOAT
-        infos.append(helper.make_tensor_value_info(name, kind, array.shape))
-    graph = helper.make_graph(nodes, "constant", [value], infos[1:], weights)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
-        str(path),
-    )
-    return path
 
 
 def dets_and_labels(rows: list[list[float]], labels: list[int]) -> dict[str, np.ndarray]:
@@ -125,39 +99,16 @@ def test_nobody_is_an_empty_answer(tmp_path: Path) -> None:
     assert PersonDetector(path)(grey()).boxes_xyxy.shape == (0, 4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(("first", "normalised"), [("Slice", False), ("Conv", True)])
 def test_normalisation_follows_the_first_layer(
-    tmp_path: Path, first: str, normalised: bool
+    tmp_path: Path, first: str, normalised: bool, dtype: type
 ) -> None:
     """YOLOX begins with slices and takes 0..255; RTMDet begins with a convolution and takes normalised pixels."""
-    path = save_constant_network(tmp_path / "d.onnx", dets_and_labels([], []), first=first)
-    assert PersonDetector(path).layout.normalised is normalised
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs"),
-    [
-        ([("x", (1, 3, 64, 64))], [("out", (1, 6, 84))]),
-        ([("x", (1, 3, 64, 64))], [("logits", (1, 100, 92)), ("boxes", (1, 100, 4))]),
-        ([("x", (1, 3, 64, 64)), ("size", (1, 2))], [("dets", (1, 5, 5)), ("labels", (1, 5))]),
-        ([("x", (1, 64, 64, 3))], [("out", (1, 84, 85))]),
-        ([("x", (1, 3, 64, 64))], [("dets", (1, 5, 6)), ("labels", (1, 5))]),
-    ],
-)
-def test_another_layout_says_what_was_found(inputs, outputs) -> None:
-    with pytest.raises(UserError, match=r"net\.onnx .*layout.* \(1, ") as error:
-        read_layout("net.onnx", inputs, outputs)
-    assert all(name in str(error.value) for name, _ in (*inputs, *outputs)) and str(
-        outputs[0][1]
-    ) in str(error.value)
-
-
-def test_layouts_with_symbolic_lengths() -> None:
-    layout = read_layout(
-        "a", [("x", ("N", 3, "H", "W"))], [("dets", ("N", "M", 5)), ("labels", ("N", "M"))]
+    path = save_constant_network(
+        tmp_path / "d.onnx", dets_and_labels([], []), first=first, dtype=dtype
     )
-    assert (layout.kind, layout.flexible, layout.input_size_wh) == ("boxes", True, (640, 640))
-    assert read_layout("a", [("x", (1, 3, 416, 416))], [("o", (1, 3549, 85))]).kind == "grid"
+    assert (PersonDetector(path).layout.colours == "bgr_normalised") is normalised
 
 
 def test_a_file_that_is_no_network(tmp_path: Path) -> None:
@@ -220,7 +171,7 @@ def test_cut_border_finds_the_same_people(real_data) -> None:
     folder = real_data("coco_val2017_visible150")
     path = real_data("weights_person_detectors") / "yolox_nano.onnx"
     full, cut = PersonDetector(path, threads=1), PersonDetector(path, threads=1, cut_border=True)
-    assert cut.layout.flexible and not full.layout.flexible
+    assert cut.flexible and not full.flexible
     image = read_image(sorted((folder / "val2017").glob("*.jpg"))[0])
     a, b = full(image), cut(image)
     strong = a.scores > 0.6

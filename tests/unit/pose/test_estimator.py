@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from simplepose import UserError
-from simplepose.config import CodecConfig
+from simplepose.config import CodecConfig, ModelConfig
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People
-from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.network import PoseNetwork
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (80, 60, 3), np.uint8)
 NAN, INF = float("nan"), float("inf")
@@ -77,3 +81,13 @@ def test_the_exact_flip_knows_the_stride_of_the_network(stride: int) -> None:
     plain, average = (estimator(stride, flip_test=flip).heatmaps(crops) for flip in (False, True))
     assert plain.shape == (1, 17, 64 // stride, 48 // stride) and plain.std() > 0
     np.testing.assert_allclose(average, plain, atol=1e-6)
+
+
+def test_an_estimator_of_a_checkpoint_travels_to_another_process(tmp_path: Path) -> None:
+    model = ModelConfig(backbone="resnet18", deconv_layers=2, deconv_filters=8)
+    spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), model=model)
+    save_checkpoint(tmp_path / "w.safetensors", PoseNetwork(model, 17, (64, 64)), spec)
+    first = PoseEstimator.from_checkpoint(tmp_path / "w.safetensors", device="cpu")
+    again = pickle.loads(pickle.dumps(first))
+    boxes = [[5, 5, 40, 70]]
+    np.testing.assert_array_equal(again(IMAGE, boxes).keypoints, first(IMAGE, boxes).keypoints)
