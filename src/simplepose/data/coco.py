@@ -39,6 +39,7 @@ from simplepose.data.categories import (
     schema_from_category,
     schema_from_count,
 )
+from simplepose.data.lookup import find_pictures
 
 AREA_FRACTION = 0.53
 """The part of a person's box that stands for its area where nobody drew one (CrowdPose's)."""
@@ -608,25 +609,19 @@ def _extras(images: Sequence[Image], numbers: Sequence[int]) -> tuple[dict[str, 
 def _paths(
     images: Sequence[Image], images_dir: str | Path | None, repairs: _Repairs
 ) -> tuple[str, ...]:
-    """Full paths; a name may repeat the folder's own, or carry folders of the tool it is from."""
-    if images_dir is None or not images:
-        return tuple(image.file_name or "" for image in images)
-    names = [(image.file_name or "").replace("\\", "/") for image in images]
+    """Full paths, see `find_pictures`."""
+    names = [image.file_name or "" for image in images]
+    if not images_dir:
+        return tuple(names)
     if "" in names:
         raise UserError(
             f"{repairs.source}: picture {images[names.index('')].id} has no file_name. "
             "Cure: add the name of the picture file"
         )
-    folder, bare = Path(images_dir), [os.path.basename(name) for name in names]
-    choices = [(folder, names), (folder.parent, names), (folder, bare)]
-    if len({*bare}) < len(bare):
-        choices.pop()
-    base, found = next((one for one in choices if (one[0] / one[1][0]).exists()), choices[0])
-    repairs.note(
-        len(names) * ((base, found) != choices[0]),
-        f"file names repeat folders; the pictures are looked up as {base}/{found[0]} and so on",
-    )
-    return tuple(os.path.join(base, name) for name in found)
+    paths, notes = find_pictures(names, images_dir)
+    for count, sentence in notes:
+        repairs.note(count, sentence)
+    return paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
