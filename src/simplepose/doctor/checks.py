@@ -103,12 +103,9 @@ def check_scorable(annotations: Annotations) -> Findings:
         problem = "everybody with keypoints is marked iscrowd: AP would be -1"
         cure = "set iscrowd to 0 for single people"
         yield from _people(annotations, annotations.is_crowd, "broken", problem, cure)
-    elif not len(annotations.trainable()):
-        problem = (
-            "nobody has both keypoints and a box of positive size inside the picture: "
-            "nothing could be trained"
-        )
-        cure = "correct bbox, area, and the width and height of the pictures"
+    elif np.any([*annotations.left_out().values()], axis=0).all():
+        note, cure = annotations.left_out_note()
+        problem = f"people, and nobody can be trained on: {note}"
         yield from _people(annotations, labelled, "broken", problem, cure)
 
 
@@ -405,7 +402,7 @@ def overview(annotations: Annotations) -> dict[str, int]:
         "people": len(annotations),
         "people with keypoints": int((annotations.keypoint_counts > 0).sum()),
         "crowds": int(annotations.is_crowd.sum()),
-        "people to train on": len(annotations.trainable()),
+        "people to train on": int((~np.any([*annotations.left_out().values()], axis=0)).sum()),
         "labelled keypoints": int(annotations.keypoint_counts.sum()),
         "of these hidden": int((annotations.visibility == 1).sum()),
     }

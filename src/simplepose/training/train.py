@@ -63,9 +63,9 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        everybody = read_split(config.data, "train")
+        people = read_split(config.data, "train").trainable()
         evaluated = options.evaluate_every and has_split(config.data, "val")
-        held_out = read_held_out(config, everybody) if evaluated else None
+        held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
         log = Journal(
@@ -75,14 +75,14 @@ def train(config: Config) -> Path:
             anew=not config.resume,
         )
         with closing(log) as journal:
-            for warning in everybody.warnings:
+            for warning in people.warnings:
                 journal.say(f"note: {warning}")
             if held_out is None:
                 why = (
                     "no validation data" if options.evaluate_every else "train.evaluate_every is 0"
                 )
                 journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
-            run = begin(config, everybody.trainable(), held_out, world, journal, stop)
+            run = begin(config, people, held_out, world, journal, stop)
             # The run may have been killed between the state of an epoch and its weights.
             run.keep_epoch()
             while True:
