@@ -81,6 +81,8 @@ class DataConfig:
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first; also in
     `simplepose pack`."""
+    accept_findings: Flag = False
+    """Go on where `simplepose doctor` finds the annotations broken."""
     workers: AtLeast0 = 0
     """Threads that read and cut pictures; 0: one for each core, shared among the processes of this
     machine."""

@@ -14,6 +14,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test, read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.pose.calibration import fit
 from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
@@ -42,6 +43,9 @@ def run(options: CalibrateOptions) -> None:
         if options.annotations
         else read_split(options.data.config, "val")
     )
+    annotations = require_sound(annotations, options.data.config)
+    for warning in annotations.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
     require_schema(estimator.spec, annotations.schema, str(weights))
     detections = boxes_to_test(options.boxes, annotations, options.data.root)

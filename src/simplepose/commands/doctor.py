@@ -15,12 +15,14 @@ from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
+from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
     check_annotations,
     check_detections,
     check_images,
+    check_orientations,
     histograms,
     overview,
 )
@@ -99,13 +101,16 @@ def examine(
     """Facts and findings of one annotation file with its pictures and, if given, detections."""
     try:
         annotations = read_coco(path, images, category=options.category)
+        annotations = with_picture_sizes(annotations, skip_broken=True)
     except UserError as error:
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
     facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
     facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
-    facts += [f"  note: {warning}" for warning in annotations.warnings]
+    lost = annotations.left_out_note()[0]
+    facts += [f"  note: {note}" for note in (*annotations.warnings, lost) if note]
     findings = check_annotations(annotations)
-    findings += check_images(annotations, None if options.all_images else 200)
+    limit = None if options.all_images else 200
+    findings += check_images(annotations, limit) + check_orientations(annotations, limit)
     if detections is not None:
         found, boxes, covered = check_detections(detections, annotations)
         findings += found

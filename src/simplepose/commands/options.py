@@ -53,11 +53,13 @@ class HeldOutData:
     """Id or name of one category, where a file has several with different keypoints."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and count them, instead of stopping at the first."""
+    accept_findings: Flag = False
+    """Go on where simplepose doctor finds the annotations broken."""
 
     @property
     def config(self) -> DataConfig:
         """As the readers take it."""
-        return DataConfig(root=self.root, category=self.category, skip_broken=self.skip_broken)
+        return DataConfig(**vars(self))
 
 
 @settings()

@@ -19,13 +19,20 @@ import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
-from simplepose.core.images import read_image
+from simplepose.core.files import read_bytes
+from simplepose.core.images import orientation_of, read_image
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.coco import read_detections
 
 Level = Literal["broken", "warning"]
 LOOSE = "wrist|elbow|knee|ankle|hand|foot|paw|toe|finger|hoof|tail|wing"
 """Parts that cross freely: they say nothing of the side a body is seen from."""
+MANY = 0.2
+"""The fraction of people or keypoints above which a fault is the whole file's."""
+SAME_PIXELS = (
+    "give boxes and keypoints in the same pixels as the pictures (not of another resolution), or "
+    "correct the width and height of the pictures"
+)
 SIZE_EDGES = (0, 16, 32, 64, 96, 128, 192, 256, 384, np.inf)
 """Bins of the longer side of a box, pixels."""
 ASPECT_EDGES = (0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, np.inf)
@@ -77,6 +84,16 @@ def _things(names: Sequence[str], level: Level, problem: str, cure: str) -> Find
         yield Finding(level=level, problem=problem, count=len(names), examples=names[:3], cure=cure)
 
 
+def _level(who: np.ndarray, all_of: np.ndarray) -> Level:
+    """Broken where more than a fifth have it: not slips of single rows, but how the file is
+    made."""
+    return "broken" if who.sum() > MANY * all_of.sum() else "warning"
+
+
+def _part(who: np.ndarray, all_of: np.ndarray) -> str:
+    return f" ({who.sum() / max(all_of.sum(), 1):.0%} of all)"
+
+
 def _scored(annotations: Annotations) -> np.ndarray:
     """(N,) bool: people with keypoints, no crowds."""
     return (annotations.keypoint_counts > 0) & ~annotations.is_crowd
@@ -105,20 +122,23 @@ def check_scorable(annotations: Annotations) -> Findings:
         yield from _people(annotations, annotations.is_crowd, "broken", problem, cure)
     elif np.any([*annotations.left_out().values()], axis=0).all():
         note, cure = annotations.left_out_note()
-        problem = f"people, and nobody can be trained on: {note}"
+        problem = f"people, none of whom can be trained on: {note}"
         yield from _people(annotations, labelled, "broken", problem, cure)
 
 
 def check_normalised(annotations: Annotations) -> Findings:
     """Coordinates in 0..1 instead of pixels: every OKS would be 0."""
-    labelled = annotations.keypoints[annotations.visibility > 0]
-    if len(labelled) and labelled.max() <= 1.5 and labelled.min() >= -0.5:
+    labelled = (annotations.visibility > 0)[..., None]
+    low = np.min(annotations.keypoints, axis=(1, 2), where=labelled, initial=np.inf)
+    high = np.max(annotations.keypoints, axis=(1, 2), where=labelled, initial=-np.inf)
+    small = (low >= -0.5) & (high <= 1.5) & (high > 0)
+    if small.sum() > MANY * max((annotations.keypoint_counts > 0).sum(), 1):
         problem = (
-            "keypoints lie in 0..1, they are fractions of the picture: "
+            "people have keypoints in 0..1, fractions of the picture: "
             "OKS and AP against pixels would be 0"
         )
         cure = "multiply x by the width and y by the height of the picture"
-        yield from _people(annotations, annotations.keypoint_counts > 0, "broken", problem, cure)
+        yield from _people(annotations, small, "broken", problem, cure)
 
 
 def check_boxes(annotations: Annotations) -> Findings:
@@ -133,8 +153,11 @@ def check_boxes(annotations: Annotations) -> Findings:
     known = usable & (sizes > 0).all(1)
     outside = known & ((low >= sizes).any(1) | (high <= 0).any(1))
     cure = "correct bbox, or the width and height of the picture"
-    problem = "boxes lie wholly outside their picture"
-    yield from _people(annotations, outside, "warning", problem, cure)
+    level = _level(outside, known)
+    if level == "broken":
+        cure = SAME_PIXELS
+    problem = f"boxes lie wholly outside their picture{_part(outside, known)}"
+    yield from _people(annotations, outside, level, problem, cure)
     if _are_corners(annotations, known):
         problem = (
             "boxes look like x1, y1, x2, y2: many reach outside their picture as x, y, width, "
@@ -152,16 +175,14 @@ def check_boxes(annotations: Annotations) -> Findings:
     far = ((points < low - margin) | (points > high + margin)).any(2).T
     away = (far & (annotations.visibility > 0)).sum(1)
     lost = usable & (2 * away >= annotations.keypoint_counts)
-    fraction = lost.sum() / max(scored.sum(), 1)
     problem = (
-        f"people have half or more of their keypoints far outside their box ({fraction:.0%} of all)"
+        f"people have half or more of their keypoints far outside their box{_part(lost, scored)}"
     )
     cure = (
         "check that bbox is x, y, width, height (not x1, y1, x2, y2) in the same pixels as the "
         "keypoints"
     )
-    level: Level = "broken" if fraction > 0.2 else "warning"
-    yield from _people(annotations, lost, level, problem, cure)
+    yield from _people(annotations, lost, _level(lost, scored), problem, cure)
 
 
 def _are_corners(annotations: Annotations, known: np.ndarray) -> bool:
@@ -185,10 +206,16 @@ def check_keypoints(annotations: Annotations) -> Findings:
     """Labelled keypoints outside the picture or at (0, 0), keypoints nobody labelled."""
     sizes, labelled = annotations.person_sizes_wh[:, None], annotations.visibility > 0
     points = annotations.keypoints
-    outside = ((points < -1) | (points > sizes)).any(2) & labelled & (sizes > 0).all(2)
-    problem = f"people have labelled keypoints outside their picture ({outside.sum()} keypoints)"
+    known = labelled & (sizes > 0).all(2)
+    outside = ((points < -1) | (points > sizes)).any(2) & known
+    problem = (
+        "people have labelled keypoints outside their picture "
+        f"({outside.sum()} of {known.sum()} keypoints)"
+    )
+    level = _level(outside, known)
     cure = "set their visibility to 0, or correct the size of the picture"
-    yield from _people(annotations, np.any(outside, axis=1), "warning", problem, cure)
+    cure = SAME_PIXELS if level == "broken" else cure
+    yield from _people(annotations, np.any(outside, axis=1), level, problem, cure)
     origin = (points == 0).all(2) & labelled
     problem = (
         f"people have keypoints at exactly (0, 0) marked as labelled ({origin.sum()} keypoints)"
@@ -278,14 +305,15 @@ def _by_picture(image_index: np.ndarray) -> list[np.ndarray]:
 
 
 def check_areas(annotations: Annotations) -> Findings:
-    """Areas that are zero or larger than the box: the OKS is scaled by them."""
+    """Areas that are zero, tiny or larger than the box: the OKS is scaled by them."""
     scored, box_area = _scored(annotations), annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
     zero = scored & (annotations.area <= 0)
-    fraction = zero.sum() / max(scored.sum(), 1)
-    level: Level = "broken" if fraction > 0.5 else "warning"
     cure = "leave `area` out (it is then made from the box), or correct it"
-    problem = f"people have area 0: their OKS is 0 whatever the prediction ({fraction:.0%} of all)"
-    yield from _people(annotations, zero, level, problem, cure)
+    problem = f"people have area 0: their OKS is 0 whatever the prediction{_part(zero, scored)}"
+    yield from _people(annotations, zero, _level(zero, scored), problem, cure)
+    tiny = scored & ~zero & (annotations.area < 0.01 * box_area)
+    problem = f"people have an area below 1 % of their box{_part(tiny, scored)}: AP will be about 0"
+    yield from _people(annotations, tiny, _level(tiny, scored), problem, cure)
     large = scored & (annotations.area > 1.1 * box_area) & (box_area > 0)
     problem = "people have an area larger than their box, which makes OKS lenient"
     yield from _people(annotations, large, "warning", problem, cure)
@@ -344,6 +372,34 @@ def check_images(annotations: Annotations, limit: int | None = 200) -> list[Find
             "use the pictures that were annotated (as stored, not turned by EXIF), or scale the "
             "annotations",
         ),
+    ]
+
+
+def check_orientations(annotations: Annotations, limit: int | None = 200) -> list[Finding]:
+    """Pictures with an EXIF orientation (`limit` spread over the set are looked at; None: all):
+    whoever annotated them upright, as browsers and phones show them, would be silently wrong.
+
+    A turn that another annotated size betrays is found by `check_images`.
+    """
+    people = np.unique(annotations.image_index[_scored(annotations)])
+    count = len(people) if limit is None else min(limit, len(people))
+    turned = []
+    for index in people[np.linspace(0, len(people) - 1, count).astype(int)].tolist():
+        try:
+            orientation = orientation_of(read_bytes(annotations.image_paths[index]))
+        except UserError:
+            continue
+        if orientation != 1:
+            turned.append(f"{annotations.image_paths[index]}: orientation {orientation}")
+    return [
+        *_things(
+            turned,
+            "warning",
+            f"pictures carry an EXIF orientation; they are used as stored, not turned "
+            f"({len(turned)} of {count} looked at)",
+            "none needed if they were annotated as stored; else turn them upright and save them "
+            "without it",
+        )
     ]
 
 

@@ -23,6 +23,7 @@ from simplepose.core.files import write_bytes
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
@@ -63,7 +64,7 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        people = read_split(config.data, "train").trainable()
+        people = require_sound(read_split(config.data, "train"), config.data).trainable()
         evaluated = options.evaluate_every and has_split(config.data, "val")
         held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
@@ -75,7 +76,8 @@ def train(config: Config) -> Path:
             anew=not config.resume,
         )
         with closing(log) as journal:
-            for warning in people.warnings:
+            tested = held_out.people.warnings if held_out else ()
+            for warning in dict.fromkeys((*people.warnings, *tested)):
                 journal.say(f"note: {warning}")
             if held_out is None:
                 why = (
