@@ -283,11 +283,18 @@ def check_duplicates(annotations: Annotations) -> Findings:
     same file twice."""
     twice = np.zeros(len(annotations), bool)
     boxes = xywh_to_xyxy(annotations.bbox_xywh)
-    for rows in _by_picture(annotations.image_index):
-        alike = np.triu(iou(boxes[rows], boxes[rows]) > 0.95, 1)
-        for a, b in rows[np.argwhere(alike)]:
-            apart = np.abs(annotations.keypoints[a] - annotations.keypoints[b])
-            twice[b] |= bool(apart.max() < 1)
+    order = np.argsort(annotations.image_index, kind="stable")
+    pictures = annotations.image_index[order]
+    for step in range(1, int(np.bincount(pictures).max(initial=1))):
+        same = pictures[step:] == pictures[:-step]
+        a, b = order[:-step][same], order[step:][same]
+        # cheaper than the IoU, and true wherever that is above .9
+        sides = annotations.bbox_xywh[a, 2:].max(1, keepdims=True)
+        near = (np.abs(boxes[a] - boxes[b]) < 0.1 * sides).all(1)
+        a, b = a[near], b[near]
+        apart = np.abs(annotations.keypoints[a] - annotations.keypoints[b]).max((1, 2))
+        for one, other in zip(a[apart < 1], b[apart < 1], strict=True):
+            twice[other] |= bool(iou(boxes[[one]], boxes[[other]])[0, 0] > 0.95)
     problem = "people are annotated twice with the same box and keypoints"
     yield from _people(annotations, twice, "warning", problem, "remove one of the two")
     paths, counts = np.unique(np.array(annotations.image_paths, str), return_counts=True)
@@ -320,9 +327,9 @@ def check_areas(annotations: Annotations) -> Findings:
 
 
 CHECKS = (
-    check_scorable,
     check_normalised,
     check_boxes,
+    check_scorable,
     check_keypoints,
     check_sides,
     check_duplicates,
