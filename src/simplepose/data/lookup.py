@@ -39,13 +39,15 @@ def find_pictures(
         Full paths, and how many names were found in another way than as written: (3, "file names
         of ...").
     """
-    base, slashed = Path(folder), [name.replace("\\", "/") for name in names]
+    base, slashed = str(Path(folder)), [name.replace("\\", "/") for name in names]
     written = {name: os.path.join(base, name) for name in slashed}
     found = dict(_look_up(written, base))
+    if all(way == AS_WRITTEN for _, way in found.values()):
+        return tuple(written[name] for name in slashed), []
     claims = Counter(os.path.normpath(path) for path, _ in found.values())
     ways: dict[str, list[str]] = defaultdict(list)
     for name, (path, way) in found.items():
-        if way and claims[os.path.normpath(path)] > 1:
+        if way != AS_WRITTEN and claims[os.path.normpath(path)] > 1:
             found[name] = written[name], (way := TAKEN)
         ways[way].append(name)
     notes = []
@@ -56,7 +58,7 @@ def find_pictures(
     return tuple(found[name][0] if name in found else written[name] for name in slashed), notes
 
 
-def _look_up(written: dict[str, str], base: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+def _look_up(written: dict[str, str], base: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Name -> (path, way) of those that lead to a file."""
 
     @cache
@@ -71,11 +73,12 @@ def _look_up(written: dict[str, str], base: Path) -> Iterator[tuple[str, tuple[s
         return name in listed(directory)
 
     files: dict[str, set[str]] | None = None
+    parent = str(Path(base).parent)
     for name, path in written.items():
         if exists(path):
             yield name, (path, AS_WRITTEN)
             continue
-        if exists(beside := os.path.join(base.parent, name)):
+        if exists(beside := os.path.join(parent, name)):
             yield name, (beside, BESIDE)
             continue
         tails = (os.path.join(base, tail) for tail in _tails(name))
@@ -106,7 +109,7 @@ def _keys(name: str) -> list[str]:
     return [_key(name), *(_key(unquote(one)) for one in (path, *values))]
 
 
-def _files_by_key(base: Path) -> dict[str, set[str]]:
+def _files_by_key(base: str) -> dict[str, set[str]]:
     """The files below a folder by the key of each end of their path below it."""
     files: dict[str, set[str]] = defaultdict(set)
     for directory, _, names in os.walk(base):

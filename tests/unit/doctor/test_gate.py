@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from simplepose.cli import main
+from simplepose.commands.evaluate import read_data
+from simplepose.commands.options import EvaluateOptions, HeldOutData
 from simplepose.config import DataConfig
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
@@ -159,3 +161,13 @@ def test_commands_ask(
     if command == "pack":
         assert main([*words, "--data.accept-findings"]) == 0
         assert "below 1 %" in capsys.readouterr().err and (tmp_path / "out.zip").exists()
+
+
+def test_evaluate_asks(tmp_path: Path) -> None:
+    path = write(tmp_path, tiny)
+    files = {"annotations": str(path), "images": str(tmp_path / "pictures")}
+    with pytest.raises(UserError, match="below 1 %"):
+        read_data(EvaluateOptions(weights="w", **files), read(path).schema)
+    accepted = EvaluateOptions(weights="w", data=HeldOutData(accept_findings=True), **files)
+    people, boxes = read_data(accepted, read(path).schema)
+    assert len(people) == len(boxes) == 20 and "accepted" in people.warnings[-1]
