@@ -87,6 +87,8 @@ class DataConfig:
     upright: Flag = False
     """Turn pictures as their EXIF orientation says: for one's own phone pictures that were
     annotated upright. COCO's belong to the raster as stored."""
+    accept_findings: Flag = False
+    """Go on where `simplepose doctor` finds the annotations broken."""
     workers: AtLeast0 = 0
     """Threads that read and cut pictures; 0: one for each core, shared among the processes of this
     machine."""

@@ -169,8 +169,7 @@ def test_poses_of_a_video(
     detector = real_data("weights_person_detectors/yolox_nano.onnx")
     doors.track(video, weights, detector, FRAMES, tmp_path / "out")
     rows = [
-        json.loads(line)
-        for line in (tmp_path / "out" / "poses.jsonl").read_text().splitlines()[1:]
+        json.loads(line) for line in (tmp_path / "out" / "poses.jsonl").read_text().splitlines()[1:]
     ]
     assert [row["frame"] for row in rows] == list(range(FRAMES))
     value = {

@@ -201,6 +201,7 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
         val_annotations=str(tmp_path / "val.json"),
         val_images=str(tmp_path),
         boxes=str(tmp_path / "dets.json"),
+        accept_findings=True,
         **names,
     )
 

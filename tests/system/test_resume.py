@@ -255,7 +255,8 @@ def test_an_evaluation_with_nobody_to_find_still_leaves_weights_for_use(
         json.dumps([{**person, "iscrowd": 0, "score": 1.0} for person in content["annotations"]])
     )
     config = small_config(data, tmp_path / "run", epochs=1, drop_epochs=[], evaluate_every=1)
-    held_out = {
+    held_out: dict[str, str | bool] = {
+        "accept_findings": True,
         "val_annotations": str(tmp_path / "nobody.json"),
         "val_images": str(data),
         "boxes": str(tmp_path / "boxes.json"),

@@ -136,13 +136,8 @@ def test_evaluate_has_no_options_of_training(capsys: pytest.CaptureFixture[str])
     data = {
         name for name in listed(["evaluate", "--help-all"], capsys) if name.startswith("--data.")
     }
-    assert data == {
-        "--data.root",
-        "--data.category",
-        "--data.flip-pairs",
-        "--data.skip-broken",
-        "--data.upright",
-    }
+    names = ("root", "category", "flip-pairs", "skip-broken", "upright", "accept-findings")
+    assert data == {f"--data.{name}" for name in names}
 
 
 @pytest.mark.parametrize("typed", [["--recipe", "modern"], ["--recipe=modern"]])

@@ -15,6 +15,7 @@ from simplepose.core.progress import Progress
 from simplepose.data.coco import read_coco
 from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import boxes_to_test, read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.pose.calibration import fit
 from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
@@ -44,6 +45,9 @@ def run(options: CalibrateOptions) -> None:
         else read_split(options.data.config, "val")
     )
     annotations = replace(annotations, upright=options.data.upright)
+    annotations = require_sound(annotations, options.data.config)
+    for warning in annotations.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
     schema = with_flip_pairs(estimator.schema, options.data.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)

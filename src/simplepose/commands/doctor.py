@@ -108,9 +108,11 @@ def examine(
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
     facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
     facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
-    facts += [f"  note: {warning}" for warning in annotations.warnings]
+    lost = annotations.left_out_note()[0]
+    facts += [f"  note: {note}" for note in (*annotations.warnings, lost) if note]
     findings = check_annotations(annotations)
-    findings += check_images(annotations, None if options.all_images else 200)
+    limit = None if options.all_images else 200
+    findings += check_images(annotations, limit)
     if detections is not None:
         found, boxes, covered = check_detections(detections, annotations)
         findings += found

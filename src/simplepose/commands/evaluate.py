@@ -22,6 +22,7 @@ from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.pictures import with_orientation_note
 from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_annotated, read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
     TASKS,
@@ -130,6 +131,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
     else:
         annotations = read_split(options.data.config, "val")
     require_truth(task, annotations)
+    annotations = require_sound(annotations, options.data.config)
     detections = boxes_of_task(
         task,
         options.boxes,

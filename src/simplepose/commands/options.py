@@ -59,17 +59,13 @@ class HeldOutData:
     upright: Flag = False
     """Turn pictures as their EXIF orientation says: for one's own phone pictures that were
     annotated upright."""
+    accept_findings: Flag = False
+    """Go on where simplepose doctor finds the annotations broken."""
 
     @property
     def config(self) -> DataConfig:
         """As the readers take it."""
-        return DataConfig(
-            root=self.root,
-            category=self.category,
-            flip_pairs=self.flip_pairs,
-            skip_broken=self.skip_broken,
-            upright=self.upright,
-        )
+        return DataConfig(**vars(self))
 
 
 @settings()

@@ -4,6 +4,7 @@ one zip."""
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress, format_seconds
 from simplepose.data.pack import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import read_split
+from simplepose.doctor.gate import require_sound
 
 
 def run(options: PackOptions) -> None:
@@ -24,7 +26,9 @@ def run(options: PackOptions) -> None:
             read.
     """
     config, target = load_preset(options.preset), Path(options.output)
-    people = read_split(options.data, "train").trainable()
+    people = require_sound(read_split(options.data, "train"), options.data).trainable()
+    for warning in people.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     if not options.estimate_only:
         check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(

@@ -34,6 +34,15 @@ COLUMNS: dict[str, tuple[str, type]] = {
     "unscored": ("N", np.bool_),
 }
 """Shape and dtype of each column of `Annotations`, one letter or digit an axis."""
+UNLABELLED = "have no labelled keypoint"
+LEFT_OUT = {
+    UNLABELLED: "annotate keypoints with visibility 1 or 2",
+    "are crowds": "set iscrowd to 0 for single people",
+    "have a box without width or height": "give each person a bbox: x, y, width, height",
+    "have a box outside their picture, or one pixel wide": "correct bbox, or the pictures' sizes",
+    "have no positive area": "leave `area` out (it is then made from the box), or correct it",
+}
+"""Why somebody is not trained on, and the cure."""
 PER_PERSON = [name for name, (axes, _) in COLUMNS.items() if axes[0] == "N"]
 
 
@@ -167,16 +176,53 @@ class Annotations:
 
         Kept: no crowd, at least one labelled keypoint, positive area, and a clipped box with
         positive sides. The references also keep a clipped side of exactly 0 (a box one pixel wide),
-        whose crop would be one point; that we do not follow.
+        whose crop would be one point; that we do not follow. `warnings` counts people with
+        labelled keypoints who are left out.
+
+        Raises:
+            UserError: nobody is left; says why.
         """
+        reasons = self.left_out()
+        kept = ~np.any([*reasons.values()], axis=0)
+        note, cure = self.left_out_note()
+        if not kept.any():
+            raise UserError(f"{self.source} has nobody to train on: {note}. Cure: {cure}")
         boxes = self.clipped_bbox_xywh()
-        kept = (
-            ~self.is_crowd
-            & (self.keypoint_counts > 0)
-            & (self.area > 0)
-            & (boxes[:, 2:] > 0).all(1)
+        warnings = (*self.warnings, *[f"{self.source}: {note}"] * bool(note))
+        return replace(self, bbox_xywh=boxes, clip_boxes=False, warnings=warnings).select(kept)
+
+    def left_out(self) -> dict[str, np.ndarray]:
+        """Why people are not trained on, the reasons of `LEFT_OUT`: reason -> mask (N,), everybody
+        under one reason at most."""
+        boxes = self.clipped_bbox_xywh()
+        masks = (
+            self.keypoint_counts == 0,
+            self.is_crowd,
+            ~(self.bbox_xywh[:, 2:] > 0).all(1),
+            ~(boxes[:, 2:] > 0).all(1),
+            ~(self.area > 0),
         )
-        return replace(self, bbox_xywh=boxes, clip_boxes=False).select(kept)
+        taken, reasons = np.zeros(len(self), bool), {}
+        for reason, mask in zip(LEFT_OUT, masks, strict=True):
+            reasons[reason] = mask & ~taken
+            taken |= mask
+        return reasons
+
+    def left_out_note(self) -> tuple[str, str]:
+        """How many people with labelled keypoints are not trained on, and why; and the cure of the
+        most frequent reason. Empty where all are; nobody with keypoints is a reason too."""
+        counts = {reason: int(mask.sum()) for reason, mask in self.left_out().items()}
+        labelled = len(self) - counts[UNLABELLED]
+        if labelled:
+            del counts[UNLABELLED]
+        found = {reason: count for reason, count in counts.items() if count}
+        if not found:
+            return "" if len(self) else "no person is annotated", LEFT_OUT[UNLABELLED]
+        whom = "people with labelled keypoints" if labelled else "people"
+        said = ", ".join(f"{count} {reason}" for reason, count in found.items())
+        total = labelled or len(self)
+        cure = LEFT_OUT[max(found, key=found.__getitem__)]
+        return f"{sum(found.values())} of {total} {whom} are left out: {said}", cure
 
 
 GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(GroundTruthBoxes)}

@@ -39,6 +39,7 @@ from simplepose.data.categories import (
     schema_from_category,
     schema_from_count,
 )
+from simplepose.data.lookup import find_pictures
 
 AREA_FRACTION = 0.53
 """The part of a person's box that stands for its area where nobody drew one (CrowdPose's)."""
@@ -437,12 +438,7 @@ def annotations_of(
         "people have no bbox; the tight box of their labelled keypoints is used",
     )
     area = np.array([_number(row.area) for row in rows], np.float32)
-    if not box_areas:
-        repairs.note(
-            ~np.isfinite(area),
-            f"people have no area; {AREA_FRACTION} x that of the box is used (it scales the OKS)",
-        )
-    made = AREA_FRACTION * bbox[:, 2].clip(min=0) * bbox[:, 3].clip(min=0)
+    bbox, area = _repaired(rows, bbox, area, repairs, box_areas=box_areas)
     heads = [row.head_box_xyxy or [np.nan] * 4 for row in rows]
     unscored = (visibility > 0).any(1) & np.array([row.num_keypoints == 0 for row in rows], bool)
     sizes = [(image.width or 0, image.height or 0) for image in images]
@@ -458,7 +454,7 @@ def annotations_of(
         bbox_xywh=bbox,
         keypoints=keypoints,
         visibility=visibility,
-        area=made if box_areas else np.where(np.isfinite(area), area, made),
+        area=area,
         is_crowd=np.array([row.is_crowd for row in rows], bool),
         track_ids=_track_ids(rows, label),
         warnings=tuple(repairs.warnings),
@@ -550,6 +546,34 @@ def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> n
     return array
 
 
+def _repaired(
+    rows: Sequence[Row], bbox: np.ndarray, area: np.ndarray, repairs: _Repairs, *, box_areas: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 4) boxes and (N,) areas in which those without size, beside labelled keypoints, are made
+    as missing ones are, wherever that gives them a size."""
+    tight = np.array([_tight_box(row) for row in rows], np.float32).reshape(-1, 4)
+    sized, labelled = (tight[:, 2:] > 0).all(1), tight.any(1)
+    flat = sized & ~(bbox[:, 2:] > 0).all(1)
+    repairs.note(
+        flat,
+        "people have a bbox without width or height beside labelled keypoints; the tight box of "
+        "these is used",
+    )
+    bbox = np.where(flat[:, None], tight, bbox)
+    made = AREA_FRACTION * bbox[:, 2].clip(min=0) * bbox[:, 3].clip(min=0)
+    if box_areas:
+        return bbox, made
+    for wrong, what in (
+        (~np.isfinite(area), "no area"),
+        ((area <= 0) & labelled & (made > 0), "an area of 0 or less beside labelled keypoints"),
+    ):
+        repairs.note(
+            wrong, f"people have {what}; {AREA_FRACTION} x that of the box is used (it scales OKS)"
+        )
+        area = np.where(wrong, made, area)
+    return bbox, area
+
+
 def _tight_box(row: Row) -> list[float]:
     """The extent of the labelled keypoints; without any, a box without size."""
     values = row.flat_keypoints
@@ -611,25 +635,19 @@ def _extras(images: Sequence[Image], numbers: Sequence[int]) -> tuple[dict[str, 
 def _paths(
     images: Sequence[Image], images_dir: str | Path | None, repairs: _Repairs
 ) -> tuple[str, ...]:
-    """Full paths; a name may repeat the folder's own, or carry folders of the tool it is from."""
-    if images_dir is None or not images:
-        return tuple(image.file_name or "" for image in images)
-    names = [(image.file_name or "").replace("\\", "/") for image in images]
+    """Full paths, see `find_pictures`."""
+    names = [image.file_name or "" for image in images]
+    if not images_dir:
+        return tuple(names)
     if "" in names:
         raise UserError(
             f"{repairs.source}: picture {images[names.index('')].id} has no file_name. "
             "Cure: add the name of the picture file"
         )
-    folder, bare = Path(images_dir), [os.path.basename(name) for name in names]
-    choices = [(folder, names), (folder.parent, names), (folder, bare)]
-    if len({*bare}) < len(bare):
-        choices.pop()
-    base, found = next((one for one in choices if (one[0] / one[1][0]).exists()), choices[0])
-    repairs.note(
-        len(names) * ((base, found) != choices[0]),
-        f"file names repeat folders; the pictures are looked up as {base}/{found[0]} and so on",
-    )
-    return tuple(os.path.join(base, name) for name in found)
+    paths, notes = find_pictures(names, images_dir)
+    for count, sentence in notes:
+        repairs.note(count, sentence)
+    return paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,8 +181,7 @@ class TrainLoader:
         if len(self.annotations) < self.world_size:
             raise UserError(
                 f"{self.annotations.source} has {len(self.annotations)} people to train on for "
-                f"{self.world_size} processes. Cure: annotate keypoints with visibility 1 or 2, or "
-                "start fewer processes"
+                f"{self.world_size} processes. Cure: start fewer processes"
             )
         self.source = self.source or Files(self.annotations)
 

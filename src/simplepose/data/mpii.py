@@ -11,7 +11,6 @@ file written by `write_coco`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, decode
+from simplepose.data.lookup import find_pictures
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""
@@ -75,11 +75,12 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         heads = _read_heads(heads_file, joints, visibility > 0, source)
     side, image_index = UNIT * scales, {name: index for index, name in enumerate(names)}
     corner = centres - 1 + scales[:, None] * [0, CENTRE_SHIFT] - side[:, None] / 2
+    paths, notes = find_pictures(list(names), images_dir) if images_dir else (tuple(names), [])
     return Annotations(
         schema=MPII_16,
         source=source,
         image_ids=list(numbers) if len(numbers) == len(names) else np.arange(1, len(names) + 1),
-        image_paths=tuple(os.path.join(images_dir, name) for name in names),
+        image_paths=paths,
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
         image_index=[image_index[person.image] for person in people],
@@ -91,6 +92,7 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         warnings=(
             f"{source}: MPII has no areas; {AREA_FRACTION} x the square of 200 x scale is used "
             "(PCKh does not need it)",
+            *(f"{source}: {count} {sentence}" for count, sentence in notes),
         ),
         head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         clip_boxes=False,

@@ -112,10 +112,7 @@ def plan_pack(
         UserError: nobody to pack, or an annotation file that is gone.
     """
     if not len(people):
-        raise UserError(
-            f"{people.source} has no person to train on. "
-            "Cure: annotate keypoints with visibility 1 or 2"
-        )
+        raise UserError(f"{people.source} has no person to pack. Cure: simplepose doctor says why")
     # Broken pictures are reported when they are packed.
     people = with_picture_sizes(people, skip_broken=True)
     regions, ratios = person_views(people, augment, input_size_wh, udp=udp)

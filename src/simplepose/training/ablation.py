@@ -24,6 +24,7 @@ from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.core.progress import Progress
 from simplepose.core.settings import build, flatten, to_plain, unflatten
 from simplepose.data.source import read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.top_down import evaluate_network
 from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
@@ -294,7 +295,8 @@ class Scorer:
                 data.
         """
         self.goal = goal
-        self.held_out = read_held_out(goal, read_split(goal.data, "train"))
+        people = require_sound(read_split(goal.data, "train"), goal.data)
+        self.held_out = read_held_out(goal, people)
         self.box_name = self.held_out.box_name
         """The boxes on which every training is scored, and their AP."""
 

@@ -14,6 +14,7 @@ from simplepose.config import Config
 from simplepose.core.device import choose_device, is_accelerator, synchronize
 from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.source import read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.training.distributed import join_world
 from simplepose.training.start import assemble
 
@@ -101,7 +102,7 @@ def profile(config: Config) -> Profile:
     """
     device = choose_device(config.train.device)
     with join_world(device, timeout_minutes=config.train.timeout_minutes) as world:
-        people = read_split(config.data, "train").trainable()
+        people = require_sound(read_split(config.data, "train"), config.data).trainable()
         parts = assemble(config, people, device, world, say=lambda sentence: None)
         parts.network.train()
         watch, samples = Watch(device), 0

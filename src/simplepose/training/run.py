@@ -21,6 +21,7 @@ from simplepose.core.progress import format_seconds
 from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import epoch_weights, save_checkpoint
@@ -81,11 +82,11 @@ def read_held_out(config: Config, people: Annotations) -> HeldOut:
     """The validation data.
 
     Raises:
-        UserError: it is missing or damaged, lacks what the task needs, or has other keypoints than
-            `people`, who are trained on.
+        UserError: it is missing, damaged or broken (`require_sound`), lacks what the task needs,
+            or has other keypoints than `people`, who are trained on.
     """
     data, test = config.data, config.evaluate
-    held_out = read_split(data, "val")
+    held_out = require_sound(read_split(data, "val"), data)
     require_same_keypoints(people, held_out)
     require_truth(test.task, held_out)
     boxes = boxes_of_task(

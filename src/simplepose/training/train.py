@@ -24,6 +24,7 @@ from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_split
+from simplepose.doctor.gate import require_sound
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
@@ -65,9 +66,9 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        everybody = read_split(config.data, "train")
+        people = require_sound(read_split(config.data, "train"), config.data).trainable()
         evaluated = options.evaluate_every and has_split(config.data, "val")
-        held_out = read_held_out(config, everybody) if evaluated else None
+        held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
             write_bytes(folder / "config.yaml", dump_config(config).encode())
         log = Journal(
@@ -77,16 +78,17 @@ def train(config: Config) -> Path:
             anew=not config.resume,
         )
         with closing(log) as journal:
-            for warning in everybody.warnings:
+            tested = held_out.people.warnings if held_out else ()
+            for warning in dict.fromkeys((*people.warnings, *tested)):
                 journal.say(f"note: {warning}")
-            if note := everybody.schema.sides_note():
+            if note := people.schema.sides_note():
                 journal.say(f"note: {note}")
             if held_out is None:
                 why = (
                     "no validation data" if options.evaluate_every else "train.evaluate_every is 0"
                 )
                 journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
-            run = begin(config, everybody.trainable(), held_out, world, journal, stop)
+            run = begin(config, people, held_out, world, journal, stop)
             # The run may have been killed between the state of an epoch and its weights.
             run.keep_epoch()
             while True:

@@ -60,7 +60,9 @@ def test_no_annotation_is_an_error_unless_allowed(tmp_path: Path) -> None:
         load(tmp_path, content())
     empty = load(tmp_path, content(), allow_empty=True)
     assert len(empty) == 0 and empty.keypoints.shape == (0, 3, 2) and len(empty.image_ids) == 2
-    assert len(empty.trainable()) == 0 and len(ground_truth_boxes(empty)) == 0
+    assert len(ground_truth_boxes(empty)) == 0
+    with pytest.raises(UserError, match=r"annotations\.json.*no person is annotated"):
+        empty.trainable()
     write_coco(tmp_path / "again.json", empty)
     assert len(read_coco(tmp_path / "again.json", tmp_path, allow_empty=True)) == 0
 
@@ -300,6 +302,8 @@ def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: 
         row(id=9, bbox=[5, 5, 1, 1]),
     ]
     annotations = load(tmp_path, content(*rows))
+    # a box and an area without size are made from the keypoints and the box
+    rows[5]["area"], rows[6]["bbox"] = 1, [12, 22, 18, 28]
     kept = annotations.trainable()
     # the rule, one person at a time: x1 = max(0, x), x2 = min(W - 1, x1 + max(0, w - 1))
     wanted = {}
@@ -316,7 +320,7 @@ def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: 
         ):
             wanted[one["id"]] = [x1, y1, x2 - x1, y2 - y1]
     assert dict(zip(kept.annotation_ids.tolist(), kept.bbox_xywh.tolist(), strict=True)) == wanted
-    assert sorted(wanted) == [1, 2, 3]
+    assert sorted(wanted) == [1, 2, 3, 6, 7]
     assert np.array_equal(kept.trainable().bbox_xywh, kept.bbox_xywh)
     assert replace(annotations, clip_boxes=False).trainable().bbox_xywh[1].tolist() == [
         -10,
@@ -327,6 +331,66 @@ def test_training_filter_is_the_references_but_for_boxes_of_one_pixel(tmp_path: 
     assert replace(annotations, image_sizes_wh=np.zeros((2, 2))).trainable().bbox_xywh[
         1
     ].tolist() == [-10, -5, 50, 50]
+
+
+@pytest.mark.parametrize(
+    ("changes", "box", "area", "words"),
+    [
+        ({"bbox": [0, 0, 0, 0]}, [12, 22, 18, 28], 500, "without width or height"),
+        ({"bbox": [5, 5, -3, 9]}, [12, 22, 18, 28], 500, "without width or height"),
+        ({"area": 0}, [10, 20, 30, 40], 0.53 * 1200, "area of 0 or less"),
+        ({"area": -7}, [10, 20, 30, 40], 0.53 * 1200, "area of 0 or less"),
+        ({"bbox": [1, 1, 0, 0], "area": "0"}, [12, 22, 18, 28], 0.53 * 504, "area of 0 or less"),
+        # nothing to make a box of: one point, no keypoint
+        ({"bbox": [4, 4, 0, 0], "keypoints": [4, 4, 2, *[0] * 6]}, [4, 4, 0, 0], 500, None),
+        ({"bbox": [4, 4, 0, 0], "keypoints": [0] * 9, "area": 0}, [4, 4, 0, 0], 0, None),
+        ({"area": 0, "keypoints": [0] * 9}, [10, 20, 30, 40], 0, None),
+    ],
+)
+def test_no_size_beside_keypoints(
+    tmp_path: Path, changes: dict[str, Any], box: list[float], area: float, words: str | None
+) -> None:
+    found = load(tmp_path, content(row(**changes), row(id=2)))
+    assert found.bbox_xywh.tolist() == [box, [10, 20, 30, 40]]
+    assert found.area == pytest.approx([area, 500])
+    notes = [note for note in found.warnings if " 1 people " in note]
+    assert len(notes) == (0 if words is None else 1 + ("area" in changes and "bbox" in changes))
+    assert words is None or words in notes[-1]
+
+
+def test_who_is_left_out_and_why(tmp_path: Path) -> None:
+    point = [4, 4, 2, *[0] * 6]
+    rows = [
+        row(id=1),
+        row(id=2, keypoints=[0] * 9),
+        row(id=3, iscrowd=1),
+        row(id=4, iscrowd=1, keypoints=[0] * 9),
+        row(id=5, bbox=[4, 4, 0, 0], keypoints=point, area=0),
+        row(id=6, bbox=[200, 5, 30, 30], keypoints=point),
+        row(id=7, bbox=[5, 5, 1, 9]),
+    ]
+    annotations = load(tmp_path, content(*rows))
+    found = {why: annotations.annotation_ids[who] for why, who in annotations.left_out().items()}
+    assert [ids.tolist() for ids in found.values()] == [[2, 4], [3], [5], [6, 7], []]
+    note = annotations.trainable().warnings[-1]
+    assert note.startswith(annotations.source) and "4 of 5 people" in note
+    assert annotations.trainable().trainable().warnings[-1] == note
+    assert "left out" not in str(load(tmp_path, content(*rows[:2])).trainable().warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"keypoints": [0] * 9}, "2 have no labelled keypoint.*visibility"),
+        ({"iscrowd": 1}, "2 are crowds.*iscrowd"),
+        ({"bbox": [1, 1, 0, 0], "keypoints": [4, 4, 2, *[0] * 6]}, "without width.*bbox"),
+        ({"bbox": [200, 1, 9, 9]}, "outside their picture.*sizes"),
+    ],
+)
+def test_nobody_to_train_on(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    annotations = load(tmp_path, content(row(**changes), row(id=2, **changes)))
+    with pytest.raises(UserError, match=rf"annotations\.json has nobody.*{words}"):
+        annotations.trainable()
 
 
 def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
@@ -344,6 +408,9 @@ def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
         row(id=10, bbox=[150, 10, 20, 20]),
         row(id=11, bbox=[10, 10, 20, -5], iscrowd=1),
     ]
+    annotations = load(tmp_path, content(*rows))
+    # a box and an area without size are made from the keypoints and the box
+    rows[5]["area"], rows[6]["bbox"], rows[10]["bbox"] = 1, [12, 22, 18, 28], [12, 22, 18, 28]
     wanted: dict[str, list[list[float]]] = {"clipped": [], "annotated": [], "everybody": []}
     for one in rows:
         x, y, w, h = one["bbox"]
@@ -355,7 +422,6 @@ def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
         if w > 0 and h > 0:
             wanted["everybody"].append([x, y, x + w, y + h])
             wanted["annotated"] += [[x, y, x + w, y + h]] if counts else []
-    annotations = load(tmp_path, content(*rows))
     for protocol, boxes in wanted.items():
         found = ground_truth_boxes(annotations, protocol)
         assert found.boxes_xyxy.tolist() == boxes and found.scores.tolist() == [1] * len(boxes), (
@@ -363,9 +429,9 @@ def test_ground_truth_boxes_of_each_protocol(tmp_path: Path) -> None:
         )
         assert found.source == f"ground truth, {protocol}"
     assert {name: len(boxes) for name, boxes in wanted.items()} == {
-        "clipped": 6,
-        "annotated": 7,
-        "everybody": 9,
+        "clipped": 7,
+        "annotated": 8,
+        "everybody": 11,
     }
     assert ground_truth_boxes(annotations).source == "ground truth, annotated"
     squares = ground_truth_boxes(replace(annotations, clip_boxes=False), "clipped")

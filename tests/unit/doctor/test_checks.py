@@ -106,7 +106,7 @@ def test_clean_and_empty() -> None:
             20,
         ),
         (change("is_crowd", lambda c: ~c), "broken", "marked iscrowd: AP would be -1", 20),
-        (change("keypoints", lambda k: k / 400), "broken", "keypoints lie in 0..1", 20),
+        (change("keypoints", lambda k: k / 400), "broken", "keypoints in 0..1", 20),
         (change("area", lambda a: 0 * a), "broken", "area 0", 20),
         (change("area", lambda a: part(a, 3, 0)), "warning", "area 0", 1),
         (change("area", lambda a: part(a, 3, 20000)), "warning", "area larger than their box", 1),
