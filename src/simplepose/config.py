@@ -65,9 +65,9 @@ class DataConfig:
     """COCO-keypoints JSON to train on, in place of the layout's."""
     train_images: PathText = ""
     """Its pictures."""
-    more_annotations: tuple[PathText, ...] = ()
+    more_annotations: Recipe[tuple[PathText, ...]] = ()
     """More COCO-keypoints files to train on; their keypoints are mapped by name."""
-    more_images: tuple[PathText, ...] = ()
+    more_images: Recipe[tuple[PathText, ...]] = ()
     """The folder of pictures of each of them."""
     val_annotations: PathText = ""
     """COCO-keypoints JSON to evaluate on, in place of the layout's."""
@@ -98,10 +98,10 @@ class DataConfig:
     says why."""
     pack: PathText = ""
     """The zip that `simplepose pack` wrote, for cache pack."""
-    warp: Literal["auto", "host", "device"] = "auto"
+    warp: Recipe[Literal["auto", "host", "device"]] = "auto"
     """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at
     once. auto: an accelerator does."""
-    shard: Flag = False
+    shard: Recipe[Flag] = False
     """Several processes: each caches only its own part of the people and shuffles inside it."""
 
     @property
@@ -331,7 +331,7 @@ class TrainConfig:
     continue_from: PathText = ""
     """TensorFlow snapshot (snapshot_100.ckpt) whose run goes on here: its weights, Adam's moments
     and count of updates, from the epoch after the snapshot's to the last one of `epochs`."""
-    continue_epoch: AtLeast0 | None = None
+    continue_epoch: Recipe[AtLeast0 | None] = None
     """Epochs behind that snapshot; None: the number in its name, or else Adam's count of updates
     where it is still in the file and is a whole number of this run's epochs."""
     seed: Seed = 0
@@ -341,7 +341,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic of the forward and backward pass; auto is bf16 where the hardware multiplies it
     natively."""
-    channels_last: Flag = True
+    channels_last: Recipe[Flag] = True
     """Keep activations channels-last, faster on most hardware."""
     evaluate_every: AtLeast0 = 10
     """Epochs between evaluations; the last epoch is always evaluated. 0: never."""
@@ -356,14 +356,14 @@ class TrainConfig:
     none."""
     compile: Literal["off", "on", "graphs"] = "off"
     """Let torch.compile fuse the step, or also record it as a device graph."""
-    sync_batch_norm: Flag = False
+    sync_batch_norm: Recipe[Flag] = False
     """Several processes: batch norm over the samples of all of them."""
-    scale_learning_rate: Literal["none", "linear"] = "none"
+    scale_learning_rate: Recipe[Literal["none", "linear"]] = "none"
     """Several processes: keep the learning rate, or multiply it by their number (Goyal et al.
     2017)."""
     save_every_minutes: NotNegative = 10.0
     """The last checkpoint is written this often within an epoch, and after each epoch."""
-    timeout_minutes: Positive = 10.0
+    timeout_minutes: Recipe[Positive] = 10.0
     """Several processes: how long a silent one is waited for."""
     tensorboard: Flag = False
     """Also write TensorBoard files (extra `tensorboard`)."""
@@ -411,7 +411,7 @@ class EvaluateConfig:
     """Decimals of the scores in the results: 4 in tf, unrounded in ms."""
     coordinate_decimals: Recipe[AtLeast0 | None] = None
     """Decimals of x and y in the results: 3 in tf, unrounded in ms."""
-    workers: AtLeast0 = 0
+    workers: Recipe[AtLeast0] = 0
     """Threads that read and cut pictures; 0: one for each core."""
 
 

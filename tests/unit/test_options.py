@@ -91,7 +91,7 @@ def test_the_help_of_train_lists_the_common_options(capsys: pytest.CaptureFixtur
         listed(["train", "--help"], capsys),
         listed(["train", "--help-all"], capsys),
     )
-    assert common < everything and len(common) <= 48
+    assert common < everything and len(common) <= 42
     assert {
         "--recipe",
         "--data.root",

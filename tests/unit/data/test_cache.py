@@ -146,10 +146,10 @@ def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
     import cv2
 
     cv2.imwrite(people.image_paths[1], np.zeros((10, 10, 3), np.uint8))
-    with pytest.raises(UserError, match=r"0001\.png .*10 x 10.*80 x 64"):
+    with pytest.raises(UserError, match=r"0001\.png .*10x10.*80x64"):
         open_pixels(DataConfig(cache="device"), people, AugmentConfig(), (32, 32), CPU)
     for regions in (None, person_views(people, AugmentConfig(), (32, 32))[0]):
-        with pytest.raises(UserError, match=r"0001\.png .*10 x 10.*80 x 64"):
+        with pytest.raises(UserError, match=r"0001\.png .*10x10.*80x64"):
             cache.fill_memory(people, regions)
 
 

@@ -51,7 +51,7 @@ def write(folder: Path, edit: Edit = lambda row: None, *, share: float = 1.0) ->
     for index in range(10):
         cv2.imwrite(str(images / f"{index}.png"), np.zeros((200, 260, 3), np.uint8))
         listed.append({"id": index, "file_name": f"{index}.png", "width": 260, "height": 200})
-    category = {"id": 1, "name": "fish", "keypoints": ["mouth", "fin", "belly", "end"]}
+    category = {"id": 1, "name": "fish", "keypoints": ["mouth", "left_fin", "right_fin", "end"]}
     path = folder / "people.json"
     content = {"images": listed, "annotations": rows, "categories": [category]}
     path.write_text(json.dumps(content))
