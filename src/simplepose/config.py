@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field
 
-from simplepose.core.errors import UserError
-from simplepose.core.files import read_bytes
+from simplepose.core.errors import UserError, shown
+from simplepose.core.files import decode_yaml, read_bytes
 from simplepose.core.settings import (
     AtLeast0,
     AtLeast1,
@@ -522,15 +522,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
                 f"Cure: a .yaml file, or one of {', '.join(preset_names())}"
             )
         content = (PRESETS / f"{name}.yaml").read_bytes()
-    try:
-        values = yaml.safe_load(content.decode()) or {}
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8"
-        ) from error
-    except yaml.YAMLError as error:
-        problem = str(error).replace("\n", " ")
-        raise UserError(f"{name} is not valid YAML: {problem}. Cure: correct that line") from error
+    values = decode_yaml(content, name) or {}
     if not isinstance(values, dict):
         raise UserError(
             f"{name} holds {type(values).__name__}, expected names and values. "
@@ -539,7 +531,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
     base = values.pop("base", None)
     if not isinstance(base, str | None):
         raise UserError(
-            f"{name}: `base` is {base!r}. "
+            f"{name}: `base` is {shown(base)}. "
             "Cure: the name of one preset, or the path of one .yaml file"
         )
     if recipe and not base:

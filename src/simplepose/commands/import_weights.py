@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-import yaml
 
 from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, load_preset
-from simplepose.core.errors import UserError
-from simplepose.core.files import read_bytes, read_json
+from simplepose.core.errors import UserError, brief
+from simplepose.core.files import decode_json, decode_yaml, read_bytes
 from simplepose.core.schema import SCHEMAS, KeypointSchema, infer_flip_pairs, schema_named
 from simplepose.core.settings import build, to_plain
 from simplepose.data.categories import Category, chosen_categories, schema_from_category
@@ -61,7 +59,9 @@ def schema_of(preset: str, name: str = "") -> KeypointSchema:
 
 
 def _read_schema(path: Path) -> KeypointSchema:
-    values = read_json(path) if path.suffix == ".json" else _read_yaml(path)
+    content = read_bytes(path)
+    decode = decode_json if path.suffix == ".json" else decode_yaml
+    values = decode(content, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} describes no keypoints. Cure: list their names as `keypoints`")
     try:
@@ -71,16 +71,9 @@ def _read_schema(path: Path) -> KeypointSchema:
             return schema_from_category(chosen[0], source=str(path))[0]
         names = msgspec.convert(values.get("keypoints", []), list[str])
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}. Cure: list names as `keypoints`") from error
+        raise UserError(f"{path}: {brief(error)}. Cure: list names as `keypoints`") from error
     own = {"name": f"{path.stem}_{len(names)}", "flip_pairs": infer_flip_pairs(names)}
     return build(KeypointSchema, own | values, str(path))
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}. Cure: correct it there") from error
 
 
 def spec_of(

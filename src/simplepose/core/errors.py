@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+from typing import Any
+
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 3, 8, 76, 76
+_LONGEST = 240
+
 
 class UserError(ValueError):
     """A mistake in a command, a file or a value, as `problem. Cure: cure`.
@@ -18,6 +25,17 @@ class UserError(ValueError):
     def cure(self) -> str:
         """What to do; empty where nothing is advised."""
         return str(self).partition(" Cure: ")[2]
+
+
+def shown(value: Any) -> str:
+    """A value of a file as messages quote it: its `repr`, short however long or deep it is."""
+    return brief(_REPR.repr(value), 80)
+
+
+def brief(text: object, longest: int = _LONGEST) -> str:
+    """A text on one line, its end left out where it is longer."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= longest else line[: longest - 4].rstrip(" .,") + " ..."
 
 
 def need(package: str, extra: str, purpose: str) -> UserError:

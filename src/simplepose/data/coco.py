@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from simplepose.core.boxes import xywh_to_xyxy
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.files import decode_json, encode_json, read_bytes, write_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
@@ -154,7 +154,7 @@ def decode(source: Any, name: str, kind: Any = Any) -> Any:
                 where = "it is no COCO file but"
         reason = reason.replace("`", "").replace("array", "list").replace(" | ", " or ")
         raise UserError(
-            f"{name}: {where} {repr(value)[:80]}: {reason}. Cure: correct or remove it"
+            f"{name}: {where} {shown(value)}: {reason}. Cure: correct or remove it"
         ) from error
 
 
@@ -228,8 +228,8 @@ def exact_ids(values: Sequence[Any], label: Callable[[int], str], field: str) ->
             value = int(value)
         elif value is not None and type(value) not in (int, str):
             raise UserError(
-                f"{label(index)} has the {field} {value!r}, neither a whole number nor a word. "
-                "Cure: correct it"
+                f"{label(index)} has the {field} {shown(value)}, neither a whole number nor "
+                "a word. Cure: correct it"
             )
         ids[index] = value if type(value) is not int or -limit <= value < limit else str(value)
     return ids
@@ -442,14 +442,19 @@ def annotations_of(
     made = AREA_FRACTION * bbox[:, 2].clip(min=0) * bbox[:, 3].clip(min=0)
     heads = [row.head_box_xyxy or [np.nan] * 4 for row in rows]
     unscored = (visibility > 0).any(1) & np.array([row.num_keypoints == 0 for row in rows], bool)
-    sizes = [(image.width or 0, image.height or 0) for image in images]
+    sizes = np.array([(image.width or 0, image.height or 0) for image in images], np.float64)
+    for index in np.flatnonzero(((sizes < 0) | (sizes >= BEYOND)).reshape(-1, 2).any(1))[:1]:
+        raise UserError(
+            f"{source}: picture {shown(spelled[index])} has the size {sizes[index].tolist()}. "
+            "Cure: correct its width and height, or remove them"
+        )
     info = file.info if isinstance(file.info, dict) else {}
     return Annotations(
         schema=schema,
         source=source,
         image_ids=image_ids,
         image_paths=_paths(images, images_dir, repairs),
-        image_sizes_wh=np.nan_to_num(np.array(sizes, np.float64)),
+        image_sizes_wh=np.nan_to_num(sizes),
         annotation_ids=_numbers([row.id for row in rows], "annotations", repairs),
         image_index=image_index,
         bbox_xywh=bbox,
@@ -526,7 +531,13 @@ def _keypoints(
             f"{label(person)}: keypoint {keypoint} is labelled but not finite: "
             f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
         )
-    return np.where(finite, triples[..., :2], np.float32(0)), visibility
+    far = (np.abs(triples[..., :2]) >= BEYOND).any(2) & finite[..., 0]
+    for person, keypoint in np.argwhere(far & (visibility > 0))[:1]:
+        raise UserError(
+            f"{label(person)}: keypoint {keypoint} is too large for any picture: "
+            f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
+        )
+    return np.where(finite & ~far[..., None], triples[..., :2], np.float32(0)), visibility
 
 
 def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> np.ndarray:
@@ -534,15 +545,15 @@ def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> n
     boxes = [row.bbox or (_tight_box(row) if made else []) for row in rows]
     for index, box in enumerate(boxes):
         if len(box) != 4:
-            have = f"the bbox {box}, not" if box else "no bbox"
+            have = f"the bbox {shown(box)}, not" if box else "no bbox"
             raise UserError(
                 f"{label(index)} has {have} x, y, width, height. Cure: correct or remove it"
             )
     array = np.array(boxes, np.float64).reshape(-1, 4)
     for index in np.flatnonzero(~(np.abs(array) < BEYOND).all(1))[:1]:
         raise UserError(
-            f"{label(index)} has the bbox {boxes[index]}, which is not finite or too large for "
-            "any picture. Cure: correct or remove it"
+            f"{label(index)} has the bbox {shown(boxes[index])}, which is not finite or too "
+            "large for any picture. Cure: correct or remove it"
         )
     return array
 
@@ -571,7 +582,7 @@ def _track_ids(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray |
     for index, track in enumerate(tracks):
         if isinstance(track, str):
             raise UserError(
-                f"{label(index)} has the track_id {track!r}, not a whole number. "
+                f"{label(index)} has the track_id {shown(track)}, not a whole number. "
                 "Cure: number the tracks 0, 1, 2 ..."
             )
     return np.array(tracks, np.int64) if any(row.track_id is not None for row in rows) else None

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import reading
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, decode
@@ -119,16 +120,15 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
     """
     from scipy.io import loadmat
 
-    try:
+    cure = "take it from the download of the references, or away"
+    with reading(path, "MPII's head boxes", cure):
         content = loadmat(path)
         heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1) - 1
         theirs = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
         marked = np.asarray(content["jnt_missing"]).T == 0
-    except Exception as error:  # scipy raises many kinds
-        raise UserError(
-            f"cannot read head boxes from {path} ({error!r}). "
-            "Cure: take it from the download of the references, or away"
-        ) from error
+        shapes = [one.shape[1:] for one in (heads, theirs, marked)]
+        if shapes != [(2, 2), (16, 2), (16,)]:
+            raise ValueError(f"a person has arrays of the shapes {shapes}")
     if not len(heads) == len(theirs) == len(marked) == len(joints):
         raise UserError(
             f"{path} has {len(heads)} people, {source} has {len(joints)}. "
@@ -148,15 +148,14 @@ def _read_mat(path: str | Path) -> list[Person]:
     is_visible}."""
     from scipy.io import loadmat
 
-    try:
+    with reading(path, "MPII annotations", "give mpii_human_pose_v1_u12_1.mat"):
         release: Any = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
-        pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
-    except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UserError(
-            f"cannot read {path} as MPII annotations ({error}). "
-            "Cure: give mpii_human_pose_v1_u12_1.mat"
-        ) from error
+        return _people(release, str(path))
+
+
+def _people(release: Any, source: str) -> list[Person]:
     people = []
+    pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
     for picture, training in zip(pictures, in_training, strict=True):
         for rect in _items(getattr(picture, "annorect", None)):
             scale, objpos = getattr(rect, "scale", None), getattr(rect, "objpos", None)
@@ -172,7 +171,7 @@ def _read_mat(path: str | Path) -> list[Person]:
             )
             if training:
                 points = _items(getattr(getattr(rect, "annopoints", None), "point", None))
-                person.joints, person.joints_vis = _joints(points, f"{path}: {person.image}")
+                person.joints, person.joints_vis = _joints(points, f"{source}: {person.image}")
             people.append(person)
     return people
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from simplepose.core.boxes import nms
 from simplepose.core.errors import UserError, need
+from simplepose.core.files import reading
 from simplepose.core.structures import People
 
 STRIDES = (8, 16, 32)
@@ -88,14 +89,10 @@ class PersonDetector:
                 content, options, providers=["CPUExecutionProvider"]
             )
 
-        try:
-            model = onnx.load(str(path))
-            self.session = start(str(path))
-        except Exception as error:  # protobuf and ONNX Runtime have no common class of error
-            raise UserError(
-                f"{path} cannot be loaded as an ONNX network: {str(error).splitlines()[0]}. "
-                "Cure: check the file"
-            ) from error
+        self.path = str(path)
+        with reading(path, "an ONNX network", "export or copy it again"):
+            model = onnx.load(self.path)
+            self.session = start(self.path)
         self.layout = read_layout(
             str(path),
             [(item.name, tuple(item.shape)) for item in self.session.get_inputs()],
@@ -115,7 +112,8 @@ class PersonDetector:
         if layout.normalised:
             pixels = (pixels - RTMDET_MEAN_BGR) / RTMDET_STD_BGR
         names = ["dets", "labels"] if layout.kind == "boxes" else None
-        output, *labels = self.session.run(names, {layout.input_name: pixels})
+        with reading(self.path, "a network that runs", "export or copy it again"):
+            output, *labels = self.session.run(names, {layout.input_name: pixels})
         if labels:
             dets = output[0]
             person = (labels[0][0] == self.person_class) & (dets[:, 4] >= self.score_threshold)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from simplepose.core.errors import UserError, need
+from simplepose.core.files import reading
 from simplepose.core.schema import KeypointSchema, schema_with
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
 
@@ -37,15 +38,10 @@ class OnnxNetwork:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self.path, providers = str(path), onnxruntime.get_available_providers()
-        try:
+        with reading(path, "an ONNX network", "export or copy it again"):
             self._session = onnxruntime.InferenceSession(self.path, options, providers=providers)
-        except Exception as error:  # onnxruntime raises its own classes for every kind of damage
-            raise UserError(
-                f"{path} is not a readable ONNX file: {str(error).splitlines()[0]}. "
-                "Cure: export or copy it again"
-            ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shape_in, shape_out = inputs[0].shape, outputs[0].shape
+        shape_in, shape_out = ([*one[0].shape] if one else [] for one in (inputs, outputs))
         fixed = all(isinstance(side, int) for side in (*shape_in[1:], *shape_out[1:2]))
         ranks = (len(inputs), len(shape_in), len(shape_out))
         if ranks != (1, 4, 4) or shape_in[1] != 3 or not fixed:
@@ -62,8 +58,9 @@ class OnnxNetwork:
         """(B, 3, H, W) float on any device, normalised -> (B, K, H', W') float32 on the CPU."""
         values = np.ascontiguousarray(pixels.cpu(), np.float32)
         parts = np.split(values, len(values)) if self._one_by_one else [values]
-        maps = [self._session.run(None, {self._input: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(maps))
+        with reading(self.path, "a network that runs", "export or copy it again"):
+            maps = [self._session.run(None, {self._input: part})[0] for part in parts]
+            return torch.from_numpy(np.concatenate(maps))
 
     def spec(self) -> ModelSpec:
         """What the file's metadata says of itself.
