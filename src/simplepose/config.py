@@ -518,7 +518,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
             name, recipe = sibling(name, recipe), ""
         if name not in preset_names():
             raise UserError(
-                f"there is no preset {name!r}. "
+                f"{above[-1] + ': ' if above else ''}there is no preset {shown(name)}. "
                 f"Cure: a .yaml file, or one of {', '.join(preset_names())}"
             )
         content = (PRESETS / f"{name}.yaml").read_bytes()

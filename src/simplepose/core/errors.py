@@ -7,14 +7,20 @@ from typing import Any
 
 _REPR = Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 3, 8, 76, 76
-_LONGEST = 240
+_LONGEST, _LONGEST_PROBLEM = 240, 1000
 
 
 class UserError(ValueError):
     """A mistake in a command, a file or a value, as `problem. Cure: cure`.
 
-    The command line prints it without a traceback.
+    The command line prints it without a traceback. A problem that quotes too much is shortened.
     """
+
+    def __init__(self, sentence: object = "") -> None:
+        problem, cure, advice = str(sentence).partition(" Cure: ")
+        if len(problem) > _LONGEST_PROBLEM:
+            problem = f"{problem[:_LONGEST_PROBLEM]} ..."
+        super().__init__(problem + cure + advice)
 
     @property
     def problem(self) -> str:

@@ -205,8 +205,9 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}. Cure: check the path") from error
 
 
 def read_json(path: str | Path) -> Any:

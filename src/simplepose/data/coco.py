@@ -93,9 +93,9 @@ class Row(msgspec.Struct, gc=False):
     @property
     def flat_keypoints(self) -> list[Any]:
         """x, y, v, x, y, v, ... also where the file nests them; empty where there are none."""
-        values = self.keypoints
-        if not values or type(values[0]) is not list:
-            return values or []
+        values = self.keypoints or []
+        if list not in map(type, values):
+            return values
         return list(chain(*(one if isinstance(one, list) else [one] for one in values)))
 
 

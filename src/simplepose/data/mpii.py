@@ -21,9 +21,10 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import reading
+from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
-from simplepose.data.coco import AREA_FRACTION, decode
+from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""
@@ -74,7 +75,8 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
     scales = np.array([person.scale for person in people], np.float64)
     centres = np.array([person.center for person in people], np.float64)
-    for index in np.flatnonzero(~(np.isfinite(scales * centres.sum(1)) & (scales > 0)))[:1]:
+    sound = (np.abs(centres) < BEYOND).all(1) & (scales > 0) & (scales < BEYOND / UNIT)
+    for index in np.flatnonzero(~sound)[:1]:
         raise UserError(
             f"{source}: person {index} ({people[index].image}) has centre "
             f"{centres[index].tolist()} and scale {scales[index]}. "
@@ -84,6 +86,12 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     if not from_mat:
         visibility = 2 * (visibility > 0)
     joints = np.array([person.joints for person in people]) - 1
+    far = (np.abs(np.where(visibility[..., None] > 0, joints, 0)) >= BEYOND).any((1, 2))
+    for index in np.flatnonzero(far)[:1]:
+        raise UserError(
+            f"{source}: person {index} ({people[index].image}) has joints that are too large for "
+            "any picture. Cure: correct or remove that person"
+        )
     heads = np.array([person.head for person in people]) - 1
     heads_file = Path(path).with_name(f"gt_{Path(path).stem}.mat")
     if not from_mat and heads_file.exists():
@@ -118,11 +126,9 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
     Raises:
         UserError: the file cannot be read, or is of other people.
     """
-    from scipy.io import loadmat
-
     cure = "take it from the download of the references, or away"
     with reading(path, "MPII's head boxes", cure):
-        content = loadmat(path)
+        content = read_matlab(path, "a MATLAB file", cure)
         heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1) - 1
         theirs = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
         marked = np.asarray(content["jnt_missing"]).T == 0
@@ -146,10 +152,10 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
 def _read_mat(path: str | Path) -> list[Person]:
     """The original structure RELEASE.annolist(i).annorect(j) with annopoints.point(k).{x, y, id,
     is_visible}."""
-    from scipy.io import loadmat
-
-    with reading(path, "MPII annotations", "give mpii_human_pose_v1_u12_1.mat"):
-        release: Any = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
+    title, cure = "MPII annotations", "give mpii_human_pose_v1_u12_1.mat"
+    content = read_matlab(path, title, cure, struct_as_record=False, squeeze_me=True)
+    with reading(path, title, cure):
+        release: Any = content["RELEASE"]
         return _people(release, str(path))
 
 

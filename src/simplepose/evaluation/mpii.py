@@ -21,6 +21,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, reading
+from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 
@@ -248,10 +249,7 @@ def _read(path: Path | str) -> dict[str, Any]:
             raise need("h5py", "hdf5", f"reading {path}") from error
         with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
             return {name: np.asarray(file[name]) for name in file}
-    from scipy.io import loadmat
-
-    with reading(path, "a MATLAB file", "copy it again, or save it with -v7"):
-        return loadmat(path)
+    return read_matlab(path, "a MATLAB file", "copy it again, or save it with -v7")
 
 
 def _demand(
