@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from simplepose.core.files import read_bytes, reading
 
@@ -26,12 +26,8 @@ LARGEST = 2**31
 """Bytes that a compressed variable may have."""
 
 
-class Element(NamedTuple):
-    """One element, and where the next one begins."""
-
-    kind: int
-    data: memoryview
-    end: int
+Element = tuple[int, int, int, int]
+"""Type of an element, where its data begins, how many bytes they are, where the next one begins."""
 
 
 def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[str, Any]:
@@ -48,73 +44,71 @@ def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[
     """
     from scipy.io import loadmat
 
-    content = memoryview(read_bytes(path))
+    content = read_bytes(path)
     with reading(path, kind, cure):
-        order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]), "")
-        if not order or bytes(content[124:126]) not in (b"\x00\x01", b"\x01\x00"):
+        order = {b"IM": "<", b"MI": ">"}.get(content[126:128], "")
+        if not order or content[124:126] not in (b"\x00\x01", b"\x01\x00"):
             raise ValueError("it has no header of MATLAB 5 to 7.2")
-        start = HEADER
+        pair, start = struct.Struct(f"{order}II"), HEADER
         while start < len(content):
-            element = _element(content, start, order)
-            _check_variable(element, order)
-            start = element.end
+            *variable, start = _element(content, start, len(content), pair)
+            _check_variable(content, *variable, pair)
         return loadmat(path, **options)
 
 
-def _element(data: memoryview, start: int, order: str) -> Element:
-    kind, size = struct.unpack_from(f"{order}II", data, start)
+def _element(data: bytes, start: int, end: int, pair: struct.Struct) -> Element:
+    kind, size = pair.unpack_from(data, start)
     if small := kind >> 16:
         if small > 4:
             raise ValueError(f"a small element of {small} bytes")
-        return Element(kind & 0xFFFF, data[start + 4 : start + 4 + small], start + 8)
+        return kind & 0xFFFF, start + 4, small, start + 8
     begin = start + 8
-    if begin + size > len(data):
+    if begin + size > end:
         raise ValueError(f"an element of {size} bytes at byte {start} lies beyond the end")
-    padded = size if kind == COMPRESSED else -(-size // 8) * 8
-    return Element(kind, data[begin : begin + size], begin + padded)
+    return kind, begin, size, begin + (size if kind == COMPRESSED else size + -size % 8)
 
 
-def _check_variable(element: Element, order: str) -> None:
-    if element.kind == COMPRESSED:
+def _check_variable(data: bytes, kind: int, begin: int, size: int, pair: struct.Struct) -> None:
+    if kind == COMPRESSED:
         unpacker = zlib.decompressobj()
-        content = memoryview(unpacker.decompress(element.data, LARGEST))
+        data = unpacker.decompress(memoryview(data)[begin : begin + size], LARGEST)
         if not unpacker.eof:
             raise ValueError("a compressed variable is cut short or too large")
-        element = _element(content, 0, order)
-    if element.kind != MATRIX:
-        raise ValueError(f"an element of type {element.kind} in place of a matrix")
-    _check_matrix(element.data, order)
+        kind, begin, size, _ = _element(data, 0, len(data), pair)
+    if kind != MATRIX:
+        raise ValueError(f"an element of type {kind} in place of a matrix")
+    _check_matrix(data, begin, begin + size, pair)
 
 
-def _check_matrix(data: memoryview, order: str) -> None:
+def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> None:
     """Flags, sizes and name, then what the class of the matrix asks for, to its last byte."""
-    parts, start = [], 0
-    while start < len(data):
-        parts.append(_element(data, start, order))
-        start = parts[-1].end
+    parts = list[Element]()
+    while start < end:
+        parts.append(_element(data, start, end, pair))
+        start = parts[-1][-1]
     if not parts:
         return
     flags, sizes, name, *rest = parts
-    if (flags.kind, len(flags.data), sizes.kind, name.kind) != (6, 8, 5, 1) or len(sizes.data) % 4:
+    if (flags[0], flags[2], sizes[0], name[0]) != (6, 8, 5, 1) or sizes[2] % 4:
         raise ValueError("a matrix without flags, sizes and name")
-    (bits,) = struct.unpack_from(f"{order}I", flags.data)
-    shape = struct.unpack(f"{order}{len(sizes.data) // 4}i", sizes.data)
+    bits, _ = pair.unpack_from(data, flags[1])
+    shape = struct.unpack_from(f"{pair.format[0]}{sizes[2] // 4}i", data, sizes[1])
     kind, count = bits & 0xFF, math.prod(shape)
     if min(shape, default=-1) < 0 or kind > LAST_CLASS:
         raise ValueError(f"a matrix of class {kind} and shape {shape}")
     if kind in (STRUCT, OBJECT):
-        *_, length, names = rest[: 2 + (kind == OBJECT)]
-        rest = rest[2 + (kind == OBJECT) :]
-        (width,) = struct.unpack_from(f"{order}i", length.data)
-        if width < 1 or (length.kind, names.kind) != (5, 1):
+        head = 2 + (kind == OBJECT)
+        *_, length, names = rest[:head]
+        (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
+        if width < 1 or (length[0], names[0]) != (5, 1):
             raise ValueError("a structure without names")
-        count *= len(names.data) // width
+        rest, count = rest[head:], count * (names[2] // width)
     kinds: tuple[int, ...] = (MATRIX,)
     if kind not in (CELL, STRUCT, OBJECT):
         count = 1 + bool(bits & 0x800) + 2 * (kind == SPARSE)
         kinds = TEXT if kind == CHARACTERS else NUMBERS
-    if len(rest) != count or any(one.kind not in kinds for one in rest):
+    if len(rest) != count or any(one[0] not in kinds for one in rest):
         raise ValueError(f"a matrix of class {kind} and shape {shape} has other contents")
-    for one in rest:
-        if one.kind == MATRIX:
-            _check_matrix(one.data, order)
+    if kinds[0] == MATRIX:
+        for _, begin, size, _ in rest:
+            _check_matrix(data, begin, begin + size, pair)

@@ -16,6 +16,7 @@ from simplepose.config import ModelConfig, load_preset
 from simplepose.core.device import enough_memory
 from simplepose.core.errors import brief, shown
 from simplepose.core.files import decode_json, decode_yaml, reading, require_whole_zip
+from simplepose.core.matlab import read_matlab
 from simplepose.data.coco import read_coco
 from simplepose.data.mpii import read_mpii
 from simplepose.evaluation.mpii import read_mpii_predictions
@@ -235,3 +236,41 @@ def test_other_errors_are_not_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes") as caught, enough_memory(1, "x"):
         raise RuntimeError("shapes differ")
     assert not isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_of_every_class_are_read(tmp_path: Path, compressed: bool) -> None:
+    from scipy.io import loadmat, savemat
+    from scipy.sparse import csc_array
+
+    cells = np.empty(2, object)
+    cells[:] = ["text", np.arange(3.0)]
+    content = {
+        "numbers": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "complex": np.array([1 + 2j]),
+        "empty": np.zeros((0, 3)),
+        "flags": np.array([True, False]),
+        "cells": cells,
+        "nested": {"a": 1.5, "b": {"c": "words", "d": np.zeros((2, 2, 2))}},
+        "none": np.array([], [("a", object)]),
+        "sparse": csc_array(np.eye(3)),
+    }
+    savemat(tmp_path / "a.mat", content, do_compression=compressed)
+    found = read_matlab(tmp_path / "a.mat", "a file", "none")
+    assert {*content} <= {*found} and {*found} == {*loadmat(tmp_path / "a.mat")}
+    assert found["nested"]["b"][0, 0]["c"][0, 0][0] == "words"
+    np.testing.assert_array_equal(found["numbers"], content["numbers"])
+
+
+def test_a_number_of_an_unknown_type_is_refused_before_scipy_follows_it(tmp_path: Path) -> None:
+    """Type 8 is reserved: scipy's reader ends the process."""
+    from scipy.io import savemat
+
+    savemat(path := tmp_path / "a.mat", {"x": np.arange(7.0)})
+    data = bytearray(path.read_bytes())
+    place = data.index(np.arange(7.0).tobytes()) - 8
+    for kind in (8, 10, 99):
+        data[place] = kind
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"a\.mat cannot be read as.*other contents"):
+            read_mpii_predictions(path)
