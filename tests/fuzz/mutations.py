@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from copy import deepcopy
 from typing import Any
 
 RUNS = (
@@ -67,7 +68,7 @@ def damage_json(content: bytes, draw: random.Random) -> bytes:
 
 def _change(tree: Any, draw: random.Random) -> Any:
     """A random value of a tree, changed in place; at the root a new tree."""
-    odd = DEEP_MARK if draw.random() < 0.03 else draw.choice(ODD)
+    odd = DEEP_MARK if draw.random() < 0.03 else deepcopy(draw.choice(ODD))
     parent, key = None, None
     value = tree
     while isinstance(value, (dict, list)) and value and (parent is None or draw.random() < 0.8):

@@ -690,7 +690,7 @@ def people_boxes(
     scores = np.array([1 if one is None and one_each else one for one in given], np.float64)
     if without := [index for index, row in enumerate(mine) if row.image_id is None]:
         raise UserError(f"{label(without[0])} has no image_id. Cure: name its picture")
-    wrong = np.flatnonzero(~np.isfinite(scores))
+    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND))
     for index in sorted(wrong, key=lambda index: given[index] is None)[:1]:
         raise UserError(
             f"{label(index)} has the score {given[index]}. "
