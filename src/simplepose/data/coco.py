@@ -632,7 +632,7 @@ def _paths(
     choices = [(folder, names), (folder.parent, names), (folder, bare)]
     if len({*bare}) < len(bare):
         choices.pop()
-    base, found = next((one for one in choices if (one[0] / one[1][0]).exists()), choices[0])
+    base, found = next((one for one in choices if os.path.exists(one[0] / one[1][0])), choices[0])
     repairs.note(
         len(names) * ((base, found) != choices[0]),
         f"file names repeat folders; the pictures are looked up as {base}/{found[0]} and so on",

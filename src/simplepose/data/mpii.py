@@ -86,7 +86,8 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     if not from_mat:
         visibility = 2 * (visibility > 0)
     joints = np.array([person.joints for person in people]) - 1
-    far = (np.abs(np.where(visibility[..., None] > 0, joints, 0)) >= BEYOND).any((1, 2))
+    labelled = np.where(visibility[..., None] > 0, joints, 0)
+    far = ~(np.abs(labelled) < BEYOND).all((1, 2))
     for index in np.flatnonzero(far)[:1]:
         raise UserError(
             f"{source}: person {index} ({people[index].image}) has joints that are too large for "
