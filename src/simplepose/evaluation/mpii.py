@@ -248,7 +248,7 @@ def _read(path: Path | str) -> dict[str, Any]:
         except ImportError as error:
             raise need("h5py", "hdf5", f"reading {path}") from error
         with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
-            return {name: np.asarray(file[name]) for name in file}
+            return {str(name): np.asarray(file[name]) for name in file}
     return read_matlab(path, "a MATLAB file", "copy it again, or save it with -v7")
 
 
