@@ -16,6 +16,13 @@ def real_data_root() -> Path:
     return Path(os.environ.get("SIMPLEPOSE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/fuzz."""
+    parser.addoption("--fuzz-seconds", type=float, default=0, help="0: a few files a format")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="other damage")
+    parser.addoption("--fuzz-keep", default="", help="folder for files that fail")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """`real_data("coco_val2017_visible150")`: a path of the real data, or the test is skipped with one sentence."""

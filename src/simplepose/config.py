@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field
 
-from simplepose.core.errors import UserError, nearest
-from simplepose.core.files import read_bytes
+from simplepose.core.errors import UserError, nearest, shown
+from simplepose.core.files import decode_yaml, read_bytes
 from simplepose.core.settings import (
     AtLeast0,
     AtLeast1,
@@ -526,19 +526,11 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
             name, recipe = sibling(name, recipe), ""
         if name not in preset_names():
             raise UserError(
-                f"there is no preset {name!r}. "
+                f"{above[-1] + ': ' if above else ''}there is no preset {shown(name)}. "
                 f"Cure: {nearest(name, preset_names())} A .yaml file is a preset too"
             )
         content = (PRESETS / f"{name}.yaml").read_bytes()
-    try:
-        values = yaml.safe_load(content.decode()) or {}
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name} is not UTF-8 text (byte {error.start}). Cure: save it as UTF-8"
-        ) from error
-    except yaml.YAMLError as error:
-        problem = str(error).replace("\n", " ")
-        raise UserError(f"{name} is not valid YAML: {problem}. Cure: correct that line") from error
+    values = decode_yaml(content, name) or {}
     if not isinstance(values, dict):
         raise UserError(
             f"{name} holds {type(values).__name__}, expected names and values. "
@@ -547,7 +539,7 @@ def _read(name: str, recipe: str = "", above: tuple[str, ...] = ()) -> dict[str,
     base = values.pop("base", None)
     if not isinstance(base, str | None):
         raise UserError(
-            f"{name}: `base` is {base!r}. "
+            f"{name}: `base` is {shown(base)}. "
             "Cure: the name of one preset, or the path of one .yaml file"
         )
     if recipe and not base:

@@ -88,7 +88,7 @@ def test_pack_then_train(
         )
         == 2
     )
-    assert "is no whole pack" in capsys.readouterr().err
+    assert "cannot be read as a whole pack" in capsys.readouterr().err
 
 
 def test_two_files_that_do_not_tell_sizes(

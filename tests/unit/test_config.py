@@ -71,7 +71,7 @@ def test_ground_truth_boxes_of_each_family(name: str) -> None:
         ("train: {keep_every: -1}", "train.keep_every is -1"),
         ("train: {epoch: 3}", r"unknown key train\.epoch.*train\.epochs"),
         ("input_size_wh: [100, 100]", r"input_size_wh is 100"),
-        ("train: [", "not valid YAML"),
+        ("train: [", "cannot be read as YAML"),
         ("- 1", "holds list"),
         ("base: nothing", "there is no preset 'nothing'.*coco_r50_256x192_ms"),
         ("model: {backbone: resnet42}", "resnet42"),
@@ -110,7 +110,7 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"preset: caf\xe9\n", "own.yaml is not UTF-8 text.*Cure: save it as UTF-8"),
+        (b"preset: caf\xe9\n", "own.yaml cannot be read as YAML.*invalid continuation byte.*UTF-8"),
         (b"base: own.yaml\n", "own.yaml: `base` own.yaml leads back to itself.*Cure"),
         (b"base: [1, 2]\n", r"own.yaml: `base` is \[1, 2\].*Cure"),
     ],

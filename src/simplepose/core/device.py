@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, brief
 
 T = TypeVar("T")
 
@@ -44,6 +44,32 @@ ONNX_PROVIDERS = {
 picture: nobody gets it unasked."""
 COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextlib.contextmanager
+def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
+    """Around work on batches: memory that runs out, on any device, is said with their size.
+
+    Args:
+        batch_size: samples that are held together.
+        setting: what the user calls it.
+
+    Raises:
+        UserError: in place of PyTorch's and Python's errors of that kind.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not lacking and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        raise UserError(
+            f"not enough memory for batches of {batch_size} ({setting}): {brief(error)}. "
+            f"Cure: {setting} below {batch_size}, or other programs stopped"
+        ) from error
 
 
 def is_available(kind: str) -> bool:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
+from typing import Any
+
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 3, 8, 76, 76
+_LONGEST, _LONGEST_PROBLEM = 240, 1000
 
 
 class UserError(ValueError):
     """A mistake in a command, a file or a value, as `problem. Cure: cure`.
 
-    The command line prints it without a traceback.
+    The command line prints it without a traceback. A problem that quotes too much is shortened.
     """
+
+    def __init__(self, sentence: object = "") -> None:
+        problem, cure, advice = str(sentence).partition(" Cure: ")
+        if len(problem) > _LONGEST_PROBLEM:
+            problem = f"{problem[:_LONGEST_PROBLEM]} ..."
+        super().__init__(problem + cure + advice)
 
     @property
     def problem(self) -> str:
@@ -35,6 +47,17 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     if near := get_close_matches(name, known, 1):
         return f"did you mean {prefix}{near[0]}?"
     return f"one of {', '.join(prefix + one for one in known)}"
+
+
+def shown(value: Any) -> str:
+    """A value of a file as messages quote it: its `repr`, short however long or deep it is."""
+    return brief(_REPR.repr(value), 80)
+
+
+def brief(text: object, longest: int = _LONGEST) -> str:
+    """A text on one line, its end left out where it is longer."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= longest else line[: longest - 4].rstrip(" .,") + " ..."
 
 
 def need(package: str, extra: str, purpose: str) -> UserError:

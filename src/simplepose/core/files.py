@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,8 +17,48 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, brief, shown
+
+YAML_NODES = 100_000
+"""Values that a YAML file may have, aliases counted with all that they stand for."""
+
+
+@contextmanager
+def reading(path: str | Path, kind: str, cure: str = "copy or download it again") -> Iterator[None]:
+    """Around the readers of other libraries, which raise classes of many kinds for damaged files:
+    all of them become one sentence.
+
+    Args:
+        path: the file, for the message.
+        kind: what it should be, e.g. `a MATLAB file`.
+        cure: what to do about it.
+
+    Raises:
+        UserError: whatever was raised inside; one that was raised there stays as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        known = error.strerror if isinstance(error, OSError) else ""
+        reason = known or brief(error).rstrip(".") or type(error).__name__
+        raise UserError(f"{path} cannot be read as {kind}: {reason}. Cure: {cure}") from error
+
+
+def require_whole_zip(path: str | Path) -> None:
+    """Compares every member of a zip, such as PyTorch's files are, with its checksum (CRC-32).
+
+    Raises:
+        ValueError: one does not fit.
+        zipfile.BadZipFile: it is no whole zip.
+    """
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():
+            raise ValueError(f"the checksum of its member {damaged} does not fit")
+
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 """This machine, in the names of partial files: several may write into one folder."""
@@ -158,15 +199,62 @@ def decode_json(content: bytes, name: str, kind: Any = Any) -> Any:
         return msgspec.json.decode(content, type=kind, strict=False)
     except msgspec.ValidationError:
         raise
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            value = json.loads(content)
+            return msgspec.convert(json.loads(content), kind, strict=False)
+        except msgspec.ValidationError:
+            raise
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{name} is not valid JSON: {error}. "
+                f"{name} is not valid JSON: {brief(error)}. "
                 "Cure: check that the file was copied completely"
             ) from error
-        return msgspec.convert(value, kind, strict=False)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Plain values only; a key that stands twice in a mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, after a look at its keys."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise ValueError(f"the key {shown(key.value)} stands twice{key.start_mark}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def decode_yaml(content: bytes, name: str) -> Any:
+    """YAML as plain values.
+
+    Args:
+        content: the text.
+        name: where it is from, for messages.
+
+    Raises:
+        UserError: not YAML, a key that stands twice, values of other kinds than YAML's own, or
+            aliases that stand for themselves or for more than `YAML_NODES` values.
+    """
+    with reading(name, "YAML", "correct that line; the text is UTF-8"):
+        loader = _YamlLoader(content)
+        loader.name = "it"
+        node = loader.get_single_node()
+        if _size(node, {}) > YAML_NODES:
+            raise ValueError(f"its aliases stand for more than {YAML_NODES} values")
+        return None if node is None else loader.construct_document(node)
+
+
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Values below a YAML node, with those that aliases stand for; infinite for one that holds
+    itself."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for one in below for part in (one if isinstance(one, tuple) else (one,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def write_json(
@@ -184,8 +272,9 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}. Cure: check the path") from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from simplepose.core.device import onnx_providers, own_cores
 from simplepose.core.errors import UserError, need
+from simplepose.core.files import reading
 
 NUMBERS = {
     "tensor(float)": np.float32,
@@ -57,15 +58,10 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or own_cores()
         options.log_severity_level = 3
-        try:
+        with reading(source, "an ONNX network", "export or copy it again"):
             self._session = onnxruntime.InferenceSession(
                 content or source, options, providers=providers
             )
-        except Exception as error:  # ONNX Runtime raises its own classes for every kind of damage
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise UserError(
-                f"{source} is not a readable ONNX file: {lines[0]}. Cure: export or copy it again"
-            ) from error
         self.inputs = [
             (one.name, tuple(one.shape), str(one.type)) for one in self._session.get_inputs()
         ]
@@ -94,7 +90,8 @@ class OnnxSession:
         """Answers by name. Values get the type of their input (bytes are rounded and cut to
         0..255); answers in float16 become float32."""
         feeds = {name: _as(values[name], np.dtype(NUMBERS[kind])) for name, _, kind in self.inputs}
-        answers = self._session.run(None, feeds)
+        with reading(self._made[0], "a network that runs", "export or copy it again"):
+            answers = self._session.run(None, feeds)
         return {
             name: answer.astype(np.float32) if answer.dtype == np.float16 else answer
             for (name, _), answer in zip(self.outputs, answers, strict=True)

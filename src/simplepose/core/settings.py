@@ -27,7 +27,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
-from simplepose.core.errors import UserError, nearest
+from simplepose.core.errors import UserError, brief, nearest, shown
 
 T = TypeVar("T")
 
@@ -140,8 +140,8 @@ def _sentence(
     cure = _CURES.get(kind, "").format(**first.get("ctx", {}))
     cure = cure or first["msg"].removeprefix("Input should be ")
     # The command line has only text: quotes around it would say nothing.
-    shown = value if names and isinstance(value, str) else repr(value)
-    return f"{name} is {shown}. Cure: {cure[:1].lower()}{cure[1:]}"
+    given = brief(value, 80) if names and isinstance(value, str) else shown(value)
+    return f"{name} is {given}. Cure: {cure[:1].lower()}{cure[1:]}"
 
 
 _CURES = {

@@ -172,8 +172,8 @@ def schema_from_category(
             "the same sigmas (give a sigma file, or estimate them from repeated annotations)"
         )
     name = f"{plain_name(category.name or '') or 'custom'}_{len(names)}"
-    columns = {"skeleton": skeleton, "flip_pairs": pairs, **given}
-    return KeypointSchema(name=name, keypoints=tuple(names), **columns), notes
+    columns = {"name": name, "keypoints": names, "skeleton": skeleton, "flip_pairs": pairs}
+    return build(KeypointSchema, columns | given, source), notes
 
 
 def _known_schema(category: Category, source: str) -> KeypointSchema | None:

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from simplepose.core.boxes import xywh_to_xyxy
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.files import decode_json, encode_json, read_bytes, write_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
@@ -94,9 +94,9 @@ class Row(msgspec.Struct, gc=False):
     @property
     def flat_keypoints(self) -> list[Any]:
         """x, y, v, x, y, v, ... also where the file nests them; empty where there are none."""
-        values = self.keypoints
-        if not values or type(values[0]) is not list:
-            return values or []
+        values = self.keypoints or []
+        if list not in map(type, values):
+            return values
         return list(chain(*(one if isinstance(one, list) else [one] for one in values)))
 
 
@@ -155,7 +155,7 @@ def decode(source: Any, name: str, kind: Any = Any) -> Any:
                 where = "it is no COCO file but"
         reason = reason.replace("`", "").replace("array", "list").replace(" | ", " or ")
         raise UserError(
-            f"{name}: {where} {repr(value)[:80]}: {reason}. Cure: correct or remove it"
+            f"{name}: {where} {shown(value)}: {reason}. Cure: correct or remove it"
         ) from error
 
 
@@ -229,8 +229,8 @@ def exact_ids(values: Sequence[Any], label: Callable[[int], str], field: str) ->
             value = int(value)
         elif value is not None and type(value) not in (int, str):
             raise UserError(
-                f"{label(index)} has the {field} {value!r}, neither a whole number nor a word. "
-                "Cure: correct it"
+                f"{label(index)} has the {field} {shown(value)}, neither a whole number nor "
+                "a word. Cure: correct it"
             )
         ids[index] = value if type(value) is not int or -limit <= value < limit else str(value)
     return ids
@@ -441,14 +441,19 @@ def annotations_of(
     bbox, area = _repaired(rows, bbox, area, repairs, box_areas=box_areas)
     heads = [row.head_box_xyxy or [np.nan] * 4 for row in rows]
     unscored = (visibility > 0).any(1) & np.array([row.num_keypoints == 0 for row in rows], bool)
-    sizes = [(image.width or 0, image.height or 0) for image in images]
+    sizes = np.array([(image.width or 0, image.height or 0) for image in images], np.float64)
+    for index in np.flatnonzero(((sizes < 0) | (sizes >= BEYOND)).reshape(-1, 2).any(1))[:1]:
+        raise UserError(
+            f"{source}: picture {shown(spelled[index])} has the size {sizes[index].tolist()}. "
+            "Cure: correct its width and height, or remove them"
+        )
     info = file.info if isinstance(file.info, dict) else {}
     return Annotations(
         schema=schema,
         source=source,
         image_ids=image_ids,
         image_paths=_paths(images, images_dir, repairs),
-        image_sizes_wh=np.nan_to_num(np.array(sizes, np.float64)),
+        image_sizes_wh=np.nan_to_num(sizes),
         annotation_ids=_numbers([row.id for row in rows], "annotations", repairs),
         image_index=image_index,
         bbox_xywh=bbox,
@@ -525,7 +530,13 @@ def _keypoints(
             f"{label(person)}: keypoint {keypoint} is labelled but not finite: "
             f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
         )
-    return np.where(finite, triples[..., :2], np.float32(0)), visibility
+    far = (np.abs(triples[..., :2]) >= BEYOND).any(2) & finite[..., 0]
+    for person, keypoint in np.argwhere(far & (visibility > 0))[:1]:
+        raise UserError(
+            f"{label(person)}: keypoint {keypoint} is too large for any picture: "
+            f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
+        )
+    return np.where(finite & ~far[..., None], triples[..., :2], np.float32(0)), visibility
 
 
 def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> np.ndarray:
@@ -533,15 +544,15 @@ def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> n
     boxes = [row.bbox or (_tight_box(row) if made else []) for row in rows]
     for index, box in enumerate(boxes):
         if len(box) != 4:
-            have = f"the bbox {box}, not" if box else "no bbox"
+            have = f"the bbox {shown(box)}, not" if box else "no bbox"
             raise UserError(
                 f"{label(index)} has {have} x, y, width, height. Cure: correct or remove it"
             )
     array = np.array(boxes, np.float64).reshape(-1, 4)
     for index in np.flatnonzero(~(np.abs(array) < BEYOND).all(1))[:1]:
         raise UserError(
-            f"{label(index)} has the bbox {boxes[index]}, which is not finite or too large for "
-            "any picture. Cure: correct or remove it"
+            f"{label(index)} has the bbox {shown(boxes[index])}, which is not finite or too "
+            "large for any picture. Cure: correct or remove it"
         )
     return array
 
@@ -598,7 +609,7 @@ def _track_ids(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray |
     for index, track in enumerate(tracks):
         if isinstance(track, str):
             raise UserError(
-                f"{label(index)} has the track_id {track!r}, not a whole number. "
+                f"{label(index)} has the track_id {shown(track)}, not a whole number. "
                 "Cure: number the tracks 0, 1, 2 ..."
             )
     return np.array(tracks, np.int64) if any(row.track_id is not None for row in rows) else None
@@ -700,7 +711,7 @@ def people_boxes(
     scores = np.array([1 if one is None and one_each else one for one in given], np.float64)
     if without := [index for index, row in enumerate(mine) if row.image_id is None]:
         raise UserError(f"{label(without[0])} has no image_id. Cure: name its picture")
-    wrong = np.flatnonzero(~np.isfinite(scores))
+    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND))
     for index in sorted(wrong, key=lambda index: given[index] is None)[:1]:
         raise UserError(
             f"{label(index)} has the score {given[index]}. "

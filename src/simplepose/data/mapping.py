@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.files import read_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import PER_PERSON, Annotations
@@ -188,13 +188,13 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
         absent = [name for name in names if name not in value]
         unknown = [name for name in value if name not in names]
         if absent or unknown:
-            problem = f"no sigma for {absent}, unknown keypoints {unknown}"
+            problem = f"no sigma for {shown(absent)}, unknown keypoints {shown(unknown)}"
         value = [value.get(name) for name in names]
     elif not isinstance(value, list) or len(value) != len(names):
         have = len(value) if isinstance(value, list) else "no list of"
         problem = f"{have} sigmas for {len(names)} keypoints"
     if not problem and not all(isinstance(one, (int, float)) and 0 < one < 1e9 for one in value):
-        problem = f"sigmas must be positive numbers, got {value}"
+        problem = f"sigmas must be positive numbers, got {shown(value)}"
     if problem:
         raise UserError(f"{path}: {problem}. Cure: give one positive number for each of {names}")
     return tuple(map(float, value))

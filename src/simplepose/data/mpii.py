@@ -19,9 +19,11 @@ import msgspec
 import numpy as np
 
 from simplepose.core.errors import UserError
+from simplepose.core.files import reading
+from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
-from simplepose.data.coco import AREA_FRACTION, decode
+from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
 from simplepose.data.lookup import find_pictures
 
 UNIT = 200.0
@@ -69,6 +71,13 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     if not from_mat:
         visibility = 2 * (visibility > 0)
     joints = np.array([person.joints for person in people]) - 1
+    labelled = np.where(visibility[..., None] > 0, joints, 0)
+    far = ~(np.abs(labelled) < BEYOND).all((1, 2))
+    for index in np.flatnonzero(far)[:1]:
+        raise UserError(
+            f"{source}: person {index} ({people[index].image}) has joints that are too large for "
+            "any picture. Cure: correct or remove that person"
+        )
     heads = np.array([person.head for person in people]) - 1
     heads_file = Path(path).with_name(f"gt_{Path(path).stem}.mat")
     if not from_mat and heads_file.exists():
@@ -112,7 +121,8 @@ def _read_people(path: str | Path) -> list[Person]:
             "Cure: give train.json, valid.json or mpii_human_pose_v1_u12_1.mat"
         )
     for index, person in enumerate(people):
-        if not (np.isfinite([*person.center, person.scale]).all() and person.scale > 0):
+        near = np.abs(person.center).max() < BEYOND and person.scale < BEYOND / UNIT
+        if not (near and person.scale > 0):
             raise UserError(
                 f"{path}: person {index} ({person.image}) has centre {list(person.center)} and "
                 f"scale {person.scale}. Cure: correct or remove that person"
@@ -126,18 +136,15 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
     Raises:
         UserError: the file cannot be read, or is of other people.
     """
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
+    cure = "take it from the download of the references, or away"
+    with reading(path, "MPII's head boxes", cure):
+        content = read_matlab(path, "a MATLAB file", cure)
         heads = np.asarray(content["headboxes_src"], np.float64).transpose(2, 0, 1) - 1
         theirs = np.moveaxis(np.asarray(content["pos_gt_src"], np.float64), 2, 0) - 1
         marked = np.asarray(content["jnt_missing"]).T == 0
-    except Exception as error:  # scipy raises many kinds
-        raise UserError(
-            f"cannot read head boxes from {path} ({error!r}). "
-            "Cure: take it from the download of the references, or away"
-        ) from error
+        shapes = [one.shape[1:] for one in (heads, theirs, marked)]
+        if shapes != [(2, 2), (16, 2), (16,)]:
+            raise ValueError(f"a person has arrays of the shapes {shapes}")
     if not len(heads) == len(theirs) == len(marked) == len(joints):
         raise UserError(
             f"{path} has {len(heads)} people, {source} has {len(joints)}. "
@@ -155,17 +162,16 @@ def _read_heads(path: Path, joints: np.ndarray, labelled: np.ndarray, source: st
 def _read_mat(path: str | Path) -> list[Person]:
     """The original structure RELEASE.annolist(i).annorect(j) with annopoints.point(k).{x, y, id,
     is_visible}."""
-    from scipy.io import loadmat
+    title, cure = "MPII annotations", "give mpii_human_pose_v1_u12_1.mat"
+    content = read_matlab(path, title, cure, struct_as_record=False, squeeze_me=True)
+    with reading(path, title, cure):
+        release: Any = content["RELEASE"]
+        return _people(release, str(path))
 
-    try:
-        release: Any = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
-        pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
-    except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UserError(
-            f"cannot read {path} as MPII annotations ({error}). "
-            "Cure: give mpii_human_pose_v1_u12_1.mat"
-        ) from error
+
+def _people(release: Any, source: str) -> list[Person]:
     people = []
+    pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
     for picture, training in zip(pictures, in_training, strict=True):
         for rect in _items(getattr(picture, "annorect", None)):
             scale, objpos = getattr(rect, "scale", None), getattr(rect, "objpos", None)
@@ -181,7 +187,7 @@ def _read_mat(path: str | Path) -> list[Person]:
             )
             if training:
                 points = _items(getattr(getattr(rect, "annopoints", None), "point", None))
-                person.joints, person.joints_vis = _joints(points, f"{path}: {person.image}")
+                person.joints, person.joints_vis = _joints(points, f"{source}: {person.image}")
             people.append(person)
     return people
 

@@ -15,6 +15,7 @@ import mmap
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,14 @@ import numpy as np
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
-from simplepose.core.files import atomic_path, encode_json, read_json, write_bytes, write_json
+from simplepose.core.files import (
+    atomic_path,
+    encode_json,
+    read_json,
+    reading,
+    write_bytes,
+    write_json,
+)
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import write_coco
@@ -34,6 +42,16 @@ from simplepose.data.pictures import by_picture, in_order, read_sized, with_pict
 from simplepose.data.regions import View, contains, person_views
 
 FORMAT, TABLE = 3, "pack.json"
+COLUMNS: dict[str, tuple[int, ...]] = {
+    "annotation_ids": (),
+    "offsets": (),
+    "sizes": (),
+    "regions_xyxy": (4,),
+    "stored_wh": (2,),
+}
+"""Columns of the table and the shape of a row."""
+TOLD = ("format", "annotations_sha256", "annotations", "views")
+"""Settings of the plan that decide whether a pack can be used, and messages."""
 LOCAL_HEADER = 30
 """Bytes of a zip member's local header before its name; ours have no extra field."""
 MEMBER_OVERHEAD = 160
@@ -270,12 +288,14 @@ class Pack:
     """(N,) int64 bytes; 0 where the picture could not be read when it was packed."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
+    checksums: np.ndarray
+    """(N,) int64 CRC-32 of each member."""
 
     def view(self, row: int) -> View:
         """The person's region.
 
         Raises:
-            UserError: the picture was left out, or the member does not decode.
+            UserError: the picture was left out, or the member is damaged.
         """
         offset, size = int(self.offsets[row]), int(self.sizes[row])
         where = f"{self.path}, member at byte {offset}"
@@ -284,7 +304,10 @@ class Pack:
                 f"{where}: its picture could not be read when it was packed. "
                 "Cure: repair the picture and pack the data set again"
             )
-        image = decode_image(self.content[offset : offset + size], where)
+        content = self.content[offset : offset + size]
+        if zlib.crc32(content) != self.checksums[row]:
+            raise UserError(f"{where}: its checksum does not fit. Cure: copy the pack again")
+        image = decode_image(content, where)
         left, top, right, bottom = self.regions[row]
         height, width = image.shape[:2]
         return View(image, (left, top), (width / (right - left), height / (bottom - top)))
@@ -312,19 +335,8 @@ def open_pack(
             annotation file or another state of it, or its margins or its resolution are too small
             for the preset; the message says which.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            table = msgspec.json.decode(file.read(TABLE))
-        plan, ids = table["plan"], table["annotation_ids"]
-    except OSError as error:
-        raise UserError(
-            f"cannot read pack {path}: {error.strerror}. Cure: write it with simplepose pack"
-        ) from error
-    except (zipfile.BadZipFile, KeyError, msgspec.DecodeError) as error:
-        raise UserError(
-            f"{path} is no whole pack ({error}): cut short, or no pack at all. "
-            "Cure: copy it again, or run simplepose pack again"
-        ) from error
+    with reading(path, "a whole pack", "copy it again, or run simplepose pack again"):
+        plan, ids, columns = _read_table(Path(path))
     again = "Cure: run simplepose pack again for this preset and annotation file"
     if plan["format"] != FORMAT:
         raise UserError(f"{path} is of format {plan['format']}, not {FORMAT}. {again}")
@@ -338,11 +350,9 @@ def open_pack(
         raise UserError(
             f"{path} does not hold the pictures {ways[people.upright]} (--data.upright). {again}"
         )
-    index = {annotation: row for row, annotation in enumerate(ids)}
+    index = {annotation: row for row, annotation in enumerate(ids.tolist())}
     rows = np.array([index.get(annotation, -1) for annotation in people.annotation_ids.tolist()])
-    offsets, sizes, regions, stored = (
-        np.array(table[name])[rows] for name in ("offsets", "sizes", "regions_xyxy", "stored_wh")
-    )
+    offsets, sizes, regions, stored, checksums = (column[rows] for column in columns)
     needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
     # Nothing is asked of those that were left out: `view` says so.
     for problem, wrong in (
@@ -359,7 +369,34 @@ def open_pack(
             )
     with open(path, "rb") as zipped:
         content = mmap.mmap(zipped.fileno(), 0, access=mmap.ACCESS_READ)
-    return Pack(str(path), content, offsets, sizes, regions)
+    return Pack(str(path), content, offsets, sizes, regions, checksums)
+
+
+def _read_table(path: Path) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray]]:
+    """The plan of a pack, its N annotation ids, and offsets, sizes, regions, stored sizes and
+    checksums of its members, all int64.
+
+    Raises:
+        ValueError, LookupError, zipfile.BadZipFile, msgspec.MsgspecError: it is no whole pack.
+    """
+    with zipfile.ZipFile(path) as file:
+        *members, last = file.infolist()
+        # A stored member is never larger than the file; a compressed one may be of any size.
+        if last.filename != TABLE or any(one.compress_type for one in (*members, last)):
+            raise ValueError(f"{TABLE} is not its last member, or a member is compressed")
+        table = msgspec.json.decode(file.read(last), type=dict[str, Any])
+    ids, *columns = (
+        np.asarray(table[name], np.int64).reshape(len(members), *shape)
+        for name, shape in COLUMNS.items()
+    )
+    offsets, sizes, regions, stored = columns
+    if sizes.tolist() != [one.file_size for one in members]:
+        raise ValueError(f"{TABLE} tells of other sizes than its members have")
+    inside = (offsets > 0) & (sizes >= 0) & (offsets + sizes <= path.stat().st_size)
+    if not inside.all() or (regions[:, 2:] <= regions[:, :2]).any() or (stored < 1).any():
+        raise ValueError(f"{TABLE} tells of regions or bytes that cannot be")
+    plan = {name: table["plan"][name] for name in TOLD}
+    return plan, ids, [*columns, np.array([one.CRC for one in members], np.int64)]
 
 
 def annotations_hash(people: Annotations) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import File, Image, Row, annotations_of, check_lengths, decode, load
@@ -118,7 +118,7 @@ def read_sequence(
     unknown = [one for one in names if one not in FILE_KEYPOINTS]
     if absent or unknown:
         raise UserError(
-            f"{name}: unknown keypoints {unknown}, missing keypoints {absent}. "
+            f"{name}: unknown keypoints {shown(unknown)}, missing keypoints {absent}. "
             "Cure: give PoseTrack18's 17 names"
         )
     check_lengths(content.rows, len(names), name, file)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from simplepose.core.errors import UserError
-from simplepose.core.files import read_bytes, read_json
+from simplepose.core.errors import UserError, brief
+from simplepose.core.files import decode_yaml, read_bytes, read_json
 from simplepose.core.schema import KeypointSchema, infer_flip_pairs
 from simplepose.core.settings import build
 from simplepose.data.annotations import Annotations
@@ -76,10 +75,7 @@ def tell_sides(annotations: Annotations, file: str) -> Annotations:
 def _read(path: Path) -> Any:
     if path.suffix == ".json":
         return read_json(path)
-    try:
-        return yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}. Cure: correct it there") from error
+    return decode_yaml(read_bytes(path), str(path))
 
 
 def _schema_of(values: Any, path: Path) -> KeypointSchema:
@@ -92,7 +88,7 @@ def _schema_of(values: Any, path: Path) -> KeypointSchema:
             return schema_from_category(chosen[0], source=str(path))[0]
         names = msgspec.convert(values.get("keypoints", []), list[str])
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}. Cure: list names as `keypoints`") from error
+        raise UserError(f"{path}: {brief(error)}. Cure: list names as `keypoints`") from error
     pairs = values.get("flip_pairs")
     pairs = infer_flip_pairs(names) if pairs is None else _pairs(pairs, names, path)
     fields = {"name": f"{path.stem}_{len(names)}", **values, "flip_pairs": pairs}

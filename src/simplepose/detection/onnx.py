@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError, need
+from simplepose.core.files import reading
 from simplepose.core.images import require_rgb
 from simplepose.core.onnx import OnnxSession
 from simplepose.core.structures import People
@@ -72,7 +73,9 @@ class PersonDetector:
         inputs = [(name, shape) for name, shape, _ in self.session.inputs]
         self.input_size_wh, self.flexible = read_input(self.path, inputs)
         self._bytes = "uint8" in self.session.inputs[0][2]
-        model, names = onnx.load(self.path), class_names(self.session.metadata)
+        with reading(path, "an ONNX network", "export or copy it again"):
+            model = onnx.load(self.path)
+        names = class_names(self.session.metadata)
         slices = "Slice" in _first_layers(model)
         # noise: what comes out says which layout it is
         noise = np.random.default_rng(0).uniform(0, 1, (1, 3, *self.input_size_wh[::-1]))

@@ -29,6 +29,7 @@ from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
+    BEYOND,
     Row,
     load_rows,
     person_rows,
@@ -235,11 +236,11 @@ def _rows_of_lines(path: str, schema: KeypointSchema) -> list[Row]:
 
 
 def _require_finite(values: np.ndarray, label: Callable[[int], str]) -> None:
-    """Refuses NaN and infinity in keypoints (R, 3 K)."""
-    if (wrong := np.argwhere(~np.isfinite(values))).size:
+    """Refuses NaN, infinity and what no picture has in keypoints (R, 3 K)."""
+    if (wrong := np.argwhere(~(np.abs(values) < BEYOND))).size:
         raise UserError(
             f"{label(wrong[0, 0])} has {values[tuple(wrong[0])]} (or null) among its keypoints. "
-            "Cure: x, y, score for each keypoint, all of them finite numbers"
+            "Cure: x, y, score for each keypoint, all of them finite numbers in pixels"
         )
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path
+from simplepose.core.files import atomic_path, reading
+from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 
@@ -246,21 +247,9 @@ def _read(path: Path | str) -> dict[str, Any]:
             import h5py
         except ImportError as error:
             raise need("h5py", "hdf5", f"reading {path}") from error
-        try:
-            with h5py.File(path, "r") as file:
-                return {name: np.asarray(file[name]) for name in file}
-        except OSError as error:
-            raise UserError(
-                f"{path} is not an HDF5 file: {error}. Cure: check that it was copied completely"
-            ) from error
-    from scipy.io import loadmat
-
-    try:
-        return loadmat(path)
-    except Exception as error:  # scipy raises many kinds
-        raise UserError(
-            f"{path} is not a MATLAB file that can be read: {error}. Cure: save it with -v7"
-        ) from error
+        with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+            return {str(name): np.asarray(file[name]) for name in file}
+    return read_matlab(path, "a MATLAB file", "copy it again, or save it with -v7")
 
 
 def _demand(
@@ -273,4 +262,5 @@ def _demand(
             f"{path} lacks {', '.join(missing)} (PCKh needs keypoints and head boxes); it has "
             f"{found}. Cure: pass detections_our_format.mat or gt_valid.mat"
         )
-    return tuple(np.asarray(content[name], np.float64) for name in names)
+    with reading(path, "arrays of numbers"):
+        return tuple(np.asarray(content[name], np.float64) for name in names)

@@ -1,12 +1,14 @@
 """Weights that know what they are.
 
 A safetensors file carries skeleton, preprocessing, codec, configuration and score beside the
-weights. `best.safetensors` and `last.safetensors` hold a network; what only training needs
-(optimiser, random states) lies beside them.
+weights, and a digest of all of it, which is compared when it is read. `best.safetensors` and
+`last.safetensors` hold a network; what only training needs (optimiser, random states) lies beside
+them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -21,14 +23,15 @@ from torch import Tensor, nn
 
 from simplepose import __version__
 from simplepose.config import CodecConfig, ModelConfig, PixelConfig
-from simplepose.core.errors import UserError
-from simplepose.core.files import atomic_path, encode_json
+from simplepose.core.errors import UserError, brief
+from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.network import PoseNetwork
 
-METADATA_KEY = "simplepose"
+METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
+SAFETENSORS = "a safetensors file"
 HEADS = {
     "simcc": "head.x.",
     "heatmap_depthwise": "head.mixes.0.3.",
@@ -72,7 +75,7 @@ class ModelSpec:
             values = msgspec.json.decode(text, type=dict[str, Any])
         except msgspec.MsgspecError as error:
             raise UserError(
-                f"{source}: its description of the network cannot be read ({error}). "
+                f"{source}: its description of the network cannot be read ({brief(error)}). "
                 "Cure: export or train it again"
             ) from error
         values.pop("version", None)
@@ -126,9 +129,11 @@ def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> No
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
+    metadata = {METADATA_KEY: spec.to_json()}
+    metadata[DIGEST_KEY] = digest(tensors, metadata[METADATA_KEY])
     with atomic_path(path, durable=True) as temporary:
         try:
-            save_file(tensors, temporary, metadata={METADATA_KEY: spec.to_json()})
+            save_file(tensors, temporary, metadata=metadata)
             temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
         except SafetensorError as error:  # the library's wrapper of an I/O error
             raise OSError(str(error)) from error
@@ -138,24 +143,44 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], ModelSpec]:
     """Reads the tensors and the spec of one of our safetensors files.
 
     Raises:
-        UserError: no such file, cut short, or safetensors of another program.
+        UserError: no such file, cut short, damaged, or safetensors of another program.
     """
-    spec = read_spec(path)
-    with safe_open(find_weights(path), framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, spec  # noqa: SIM118  # not a mapping
+    tensors, metadata = read_safetensors(path := find_weights(path))
+    return tensors, _spec_of(metadata, path)
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """The spec alone, without reading the tensors."""
-    path = find_weights(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file: {error}. "
-            "Cure: copy it again, or import it with simplepose import"
-        ) from error
+    """The spec alone, without reading the tensors: nothing is said of their digest."""
+    with reading(path := find_weights(path), SAFETENSORS), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    return _spec_of(metadata, path)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file of any program; the digest of ours is compared.
+
+    Raises:
+        UserError: cut short, or damaged.
+    """
+    with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        metadata = file.metadata() or {}
+        spec = metadata.get(METADATA_KEY)
+        if spec is not None and metadata.get(DIGEST_KEY) != digest(tensors, spec):
+            raise ValueError("its contents have changed since they were written")
+    return tensors, metadata
+
+
+def digest(tensors: Mapping[str, Tensor], spec: str) -> str:
+    """sha256 of a description and of tensors on the CPU: names, types, shapes and values."""
+    found = hashlib.sha256(spec.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {(*tensor.shape,)} ".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _spec_of(metadata: Mapping[str, str], path: Path) -> ModelSpec:
     if METADATA_KEY not in metadata:
         raise UserError(
             f"{path} carries no description of its network. "
@@ -241,6 +266,7 @@ def copy_tensors(
         "wrong shapes": [
             f"{name} {have} for {want}" for name, have, want in shapes if have != want
         ],
+        "not finite": [name for name, *_ in shapes if not given[name].isfinite().all()],
     }
     if any(problems.values()):
         listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)

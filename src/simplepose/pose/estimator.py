@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from simplepose.core.boxes import validate_xyxy
-from simplepose.core.device import autocast, choose_device, resolve_precision
+from simplepose.core.device import autocast, choose_device, enough_memory, resolve_precision
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
@@ -232,8 +232,9 @@ class PoseEstimator:
         scores = np.zeros(keypoints.shape[:2], np.float32)
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
-            found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
-            keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
+            with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
+                found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
+                keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:

@@ -20,14 +20,16 @@ from filelock import FileLock, Timeout
 
 from simplepose.config import Config
 from simplepose.core.device import random_state, restore_random_state
-from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path, encode_json, write_bytes
+from simplepose.core.errors import UserError, need, shown
+from simplepose.core.files import atomic_path, encode_json, reading, require_whole_zip, write_bytes
 from simplepose.core.progress import StatusLine
 from simplepose.core.settings import flatten
 from simplepose.pose.checkpoints import ModelSpec, load_tensors, require_schema
 from simplepose.training.distributed import World, gather
 from simplepose.training.start import Parts
 
+STATE_PARTS = ("position", "network", "optimizer", "random", "people", "spec", "ema")
+"""What the state of a run is made of."""
 STATE = Path("checkpoints", "last.train.pt")
 """Where a run's state lies in its folder; `last.safetensors` beside it holds the same weights for
 use."""
@@ -247,7 +249,7 @@ def save_state(folder: Path, position: Position, parts: Parts, world: World) -> 
     if not world.first:
         return
     ema = parts.ema
-    state = {
+    state: dict[str, Any] = {
         "position": vars(position),
         "network": parts.network.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
@@ -305,12 +307,13 @@ def restore_state(
             "Cure: name the same training data"
         )
     load_tensors(parts.network, state["network"], str(path))
-    parts.optimizer.load_state_dict(state["optimizer"])
-    if parts.ema is not None:
-        load_tensors(parts.ema.network, state["ema"]["network"], str(path))
-        parts.ema.updates = state["ema"]["updates"]
-    restore_random_state(state["random"][world.rank], parts.step.device)
-    return Position(**state["position"])
+    with reading(path, "the state of a run", "start a new run with --train.weights"):
+        parts.optimizer.load_state_dict(state["optimizer"])
+        if parts.ema is not None:
+            load_tensors(parts.ema.network, state["ema"]["network"], str(path))
+            parts.ema.updates = state["ema"]["updates"]
+        restore_random_state(state["random"][world.rank], parts.step.device)
+        return Position(**state["position"])
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -319,13 +322,13 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a damaged file
-        raise UserError(
-            f"{path} cannot be read: {error}. "
-            f"Cure: start a new run with --train.weights {path.with_name('last.safetensors')}"
-        ) from error
+    cure = f"start a new run with --train.weights {path.with_name('last.safetensors')}"
+    with reading(path, "the state of a run", cure):
+        require_whole_zip(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if lacking := [name for name in STATE_PARTS if name not in state]:
+            raise ValueError(f"it holds no {shown(lacking)}")
+        return state
 
 
 def changed_settings(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from simplepose.config import Config, dump_config
-from simplepose.core.device import choose_device
+from simplepose.core.device import choose_device, enough_memory
 from simplepose.core.files import write_bytes
 from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
@@ -96,7 +96,8 @@ def train(config: Config) -> Path:
                     run.evaluate()
                 if run.position.step >= run.total:
                     break
-                train_epoch(run)
+                with enough_memory(options.batch_size, "--train.batch-size"):
+                    train_epoch(run)
             # No best: nothing was evaluated, or there was nobody to find; no last: a stop before it
             # was written.
             for name in ("last", "best"):

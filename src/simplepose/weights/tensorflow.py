@@ -24,7 +24,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -36,9 +35,10 @@ import numpy as np
 import torch
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import read_bytes
+from simplepose.core.files import read_bytes, reading
 from simplepose.pose.checkpoints import shortened
 
+TITLE = "a whole TensorFlow checkpoint"
 FOOTER_BYTES = 48
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _TYPES = dict(zip((1, 2, 3, 4, 5, 6, 9), ["f4", "f8", "i4", "u1", "i2", "i1", "i8"], strict=True))
@@ -63,7 +63,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         read = self._readers[name]
-        with _damage_named(self.path):
+        with reading(self.path, TITLE):
             return read()
 
     def __contains__(self, name: object) -> bool:
@@ -111,7 +111,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     prefix = checkpoint_prefix(path)
     index = prefix.with_name(prefix.name + ".index")
-    with _damage_named(prefix):
+    with reading(prefix, TITLE):
         if index.exists():
             return Checkpoint(prefix, 2, _read_v2(prefix, index))
         if Path(path) != prefix:
@@ -122,19 +122,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         if not prefix.exists():
             raise UserError(f"there is no file {path} and no {index.name}. Cure: check the path")
         return Checkpoint(prefix, 1, _read_v1(prefix))
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """What makes no sense inside a file is said as its damage."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged or truncated: {error}. Cure: copy or download the file again"
-        ) from error
 
 
 def _verify(data: bytes, checksum: memoryview | bytes, what: str) -> None:
@@ -153,7 +140,7 @@ def _table(path: Path) -> Iterator[tuple[str, Message]]:
             f"{path} is not a whole TensorFlow checkpoint: its last bytes are not those of a table."
             " Cure: copy or download it again; if it is another format, give it its own ending"
         )
-    with _damage_named(path):
+    with reading(path, TITLE):
         # The first two numbers of the footer are the handle of the meta index, which is not used.
         *_, offset, size = _varints(data[-FOOTER_BYTES:], 4)
         for _, handle in _block_entries(_block(data, offset, size, path)):

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,13 +31,13 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from simplepose.config import PixelConfig
 from simplepose.core.errors import UserError
+from simplepose.core.files import reading, require_whole_zip
 from simplepose.core.settings import build
 from simplepose.pose.backbone import LITE_BLOCKS, RESNET_BLOCKS, TITLES
-from simplepose.pose.checkpoints import METADATA_KEY, copy_tensors, shortened
+from simplepose.pose.checkpoints import METADATA_KEY, copy_tensors, read_safetensors, shortened
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.tensorflow import (
     Checkpoint,
@@ -134,7 +135,7 @@ def load_weight_file(path: str | Path) -> WeightFile:
     if not path.exists():
         raise UserError(f"there is no weight file {path}. Cure: check the path")
     if path.suffix == ".safetensors":
-        tensors, metadata = _read_safetensors(path)
+        tensors, metadata = read_safetensors(path)
         return from_state_dict(tensors, str(path), metadata=metadata, safetensors=True)
     if path.suffix == ".ckpt":
         with path.open("rb") as file:
@@ -343,17 +344,6 @@ def _has_depth(names: set[str], depth: int) -> bool:
     return layers == blocks and (depth >= 50) == ("layer1.0.conv3.weight" in names)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file: {error}. Cure: copy or download it again"
-        ) from error
-
-
 class _Inert:
     """Stands for an object of a class that is not known here: nothing of that class is run."""
 
@@ -383,6 +373,13 @@ def _unpickle(path: Path) -> Any:
 
     What programs keep beside the weights (numpy's numbers, histories) is read as `_Inert`.
     """
+    with reading(path, "a PyTorch file"):
+        if zipfile.is_zipfile(path):
+            require_whole_zip(path)
+        return _load_inert(path)
+
+
+def _load_inert(path: Path) -> Any:
     unknown: dict[str, type] = {}
     while True:
         inert: list[Any] = [(made, name) for name, made in unknown.items()]
@@ -399,11 +396,6 @@ def _unpickle(path: Path) -> Any:
                 f"{path} is refused: only tensors, numbers and plain objects are read, and "
                 f"{reason}. Cure: where you trust the file, load it with the program that wrote it "
                 "and save its state_dict alone"
-            ) from error
-        except (RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{path} is not a whole PyTorch file: {reason}. Cure: copy or download it again"
             ) from error
 
 

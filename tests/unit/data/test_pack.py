@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(people: Annotations, tmp_p
     cut.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"cut\.zip .*not a zip file"):
         opened(cut, people)
-    with pytest.raises(UserError, match=r"missing\.zip: No such file"):
+    with pytest.raises(UserError, match=r"missing\.zip .*No such file"):
         opened(tmp_path / "missing.zip", people)
     few = write_pack(tmp_path / "few.zip", plan_pack(people.select(np.arange(4)), AUGMENT, SIZE))
     with pytest.raises(UserError, match=r"few\.zip .*5 of 9 .*annotation 5"):

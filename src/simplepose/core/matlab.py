@@ -1,0 +1,114 @@
+"""MATLAB files of other people, read by scipy after their structure was looked at.
+
+scipy's compiled reader follows the numbers of a damaged file to memory that is not its own, which
+ends the process. So the elements of a file (MATLAB's MAT-file format, level 5) are walked first.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from simplepose.core.files import read_bytes, reading
+
+HEADER = 128
+MATRIX, COMPRESSED = 14, 15
+CELL, STRUCT, OBJECT, CHARACTERS, SPARSE = 1, 2, 3, 4, 5
+NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)
+"""Types of elements that hold numbers; scipy looks up any other one beyond its table."""
+TEXT = (*NUMBERS, 16, 17, 18)
+LAST_CLASS = 15
+"""Of arrays; functions and objects of other kinds are not read."""
+LARGEST = 2**31
+"""Bytes that a compressed variable may have."""
+
+
+Element = tuple[int, int, int, int]
+"""Type of an element, where its data begins, how many bytes they are, where the next one begins."""
+
+
+def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[str, Any]:
+    """`scipy.io.loadmat` of a file that is whole.
+
+    Args:
+        path: the file, of MATLAB 5 to 7.2.
+        kind: what it should be, for messages.
+        cure: what to do where it is not.
+        options: of `loadmat`.
+
+    Raises:
+        UserError: missing, damaged, or of another format (7.3 is HDF5).
+    """
+    from scipy.io import loadmat
+
+    content = read_bytes(path)
+    with reading(path, kind, cure):
+        order = {b"IM": "<", b"MI": ">"}.get(content[126:128], "")
+        if not order or content[124:126] not in (b"\x00\x01", b"\x01\x00"):
+            raise ValueError("it has no header of MATLAB 5 to 7.2")
+        pair, start = struct.Struct(f"{order}II"), HEADER
+        while start < len(content):
+            *variable, start = _element(content, start, len(content), pair)
+            _check_variable(content, *variable, pair)
+        return loadmat(path, **options)
+
+
+def _element(data: bytes, start: int, end: int, pair: struct.Struct) -> Element:
+    kind, size = pair.unpack_from(data, start)
+    if small := kind >> 16:
+        if small > 4:
+            raise ValueError(f"a small element of {small} bytes")
+        return kind & 0xFFFF, start + 4, small, start + 8
+    begin = start + 8
+    if begin + size > end:
+        raise ValueError(f"an element of {size} bytes at byte {start} lies beyond the end")
+    return kind, begin, size, begin + (size if kind == COMPRESSED else size + -size % 8)
+
+
+def _check_variable(data: bytes, kind: int, begin: int, size: int, pair: struct.Struct) -> None:
+    if kind == COMPRESSED:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(memoryview(data)[begin : begin + size], LARGEST)
+        if not unpacker.eof:
+            raise ValueError("a compressed variable is cut short or too large")
+        kind, begin, size, _ = _element(data, 0, len(data), pair)
+    if kind != MATRIX:
+        raise ValueError(f"an element of type {kind} in place of a matrix")
+    _check_matrix(data, begin, begin + size, pair)
+
+
+def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> None:
+    """Flags, sizes and name, then what the class of the matrix asks for, to its last byte."""
+    parts = list[Element]()
+    while start < end:
+        parts.append(_element(data, start, end, pair))
+        start = parts[-1][-1]
+    if not parts:
+        return
+    flags, sizes, name, *rest = parts
+    if (flags[0], flags[2], sizes[0], name[0]) != (6, 8, 5, 1) or sizes[2] % 4:
+        raise ValueError("a matrix without flags, sizes and name")
+    bits, _ = pair.unpack_from(data, flags[1])
+    shape = struct.unpack_from(f"{pair.format[0]}{sizes[2] // 4}i", data, sizes[1])
+    kind, count = bits & 0xFF, math.prod(shape)
+    if min(shape, default=-1) < 0 or kind > LAST_CLASS:
+        raise ValueError(f"a matrix of class {kind} and shape {shape}")
+    if kind in (STRUCT, OBJECT):
+        head = 2 + (kind == OBJECT)
+        *_, length, names = rest[:head]
+        (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
+        if width < 1 or (length[0], names[0]) != (5, 1):
+            raise ValueError("a structure without names")
+        rest, count = rest[head:], count * (names[2] // width)
+    kinds: tuple[int, ...] = (MATRIX,)
+    if kind not in (CELL, STRUCT, OBJECT):
+        count = 1 + bool(bits & 0x800) + 2 * (kind == SPARSE)
+        kinds = TEXT if kind == CHARACTERS else NUMBERS
+    if len(rest) != count or any(one[0] not in kinds for one in rest):
+        raise ValueError(f"a matrix of class {kind} and shape {shape} has other contents")
+    if kinds[0] == MATRIX:
+        for _, begin, size, _ in rest:
+            _check_matrix(data, begin, begin + size, pair)
