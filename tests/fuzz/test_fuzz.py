@@ -319,7 +319,7 @@ def onnx(folder: Path) -> Format:
 def onnx_detector(folder: Path) -> Format:
     def read(path: Path) -> Any:
         detector = PersonDetector(path, threads=1)
-        if np.prod(detector.layout.input_size_wh, dtype=float) <= 10**6:
+        if np.prod(detector.input_size_wh, dtype=float) <= 10**6:
             detector(np.zeros((40, 30, 3), np.uint8))
 
     return Format(write_detector(folder / "d.onnx"), read)

@@ -120,10 +120,10 @@ def test_a_kill_before_any_state_is_written_loses_no_record(
     def killed(*arguments: Any) -> None:
         written.append(1)
         if len(written) == number:
-            raise MemoryError
+            raise KeyboardInterrupt
         plain(*arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run_module, "save_state", killed)
         train(config)
     assert len(records(config)) == number, "the record was not there yet: the test tests nothing"

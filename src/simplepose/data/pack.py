@@ -50,7 +50,7 @@ COLUMNS: dict[str, tuple[int, ...]] = {
     "stored_wh": (2,),
 }
 """Columns of the table and the shape of a row."""
-TOLD = ("format", "annotations_sha256", "annotations", "views")
+TOLD = ("upright", "format", "annotations_sha256", "annotations", "views")
 """Settings of the plan that decide whether a pack can be used, and messages."""
 LOCAL_HEADER = 30
 """Bytes of a zip member's local header before its name; ours have no extra field."""
