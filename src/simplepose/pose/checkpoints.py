@@ -176,7 +176,7 @@ def digest(tensors: Mapping[str, Tensor], spec: str) -> str:
     found = hashlib.sha256(spec.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {(*tensor.shape,)} ".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
