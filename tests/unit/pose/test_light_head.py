@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cost import count_cost
+from network_cost import count_cost
 
 from simplepose.config import ModelConfig, load_preset
 from simplepose.core.errors import UserError

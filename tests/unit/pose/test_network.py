@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cost import count_cost
+from network_cost import count_cost
 
 from simplepose.config import ModelConfig
 from simplepose.core.errors import UserError

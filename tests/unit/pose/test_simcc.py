@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cost import count_cost
+from network_cost import count_cost
 
 from simplepose.commands.evaluate import changed_codec
 from simplepose.commands.options import EvaluateOptions
