@@ -147,7 +147,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
 
 def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
     """The network, with what the options say about its preprocessing and decoding."""
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         weights,
         device=options.device,
         flip_test=options.evaluate.flip_test,

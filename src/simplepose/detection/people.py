@@ -16,11 +16,14 @@ from simplepose.detection.files import read_boxes
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
 from simplepose.detection.transformers import TransformersDetector
+from simplepose.pose.checkpoints import STARTER_PERSON, find_weights
+from simplepose.weights.public import named
 
 CHOICES = (
-    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR "
-    "and DETR), a detection or annotation file (FILE.json), 'motion' (moving regions of a still "
-    "camera) or 'whole' (the whole picture is one person)"
+    "--boxes says where people come from: a detector (a name of simplepose weights list, "
+    "FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation file "
+    "(FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one "
+    "person)"
 )
 
 Detector = Callable[[np.ndarray], People]
@@ -48,12 +51,6 @@ def whole(image: np.ndarray) -> People:
     return People(np.array([[0, 0, width, height]]), np.ones(1))
 
 
-def require_choice(boxes: str | Path | None) -> None:
-    """Raises where nobody chose: asked before networks are loaded."""
-    if not boxes:
-        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
-
-
 def people_source(
     boxes: str | Path | None,
     *,
@@ -69,8 +66,8 @@ def people_source(
     asked for by `hf:`.
 
     Args:
-        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or
-            `whole`.
+        boxes: a name of `simplepose weights list`, `starter-person`, FILE.onnx, FILE.json,
+            `hf:NAME`, a folder of a transformers model, `gt`, `motion` or `whole`.
         annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection
             file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
@@ -83,8 +80,10 @@ def people_source(
     Raises:
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
     """
-    require_choice(boxes)
-    text, path = str(boxes), Path(str(boxes))
+    if not boxes:
+        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+    text = named(str(boxes))
+    path = find_weights(text) if text == STARTER_PERSON else Path(text)
     if person_class and (text in ("whole", "motion", "gt") or path.suffix.lower() == ".json"):
         raise UserError(
             f"--person-class {person_class} chooses among the classes of a detector, and --boxes "

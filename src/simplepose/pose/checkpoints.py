@@ -28,10 +28,14 @@ from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
+from simplepose.pose.hub import fetch
 from simplepose.pose.network import PoseNetwork
 
 METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
 SAFETENSORS = "a safetensors file"
+STARTER, STARTER_PERSON = "starter", "starter-person"
+STARTERS = Path(__file__).parents[1] / "starter"
+"""Folder of the two networks that come with the package: a pose network and a person detector."""
 HEADS = {
     "simcc": "head.x.",
     "heatmap_depthwise": "head.mixes.0.3.",
@@ -90,14 +94,23 @@ class LoadedModel(NamedTuple):
 
 
 def find_weights(path: str | Path) -> Path:
-    """The weight file that a run folder, a checkpoint folder or a file name means.
+    """The weight file that a name means.
+
+    Args:
+        path: a run folder, a checkpoint folder, the folder of a `save_pretrained`, a file,
+            `starter`, `starter-person` (the networks that come with the package) or
+            `hf:OWNER/NAME` (on the Hugging Face hub).
 
     Raises:
         UserError: nothing is there.
     """
+    if str(path).startswith("hf:"):
+        return fetch(str(path))
+    if str(path) in (STARTER, STARTER_PERSON):
+        return _come_with(str(path))
     path = Path(path)
     if path.is_dir():
-        names = ("checkpoints/best", "checkpoints/last", "best")
+        names = ("checkpoints/best", "checkpoints/last", "best", "model")
         for candidate in (path / f"{name}.safetensors" for name in names):
             if candidate.exists():
                 return candidate
@@ -108,6 +121,16 @@ def find_weights(path: str | Path) -> Path:
     if not path.exists():
         raise UserError(
             f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file"
+        )
+    return path
+
+
+def _come_with(name: str) -> Path:
+    path = STARTERS / f"{name}.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"this installation of simplepose comes without the network {name}. "
+            "Cure: simplepose weights get people fetches published networks"
         )
     return path
 
@@ -124,11 +147,23 @@ def kept_epochs(run: str | Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Writes weights and spec atomically as safetensors."""
+def save_checkpoint(
+    path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
+) -> None:
+    """Writes weights and spec atomically as safetensors.
+
+    Args:
+        path: the file.
+        network: whose weights are written.
+        spec: what the file says of itself.
+        half: write the convolutions in half precision, and so half the file. What batch norms
+            measured stays in single precision: it is small, and its range is wide.
+    """
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
+    if half:
+        tensors = {name: one.half() if one.ndim > 1 else one for name, one in tensors.items()}
     metadata = {METADATA_KEY: spec.to_json()}
     metadata[DIGEST_KEY] = digest(tensors, metadata[METADATA_KEY])
     with atomic_path(path, durable=True) as temporary:
@@ -162,7 +197,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: cut short, or damaged.
     """
-    with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
+    cure = "copy or download it again"
+    if path.parent == STARTERS:
+        cure = "install it again: pip install --force-reinstall --no-deps simplepose"
+    with reading(path, SAFETENSORS, cure), safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         metadata = file.metadata() or {}
         spec = metadata.get(METADATA_KEY)

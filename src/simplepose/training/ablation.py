@@ -310,7 +310,7 @@ class Scorer:
         """
         if config.run_folder != run:
             write_weights(run, config)
-        estimator = PoseEstimator.from_checkpoint(
+        estimator = PoseEstimator.from_pretrained(
             config.run_folder,
             device=self.goal.train.device,
             flip_test=config.evaluate.flip_test,

@@ -87,7 +87,7 @@ def test_an_estimator_of_a_checkpoint_travels_to_another_process(tmp_path: Path)
     model = ModelConfig(backbone="resnet18", deconv_layers=2, deconv_filters=8)
     spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), model=model)
     save_checkpoint(tmp_path / "w.safetensors", PoseNetwork(model, 17, (64, 64)), spec)
-    first = PoseEstimator.from_checkpoint(tmp_path / "w.safetensors", device="cpu")
+    first = PoseEstimator.from_pretrained(tmp_path / "w.safetensors", device="cpu")
     again = pickle.loads(pickle.dumps(first))
     boxes = [[5, 5, 40, 70]]
     np.testing.assert_array_equal(again(IMAGE, boxes).keypoints, first(IMAGE, boxes).keypoints)
