@@ -225,17 +225,11 @@ class Poses(_Rows):
     def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
         """Rows of COCO keypoint results: x, y, score of each keypoint, the pose's score, and the
         `track_id` of who was followed."""
-        triples = np.dstack([self.keypoints, self.keypoint_scores]).reshape(len(self), -1)
+        triples = np.dstack([self.keypoints, self.keypoint_scores]).astype(float)
+        ids = {"image_id": image_id, "category_id": category_id}
         rows = [
-            {
-                "image_id": image_id,
-                "category_id": category_id,
-                "keypoints": keypoints,
-                "score": score,
-            }
-            for keypoints, score in zip(
-                triples.astype(float).tolist(), self.scores.tolist(), strict=True
-            )
+            {**ids, "keypoints": one.ravel().tolist(), "score": float(score)}
+            for one, score in zip(triples, self.scores, strict=True)
         ]
         if self.track_ids is not None:
             for row, track_id in zip(rows, self.track_ids.tolist(), strict=True):

@@ -43,7 +43,7 @@ def estimator(stride: int = 4, *, flip_test: bool = True) -> PoseEstimator:
 )
 def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None:
     boxes = [[1, 1, 20, 20], box]
-    with pytest.raises(UserError, match=rf"boxes_xyxy: box 1 .*{problem}.*Cure"):
+    with pytest.raises(UserError, match=rf"boxes: box 1 .*{problem}.*Cure"):
         estimator()(IMAGE, boxes)
     good = People([[1, 1, 20, 20]], [1])
     if not np.isfinite(box).all():
@@ -59,7 +59,7 @@ def test_scores_that_are_not_finite_are_refused(score: float) -> None:
     boxes, scores = [[1, 1, 20, 20], [1, 1, 30, 30]], [0.5, score]
     message = f"picture 0, person 1: .*score {score}"
     with pytest.raises(UserError, match=message):
-        estimator()(IMAGE, boxes, scores)
+        estimator()(IMAGE, People(boxes, scores))
     with pytest.raises(UserError, match=message):
         estimator().estimate_batch([IMAGE], [People(boxes, scores)])
 
