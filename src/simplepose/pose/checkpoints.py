@@ -93,6 +93,11 @@ class LoadedModel(NamedTuple):
     spec: ModelSpec
 
 
+def has_no_path(name: str | Path) -> bool:
+    """Whether it names a network of the package or of the hub, and no file."""
+    return str(name) in (STARTER, STARTER_PERSON) or str(name).startswith("hf:")
+
+
 def find_weights(path: str | Path) -> Path:
     """The weight file that a name means.
 
@@ -104,10 +109,8 @@ def find_weights(path: str | Path) -> Path:
     Raises:
         UserError: nothing is there.
     """
-    if str(path).startswith("hf:"):
-        return fetch(str(path))
-    if str(path) in (STARTER, STARTER_PERSON):
-        return _come_with(str(path))
+    if has_no_path(path):
+        return fetch(str(path)) if str(path).startswith("hf:") else _come_with(str(path))
     path = Path(path)
     if path.is_dir():
         names = ("checkpoints/best", "checkpoints/last", "best", "model")
