@@ -13,8 +13,7 @@ from importlib import import_module
 
 from simplepose import __version__
 from simplepose.core.errors import UserError, nearest
-from simplepose.core.screen import screens
-from simplepose.core.stopping import Stopped, heed_signals
+from simplepose.core.stopping import Stopped, heed_signals, screens
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",

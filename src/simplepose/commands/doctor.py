@@ -14,9 +14,9 @@ from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import tell_sides
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import with_picture_sizes
-from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,

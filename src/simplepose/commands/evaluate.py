@@ -19,10 +19,10 @@ from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.categories import with_flip_pairs
 from simplepose.data.pictures import with_orientation_note
-from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_annotated, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
     TASKS,

@@ -16,7 +16,7 @@ from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator

@@ -15,7 +15,7 @@ from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator

@@ -39,7 +39,7 @@ from simplepose.data.categories import (
     schema_from_category,
     schema_from_count,
 )
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 AREA_FRACTION = 0.53
 """The part of a person's box that stands for its area where nobody drew one (CrowdPose's)."""

@@ -24,7 +24,7 @@ from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""

@@ -37,9 +37,9 @@ from simplepose.core.files import (
 )
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View, contains, person_views
 from simplepose.data.coco import write_coco
 from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
-from simplepose.data.regions import View, contains, person_views
 
 FORMAT, TABLE = 3, "pack.json"
 COLUMNS: dict[str, tuple[int, ...]] = {

@@ -25,7 +25,7 @@ from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.lines import read_header, read_lines
 from simplepose.core.oks import check_sigmas
-from simplepose.core.schema import KeypointSchema
+from simplepose.core.schema import CROWDPOSE_14, KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
@@ -36,6 +36,7 @@ from simplepose.data.coco import (
     picture_index,
     read_coco,
 )
+from simplepose.data.source import read_crowdpose
 
 COLUMNS = {
     "AP": "AP",
@@ -392,3 +393,46 @@ def write_coco_submission(
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr(f"{path.stem}.json", content)
     return path
+
+
+LEVELS = ("APeasy", "APmedium", "APhard")
+CROWDPOSE_METRICS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", *LEVELS)
+TOOL_BORDERS = (0.2, 0.8)
+"""crowdIndex from which a picture is medium, and hard, in the official tool and all its
+descendants: published tables use these."""
+PAPER_BORDERS = (0.1, 0.8)
+"""The same in the paper's text (section 5)."""
+
+
+def evaluate_crowdpose(
+    ground_truth: Path | str | dict[str, Any],
+    results: Rows | Path | str,
+    *,
+    sigmas: Sequence[float] = CROWDPOSE_14.sigmas,
+    borders: tuple[float, float] = TOOL_BORDERS,
+    evaluator: Evaluator = "hotcoco",
+) -> dict[str, float]:
+    """CrowdPose's nine numbers in 0..1: AP AP50 AP75 AR AR50 AR75 APeasy APmedium APhard; -1 where
+    there is no such picture.
+
+    Args:
+        ground_truth: crowdpose_{val,test}.json or its content; an `area` in it is not looked at.
+        results: rows of the COCO keypoint result format with 14 keypoints, or their file.
+        sigmas: OKS constants, CrowdPose's own by default.
+        borders: crowdIndex from which a picture is medium, and hard.
+        evaluator: `hotcoco` or `pycocotools`.
+
+    Raises:
+        UserError: pictures without `crowdIndex`, and whatever `evaluate_coco` does not accept.
+    """
+    people = read_crowdpose(ground_truth, None)
+    rows = read_results(results, people)
+    whole = score_rows(people, rows, sigmas, evaluator)
+    numbers = {name: whole[name] for name in CROWDPOSE_METRICS if name in whole}
+    crowding = np.array([extra["crowdIndex"] for extra in people.image_extras or ()])
+    levels = np.digitize(crowding, borders)
+    for level, name in enumerate(LEVELS):
+        ids = people.image_ids[levels == level].tolist()
+        part = score_rows(people, rows, sigmas, evaluator, ids) if ids else {"AP": -1.0}
+        numbers[name] = part["AP"]
+    return numbers

@@ -24,8 +24,13 @@ from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
 from simplepose.evaluation import posetrack
-from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
-from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
+from simplepose.evaluation.coco import (
+    COLUMNS,
+    CROWDPOSE_METRICS,
+    Evaluator,
+    evaluate_coco,
+    evaluate_crowdpose,
+)
 from simplepose.evaluation.mpii import (
     GROUPS,
     MpiiTruth,

@@ -24,7 +24,7 @@ from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.core.progress import Progress
 from simplepose.core.settings import build, flatten, to_plain, unflatten
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.top_down import evaluate_network
 from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator

@@ -14,7 +14,7 @@ from simplepose.config import Config
 from simplepose.core.device import choose_device, is_accelerator, synchronize
 from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.training.distributed import join_world
 from simplepose.training.start import assemble
 

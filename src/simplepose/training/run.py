@@ -21,7 +21,7 @@ from simplepose.core.progress import format_seconds
 from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
 from simplepose.evaluation.top_down import evaluate_network, name_boxes
 from simplepose.pose.checkpoints import epoch_weights, save_checkpoint

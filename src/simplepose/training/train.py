@@ -24,7 +24,7 @@ from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
 from simplepose.data.source import has_split, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
