@@ -200,10 +200,9 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
         return f"{source}: row {kept[index]}"
 
     pictures = picture_index(people)
-    ids = [rows[index].image_id for index in kept]
-    _check_known({*ids}, {*pictures}, source, "picture")
+    _check_known({rows[index].image_id for index in kept}, {*pictures}, source, "picture")
     image_ids, length, found = people.image_ids.tolist(), 3 * len(people.schema), []
-    for place, (index, name) in enumerate(zip(kept, ids, strict=True)):
+    for place, index in enumerate(kept):
         flat, score = rows[index].flat_keypoints, rows[index].score
         if len(flat) != length:
             raise UserError(
@@ -215,7 +214,7 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
                 f"{label(place)} has the score {score}, not a finite number. "
                 "Cure: write the confidence of the pose"
             )
-        number = image_ids[pictures[name]]  # type: ignore[index]
+        number = image_ids[pictures[rows[index].image_id]]
         person = {"image_id": number, "category_id": theirs[index]}
         found.append({**person, "keypoints": flat, "score": score})
     _require_finite(np.array([row["keypoints"] for row in found], np.float64), label)
