@@ -102,11 +102,8 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
         raise wrong
     if kind in (STRUCT, OBJECT):
         head = 2 + (kind == OBJECT)
-        *_, length, names = rest[:head]
-        (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
-        if width < 1 or (length[0], names[0]) != (5, 1):
-            raise wrong
-        rest, count = rest[head:], count * (names[2] // width)
+        count *= _fields(data, rest[head - 2 : head], pair)
+        rest = rest[head:]
     elif kind != CELL:
         count = 1 + bool(bits & 0x800) + 2 * (kind == SPARSE)
         kinds = {*TEXT} if kind == CHARACTERS else {*NUMBERS}
@@ -114,3 +111,12 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
         raise wrong
     for _, begin, size, _ in rest if MATRIX in kinds else ():
         _check_matrix(data, begin, begin + size, pair)
+
+
+def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
+    """How many fields a structure has, by the length of a name and all names."""
+    length, names = parts
+    (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
+    if width < 1 or (length[0], names[0]) != (5, 1):
+        raise ValueError("a structure without names")
+    return names[2] // int(width)

@@ -185,9 +185,8 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
     else:
         rows = load_rows(results, source)
     own = {people.category_id, *people.more_categories}
-    numbers: dict[Any, int] = {**people.category_numbers}
-    names = [row.category_id for row in rows]
-    theirs = [people.category_id if n is None else numbers.get(n, n) for n in names]
+    numbers: dict[Any, int] = {None: people.category_id, **people.category_numbers}
+    theirs = [numbers.get(row.category_id, row.category_id) for row in rows]
     _check_known({*theirs}, own | {*numbers.values()}, source, "category")
     kept = [index for index, category in enumerate(theirs) if category in own]
     if rows and not kept:
