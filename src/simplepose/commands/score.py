@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from simplepose.commands.options import ScoreOptions
@@ -34,6 +35,7 @@ def run(options: ScoreOptions) -> None:
         ap_threshold=options.ap_threshold,
         tracking_threshold=options.tracking_threshold,
         category=options.category or None,
+        say=lambda note: print(f"note: {note}", file=sys.stderr),
     )
     print(number_table(options.task, numbers, options.results))
     if options.output:

@@ -57,6 +57,9 @@ class Finding:
     rows: Sequence[int] = ()
     """People (indices into the annotations) worth drawing, at most three."""
 
+    def __str__(self) -> str:
+        return f"{self.count} {self.problem}"
+
 
 Findings = Iterator[Finding]
 

@@ -7,7 +7,7 @@ the task's `score`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15,
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
+from simplepose.doctor.checks import check_annotations
 from simplepose.evaluation import posetrack
 from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
 from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
@@ -218,13 +219,14 @@ def score_results(
     ap_threshold: float = -math.inf,
     tracking_threshold: float = -math.inf,
     category: str | None = None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> dict[str, float]:
     """The numbers of a result file.
 
     Args:
         task: whose measure.
-        results: result file, or the folder of predict or track; for PoseTrack the folder of result
-            files.
+        results: result file, or a folder that holds it: of predict, track or evaluate; for
+            PoseTrack the folder of result files.
         annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
         evaluator: of the OKS-AP tasks.
         exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
@@ -233,15 +235,18 @@ def score_results(
         tracking_threshold: PoseTrack: the same for the tracking numbers, which are there where
             people have track ids.
         category: COCO: id or name of the one to score, where several have different keypoints.
+        say: COCO: takes what was assumed of the ground truth, or is broken in it.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
-    if TASKS[task].factor == 100 and (Path(results) / LINES).is_file():
-        results = str(Path(results) / LINES)
+    results = _inside(task, Path(results))
     _require_files(task, Path(results), annotations)
     if task == "coco":
         people = read_coco(annotations, None, category=category)
+        broken = [one for one in check_annotations(people) if one.level == "broken"]
+        for note in (*people.warnings, *(f"{people.source}: {one}" for one in broken)):
+            say(note)
         return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
     if task == "crowdpose":
         return evaluate_crowdpose(annotations, results, evaluator=evaluator)
@@ -259,6 +264,13 @@ def score_results(
     people = read_annotated("mpii", annotations, "")
     require_keypoints("mpii", people.schema, annotations)
     return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
+
+
+def _inside(task: Task, folder: Path) -> str:
+    """What a folder of predict, track or evaluate holds for the task; else itself."""
+    kind = TASKS[task]
+    names = (LINES, "results.json", kind.results) if kind.factor == 100 else (kind.results,)
+    return str(next((folder / name for name in names if (folder / name).exists()), folder))
 
 
 def _require_files(task: Task, results: Path, annotations: str) -> None:
