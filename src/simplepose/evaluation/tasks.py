@@ -7,7 +7,7 @@ the task's `score`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15,
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
-from simplepose.doctor.checks import check_annotations
 from simplepose.evaluation import posetrack
 from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
 from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
@@ -212,14 +211,12 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
 def score_results(
     task: Task,
     results: str,
-    annotations: str,
+    annotations: str | Annotations,
     *,
     evaluator: Evaluator = "hotcoco",
     exact_poseval: bool = True,
     ap_threshold: float = -math.inf,
     tracking_threshold: float = -math.inf,
-    category: str | None = None,
-    say: Callable[[str], None] = lambda note: None,
 ) -> dict[str, float]:
     """The numbers of a result file.
 
@@ -227,26 +224,23 @@ def score_results(
         task: whose measure.
         results: result file, or a folder that holds it: of predict, track or evaluate; for
             PoseTrack the folder of result files.
-        annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
+        annotations: ground truth, in the data set's own form or in that of `simplepose convert`;
+            COCO: also as it was read.
         evaluator: of the OKS-AP tasks.
         exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
             them.
         ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
         tracking_threshold: PoseTrack: the same for the tracking numbers, which are there where
             people have track ids.
-        category: COCO: id or name of the one to score, where several have different keypoints.
-        say: COCO: takes what was assumed of the ground truth, or is broken in it.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
     results = _inside(task, Path(results))
-    _require_files(task, Path(results), annotations)
-    if task == "coco":
-        people = read_coco(annotations, None, category=category)
-        broken = [one for one in check_annotations(people) if one.level == "broken"]
-        for note in (*people.warnings, *(f"{people.source}: {one}" for one in broken)):
-            say(note)
+    known = isinstance(annotations, Annotations)
+    _require_files(task, Path(results), annotations.source if known else annotations)
+    if known or task == "coco":
+        people = annotations if known else read_coco(annotations, None)
         return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
     if task == "crowdpose":
         return evaluate_crowdpose(annotations, results, evaluator=evaluator)
