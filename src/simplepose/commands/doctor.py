@@ -159,7 +159,7 @@ def run(options: DoctorOptions) -> None:
         shown = shown or annotations
     print(f"findings: {len(findings) or 'none'}")
     for finding in findings:
-        print(f"  {finding.level}: {finding.count} {finding.problem}")
+        print(f"  {finding.level}: {finding}")
         for example in finding.examples:
             print(f"      {example}")
         if finding.cure:

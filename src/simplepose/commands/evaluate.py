@@ -1,6 +1,7 @@
 """`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test.
 
 With `--epochs` (`100:140:10`) the networks of these epochs that one run has kept, a row each.
+Results in place of a network are scored as by `simplepose score`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simplepose.commands.options import EvaluateOptions
+from simplepose.commands import score
+from simplepose.commands.options import EvaluateOptions, ScoreOptions
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
@@ -42,12 +44,14 @@ from simplepose.pose.checkpoints import require_schema
 from simplepose.pose.estimator import PoseEstimator
 
 
-def run(options: EvaluateOptions) -> None:
+def run(options: EvaluateOptions | ScoreOptions) -> None:
     """Tests one network, or one of each epoch, on the same boxes, and prints a row of each.
 
     Raises:
         UserError: options that do not fit each other, or results that would be overwritten.
     """
+    if isinstance(options, ScoreOptions):
+        return score.run(options)
     output = Path(options.output) if options.output else None
     networks: dict[int, tuple[str, Path | None]] = {0: (options.weights, output)}
     if options.epochs:

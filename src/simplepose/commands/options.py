@@ -500,8 +500,9 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    options = parse_words(OPTIONS[name], words, name=name)
-    return _with_stored_settings(options, words) if name == "evaluate" else options
+    if name == "evaluate":
+        return _parse_evaluate(words)
+    return parse_words(OPTIONS[name], words, name=name)
 
 
 def _parse_train(words: Sequence[str]) -> TrainOptions:
@@ -522,18 +523,32 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     return parse_words(TrainOptions, words, name=f"train {first}", default=default)
 
 
+def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions | ScoreOptions:
+    """Results are scored: their options are those of `score`."""
+    if not (words and _is_result(Path(words[0]))):
+        options = parse_words(EvaluateOptions, words, name="evaluate")
+        if not _is_result(Path(options.weights)):
+            return _with_stored_settings(options, words)
+    try:
+        return parse_words(ScoreOptions, words, name="score")
+    except UserError as error:
+        raise UserError(f"results are scored, not tested: {error}") from error
+
+
+def _is_result(path: Path) -> bool:
+    """By its ending; of a folder by what lies in it."""
+    return path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or (
+        not any((path / name).exists() for name in ("checkpoints", "best.safetensors"))
+        and any(path.glob("*.json*"))
+    )
+
+
 def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
     from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
     path = Path(options.weights)
-    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or result_folder:
-        raise UserError(
-            f"{path} is no network. Cure: for a result file "
-            f"simplepose score {path} --task {options.evaluate.task}"
-        )
     if options.epochs:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
     elif (weights := find_weights(path)).suffix != ".safetensors":

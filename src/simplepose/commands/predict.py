@@ -63,7 +63,8 @@ def run(options: PredictOptions) -> None:
     if listing:
         _require_match(listing, pictures)
     elif options.annotations:
-        listing = read_listing(options.annotations)
+        listing = read_listing(options.annotations, estimator.schema.keypoints)
+    category = listing.category_id if listing else 1
     stream = PictureStream(pictures, listed=True, done=[line.frame for line in before])
     lines = LinesWriter(
         folder / "poses.jsonl",
@@ -71,7 +72,7 @@ def run(options: PredictOptions) -> None:
         image_ids=picture_ids(pictures, listing),
         before=before,
     )
-    with finished(lines, lambda: _finish(options, folder, estimator.schema)):
+    with finished(lines, lambda: _finish(options, folder, estimator.schema, category)):
         _predict(options, PoseTracker(estimator, people, track=False), stream, overlays, lines)
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
@@ -86,10 +87,12 @@ def _made_by(options: PredictOptions) -> dict[str, str]:
     return {"weights": options.weights, "boxes": options.boxes}
 
 
-def _finish(options: PredictOptions, folder: Path, schema: KeypointSchema) -> None:
+def _finish(
+    options: PredictOptions, folder: Path, schema: KeypointSchema, category: int | str
+) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
-    write_coco_results(folder / "results.json", read_lines(path))
+    write_coco_results(folder / "results.json", read_lines(path), category)
     if options.table != "none":
         write_table(folder / f"poses.{options.table}", read_lines(path), schema)
 
