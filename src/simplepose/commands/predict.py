@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simplepose.commands.options import PredictOptions
+from simplepose.core.device import share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable
 from simplepose.core.images import is_picture, list_pictures, write_image
@@ -44,8 +45,10 @@ def run(options: PredictOptions) -> None:
     overlays = _overlays(options, pictures, folder, before)
     if before:
         print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
+    # a detector works beside the network
+    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
     estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.flip_test
+        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )
     schema = with_flip_pairs(estimator.schema, options.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)
@@ -57,6 +60,7 @@ def run(options: PredictOptions) -> None:
         score_threshold=options.box_threshold,
         keypoints=estimator.schema.keypoints,
         device=options.device,
+        threads=threads,
         person_class=options.person_class,
     )
     listing = people if isinstance(people, BoxFile) else None
