@@ -347,20 +347,26 @@ class WeightsOptions:
 
 @settings()
 class ConvertOptions:
-    """Turns MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations into one COCO JSON file.
+    """Turns annotations of MPII, PoseTrack, CrowdPose, OCHuman or COCO's kind into one COCO JSON
+    file, or results into files of other programs.
 
     Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+    example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
-    kind: tyro.conf.Positional[Task]
-    """The data set's own format."""
+    kind: tyro.conf.Positional[Literal[Task, "results"]]
+    """The data set's own format, or results for what predict and track wrote."""
     input: tyro.conf.Positional[Path]
-    """The annotation file; for PoseTrack also a folder of sequences."""
+    """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
+    poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
+    folder."""
+    to: Literal["openpose", "deeplabcut", "trc"] | None = None
+    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of
     INPUT)."""
@@ -378,7 +384,7 @@ class ConvertOptions:
     estimate_sigmas: Flag = False
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
-    """Replace OUTPUT if it exists."""
+    """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
 
 
 @settings()
