@@ -34,6 +34,7 @@ METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
 SAFETENSORS = "a safetensors file"
 HEADS = {
     "simcc": "head.x.",
+    "boxes": "head.box_output.",
     "heatmap_depthwise": "head.mixes.0.3.",
     "heatmap_light": "head.laterals.",
     "heatmap": "final_layer.",
@@ -48,7 +49,7 @@ class ModelSpec:
     preset: str
     """Name of the preset it was trained with."""
     schema: KeypointSchema
-    """Its keypoints."""
+    """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
     pixels: PixelConfig = field(default_factory=PixelConfig)
