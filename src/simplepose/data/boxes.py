@@ -23,6 +23,8 @@ from simplepose.data.coco import File, Row, annotations_of, load_file, tight_box
 from simplepose.data.pictures import with_picture_sizes
 from simplepose.pose.geometry import BOX_PADDING
 
+USUAL_REGION = 0.8
+"""Part of a picture's sides that a sample shows before it is scaled and moved at random."""
 NOTHING, IGNORED = -2, -1
 """Labels of a place without a box, and of a box that is neither learned nor background."""
 
@@ -138,8 +140,9 @@ def as_pictures(
     corners[:, 0, 2:] = sizes
     # A box is told by the edges of its pixels, a point by their centres.
     points = corners.reshape(pictures, -1, 2) - 0.5
-    # The region that is cut is this box, padded: exactly the picture.
-    inner = np.hstack([sizes / 2 - sizes / BOX_PADDING / 2, sizes / BOX_PADDING])
+    # The region that is cut is this box, padded.
+    inner = sizes * (USUAL_REGION / BOX_PADDING)
+    inner = np.hstack([sizes / 2 - inner / 2, inner])
     return replace(samples, keypoints=points, bbox_xywh=inner), labels
 
 
