@@ -457,17 +457,28 @@ class Config:
                 "Cure: --model.head simcc with --codec.kind simcc, or neither"
             )
         turned = self.augment.rotation_degrees * self.augment.rotation_probability
-        if self.detects and (turned or self.train.teacher or self.data.more_annotations):
+        if self.detects and (
+            turned or self.train.teacher or self.data.more_annotations or self.data.pack
+        ):
             raise UserError(
-                "model.head is boxes: a detector learns upright boxes of one annotation file, from "
-                "no teacher. Cure: --augment.rotation-degrees 0, and leave --train.teacher and "
-                "--data.more-annotations out"
+                "model.head is boxes: a detector learns upright boxes of one annotation file and "
+                "of pictures that are not packed, from no teacher. "
+                "Cure: --augment.rotation-degrees 0, and leave --train.teacher, "
+                "--data.more-annotations and --data.pack out"
             )
 
     @property
     def detects(self) -> bool:
         """Whether it is a detector that is trained, of the categories of the annotation file."""
         return self.model.head == "boxes"
+
+    def require_pose(self, command: str) -> None:
+        """Raises where `command`, which is made for pose networks, is asked for a detector."""
+        if self.detects:
+            raise UserError(
+                f"{self.preset} makes a detector, and simplepose {command} is made for pose "
+                "networks. Cure: a preset of a pose network"
+            )
 
     @property
     def heatmap_size_wh(self) -> tuple[int, int]:

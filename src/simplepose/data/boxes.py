@@ -69,7 +69,11 @@ def _classes(file: File, source: str, category: str | None) -> list[Category]:
     if category is None:
         return listed
     wanted = [word.strip() for word in category.split(",") if word.strip()]
-    known = {key: one for one in listed for key in (str(one.name), str(one.id))}
+    known = {
+        key: one
+        for one in listed
+        for key in (plain_name(one.name or ""), str(one.name), str(one.id))
+    }
     if unknown := [word for word in wanted if word not in known]:
         shown = ", ".join(f"{one.id} {one.name}" for one in listed)
         raise UserError(
@@ -94,9 +98,7 @@ def class_of(boxes: Annotations) -> np.ndarray:
     return boxes.visibility.argmax(1)
 
 
-def as_pictures(
-    boxes: Annotations, *, skip_broken: bool = False
-) -> tuple[Annotations, np.ndarray]:
+def as_pictures(boxes: Annotations, *, skip_broken: bool = False) -> tuple[Annotations, np.ndarray]:
     """All pictures as samples of a training.
 
     Args:
@@ -104,9 +106,12 @@ def as_pictures(
         skip_broken: go on where the size of a picture has to be read from its file and cannot be.
 
     Returns:
-        M samples, one a picture, whose keypoints (M, 2 + 2 P, 2) are pairs of corners, upper left
+        The samples, one a picture, whose keypoints (M, 2 + 2 P, 2) are pairs of corners, upper left
         and lower right: of the picture, then of its up to P boxes; and the labels (M, 1 + P) int64
         of these pairs: a class, `IGNORED` or `NOTHING`.
+
+    Raises:
+        UserError: there is no box to learn, or the size of a picture is not known.
     """
     pictures, of = len(boxes.image_ids), boxes.image_index
     counts = np.bincount(of, minlength=pictures)
@@ -114,6 +119,10 @@ def as_pictures(
     place = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
     labels = np.full((pictures, 1 + max(counts, default=0)), NOTHING)
     learned = ~boxes.is_crowd & (boxes.bbox_xywh[:, 2:] > 0).all(1)
+    if not learned.any():
+        raise UserError(
+            f"{boxes.source} has no box to learn. Cure: set iscrowd to 0 for single ones"
+        )
     labels[of[order], place] = np.where(learned, class_of(boxes), IGNORED)[order]
     corners = np.zeros((*labels.shape, 4))
     corners[of[order], place] = xywh_to_xyxy(boxes.bbox_xywh[order])

@@ -54,12 +54,16 @@ class Targets(NamedTuple):
 
 
 def encode(
-    boxes_xyxy: Tensor, labels: Tensor, class_count: int, input_size_wh: tuple[int, int], stride: int
+    boxes_xyxy: Tensor,
+    labels: Tensor,
+    class_count: int,
+    input_size_wh: tuple[int, int],
+    stride: int,
 ) -> Targets:
     """Boxes -> maps, the inverse of `decode`.
 
     Args:
-        boxes_xyxy: (B, P, 4) float, input pixels; they may reach over the border.
+        boxes_xyxy: (B, P, 4) float, P at least 1, input pixels; they may reach over the border.
         labels: (B, P) int64: a class, `IGNORED` or `NOTHING` (`data.boxes`).
         class_count: C.
         input_size_wh: width and height of the input.
@@ -172,9 +176,12 @@ def focal_loss(logits: Tensor, centers: Tensor, counted: Tensor) -> Tensor:
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Of boxes (B, 4, ...) xyxy, pair by pair -> (B, ...): IoU less the part of the common hull that
-    neither fills, -1..1."""
-    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
+    """Of boxes (B, 4, ...) xyxy, pair by pair -> (B, ...): IoU less the part of the common hull
+    that neither fills, -1..1."""
+    low, high = (
+        torch.maximum(first[:, :2], second[:, :2]),
+        torch.minimum(first[:, 2:], second[:, 2:]),
+    )
     hull = torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
     both = (high - low).clamp(min=0).prod(1)
     union = (first[:, 2:] - first[:, :2]).prod(1) + (second[:, 2:] - second[:, :2]).prod(1) - both

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from simplepose.core.boxes import nms
-from simplepose.core.device import autocast, choose_device
+from simplepose.core.device import autocast, choose_device, resolve_precision
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
 from simplepose.core.structures import People
@@ -57,7 +57,7 @@ class TrainedDetector:
         Raises:
             UserError: a pose network, or one that has no such class.
         """
-        if spec.model is None or spec.model.head != "boxes":
+        if not spec.detects:
             raise UserError(
                 f"{source} is a pose network: it estimates {len(spec.schema)} keypoints of people "
                 "whose boxes are known. Cure: give it as --weights, and as --boxes a detector, for "
@@ -80,6 +80,7 @@ class TrainedDetector:
         score_threshold: float = 0.3,
         person_class: str | int = "",
         device: str = "auto",
+        precision: str = "fp32",
     ) -> TrainedDetector:
         """Opens a run folder or a .safetensors file.
 
@@ -95,6 +96,7 @@ class TrainedDetector:
             device=chosen,
             score_threshold=score_threshold,
             person_class=person_class,
+            precision=resolve_precision(precision, chosen),
             source=str(path),
         )
 

@@ -30,6 +30,8 @@ BOX_TEST = Kind(
     unit="box AP, 0..1",
 )
 """The numbers of `evaluate_boxes`."""
+LEAST_SCORE = 0.05
+"""Weaker boxes would cost time and change no AP."""
 Found = list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]
 """Index of a picture, and what `TrainedDetector.detect` says of it."""
 
@@ -91,15 +93,8 @@ def evaluate_detector(
     """
     began = time.monotonic()
     found, broken = detect(detector, annotations, range(len(annotations.image_ids)), **options)
-    counts = [len(scores) for _, _, scores, _ in found]
-    detections = Detections(
-        image_index=np.repeat([picture for picture, *_ in found], counts),
-        boxes_xyxy=_joined([boxes for _, boxes, _, _ in found]),
-        scores=_joined([scores for _, _, scores, _ in found]),
-        source="own detector",
-    )
-    ids = np.array(class_ids(annotations))
-    categories = ids[_joined([classes for *_, classes in found]).astype(int)]
+    detections, classes = joined(found, "its own")
+    categories = np.array(class_ids(annotations))[classes]
     metrics = evaluate_boxes(annotations, detections, categories=categories, evaluator=evaluator)
     columns = (
         annotations.image_ids[detections.image_index].tolist(),
@@ -119,5 +114,37 @@ def evaluate_detector(
     )
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0)
+def joined(found: Found, source: str) -> tuple[Detections, np.ndarray]:
+    """All boxes of some pictures, and the class of each (D,) int64."""
+
+    def column(parts: list[np.ndarray], *shape: int) -> np.ndarray:
+        return np.concatenate([np.zeros((0, *shape)), *parts])
+
+    counts = [len(scores) for _, _, scores, _ in found]
+    detections = Detections(
+        image_index=np.repeat(np.array([picture for picture, *_ in found], int), counts),
+        boxes_xyxy=column([boxes for _, boxes, _, _ in found], 4),
+        scores=column([scores for _, _, scores, _ in found]),
+        source=source,
+    )
+    return detections, column([classes for *_, classes in found]).astype(int)
+
+
+def detected_people(
+    detector: TrainedDetector, annotations: Annotations, source: str, **options: Any
+) -> Detections:
+    """The people that a detector finds in annotated pictures, for a test of pose networks: boxes
+    of its class of people with a score of `LEAST_SCORE` or more.
+
+    Args:
+        detector: any.
+        annotations: whose pictures are looked at.
+        source: name of the boxes.
+        options: as `detect_pictures`; a picture that cannot be read has nobody.
+    """
+    found, _ = detect_pictures(detector, annotations, range(len(annotations.image_ids)), **options)
+    detections, classes = joined(found, source)
+    wanted = detections.scores >= LEAST_SCORE
+    if detector.person_class is not None:
+        wanted &= classes == detector.person_class
+    return detections.select(wanted)

@@ -65,6 +65,11 @@ class ModelSpec:
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
 
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which finds boxes and no keypoints."""
+        return self.model is not None and self.model.head == "boxes"
+
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
         return encode_json({**to_plain(self), "version": __version__}).decode()

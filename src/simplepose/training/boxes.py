@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplepose.config import Config
 from simplepose.core.device import autocast, to_device
 from simplepose.data.augment import change_appearance
 from simplepose.data.loader import Batch

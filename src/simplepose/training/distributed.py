@@ -208,7 +208,12 @@ def average(values: torch.Tensor, world: World) -> torch.Tensor:
 
 
 def detect_together(
-    detector: TrainedDetector, annotations: Annotations, pictures: range, *, world: World, **options: Any
+    detector: TrainedDetector,
+    annotations: Annotations,
+    pictures: range,
+    *,
+    world: World,
+    **options: Any,
 ) -> tuple[Found, dict[str, str]]:
     """`detect_pictures` on several processes, which deal the pictures out; every process gets all
     boxes, ordered by picture."""

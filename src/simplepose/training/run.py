@@ -21,8 +21,8 @@ from simplepose.core.progress import format_seconds
 from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
 from simplepose.detection.trained import TrainedDetector
+from simplepose.doctor.gate import require_sound
 from simplepose.evaluation.boxes import BOX_TEST, evaluate_detector
 from simplepose.evaluation.tasks import (
     TASKS,
@@ -86,7 +86,6 @@ class HeldOut:
         """The boxes with their AP, which takes seconds to measure."""
         return name_boxes(self.people, self.boxes)[0] if self.boxes else "its own"
 
-
     @property
     def box_source(self) -> str:
         """What a weight file says of the boxes beside its score."""
@@ -101,10 +100,11 @@ def read_held_out(config: Config, people: Annotations) -> HeldOut:
             or has other keypoints than `people`, who are trained on.
     """
     data, test = config.data, config.evaluate
-    held_out = require_sound(read_split(data, "val", boxes=config.detects), data)
-    require_same_keypoints(people, held_out)
     if config.detects:
-        return HeldOut(held_out, None)
+        data = replace(data, category=",".join(people.schema.keypoints))
+        return HeldOut(require_sound(read_split(data, "val", boxes=True), data), None)
+    held_out = require_sound(read_split(data, "val"), data)
+    require_same_keypoints(people, held_out)
     require_truth(test.task, held_out)
     boxes = boxes_of_task(
         test.task,

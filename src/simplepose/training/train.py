@@ -146,7 +146,8 @@ def begin(
         )
     layout = ", channels-last" if options.channels_last else ""
     journal.say(
-        f"{config.preset}: {len(people):,} people in {len(people.image_ids):,} pictures, "
+        f"{config.preset}: {len(people):,} {'boxes' if config.detects else 'people'} "
+        f"in {len(people.image_ids):,} pictures, "
         f"{per_epoch} steps an epoch, {options.epochs} epochs on {device}{world}, "
         f"{parts.precision}{layout} -> {folder}"
     )
