@@ -86,8 +86,8 @@ class HeldOutPeople(OnDevice):
     images: PathText = ""
     """Folder of their pictures."""
     boxes: PathText = "gt"
-    """Where people are: gt (as annotated), detections (the layout's file) or the path of a
-    detection file."""
+    """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
+    file, or the run folder of a detector."""
     data: HeldOutData = field(default_factory=HeldOutData)
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
@@ -101,7 +101,8 @@ class PeopleInPictures(OnDevice):
     weights: PathText
     """Run folder, .safetensors file or .onnx file of the pose network."""
     boxes: PathText = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), whole,
+    """Where people are: the run folder of a detector, FILE.onnx (detector), hf:NAME (RT-DETR or
+    DETR), FILE.json (boxes), whole,
     for pictures gt (of --annotations), for videos motion. Boxes of a file belong to the picture as
     stored, without its EXIF orientation, and are turned upright with it."""
     box_threshold: Fraction = 0.3
@@ -141,7 +142,7 @@ class TrainOptions:
 @settings()
 class EvaluateOptions(HeldOutPeople):
     """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
-    of the boxes.
+    of the boxes; of a detector, the box AP.
 
     example: simplepose evaluate runs/first --data.root coco --boxes detections
     """

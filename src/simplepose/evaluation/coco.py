@@ -269,13 +269,19 @@ def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
 
 
 def evaluate_boxes(
-    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco"
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    categories: np.ndarray | None = None,
+    evaluator: Evaluator = "hotcoco",
 ) -> dict[str, float]:
     """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
 
     Args:
         annotations: the people.
         detections: boxes on the pictures of `annotations`.
+        categories: (D,) category id of each box, where the categories are scored one by one; None:
+            all of them are people.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
 
     Returns:
@@ -285,17 +291,22 @@ def evaluate_boxes(
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
     if not len(detections):
         return dict.fromkeys(names, 0.0)
-    category = annotations.category_id
+    known = {annotations.category_id}
+    if categories is None:
+        categories = np.full(len(detections), annotations.category_id)
+    else:
+        known |= {*annotations.more_categories}
     columns = (
         annotations.image_ids[detections.image_index].tolist(),
+        categories.tolist(),
         detections.bbox_xywh.tolist(),
         detections.scores.tolist(),
     )
     rows = [
         {"image_id": picture, "category_id": category, "bbox": box, "score": score}
-        for picture, box, score in zip(*columns, strict=True)
+        for picture, category, box, score in zip(*columns, strict=True)
     ]
-    truth = _ground_truth(annotations, {category})
+    truth = _ground_truth(annotations, known)
     precision, recall = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]})
     areas = [precision[..., area, -1] for area in range(4)]
     values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
