@@ -237,7 +237,7 @@ def compare(first: Analysis, second: Analysis) -> dict[str, Any]:
         above = interval["prob_positive"]
         chance = min(1.0, 2 * min(above, 1 - above))
         row = found["deltas"][name], interval["lower"], interval["upper"], chance
-        metrics[name.replace("APm", "APM").replace("APl", "APL")] = row
+        metrics[name.upper()] = row
     change = second.person_oks - first.person_oks
     means = [
         np.mean(change[rows][~np.isnan(change[rows])])
