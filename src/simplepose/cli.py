@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",
     "evaluate": "test a network on an annotated data set by that data set's own measure",
     "score": "score a finished result file: COCO, CrowdPose, OCHuman, MPII, PoseTrack",
+    "report": "write a page that shows where a network errs, how a run goes, who was followed",
     "predict": "estimate poses in pictures and draw them",
     "track": "estimate and follow people through a video",
     "pack": "cut every person's region into one file for fast training",

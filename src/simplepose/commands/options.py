@@ -212,6 +212,37 @@ class ScoreOptions:
 
 
 @settings()
+class ReportOptions(OnDevice):
+    """Writes one page to look at: where a network errs, how a run goes, who was followed.
+
+    example: simplepose report results --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    results: tyro.conf.Positional[tuple[PathText, ...]]
+    """A run folder, a result .json or poses.jsonl, or the folder of one; two are compared."""
+    annotations: PathText = ""
+    """The ground truth; of a run its own validation split by default, of a video with identities
+    none is needed."""
+    images: PathText = ""
+    """Folder of the pictures (default: the folder of the annotations)."""
+    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
+    """Whose form the annotations have, and whose measure is taken."""
+    category: str = ""
+    """COCO: id or name of the one to look at, where several have different keypoints."""
+    weights: PathText = ""
+    """Network whose heatmaps are shown; a run's own by default."""
+    no_heatmaps: Flag = False
+    """Leave heatmaps out, which need the network of a run."""
+    people: Annotated[Integer, Field(ge=1, le=500)] = 60
+    """Pictures of at most so many people."""
+    output: PathText = ""
+    """The page (.html); report.html in the run's or results' folder by default. Only an older
+    report is replaced."""
+    watch: Flag = False
+    """Write the page again whenever the training run has written something, until it ends."""
+
+
+@settings()
 class PredictOptions(PeopleInPictures):
     """Estimates poses in pictures and draws them.
 
@@ -485,6 +516,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "score": ScoreOptions,
+    "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
     "pack": PackOptions,
