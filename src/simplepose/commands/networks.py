@@ -10,7 +10,7 @@ import numpy as np
 
 from simplepose.commands.options import PeopleInPictures
 from simplepose.core.structures import Poses
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import (
     PoseEstimator,
     default_boxes,

@@ -14,6 +14,7 @@ from simplepose import __version__ as VERSION
 from simplepose.commands import track
 from simplepose.commands.networks import Seen, open_estimator, open_people
 from simplepose.commands.options import PeopleInPictures, PredictOptions, TrackOptions
+from simplepose.core.device import share_cores
 from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable, write_bytes
@@ -49,17 +50,20 @@ def run(options: PredictOptions) -> None:
         return _track(options)
     pictures = _pictures(options)
     require_table(options.table)
-    estimator, options = open_estimator(options)
+    # a detector works beside the network
+    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
+    estimator, options = open_estimator(options, threads)
     folder, before = _folder(options, pictures)
     overlays = _overlays(options, pictures, folder, before)
     if before:
         print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
-    people = open_people(options, estimator, annotations=options.annotations)
+    people = open_people(options, estimator, annotations=options.annotations, threads=threads)
     listing = people if isinstance(people, BoxFile) else None
     if listing:
         _require_match(listing, pictures)
     elif options.annotations:
-        listing = read_listing(options.annotations)
+        listing = read_listing(options.annotations, estimator.schema.keypoints)
+    category = listing.category_id if listing else 1
     stream = PictureStream(pictures, listed=True, done=[line.frame for line in before])
     lines = LinesWriter(
         folder / "poses.jsonl",
@@ -69,7 +73,7 @@ def run(options: PredictOptions) -> None:
     )
     threshold = options.keypoint_threshold
     seen = Seen(estimator.drawn_threshold if threshold is None else threshold)
-    with finished(lines, lambda: _finish(options, folder, estimator.schema)):
+    with finished(lines, lambda: _finish(options, folder, estimator.schema, category)):
         runner = PoseTracker(estimator, people, track=False)
         _predict(options, runner, stream, overlays, lines, seen)
     seen.tell()
@@ -86,10 +90,12 @@ def _made_by(options: PredictOptions) -> dict[str, str]:
     return {"weights": options.weights, "boxes": options.boxes}
 
 
-def _finish(options: PredictOptions, folder: Path, schema: KeypointSchema) -> None:
+def _finish(
+    options: PredictOptions, folder: Path, schema: KeypointSchema, category: int | str
+) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
-    write_coco_results(folder / "results.json", read_lines(path))
+    write_coco_results(folder / "results.json", read_lines(path), category)
     if options.table != "none":
         write_table(folder / f"poses.{options.table}", read_lines(path), schema)
 

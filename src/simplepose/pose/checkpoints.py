@@ -38,6 +38,7 @@ STARTERS = Path(__file__).parents[1] / "starter"
 """Folder of the two networks that come with the package: a pose network and a person detector."""
 HEADS = {
     "simcc": "head.x.",
+    "boxes": "head.box_output.",
     "heatmap_depthwise": "head.mixes.0.3.",
     "heatmap_light": "head.laterals.",
     "heatmap": "final_layer.",
@@ -52,7 +53,7 @@ class ModelSpec:
     preset: str
     """Name of the preset it was trained with."""
     schema: KeypointSchema
-    """Its keypoints."""
+    """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
     pixels: PixelConfig = field(default_factory=PixelConfig)
@@ -67,6 +68,11 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which finds boxes and no keypoints."""
+        return self.model is not None and self.model.head == "boxes"
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
