@@ -317,7 +317,7 @@ def test_weights_of_another_schema_are_refused(
 
 def test_a_demo_that_was_stopped_before_its_first_checkpoint_goes_on(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("preset: synthetic_demo\n")
+    (tmp_path / "run" / "config.yaml").write_text("preset: coco_lite0_192x160_mini_modern\n")
     options = [
         "--people",
         "16",

@@ -505,8 +505,8 @@ class DoctorOptions:
 
 @settings()
 class DemoOptions(OnDevice):
-    """Draws people, trains a small network on them, evaluates it on others and draws what it
-    finds.
+    """Draws people, fine-tunes the starter network on them, evaluates it on others before and after,
+    and draws what it finds.
 
     example: simplepose demo --output demo
     """
@@ -514,14 +514,14 @@ class DemoOptions(OnDevice):
     output: PathText = "demo"
     """Folder for everything. A demo that was stopped goes on; drawings with other settings are
     never overwritten."""
-    people: AtLeast1 = 1800
+    people: AtLeast1 = 400
     """Drawn people to train on."""
-    val_people: AtLeast1 = 200
+    val_people: AtLeast1 = 100
     """Drawn people to evaluate on."""
     seed: Seed = 0
     """Decides the drawings and the training."""
     epochs: AtLeast0 = 0
-    """Epochs of the training; 0 takes those of the preset."""
+    """Epochs of the training; 0 takes two."""
     pictures: AtLeast1 = 12
     """Held-out pictures to predict and draw."""
     only_data: Flag = False
