@@ -1,5 +1,5 @@
-"""`simplepose demo`: the whole main job on drawn people: draw, fine-tune the starter network, evaluate
-before and after, predict."""
+"""`simplepose demo`: the whole main job on drawn people: draw, fine-tune the starter network,
+evaluate before and after, predict."""
 
 from __future__ import annotations
 

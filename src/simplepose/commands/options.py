@@ -505,8 +505,8 @@ class DoctorOptions:
 
 @settings()
 class DemoOptions(OnDevice):
-    """Draws people, fine-tunes the starter network on them, evaluates it on others before and after,
-    and draws what it finds.
+    """Draws people, fine-tunes the starter network on them, evaluates it on others before and
+    after, and draws what it finds.
 
     example: simplepose demo --output demo
     """

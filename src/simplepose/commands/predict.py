@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import fields
 from pathlib import Path
@@ -175,7 +176,8 @@ def _fetched(address: str) -> Path:
         with urllib.request.urlopen(request, timeout=30) as answer:
             content = answer.read(LARGEST_PICTURE)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        refused = isinstance(error, urllib.error.HTTPError)
+        reason = error if refused else getattr(error, "reason", None) or error
         raise UserError(
             f"{shown} cannot be fetched: {reason}. Cure: check the address and the connection"
         ) from error
