@@ -39,7 +39,7 @@ def table(rows: tuple[PublicWeights, ...] = PUBLIC_WEIGHTS) -> str:
             lines.append(f"  {row.name:<{width}}  {size:>9}  {first}")
             lines += [" " * (width + 15) + line for line in more]
     starters = [
-        f"  {path.stem:<{width}}  {path.stat().st_size / 2**20:>5.1f} MiB  Apache-2.0; part of the package"
+        f"  {path.stem:<{width}}  {path.stat().st_size / 2**20:>5.1f} MiB  Apache-2.0"
         for path in sorted(STARTERS.glob("*.safetensors"))
     ]
     return "\n".join(
