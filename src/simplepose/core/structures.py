@@ -85,7 +85,13 @@ class _Rows:
 
     def _check(self, name: str, *shape: int | None, dtype: type = np.float32) -> np.ndarray:
         """Makes a field a read-only array of `dtype` whose shape fits (None fits any length)."""
-        array: np.ndarray = np.array(getattr(self, name), dtype)
+        given = getattr(self, name)
+        try:
+            array: np.ndarray = np.array(given, dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{name} is {shown(given)}. Cure: pass an array of numbers with a row a person"
+            ) from error
         if not array.size and array.ndim != len(shape):
             array = array.reshape([length or 0 for length in shape])
         fits = [want in (None, have) for want, have in zip(shape, array.shape, strict=False)]

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.core.structures import Frame, People
 from simplepose.detection.people import Detector, PeopleSource, people_in, people_source
@@ -86,6 +86,11 @@ class PoseEstimator(estimator.PoseEstimator):
     ) -> None:
         if isinstance(detector, (str, Path)):
             detector = people_source(detector)
+        if (network is None) != (spec is None):
+            raise UserError(
+                f"{shown(network)} is no network with its spec. "
+                "Cure: PoseEstimator.from_pretrained(NAME) opens a run, a file or a name"
+            )
         if network is None or spec is None:
             opened = type(self).from_pretrained(default_weights(), detector=detector, **options)
             vars(self).update(vars(opened))

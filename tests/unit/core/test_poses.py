@@ -109,6 +109,12 @@ def test_frames_of_paths_pillow_pictures_and_arrays(tmp_path: Path) -> None:
     assert grey.shape == IMAGE.shape and np.ptp(grey.astype(int), axis=2).max() == 0
 
 
+@pytest.mark.parametrize("wrong", ["boxes", {"a": 1}, [[1, 2, 3, "x"]], [[1, 2, 3, 4], [1]]])
+def test_columns_that_are_no_numbers_are_one_sentence(wrong: Any) -> None:
+    with pytest.raises(UserError, match="boxes_xyxy is .*Cure: "):
+        People(wrong, [1])
+
+
 @pytest.mark.parametrize("wrong", [None, 7, [[1, 2], [3, 4]], IMAGE[..., 0], IMAGE / 255, People])
 def test_what_is_no_picture_is_one_sentence(wrong: Any) -> None:
     with pytest.raises(UserError, match="Cure: "):

@@ -65,6 +65,11 @@ def test_names_of_networks_are_text(wrong: Any) -> None:
         PoseEstimator.from_pretrained(wrong)
 
 
+def test_a_name_in_the_place_of_a_network_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"'runs/mine' is no network.*from_pretrained"):
+        PoseEstimator("runs/mine")  # type: ignore[arg-type]
+
+
 def test_without_a_word_it_is_the_starter(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
