@@ -23,13 +23,13 @@ PEOPLE = "people"
 """What `weights get` calls the networks that are then the default."""
 
 
-def table(rows: tuple[PublicWeights, ...] = PUBLIC_WEIGHTS) -> str:
+def table() -> str:
     """The table as text, a line or two a row, at most 100 columns."""
-    width = max(len(row.name) for row in rows)
+    width = max(len(row.name) for row in PUBLIC_WEIGHTS)
     lines = []
     for kind in KINDS:
         lines += ["", f"{kind[0].upper()}{kind[1:]}s"]
-        for row in (one for one in rows if one.kind == kind):
+        for row in (one for one in PUBLIC_WEIGHTS if one.kind == kind):
             size = f"{row.size_mb:g} MiB" if row.size_mb else "-"
             facts = [row.licence, row.score]
             facts += [f"part of {PEOPLE}"] * row.people + ["by hand"] * bool(row.by_hand)
@@ -70,18 +70,23 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
         )
     said = [f"{path}: complete, sha256 begins {row.sha256[:8]} as published; licence {row.licence}"]
     if path.suffix == ".onnx":
-        return [*said, f"next: simplepose predict PICTURES --boxes {row.name}"]
+        return [*said, f"next: simplepose predict PICTURES --boxes {_named(row, path)}"]
     if not row.preset:
         return [*said, f"next: simplepose train PRESET --model.init {path} --data.root DIR"]
     from simplepose.commands.import_weights import import_weights
 
     output = folder / f"{row.name}.safetensors"
-    follow = f"next: simplepose predict PICTURES --weights {row.name}"
     if output.exists():
-        return [*said, f"{output} is there already and stays as it is", follow]
-    imported = import_weights(ImportOptions(file=path, preset=row.preset, output=output))
-    notes = [f"note: {note}" for note in imported.notes]
-    return [*said, *notes, f"wrote {imported.path}", follow]
+        said.append(f"{output} is there already and stays as it is")
+    else:
+        imported = import_weights(ImportOptions(file=path, preset=row.preset, output=output))
+        said += [f"note: {note}" for note in imported.notes] + [f"wrote {imported.path}"]
+    return [*said, f"next: simplepose predict PICTURES --weights {_named(row, output)}"]
+
+
+def _named(row: PublicWeights, path: Path) -> str:
+    """What the options call it: its name, where names are looked for, else its path."""
+    return row.name if row.found() else str(path)
 
 
 def run(options: WeightsOptions) -> None:
@@ -103,5 +108,5 @@ def run(options: WeightsOptions) -> None:
     for row in wanted:
         for sentence in get(row, Path(options.output) if options.output else cache_folder()):
             print(sentence)
-    if options.name == PEOPLE:
+    if options.name == PEOPLE and all(row.found() for row in wanted):
         print("predict and track take them from now on. next: simplepose predict photo.jpg")
