@@ -311,7 +311,7 @@ class _Skeleton:
         """The limbs over their outlines, then the dots: (K,) bool, and the indices of limbs."""
         edge = _edge(width)
         radius = 0.82 * width if edge else 0.5
-        ends = self._short_of_eyes(points, limbs, (2 * radius + edge) * (1 << _SHIFT))
+        ends = self._short_of_eyes(points, limbs, (3 * radius + edge) * (1 << _SHIFT))
         if edge:
             _draw_lines(canvas, ends, _OUTLINE, width + 2 * edge)
         for side, colour in enumerate(colours):
