@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from simplepose.core.errors import UserError, brief
+from simplepose.core.errors import UserError, brief, is_out_of_memory
 
 T = TypeVar("T")
 
@@ -46,9 +46,6 @@ COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
 @contextlib.contextmanager
 def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
     """Around work on batches: memory that runs out, on any device, is said with their size.
@@ -58,13 +55,12 @@ def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
         setting: what the user calls it.
 
     Raises:
-        UserError: in place of PyTorch's and Python's errors of that kind.
+        UserError: in place of other libraries' errors of that kind.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not lacking and not any(words in str(error) for words in _OUT_OF_MEMORY):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"not enough memory for batches of {batch_size} ({setting}): {brief(error)}. "

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from simplepose.core.errors import UserError, brief, shown
+from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory, shown
 
 YAML_NODES = 100_000
 """Values that a YAML file may have, aliases counted with all that they stand for."""
@@ -44,6 +44,7 @@ def reading(path: str | Path, kind: str, cure: str = "copy or download it again"
         raise
     except Exception as error:
         known = error.strerror if isinstance(error, OSError) else ""
+        cure += f"; if it is whole, {MORE_MEMORY}" * is_out_of_memory(error)
         reason = known or brief(error).rstrip(".") or type(error).__name__
         raise UserError(f"{path} cannot be read as {kind}: {reason}. Cure: {cure}") from error
 
