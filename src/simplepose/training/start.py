@@ -212,6 +212,22 @@ def find_imagenet_weights(backbone: str, root: str) -> Path | None:
     return next((files[0] for files in found if files), None)
 
 
+def with_sides_of_weights(people: Annotations, config: Config) -> Annotations:
+    """The people, with the left/right pairs of the network that the run starts with where neither
+    names nor options tell any and the keypoints are the same; a sentence says so."""
+    files = [str(config.run_folder)] * config.resume + [config.train.weights]
+    for name in filter(None, [] if people.schema.knows_sides else files):
+        try:
+            known = read_spec(find_weights(name)).schema
+        except UserError:  # of another program, or not there: who loads it says so
+            continue
+        if known.keypoints == people.schema.keypoints and known.knows_sides:
+            schema = replace(people.schema, flip_pairs=known.flip_pairs)
+            note = f"{people.source}: left/right pairs are those of {name}"
+            return replace(people, schema=schema, warnings=(*people.warnings, note))
+    return people
+
+
 def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
     """Takes a whole network; where its keypoints are others, everything but the output layer."""
     path = Path(name)

@@ -37,7 +37,7 @@ from simplepose.training.folder import (
 from simplepose.training.run import HeldOut, Run, Stop, read_held_out
 from simplepose.training.schedule import check_schedule
 from simplepose.training.snapshot import check_snapshot, continue_snapshot
-from simplepose.training.start import assemble
+from simplepose.training.start import assemble, with_sides_of_weights
 
 
 def train(config: Config) -> Path:
@@ -66,7 +66,8 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        people = require_sound(read_split(config.data, "train"), config.data).trainable()
+        people = with_sides_of_weights(read_split(config.data, "train"), config)
+        people = require_sound(people, config.data).trainable()
         evaluated = options.evaluate_every and has_split(config.data, "val")
         held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
