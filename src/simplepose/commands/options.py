@@ -500,7 +500,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    options = parse_words(OPTIONS[name], words, name=name)
+    options: Any = parse_words(OPTIONS[name], words, name=name)
     return _with_stored_settings(options, words) if name == "evaluate" else options
 
 

@@ -326,7 +326,7 @@ def _freeze(
         if (value := getattr(owner, name)) is None:
             continue
         shape = tuple(sizes[axis] if axis in sizes else int(axis) for axis in axes)
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
         array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
         if array.shape != shape:
             raise UserError(

@@ -447,6 +447,6 @@ def _as_regions(plan: PackPlan, rows: np.ndarray, names: tuple[str, ...]) -> Ann
         area=mine.area * ratios.prod((1, 2)),
         keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0),
         head_boxes_xyxy=heads,
-        image_extras=None,
+        image_extras=(),
         upright=False,
     )

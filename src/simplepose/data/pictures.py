@@ -22,7 +22,8 @@ from simplepose.core.errors import UserError
 from simplepose.core.images import SWAPS, read_header, read_image
 from simplepose.data.annotations import Annotations
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 THREADS = 8
 """Files that are asked at once: most of the time is waiting for the disk."""
 SKIP = "; or go on without such pictures: --data.skip-broken"
