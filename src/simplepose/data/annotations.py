@@ -46,7 +46,7 @@ LEFT_OUT = {
 PER_PERSON = [name for name, (axes, _) in COLUMNS.items() if axes[0] == "N"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Annotations:
     """N annotated people in M pictures. Rows are selected with `select`; the pictures always stay,
     also those without people."""
@@ -229,7 +229,7 @@ GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(G
 """Protocol -> the source of its boxes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Detections:
     """D boxes of people in the pictures of an `Annotations`."""
 

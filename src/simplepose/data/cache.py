@@ -46,7 +46,7 @@ class PixelSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Files:
     """Decodes the whole picture for each person, every time: the references' way, and the oracle
     of the others."""
@@ -59,7 +59,7 @@ class Files:
         return View(read_picture(self.annotations, int(self.annotations.image_index[row])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory:
     """Decoded pixels in the memory of the host or of the device, one region after another in a
     single buffer."""

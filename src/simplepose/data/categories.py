@@ -222,7 +222,7 @@ def _skeleton(pairs: Any, count: int, source: str, notes: list[str]) -> tuple[tu
     if not numbers.all():
         notes.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
     numbers = numbers - bool(numbers.all())
-    good: np.ndarray = ((numbers >= 0) & (numbers < count)).all(1)
+    good: Any = ((numbers >= 0) & (numbers < count)).all(1)
     if not good.all():
         notes.append(
             f"{source}: {int((~good).sum())} of {len(good)} skeleton pairs point outside the "

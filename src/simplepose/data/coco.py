@@ -536,7 +536,7 @@ def _keypoints(
         raw != visibility,
         "visibility values are none of 0, 1, 2; those above 0 are read as 2 (visible), others as 0",
     )
-    near: np.ndarray = (np.abs(triples[..., :2]) < BEYOND).all(2)
+    near: Any = (np.abs(triples[..., :2]) < BEYOND).all(2)
     for person, keypoint in np.argwhere(~near & (visibility > 0))[:1]:
         raise UserError(
             f"{label(person)}: keypoint {keypoint} is labelled but not finite, or too large for "
@@ -571,7 +571,7 @@ def _repaired(
     as missing ones are, wherever that gives them a size."""
     tight = np.array([_tight_box(row) for row in rows], np.float32).reshape(-1, 4)
     sized, labelled = (tight[:, 2:] > 0).all(1), tight.any(1)
-    flat: np.ndarray = sized & ~(bbox[:, 2:] > 0).all(1)
+    flat: Any = sized & ~(bbox[:, 2:] > 0).all(1)
     repairs.note(
         flat,
         "people have a bbox without width or height beside labelled keypoints; the tight box of "
@@ -669,7 +669,7 @@ def _paths(
     return paths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PeopleBoxes:
     """D boxes of people as a file has them, before their pictures are looked up."""
 

@@ -66,7 +66,7 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     images, *columns = zip(*map(msgspec.structs.astuple, people), strict=True)
     centres, scales, joints, visibility, heads = (np.array(one, np.float64) for one in columns)
     joints, heads = joints - 1, heads - 1
-    visibility = visibility if from_mat else 2 * (visibility > 0)
+    visibility = visibility if from_mat else np.where(visibility > 0, 2.0, 0.0)
     names = list(dict.fromkeys(images))
     stems = [name.rsplit(".", 1)[0] for name in names]
     ids = list(dict.fromkeys(int(stem) for stem in stems if stem.isdecimal()))

@@ -60,7 +60,7 @@ SHARD = 256
 """Pictures that are packed together and kept when packing is interrupted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackPlan:
     """What is going to be packed."""
 
@@ -266,7 +266,7 @@ def write_pack(
     return broken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pack:
     """An open pack: pixels of each person's region, read from the memory-mapped file."""
 

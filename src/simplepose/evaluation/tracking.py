@@ -42,7 +42,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClearMot(_Counts):
     """CLEAR MOT counts (Bernardin and Stiefelhagen 2008)."""
 
@@ -116,7 +116,7 @@ def clear_mot(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> ClearMo
     return counts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity(_Counts):
     """Identity counts (Ristani et al. 2016)."""
 
@@ -148,7 +148,7 @@ def identity(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> Identity
     return Identity(explained, int(reported.sum()) - explained, int(true.sum()) - explained)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Hota(_Counts):
     """HOTA counts (Luiten et al. 2021), one entry a localisation threshold, (19,) each."""
 

@@ -71,7 +71,7 @@ NO_RECIPE = (
 """Fields that say where, how long and on which boxes, not which recipe."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
     """One row of the table: the recipe up to a group."""
 
