@@ -102,6 +102,7 @@ def import_weights(options: ImportOptions) -> Imported:
     if path.exists():
         raise UserError(f"{path} exists. Cure: choose another --output")
     config = load_preset(options.preset)
+    config.require_pose("import")
     schema = schema_of(options.preset, options.schema)
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time

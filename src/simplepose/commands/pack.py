@@ -26,6 +26,7 @@ def run(options: PackOptions) -> None:
             read.
     """
     config, target = load_preset(options.preset), Path(options.output)
+    config.require_pose("pack")
     people = require_sound(read_split(options.data, "train"), options.data).trainable()
     for warning in people.warnings:
         print(f"note: {warning}", file=sys.stderr)

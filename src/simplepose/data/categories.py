@@ -202,10 +202,11 @@ def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, list[str
 
 def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
     """A COCO category for a schema: skeleton from 1 as COCO's, and the whole under `schema`."""
-    custom = schema.name.removesuffix(f"_{len(schema)}")
+    own = schema.name.removesuffix(f"_{len(schema)}")
+    people = schema.name in SCHEMAS and own not in ("hand", "ap10k")
     return {
         "id": category_id,
-        "name": "person" if schema.name in SCHEMAS else custom,
+        "name": "person" if people else own,
         "keypoints": list(schema.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
         "schema": to_plain(schema),

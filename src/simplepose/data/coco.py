@@ -548,7 +548,7 @@ def _keypoints(
 
 def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> np.ndarray:
     """(N, 4) float64 xywh; where `made`, a missing box is the tight box of the keypoints."""
-    boxes = [row.bbox or (_tight_box(row) if made else []) for row in rows]
+    boxes = [row.bbox or (tight_box(row) if made else []) for row in rows]
     for index, box in enumerate(boxes):
         if len(box) != 4:
             have = f"the bbox {shown(box)}, not" if box else "no bbox"
@@ -569,7 +569,7 @@ def _repaired(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 4) boxes and (N,) areas in which those without size, beside labelled keypoints, are made
     as missing ones are, wherever that gives them a size."""
-    tight = np.array([_tight_box(row) for row in rows], np.float32).reshape(-1, 4)
+    tight = np.array([tight_box(row) for row in rows], np.float32).reshape(-1, 4)
     sized, labelled = (tight[:, 2:] > 0).all(1), tight.any(1)
     flat: Any = sized & ~(bbox[:, 2:] > 0).all(1)
     repairs.note(
@@ -593,7 +593,7 @@ def _repaired(
     return bbox, area
 
 
-def _tight_box(row: Row) -> list[float]:
+def tight_box(row: Row) -> list[float]:
     """The extent of the labelled keypoints; without any, a box without size."""
     values = row.flat_keypoints
     triples = np.array(values[: len(values) // 3 * 3], np.float32).reshape(-1, 3)

@@ -20,6 +20,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import read_bytes
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, KeypointSchema
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes
+from simplepose.data.boxes import read_labelled_boxes
 from simplepose.data.categories import tell_sides
 from simplepose.data.coco import load, read_coco, read_detections
 from simplepose.data.mapping import concatenate, map_annotations
@@ -170,9 +171,14 @@ def find_layout(root: str | Path) -> DataLayout:
     )
 
 
-def read_split(config: DataConfig, split: Split) -> Annotations:
+def read_split(config: DataConfig, split: Split, *, boxes: bool = False) -> Annotations:
     """The annotations of one split; those to train on with `more_annotations` joined and the sizes
     of their pictures known.
+
+    Args:
+        config: names the files.
+        split: which one.
+        boxes: read the boxes of all categories (`read_labelled_boxes`), for a detector.
 
     Raises:
         UserError: neither `root` nor the files are given, something is missing, or a picture of
@@ -189,6 +195,9 @@ def read_split(config: DataConfig, split: Split) -> Annotations:
         layout = find_layout(config.root).require(*(name for name in names if not given[name]))
         given = {name: value or getattr(layout, name) for name, value in given.items()}
     category = config.category or None
+    if boxes:
+        found = read_labelled_boxes(*given.values(), category=category)
+        return with_orientation_note(replace(found, upright=config.upright))
     first = read_coco(*given.values(), category=category)
     first = tell_sides(replace(first, upright=config.upright), config.flip_pairs)
     if split == "val":

@@ -64,6 +64,9 @@ class Finding:
     rows: Sequence[int] = ()
     """People (indices into the annotations) worth drawing, at most three."""
 
+    def __str__(self) -> str:
+        return f"{self.count} {self.problem}"
+
 
 Findings = Iterator[Finding]
 
@@ -505,12 +508,12 @@ def require_sound(annotations: Annotations, config: DataConfig) -> Annotations:
         return annotations
     sized = with_picture_sizes(annotations, skip_broken=True)
     broken = [found for found in check_annotations(sized) if found.level == "broken"]
-    notes = [f"accepted: {found.count} {found.problem}" for found in broken]
+    notes = [f"accepted: {found}" for found in broken]
     if broken and not config.accept_findings:
         first, examples = broken[0], "; ".join(broken[0].examples)
         more = f"; and {len(broken) - 1} more findings" if len(broken) > 1 else ""
         raise UserError(
-            f"{annotations.source}: {first.count} {first.problem} ({examples}){more}. "
+            f"{annotations.source}: {first} ({examples}){more}. "
             f"Cure: {first.cure}; simplepose doctor shows all, --data.accept-findings goes on"
         )
     said = [f"{annotations.source}: {note}" for note in notes]

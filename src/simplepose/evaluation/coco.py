@@ -152,11 +152,20 @@ def score_rows(
     check_sigmas(sigmas, len(people.schema))
     if not rows:
         return dict.fromkeys(METRICS, 0.0)
+    settings = {} if image_ids is None else {"imgIds": sorted(image_ids)}
+    found = run_evaluator(people, rows, sigmas, evaluator, **settings)
+    parts = np.asarray(found.eval["precision"]), np.asarray(found.eval["recall"])
+    return dict(zip(METRICS, [_mean(v) for part in parts for v in _five(part)], strict=True))
+
+
+def run_evaluator(
+    people: Annotations, rows: Rows, sigmas: Sequence[float], evaluator: Evaluator, **settings: Any
+) -> Any:
+    """The `COCOeval` of rows that `read_results` has read, at least one, after `evaluate` and
+    `accumulate`; `settings` are fields of its `params`."""
     truth = _ground_truth(people, {row["category_id"] for row in rows})
-    settings = {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
-    settings |= {} if image_ids is None else {"imgIds": sorted(image_ids)}
-    found = _run(truth, rows, "keypoints", evaluator, settings)
-    return dict(zip(METRICS, [_mean(v) for part in found for v in _five(part)], strict=True))
+    settings |= {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
+    return _run(truth, rows, "keypoints", evaluator, settings)
 
 
 def _five(values: np.ndarray) -> list[np.ndarray]:
@@ -269,13 +278,19 @@ def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
 
 
 def evaluate_boxes(
-    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco"
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    categories: np.ndarray | None = None,
+    evaluator: Evaluator = "hotcoco",
 ) -> dict[str, float]:
     """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
 
     Args:
         annotations: the people.
         detections: boxes on the pictures of `annotations`.
+        categories: (D,) category id of each box, where the categories are scored one by one; None:
+            all of them are people.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
 
     Returns:
@@ -285,18 +300,24 @@ def evaluate_boxes(
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
     if not len(detections):
         return dict.fromkeys(names, 0.0)
-    category = annotations.category_id
+    known = {annotations.category_id}
+    if categories is None:
+        categories = np.full(len(detections), annotations.category_id)
+    else:
+        known |= {*annotations.more_categories}
     columns = (
         annotations.image_ids[detections.image_index].tolist(),
+        categories.tolist(),
         detections.bbox_xywh.tolist(),
         detections.scores.tolist(),
     )
     rows = [
         {"image_id": picture, "category_id": category, "bbox": box, "score": score}
-        for picture, box, score in zip(*columns, strict=True)
+        for picture, category, box, score in zip(*columns, strict=True)
     ]
-    truth = _ground_truth(annotations, {category})
-    precision, recall = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]})
+    truth = _ground_truth(annotations, known)
+    found = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).eval
+    precision, recall = np.asarray(found["precision"]), np.asarray(found["recall"])
     areas = [precision[..., area, -1] for area in range(4)]
     values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
@@ -308,9 +329,9 @@ def _run(
     kind: Literal["keypoints", "bbox"],
     evaluator: Evaluator,
     settings: dict[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without
-    recalls); -1 for nothing to find."""
+) -> Any:
+    """Its `eval` has precision (thresholds, recalls, categories, areas, max_dets) and recall (the
+    same without recalls); -1 for nothing to find."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hotcoco warns that other sigmas are not COCO's
         if evaluator == "hotcoco":
@@ -334,7 +355,7 @@ def _run(
             setattr(scoring.params, name, value)
         scoring.evaluate()
         scoring.accumulate()
-    return np.asarray(scoring.eval["precision"]), np.asarray(scoring.eval["recall"])
+    return scoring
 
 
 def _mean(values: np.ndarray) -> float:
