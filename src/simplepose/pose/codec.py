@@ -3,9 +3,9 @@
 `encode` makes the training target and `decode` reads keypoints, both in *input* pixels (the crop
 that the network sees). Between them stand `activate`, which turns outputs into maps, and the flip
 test: `flip_inputs` mirrors the input, `flip_average` makes one answer of the maps of both inputs.
-One `CodecConfig` rules all of them, so a round trip can be tested. `encode` is torch. What reads
-maps is written once for torch (where it traces) and for NumPy (maps of ONNX Runtime, which need no
-torch to be read): both spell these operations alike, but for the handful at the end of this file.
+One `CodecConfig` rules all of them, so a round trip can be tested. Everything is torch and traces.
+The flip test and the quarter offset are written so that NumPy does them too, with equal bits: what
+ONNX Runtime puts out needs no torch (`reads_arrays`).
 
 SimCC (Li et al., ECCV 2022) describes a keypoint by two distributions, over x and over y. A row of
 outputs holds `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = Any
-"""A torch Tensor or a NumPy array; the answer is of the same library."""
+"""A torch Tensor, or a NumPy array where `reads_arrays`; the answer is the same kind."""
 SPLIT = 2
 """SimCC's bins an input pixel: the paper's choice (section 4.1)."""
 REACH = 4.0
@@ -94,10 +94,24 @@ def encode(
     return rows[..., :, None] * columns[..., None, :], weights
 
 
-def split_axes(values: Array, input_size_wh: tuple[int, int]) -> tuple[Array, Array]:
+def split_axes(values: Tensor, input_size_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """SimCC's (..., Lx + Ly) -> the parts of x (..., Lx) and of y (..., Ly)."""
     bins = SPLIT * input_size_wh[0]
     return values[..., :bins], values[..., bins:]
+
+
+def reads_arrays(codec: CodecConfig) -> bool:
+    """Whether `activate`, `flip_average` and `decode` also take NumPy arrays. Logarithms and
+    exponentials, which the others need, have other last bits in NumPy."""
+    return codec.kind == "heatmap" and codec.decoder != "dark"
+
+
+def _library(array: Array) -> Any:
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
 
 
 def activate(outputs: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Array:
@@ -116,13 +130,14 @@ def activate(outputs: Array, codec: CodecConfig, input_size_wh: tuple[int, int])
     if codec.kind == "heatmap":
         return outputs
     if codec.kind == "simcc":
-        parts = split_axes(_float(outputs), input_size_wh)
-        return library(outputs).concat([_softmax(part) for part in parts], -1)
+        import torch
+
+        parts = split_axes(outputs.float(), input_size_wh)
+        return torch.cat([part.softmax(-1) for part in parts], -1)
     height, width = outputs.shape[-2:]
     # one over the peak of a Gaussian distribution
     perfect = 2 * math.pi * codec.sigma_at((width, height)) ** 2
-    flat = _float(outputs).reshape(*outputs.shape[:2], height * width)
-    return _softmax(flat).reshape(outputs.shape) * (perfect * codec.peak)
+    return outputs.float().flatten(2).softmax(-1).view(outputs.shape) * (perfect * codec.peak)
 
 
 def flip_inputs(pixels: Array, codec: CodecConfig, stride: int = 4) -> Array:
@@ -132,12 +147,12 @@ def flip_inputs(pixels: Array, codec: CodecConfig, stride: int = 4) -> Array:
     input pixels, so that heatmap column j of the mirrored input is exactly column W-1-j of the
     plain one; the freed columns repeat the border.
     """
-    arrays = library(pixels)
-    flipped = arrays.flip(pixels, (-1,))
+    library = _library(pixels)
+    flipped = library.flip(pixels, (-1,))
     if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
         return flipped
-    border = arrays.broadcast_to(flipped[..., -1:], (*flipped.shape[:-1], stride - 1))
-    return arrays.concat([flipped[..., stride - 1 :], border], -1)
+    border = library.broadcast_to(flipped[..., -1:], (*flipped.shape[:-1], stride - 1))
+    return library.concat([flipped[..., stride - 1 :], border], -1)
 
 
 def flip_average(
@@ -160,15 +175,15 @@ def flip_average(
     Returns:
         The same shape and dtype.
     """
-    arrays = library(mirrored)
-    back = mirrored[:, arrays.asarray(flip_order, device=mirrored.device)]
+    library = _library(mirrored)
+    back = mirrored[:, library.asarray(flip_order, device=mirrored.device)]
     if codec.kind == "simcc":
         x, y = split_axes(back, input_size_wh)
-        back = arrays.concat([arrays.flip(x, (-1,)), y], -1)
+        back = library.concat([library.flip(x, (-1,)), y], -1)
     else:
-        back = arrays.flip(back, (-1,))
+        back = library.flip(back, (-1,))
         if codec.moves_column:
-            back = arrays.concat([back[..., :1], back[..., :-1]], -1)
+            back = library.concat([back[..., :1], back[..., :-1]], -1)
     return (plain + back) * 0.5
 
 
@@ -186,33 +201,34 @@ def decode(maps: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> t
     """
     if codec.kind == "simcc":
         return _decode_simcc(maps, codec, input_size_wh)
-    arrays, (height, width) = library(maps), maps.shape[-2:]
-    flat = _float(maps).reshape(*maps.shape[:2], height * width)
-    peak = arrays.argmax(flat, axis=-1, keepdims=True)
+    library, (height, width) = _library(maps), maps.shape[-2:]
+    flat = library.asarray(maps, dtype=library.float32).reshape(*maps.shape[:2], -1)
+    peak = library.argmax(flat, axis=-1, keepdims=True)
     # Beyond the border a neighbour belongs to another row: no decoder looks at it there.
-    around = arrays.concat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
-    near = _gather(flat, arrays.clip(around, 0, height * width - 1))
-    value, right, left, below, above = (near[..., i] for i in range(5))
+    around = library.concat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
+    gather = np.take_along_axis if library is np else library.take_along_dim
+    near = gather(flat, library.clip(around, 0, height * width - 1), -1)
+    value, right, left, below, above = (near[..., index] for index in range(5))
     px, py = peak[..., 0] % width, peak[..., 0] // width
-    x, y = _float(px), _float(py)
+    x, y = (library.asarray(index, dtype=library.float32) for index in (px, py))
     if codec.decoder == "quarter":
         # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk
         # of both references). sign(0) = 0.
         inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
-        x = arrays.where(inside, x + 0.25 * arrays.sign(right - left), x)
-        y = arrays.where(inside, y + 0.25 * arrays.sign(below - above), y)
+        x = library.where(inside, x + 0.25 * library.sign(right - left), x)
+        y = library.where(inside, y + 0.25 * library.sign(below - above), y)
     elif codec.decoder == "dark":
         x, y = refine(flat, px, py, (width, height), codec.sigma_at((width, height)))
     scale = heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
-    keypoints = arrays.stack([x / scale[0], y / scale[1]], -1)
+    keypoints = library.stack([x / scale[0], y / scale[1]], -1)
     if codec.zero_without_peak:
-        keypoints = arrays.where(value[..., None] <= 0, 0.0, keypoints)
+        keypoints = library.where(value[..., None] <= 0, 0.0, keypoints)
     return keypoints, value / codec.peak
 
 
 def refine(
-    flat: Array, px: Array, py: Array, size_wh: tuple[int, int], sigma: float
-) -> tuple[Array, Array]:
+    flat: Tensor, px: Tensor, py: Tensor, size_wh: tuple[int, int], sigma: float
+) -> tuple[Tensor, Tensor]:
     """DARK: the sub-pixel peak around the highest pixel (Zhang et al., CVPR 2020, sec. 3.2).
 
     A map that is Gaussian around its peak has a quadratic logarithm, so one Newton step from the
@@ -232,95 +248,60 @@ def refine(
     Returns:
         x (...) and y (...) float32 in heatmap pixels.
     """
-    arrays, (width, height) = library(flat), size_wh
+    import torch
+
+    width, height = size_wh
     # One more than the reach: the neighbours are smoothed too. All eight of them must fit.
     half = math.ceil(REACH * sigma) + 1
-    cx, cy = arrays.clip(px, 1, width - 2), arrays.clip(py, 1, height - 2)
-    offsets = arrays.arange(-half, half + 1, device=flat.device)  # (S,)
-    columns = arrays.clip(cx[..., None] + offsets, 0, width - 1)
-    rows = arrays.clip(cy[..., None] + offsets, 0, height - 1)
+    cx, cy = px.clamp(1, width - 2), py.clamp(1, height - 2)
+    offsets = torch.arange(-half, half + 1, device=flat.device)  # (S,)
+    columns = (cx[..., None] + offsets).clamp(0, width - 1)
+    rows = (cy[..., None] + offsets).clamp(0, height - 1)
     index = rows[..., :, None] * width + columns[..., None, :]
-    side = 2 * half + 1
-    window = _gather(flat, index.reshape(*flat.shape[:-1], side * side)).reshape(index.shape)
+    window = flat.gather(-1, index.flatten(-2)).view(index.shape)  # (..., S, S)
     inner = slice(half - 1, half + 2)
-    kernel = arrays.exp(-0.5 * _float((offsets - offsets[inner, None]) / sigma) ** 2)  # (3, S)
-    kernel = kernel / kernel.sum(1, keepdims=True)
+    kernel = torch.exp(-0.5 * ((offsets - offsets[inner, None]) / sigma) ** 2)  # (3, S)
+    kernel = kernel / kernel.sum(1, keepdim=True)
     whole = (cx >= half) & (cx < width - half) & (cy >= half) & (cy < height - half)
-    values = arrays.where(
+    values = torch.where(
         whole[..., None, None], kernel @ window @ kernel.T, window[..., inner, inner]
     )
-    floor = arrays.clip(arrays.amax(values, (-2, -1), keepdims=True) * 1e-6, 1e-12, None)
-    log = arrays.log(arrays.maximum(values, floor))
-    (nw, n, ne), (w, middle, e), (sw, s, se) = (
-        tuple(log[..., row, column] for column in range(3)) for row in range(3)
-    )
+    floor = (values.amax((-2, -1), keepdim=True) * 1e-6).clamp(min=1e-12)
+    log = values.maximum(floor).log()
+    nw, n, ne, w, middle, e, sw, s, se = log.flatten(-2).unbind(-1)
 
     dx, dy = (e - w) / 2, (s - n) / 2
     dxx, dyy = e - 2 * middle + w, s - 2 * middle + n
     dxy = (se - sw - ne + nw) / 4
     determinant = dxx * dyy - dxy * dxy
     concave = (determinant > 1e-12) & (dxx < 0)
-    safe = arrays.where(concave, determinant, 1.0)
-    longest = (-LONGEST_STEP, LONGEST_STEP)
-    step_x = arrays.clip((dxy * dy - dyy * dx) / safe, *longest)
-    step_y = arrays.clip((dxy * dx - dxx * dy) / safe, *longest)
-    x, y = (
-        arrays.where(concave, _float(at) + step, _float(highest))
-        for at, step, highest in ((cx, step_x, px), (cy, step_y, py))
-    )
-    return x, y
+    safe = torch.where(concave, determinant, 1.0)
+    step_x = ((dxy * dy - dyy * dx) / safe).clamp(-LONGEST_STEP, LONGEST_STEP)
+    step_y = ((dxy * dx - dxx * dy) / safe).clamp(-LONGEST_STEP, LONGEST_STEP)
+    return torch.where(concave, cx + step_x, px), torch.where(concave, cy + step_y, py)
 
 
 def _decode_simcc(
-    distributions: Array, codec: CodecConfig, input_size_wh: tuple[int, int]
-) -> tuple[Array, Array]:
+    distributions: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
     """`decode`; "dark" steps to the vertex of the parabola through three logarithms."""
-    arrays = library(distributions)
-    points, heights = [], []
-    for part in split_axes(distributions, input_size_wh):
-        index = arrays.argmax(part, axis=-1, keepdims=True)
-        heights.append(_gather(part, index)[..., 0])
-        index = index[..., 0]
-        point = _float(index)
-        if codec.decoder == "dark":
-            middle = arrays.clip(index, 1, part.shape[-1] - 2)
-            near = _gather(part, arrays.stack([middle - 1, middle, middle + 1], -1))
-            logs = arrays.log(arrays.clip(near, 1e-12, None))
-            left, center, right = (logs[..., i] for i in range(3))
-            bend = left - 2 * center + right
-            vertex = (left - right) / (2 * arrays.clip(bend, None, -1e-12))
-            step = arrays.where(bend < 0, vertex, _float(index - middle))
-            point = _float(middle) + arrays.clip(step, -LONGEST_STEP, LONGEST_STEP)
-        points.append((point + 0.5) / SPLIT - 0.5)
-    perfect = math.sqrt(2 * math.pi) * codec.sigma * SPLIT
-    scores = arrays.sqrt(heights[0] * heights[1]) * perfect
-    return arrays.stack(points, -1), arrays.clip(scores, None, 1)
-
-
-def library(array: Array) -> Any:
-    """NumPy for its arrays, torch for all else."""
-    if isinstance(array, np.ndarray):
-        return np
     import torch
 
-    return torch
-
-
-def _float(array: Array) -> Array:
-    """As float32."""
-    return array.astype(np.float32, copy=False) if isinstance(array, np.ndarray) else array.float()
-
-
-def _gather(flat: Array, index: Array) -> Array:
-    """The numbers at (..., M) positions of the last axis."""
-    if isinstance(flat, np.ndarray):
-        return np.take_along_axis(flat, index, -1)
-    return flat.gather(-1, index)
-
-
-def _softmax(values: Array) -> Array:
-    """Over the last axis."""
-    if not isinstance(values, np.ndarray):
-        return values.softmax(-1)
-    powers = np.exp(values - values.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    points, heights = [], []
+    for part in split_axes(distributions, input_size_wh):
+        index = part.argmax(-1, keepdim=True)
+        heights.append(part.gather(-1, index)[..., 0])
+        index = index[..., 0]
+        point = index.float()
+        if codec.decoder == "dark":
+            middle = index.clamp(1, part.shape[-1] - 2)
+            near = torch.stack([middle - 1, middle, middle + 1], -1)
+            left, center, right = part.gather(-1, near).clamp(min=1e-12).log().unbind(-1)
+            bend = left - 2 * center + right
+            vertex = (left - right) / (2 * bend.clamp(max=-1e-12))
+            step = torch.where(bend < 0, vertex, index - middle)
+            point = middle + step.clamp(-LONGEST_STEP, LONGEST_STEP)
+        points.append((point + 0.5) / SPLIT - 0.5)
+    perfect = math.sqrt(2 * math.pi) * codec.sigma * SPLIT
+    scores = (heights[0] * heights[1]).sqrt() * perfect
+    return torch.stack(points, -1), scores.clamp(max=1)

@@ -260,8 +260,9 @@ class PoseEstimator:
     def maps(self, crops: np.ndarray) -> codec.Array:
         """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
         mirrored crops if `mirrors`."""
-        if isinstance(self.network, OnnxNetwork):
-            return self._averaged(normalise_crops(crops, self.spec.pixels), self.network.run)
+        if isinstance(network := self.network, OnnxNetwork):
+            run = network.run if codec.reads_arrays(self.spec.codec) else network.tensors
+            return self._averaged(normalise_crops(crops, self.spec.pixels), run)
         import torch
 
         device = torch.device(self.device)

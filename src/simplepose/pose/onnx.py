@@ -60,9 +60,13 @@ class OnnxNetwork:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """`run` of a tensor on any device; the answer is on the CPU."""
+        return self.tensors(np.ascontiguousarray(pixels.cpu(), np.float32))
+
+    def tensors(self, pixels: np.ndarray) -> Tensor:
+        """`run` with a tensor for an answer."""
         import torch
 
-        return torch.from_numpy(self.run(np.ascontiguousarray(pixels.cpu(), np.float32)))
+        return torch.from_numpy(self.run(pixels))
 
     def spec(self) -> ModelSpec:
         """What the file's metadata says of itself.
