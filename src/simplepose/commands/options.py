@@ -387,6 +387,7 @@ class ConvertOptions:
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+
     example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
@@ -513,6 +514,17 @@ class DemoOptions(OnDevice):
     """Draw the data set and stop."""
 
 
+@settings()
+class CompletionOptions:
+    """Prints the script that makes a shell complete commands and options.
+
+    example: simplepose completion bash > ~/.local/share/bash-completion/completions/simplepose
+    """
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """Which shell."""
+
+
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
@@ -528,6 +540,7 @@ OPTIONS: dict[str, type] = {
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,
+    "completion": CompletionOptions,
 }
 """Command -> class of its options."""
 
@@ -550,8 +563,8 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     first = words[0] if words else "--help"
     presets = ", ".join(preset_names())
     if first in ("-h", "--help", "--help-all"):
-        print(f"presets: {presets} (or a .yaml file)\n")
-        return parse_words(TrainOptions, [first], name="train PRESET")
+        note = f"presets, or a .yaml file: {presets}"
+        return parse_words(TrainOptions, [first], name="train PRESET", note=note)
     if first.startswith("-"):
         raise UserError(
             f"the preset comes first, got {first}. "
