@@ -14,9 +14,9 @@ from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import tell_sides
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import with_picture_sizes
-from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
@@ -160,7 +160,7 @@ def run(options: DoctorOptions) -> None:
         shown = shown or annotations
     print(f"findings: {len(findings) or 'none'}")
     for finding in findings:
-        print(f"  {finding.level}: {finding.count} {finding.problem}")
+        print(f"  {finding.level}: {finding}")
         for example in finding.examples:
             print(f"      {example}")
         if finding.cure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,8 @@ class _Counts:
     """What the three results share: sums over sequences."""
 
     def __add__(self, other: Any) -> Any:
-        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))  # type: ignore[arg-type]
+        names = self.__dataclass_fields__  # type: ignore[attr-defined]
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def _ratio(part: float, whole: float) -> float:
