@@ -1,6 +1,7 @@
 """`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test.
 
 With `--epochs` (`100:140:10`) the networks of these epochs that one run has kept, a row each.
+Results in place of a network are scored as by `simplepose score`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simplepose.commands import evaluate_boxes
-from simplepose.commands.options import EvaluateOptions
+from simplepose.commands import evaluate_boxes, score
+from simplepose.commands.options import EvaluateOptions, ScoreOptions
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.categories import with_flip_pairs
 from simplepose.data.pictures import with_orientation_note
-from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_annotated, read_split
 from simplepose.detection.people import is_trained
 from simplepose.detection.trained import TrainedDetector
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.boxes import detected_people
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
@@ -46,13 +47,15 @@ from simplepose.pose.checkpoints import read_spec, require_schema
 from simplepose.pose.estimator import PoseEstimator
 
 
-def run(options: EvaluateOptions) -> None:
+def run(options: EvaluateOptions | ScoreOptions) -> None:
     """Tests one network, or one of each epoch, on the same boxes, and prints a row of each; a
     detector by its box AP.
 
     Raises:
         UserError: options that do not fit each other, or results that would be overwritten.
     """
+    if isinstance(options, ScoreOptions):
+        return score.run(options)
     if is_trained(options.weights) and read_spec(options.weights).detects:
         evaluate_boxes.run(options)
         return

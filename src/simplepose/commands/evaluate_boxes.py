@@ -15,7 +15,7 @@ from simplepose.data.annotations import Annotations
 from simplepose.data.boxes import read_labelled_boxes
 from simplepose.data.source import read_split
 from simplepose.detection.trained import TrainedDetector
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.boxes import BOX_TEST, evaluate_detector
 from simplepose.evaluation.tasks import task_table, write_results
 

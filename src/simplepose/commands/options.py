@@ -212,6 +212,37 @@ class ScoreOptions:
 
 
 @settings()
+class ReportOptions(OnDevice):
+    """Writes one page to look at: where a network errs, how a run goes, who was followed.
+
+    example: simplepose report results --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    results: tyro.conf.Positional[tuple[PathText, ...]]
+    """A run folder, a result .json or poses.jsonl, or the folder of one; two are compared."""
+    annotations: PathText = ""
+    """The ground truth; of a run its own validation split by default, of a video with identities
+    none is needed."""
+    images: PathText = ""
+    """Folder of the pictures (default: the folder of the annotations)."""
+    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
+    """Whose form the annotations have, and whose measure is taken."""
+    category: str = ""
+    """COCO: id or name of the one to look at, where several have different keypoints."""
+    weights: PathText = ""
+    """Network whose heatmaps are shown; a run's own by default."""
+    no_heatmaps: Flag = False
+    """Leave heatmaps out, which need the network of a run."""
+    people: Annotated[Integer, Field(ge=1, le=500)] = 60
+    """Pictures of at most so many people."""
+    output: PathText = ""
+    """The page (.html); report.html in the run's or results' folder by default. Only an older
+    report is replaced."""
+    watch: Flag = False
+    """Write the page again whenever the training run has written something, until it ends."""
+
+
+@settings()
 class PredictOptions(PeopleInPictures):
     """Estimates poses in pictures and draws them.
 
@@ -348,20 +379,26 @@ class WeightsOptions:
 
 @settings()
 class ConvertOptions:
-    """Turns MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations into one COCO JSON file.
+    """Turns annotations of MPII, PoseTrack, CrowdPose, OCHuman or COCO's kind into one COCO JSON
+    file, or results into files of other programs.
 
     Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+    example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
-    kind: tyro.conf.Positional[Task]
-    """The data set's own format."""
+    kind: tyro.conf.Positional[Literal[Task, "results"]]
+    """The data set's own format, or results for what predict and track wrote."""
     input: tyro.conf.Positional[Path]
-    """The annotation file; for PoseTrack also a folder of sequences."""
+    """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
+    poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
+    folder."""
+    to: Literal["openpose", "deeplabcut", "trc"] | None = None
+    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of
     INPUT)."""
@@ -379,7 +416,7 @@ class ConvertOptions:
     estimate_sigmas: Flag = False
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
-    """Replace OUTPUT if it exists."""
+    """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
 
 
 @settings()
@@ -479,6 +516,7 @@ OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "score": ScoreOptions,
+    "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
     "pack": PackOptions,
@@ -501,8 +539,9 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    options = parse_words(OPTIONS[name], words, name=name)
-    return _with_stored_settings(options, words) if name == "evaluate" else options
+    if name == "evaluate":
+        return _parse_evaluate(words)
+    return parse_words(OPTIONS[name], words, name=name)
 
 
 def _parse_train(words: Sequence[str]) -> TrainOptions:
@@ -523,18 +562,32 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     return parse_words(TrainOptions, words, name=f"train {first}", default=default)
 
 
+def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions | ScoreOptions:
+    """Results are scored: their options are those of `score`."""
+    if not (words and _is_result(Path(words[0]))):
+        options = parse_words(EvaluateOptions, words, name="evaluate")
+        if not _is_result(Path(options.weights)):
+            return _with_stored_settings(options, words)
+    try:
+        return parse_words(ScoreOptions, words, name="score")
+    except UserError as error:
+        raise UserError(f"results are scored, not tested: {error}") from error
+
+
+def _is_result(path: Path) -> bool:
+    """By its ending; of a folder by what lies in it."""
+    return path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or (
+        not any((path / name).exists() for name in ("checkpoints", "best.safetensors"))
+        and any(path.glob("*.json*"))
+    )
+
+
 def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
     from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
     path = Path(options.weights)
-    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or result_folder:
-        raise UserError(
-            f"{path} is no network. Cure: for a result file "
-            f"simplepose score {path} --task {options.evaluate.task}"
-        )
     if options.epochs:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
     elif (weights := find_weights(path)).suffix != ".safetensors":

@@ -22,7 +22,7 @@ from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
 from simplepose.detection.trained import TrainedDetector
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.boxes import BOX_TEST, evaluate_detector
 from simplepose.evaluation.tasks import (
     TASKS,

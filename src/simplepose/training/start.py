@@ -28,7 +28,7 @@ from simplepose.data.boxes import as_pictures
 from simplepose.data.cache import open_pixels
 from simplepose.data.loader import TrainLoader, owners
 from simplepose.data.source import find_layout, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import ModelSpec, find_weights, read_spec, require_head
 from simplepose.pose.network import PoseNetwork

@@ -199,9 +199,9 @@ def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None
             )
 
 
-def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
-    """COCO keypoint results with `file_name` and, of followed people, `track_id`. No `bbox`: with
-    one, COCO's code measures other areas."""
+def write_coco_results(path: str | Path, lines: Iterable[Line], category_id: int | str = 1) -> None:
+    """COCO keypoint results with `file_name` and, of followed people, `track_id`; all of one
+    category. No `bbox`: with one, COCO's code measures other areas."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         separator = b"["
         for line in lines:
@@ -209,7 +209,7 @@ def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
                 entry = {
                     "image_id": line.image_id,
                     "file_name": PurePath(line.source).name,
-                    "category_id": 1,
+                    "category_id": category_id,
                     "keypoints": [*chain(*person.keypoints)],
                     "score": person.score,
                 } | _identity(person)
