@@ -41,6 +41,7 @@ from simplepose.video.streams import (
     VideoWriter,
     open_stream,
     stream_name,
+    usual_codec,
 )
 from simplepose.video.window import Window
 
@@ -53,9 +54,10 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video = None
-    if options.video_codec != "none":
-        video = folder / f"{name}{CODECS[options.video_codec][1]}"
+    video, codec = None, options.video_codec
+    if codec != "none":
+        codec = usual_codec() if codec == "auto" else codec
+        video = folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -93,7 +95,7 @@ def run(options: TrackOptions) -> None:
     boxes = runner.detector
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
-        _follow(options, runner, stream, lines, video, window)
+        _follow(options, runner, stream, lines, video and (video, codec), window)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
@@ -115,7 +117,7 @@ def _follow(
     runner: PoseTracker,
     stream: VideoStream | PictureStream,
     lines: LinesWriter,
-    video: Path | None,
+    video: tuple[Path, str] | None,
     window: Window | None,
 ) -> None:
     """Writes each frame's line, then its picture into the annotated video."""
@@ -123,7 +125,7 @@ def _follow(
     seen = Seen(estimator.drawn_threshold if threshold is None else threshold)
     style = {"keypoint_threshold": seen.threshold, **options.style}
     with ExitStack() as open_files:
-        writer = VideoWriter(video, stream.fps or 10.0, options.video_codec) if video else None
+        writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
         for one in filter(None, (writer, window)):
             open_files.enter_context(one)
         progress = open_files.enter_context(Progress("tracking", "frames"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
@@ -19,6 +19,9 @@ from simplepose.detection.people import Detector, PeopleSource, people_in, peopl
 from simplepose.pose import estimator
 from simplepose.pose.checkpoints import STARTER, STARTER_PERSON, STARTERS, ModelSpec
 from simplepose.weights.public import fetched, named
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OF_PEOPLE = (COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14)
 """Schemas whose subjects a person detector finds."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from torch import nn
 
 from simplepose.pose.checkpoints import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def without_folders(spec: ModelSpec) -> ModelSpec:
