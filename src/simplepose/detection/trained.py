@@ -16,6 +16,7 @@ from simplepose.core.structures import People
 from simplepose.detection.centers import decode
 from simplepose.detection.layouts import find_class
 from simplepose.detection.onnx import people_within
+from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import ModelSpec, load_model
 from simplepose.pose.network import PoseNetwork
 from simplepose.pose.pixels import normalise
@@ -98,6 +99,14 @@ class TrainedDetector:
             person_class=person_class,
             precision=resolve_precision(precision, chosen),
             source=str(path),
+        )
+
+    def save_pretrained(
+        self, path: str | Path, *, half: bool = False, licence: str = "", about: str = ""
+    ) -> Path:
+        """Writes the network with a model card; see `PoseEstimator.save_pretrained`."""
+        return save_with_card(
+            path, self.network, self.spec, half=half, licence=licence, about=about
         )
 
     def __call__(self, image: np.ndarray) -> People:
