@@ -13,13 +13,13 @@ from importlib import import_module
 
 from simplepose import __version__
 from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory, nearest
-from simplepose.core.screen import screens
-from simplepose.core.stopping import Stopped, heed_signals
+from simplepose.core.stopping import Stopped, heed_signals, screens
 
 COMMANDS = {
     "train": "train a network: simplepose train PRESET --data.root DIR",
     "evaluate": "test a network on an annotated data set by that data set's own measure",
     "score": "score a finished result file: COCO, CrowdPose, OCHuman, MPII, PoseTrack",
+    "report": "write a page that shows where a network errs, how a run goes, who was followed",
     "predict": "estimate poses in pictures and draw them",
     "track": "estimate and follow people through a video",
     "pack": "cut every person's region into one file for fast training",
@@ -79,10 +79,14 @@ def _run(argv: list[str]) -> int:
             if name not in COMMANDS:
                 raise UserError(f"there is no command {name!r}. Cure: {nearest(name, COMMANDS)}")
             from simplepose.commands.options import parse
+            from simplepose.core.device import let_threads_sleep, share_cores
 
             options = parse(name, rest)
+            let_threads_sleep()
             module = "import_weights" if name == "import" else name
-            import_module(f"simplepose.commands.{module}").run(options)
+            command = import_module(f"simplepose.commands.{module}")
+            share_cores()
+            command.run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

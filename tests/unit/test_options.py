@@ -20,6 +20,7 @@ BAD: dict[str, list[str]] = {
     "train": ["coco_r50_256x192_ms", "--train.epochs", "0"],
     "evaluate": ["runs/x", "--batch-size", "0"],
     "score": ["r.json", "--annotatons", "a.json"],
+    "report": ["r.json", "--people", "0"],
     "predict": ["a.jpg", "--weights", "w", "--box-threshold", "2"],
     "track": ["a.mp4", "--weights", "w", "--detect-every", "0"],
     "pack": ["coco_r50_256x192_ms", "--output", "o.zip", "--quality", "101"],

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from simplepose.commands.options import PredictOptions
+from simplepose.core.device import share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable
 from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -44,8 +45,10 @@ def run(options: PredictOptions) -> None:
     overlays = _overlays(options, pictures, folder, before)
     if before:
         print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
+    # a detector works beside the network
+    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
     estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.flip_test
+        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )
     schema = with_flip_pairs(estimator.schema, options.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)
@@ -57,6 +60,7 @@ def run(options: PredictOptions) -> None:
         score_threshold=options.box_threshold,
         keypoints=estimator.schema.keypoints,
         device=options.device,
+        threads=threads,
         person_class=options.person_class,
     )
     listing = people if isinstance(people, BoxFile) else None

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from simplepose.commands.options import TrackOptions
-from simplepose.core.device import own_cores
+from simplepose.core.device import own_cores, share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -23,7 +23,7 @@ from simplepose.pose.onnx import OnnxNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
 from simplepose.tracking.smooth import OneEuroConfig, fill_gaps, smooth_zero_phase
 from simplepose.tracking.track import TrackConfig
-from simplepose.video.engine import PoseTracker, share_processor
+from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import (
     LinesWriter,
     finished,
@@ -142,7 +142,7 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     """The network and the engine that the options describe. Each network gets its half of the
     processor, as both run at the same time."""
     require_choice(options.boxes)
-    threads = share_processor()
+    threads = share_cores(2)
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )

@@ -137,7 +137,7 @@ SCHEMAS = {
     for values in yaml.safe_load(_TEXT)
 }
 """The built-in schemas by name."""
-COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14 = SCHEMAS.values()
+COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14 = [*SCHEMAS.values()][:4]
 
 
 def schema_named(name: str) -> KeypointSchema:

@@ -18,6 +18,7 @@ from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View, person_views
 from simplepose.data.pack import open_pack
 from simplepose.data.pictures import (
     by_picture,
@@ -26,7 +27,6 @@ from simplepose.data.pictures import (
     read_sized,
     with_picture_sizes,
 )
-from simplepose.data.regions import View, person_views
 
 CPU = torch.device("cpu")
 HOST_FRACTION, DEVICE_FRACTION = 0.6, 0.5

@@ -19,10 +19,16 @@ from simplepose.config import AugmentConfig
 from simplepose.core.device import page_lock, page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import epoch_samples, sample_affines, sample_keypoints
+from simplepose.data.augment import (
+    View,
+    epoch_samples,
+    from_view,
+    needed_regions,
+    sample_affines,
+    sample_keypoints,
+)
 from simplepose.data.cache import CPU, Files, Memory, PixelSource
 from simplepose.data.pictures import SKIP, WrongSizeError, in_order
-from simplepose.data.regions import View, from_view, needed_regions
 from simplepose.pose import geometry
 
 AHEAD = 4

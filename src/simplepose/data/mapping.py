@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError, shown
 from simplepose.core.files import read_json
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.annotations import PER_PERSON, Annotations
+from simplepose.data.annotations import COLUMNS, Annotations
 from simplepose.data.categories import plain_name
 
 ALIASES = (
@@ -91,23 +93,19 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
         parts = [
             replace(part, bbox_xywh=part.clipped_bbox_xywh(), clip_boxes=False) for part in parts
         ]
-    starts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
-    columns = {name: _joined(name, parts) for name in PER_PERSON}
-    columns["image_index"] = np.concatenate(
-        [part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)]
-    )
-    columns["annotation_ids"] = _unique_ids(columns["annotation_ids"])
+    columns: dict[str, Any] = {name: _joined(name, parts) for name in COLUMNS}
+    counts = [len(part.image_ids) for part in parts]
+    columns["image_index"] += np.repeat(np.cumsum([0, *counts[:-1]]), [*map(len, parts)])
+    for name in ("image_ids", "annotation_ids"):
+        columns[name] = _unique_ids(columns[name])
+    for name in ("image_paths", "image_extras", "warnings"):
+        columns[name] = tuple(chain(*(getattr(part, name) for part in parts)))
     return replace(
         first,
         source=" + ".join(part.source for part in parts),
         joined_files=tuple(chain(*(part.source_files for part in parts))),
-        image_ids=_unique_ids(np.concatenate([part.image_ids for part in parts])),
-        image_paths=tuple(chain(*(part.image_paths for part in parts))),
-        image_sizes_wh=np.concatenate([part.image_sizes_wh for part in parts]),
-        image_extras=tuple(chain(*(part.image_extras for part in parts))),
-        warnings=tuple(dict.fromkeys(chain(*(part.warnings for part in parts)))),
         clip_boxes=clip,
-        **columns,
+        **columns | {"warnings": tuple(dict.fromkeys(columns["warnings"]))},
     )
 
 
@@ -183,21 +181,20 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
         UserError: wrong length (both numbers are named), unknown or missing names, or a value that
             is not positive.
     """
-    value, names, problem = read_json(path), list(schema.keypoints), ""
-    if isinstance(value, dict):
-        absent = [name for name in names if name not in value]
-        unknown = [name for name in value if name not in names]
-        if absent or unknown:
-            problem = f"no sigma for {shown(absent)}, unknown keypoints {shown(unknown)}"
-        value = [value.get(name) for name in names]
-    elif not isinstance(value, list) or len(value) != len(names):
-        have = len(value) if isinstance(value, list) else "no list of"
-        problem = f"{have} sigmas for {len(names)} keypoints"
-    if not problem and not all(isinstance(one, (int, float)) and 0 < one < 1e9 for one in value):
-        problem = f"sigmas must be positive numbers, got {shown(value)}"
+    kind, names = Annotated[float, msgspec.Meta(gt=0, lt=1e9)], list(schema.keypoints)
+    value, problem = read_json(path), ""
+    try:
+        sigmas = msgspec.convert(value, dict[str, kind] | list[kind])
+    except msgspec.ValidationError:
+        sigmas, problem = [], f"sigmas must be positive numbers, got {shown(value)}"
+    if isinstance(sigmas, dict) and (differ := {*sigmas} ^ {*names}):
+        absent, unknown = sorted(differ & {*names}), sorted(differ - {*names})
+        problem = f"no sigma for {shown(absent)}, unknown keypoints {shown(unknown)}"
+    elif len(sigmas) != len(names):
+        problem = problem or f"{len(sigmas)} sigmas for {len(names)} keypoints"
     if problem:
         raise UserError(f"{path}: {problem}. Cure: give one positive number for each of {names}")
-    return tuple(map(float, value))
+    return tuple(sigmas[name] for name in names) if isinstance(sigmas, dict) else tuple(sigmas)
 
 
 def with_sigmas(annotations: Annotations, sigmas: Sequence[float]) -> Annotations:

@@ -24,7 +24,7 @@ from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""
@@ -62,27 +62,24 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     """
     source, from_mat = str(path), str(path).endswith(".mat")
     people = _read_people(path)
-    names = list(dict.fromkeys(person.image for person in people))
+    images, *columns = zip(*map(msgspec.structs.astuple, people), strict=True)
+    centres, scales, joints, visibility, heads = (np.array(one, np.float64) for one in columns)
+    joints, heads = joints - 1, heads - 1
+    visibility = visibility if from_mat else 2 * (visibility > 0)
+    names = list(dict.fromkeys(images))
     stems = [name.rsplit(".", 1)[0] for name in names]
     numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
-    scales = np.array([person.scale for person in people], np.float64)
-    centres = np.array([person.center for person in people], np.float64)
-    visibility = np.array([person.joints_vis for person in people])
-    if not from_mat:
-        visibility = 2 * (visibility > 0)
-    joints = np.array([person.joints for person in people]) - 1
     labelled = np.where(visibility[..., None] > 0, joints, 0)
     far = ~(np.abs(labelled) < BEYOND).all((1, 2))
     for index in np.flatnonzero(far)[:1]:
         raise UserError(
-            f"{source}: person {index} ({people[index].image}) has joints that are too large for "
+            f"{source}: person {index} ({images[index]}) has joints that are too large for "
             "any picture. Cure: correct or remove that person"
         )
-    heads = np.array([person.head for person in people]) - 1
     heads_file = Path(path).with_name(f"gt_{Path(path).stem}.mat")
     if not from_mat and heads_file.exists():
         heads = _read_heads(heads_file, joints, visibility > 0, source)
-    side, image_index = UNIT * scales, {name: index for index, name in enumerate(names)}
+    side, place = UNIT * scales, {name: index for index, name in enumerate(names)}
     corner = centres - 1 + scales[:, None] * [0, CENTRE_SHIFT] - side[:, None] / 2
     paths, notes = find_pictures(list(names), images_dir) if images_dir else (tuple(names), [])
     return Annotations(
@@ -92,9 +89,9 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         image_paths=paths,
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
-        image_index=[image_index[person.image] for person in people],
+        image_index=[place[name] for name in images],
         bbox_xywh=np.column_stack([corner, side, side]),
-        keypoints=np.where(visibility[..., None] > 0, joints, 0),
+        keypoints=labelled,
         visibility=visibility,
         area=AREA_FRACTION * side * side,
         is_crowd=np.zeros(len(people)),

@@ -37,9 +37,9 @@ from simplepose.core.files import (
 )
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View, contains, person_views
 from simplepose.data.coco import write_coco
 from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
-from simplepose.data.regions import View, contains, person_views
 
 FORMAT, TABLE = 3, "pack.json"
 COLUMNS: dict[str, tuple[int, ...]] = {
@@ -249,29 +249,35 @@ def write_pack(
             for content in contents:
                 file.writestr(zipfile.ZipInfo(next(names)), content)
             progress(len(file.infolist()), len(people))
-        entries = list(file.infolist())
-        kept = np.array([entry.file_size > 0 for entry in entries])
-        if not kept.any():
+        written = {
+            row: one for row, one in zip(order, file.infolist(), strict=True) if one.file_size
+        }
+        if not written:
             shutil.rmtree(folder)
             raise UserError(
                 f"no picture can be read, first: {broken[min(broken)]}. "
                 "Cure: check the folder of the training pictures"
             )
-        table = {
-            "plan": plan.settings,
-            "annotation_ids": people.annotation_ids[order],
-            "regions_xyxy": plan.regions[order],
-            "stored_wh": plan.stored_wh[order],
-            "offsets": [
-                entry.header_offset + LOCAL_HEADER + len(entry.filename) for entry in entries
-            ],
-            "sizes": [entry.file_size for entry in entries],
-        }
-        file.writestr(zipfile.ZipInfo(TABLE), encode_json(table))
-        written = tuple(entry.filename for entry in entries if entry.file_size)
-        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], written), "")
+        _write_table(file, plan, order)
+        members = tuple(entry.filename for entry in written.values())
+        regions = _as_regions(plan, np.array([*written]), members)
+        write_coco(path.with_suffix(".json"), regions, "")
     shutil.rmtree(folder)
     return broken
+
+
+def _write_table(file: zipfile.ZipFile, plan: PackPlan, order: np.ndarray) -> None:
+    """The last member, about those before it: the people `order` (N,) of the plan."""
+    entries = file.infolist()
+    table = {
+        "plan": plan.settings,
+        "annotation_ids": plan.people.annotation_ids[order],
+        "regions_xyxy": plan.regions[order],
+        "stored_wh": plan.stored_wh[order],
+        "offsets": [one.header_offset + LOCAL_HEADER + len(one.filename) for one in entries],
+        "sizes": [one.file_size for one in entries],
+    }
+    file.writestr(zipfile.ZipInfo(TABLE), encode_json(table))
 
 
 @dataclass(frozen=True, slots=True)

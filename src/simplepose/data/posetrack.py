@@ -20,6 +20,7 @@ import numpy as np
 from simplepose.core.errors import UserError, shown
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import Category
 from simplepose.data.coco import File, Image, Row, annotations_of, check_lengths, decode, load
 
 NAMES = POSETRACK_15.keypoints
@@ -112,10 +113,8 @@ def read_sequence(
             f"{name} is not a PoseTrack file (no `images` list). "
             "Cure: give the official form, one file a sequence (annotations/val)"
         )
-    listed = content.listed[0].names if content.listed else []
-    names = listed or list(FILE_KEYPOINTS)
-    absent = [one for one in NAMES if one not in names]
-    unknown = [one for one in names if one not in FILE_KEYPOINTS]
+    names = [*content.listed, Category()][0].names or list(FILE_KEYPOINTS)
+    absent, unknown = sorted({*NAMES} - {*names}), sorted({*names} - {*FILE_KEYPOINTS})
     if absent or unknown:
         raise UserError(
             f"{name}: unknown keypoints {shown(unknown)}, missing keypoints {absent}. "

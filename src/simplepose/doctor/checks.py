@@ -10,20 +10,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from simplepose.config import DataConfig
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.schema import infer_flip_pairs
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import plain_name
 from simplepose.data.coco import read_detections
-from simplepose.data.pictures import WrongSizeError, read_picture, turned_pictures
+from simplepose.data.pictures import (
+    WrongSizeError,
+    read_picture,
+    turned_pictures,
+    with_picture_sizes,
+)
 
 Level = Literal["broken", "warning"]
 LOOSE = "wrist|elbow|knee|ankle|hand|foot|paw|toe|finger|hoof|tail|wing"
@@ -493,3 +499,32 @@ def _binned(values: np.ndarray, edges: Sequence[float]) -> dict[str, int]:
         for low, high in pairwise(edges)
     ]
     return dict(zip(names, np.histogram(values, edges)[0].tolist(), strict=True))
+
+
+def require_sound(annotations: Annotations, config: DataConfig) -> Annotations:
+    """The same annotations, if the doctor finds nothing broken in them.
+
+    Args:
+        annotations: N people in M pictures; without any there is nothing to check.
+        config: `accept_findings` goes on.
+
+    Returns:
+        `warnings` name the findings that were accepted.
+
+    Raises:
+        UserError: something is broken; names the first finding and how many more there are.
+    """
+    if not len(annotations):
+        return annotations
+    sized = with_picture_sizes(annotations, skip_broken=True)
+    broken = [found for found in check_annotations(sized) if found.level == "broken"]
+    notes = [f"accepted: {found}" for found in broken]
+    if broken and not config.accept_findings:
+        first, examples = broken[0], "; ".join(broken[0].examples)
+        more = f"; and {len(broken) - 1} more findings" if len(broken) > 1 else ""
+        raise UserError(
+            f"{annotations.source}: {first} ({examples}){more}. "
+            f"Cure: {first.cure}; simplepose doctor shows all, --data.accept-findings goes on"
+        )
+    said = [f"{annotations.source}: {note}" for note in notes]
+    return replace(annotations, warnings=(*annotations.warnings, *said))

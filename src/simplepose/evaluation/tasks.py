@@ -24,8 +24,13 @@ from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
 from simplepose.evaluation import posetrack
-from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
-from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
+from simplepose.evaluation.coco import (
+    COLUMNS,
+    CROWDPOSE_METRICS,
+    Evaluator,
+    evaluate_coco,
+    evaluate_crowdpose,
+)
 from simplepose.evaluation.mpii import (
     GROUPS,
     MpiiTruth,
@@ -293,18 +298,18 @@ def spell(value: float, form: str) -> str:
 
 
 def task_table(
-    task: Task, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
+    task: Task | Kind, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
 ) -> str:
     """One aligned table as the papers print it, in percent, with preset, boxes and pictures.
 
     Args:
-        task: whose columns.
+        task: whose columns; a `Kind` of its own for a detector.
         metrics: the numbers.
         preset: name of the network.
         box_source: where the boxes are from.
         pictures: how many.
     """
-    kind = TASKS[task]
+    kind = task if isinstance(task, Kind) else TASKS[task]
     heads = ("preset", "boxes", "pictures", *kind.columns.values())
     values = [spell(kind.factor * metrics[name], ".1f") for name in kind.columns]
     cells = (preset, box_source, f"{pictures:,}", *values)
