@@ -120,6 +120,15 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
             _check_matrix(data, begin, begin + size, pair)
 
 
+def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
+    """How many fields a structure has, by the length of a name and all names."""
+    length, names = parts
+    (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
+    if width < 1 or (length[0], names[0]) != (5, 1):
+        raise ValueError("a structure without names")
+    return names[2] // int(width)
+
+
 def _is_leaf(data: bytes, start: int, size: int, leaf: struct.Struct) -> bool:
     """Whether a matrix has the usual form of a number or a word, whole to its last byte; what it
     says no to may still be good."""
@@ -137,12 +146,3 @@ def _is_leaf(data: bytes, start: int, size: int, leaf: struct.Struct) -> bool:
         whole = size == 48 + length + -length % 8
     allowed = TEXT if bits & 0xFF == CHARACTERS else NUMBERS
     return whole and kind in allowed and bits & 0xFF != SPARSE
-
-
-def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
-    """How many fields a structure has, by the length of a name and all names."""
-    length, names = parts
-    (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
-    if width < 1 or (length[0], names[0]) != (5, 1):
-        raise ValueError("a structure without names")
-    return names[2] // int(width)
