@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from simplepose.data.annotations import Annotations, Detections
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 THREADS = 8
 """Files that are asked at once: most of the time is waiting for the disk."""
 SKIP = "; or go on without such pictures: --data.skip-broken"
@@ -32,6 +34,24 @@ SKIP = "; or go on without such pictures: --data.skip-broken"
 
 class WrongSizeError(UserError):
     """A picture is not the one that was annotated: no broken picture that may be skipped."""
+
+
+@contextmanager
+def skipping(broken: dict[Key, str] | None, key: Key) -> Iterator[None]:
+    """Around the reading of a picture: where it cannot be read, the reason is put into `broken`
+    under `key` and the block ends; None: that is an error. Another size than annotated always is.
+
+    Raises:
+        UserError: see above.
+    """
+    try:
+        yield
+    except WrongSizeError:
+        raise
+    except UserError as error:
+        if broken is None:
+            raise UserError(f"{error}{SKIP}") from error
+        broken[key] = str(error)
 
 
 def in_order(
@@ -202,21 +222,15 @@ def read_sized(annotations: Annotations, picture: int, broken: dict[int, str] | 
         UserError: it cannot be read, or could not be when its size was asked for, or its size is
             not the one that is known of it.
     """
-    try:
+    with skipping(broken, picture):
         image = read_picture(annotations, picture)
         if (annotations.image_sizes_wh[picture] <= 0).any():
             raise UserError(
                 f"picture {annotations.image_paths[picture]} could not be read when its size was "
                 "asked for. Cure: start again"
             )
-    except WrongSizeError:
-        raise
-    except UserError as error:
-        if broken is None:
-            raise UserError(f"{error}{SKIP}") from error
-        broken[picture] = str(error)
-        return np.zeros((0, 0, 3), np.uint8)
-    return image
+        return image
+    return np.zeros((0, 0, 3), np.uint8)
 
 
 AS_WRITTEN = ""
