@@ -92,7 +92,9 @@ def _help_head(cls: type, name: str, *more: str) -> str:
     parts = [" ".join(part.split()) for part in (inspect.getdoc(cls) or "").split("\n\n")]
     examples = [part for part in parts if part.startswith("example: ")]
     words = [
-        field.name.upper() + ("..." if get_origin(hint) is tuple else "")
+        (
+            "{}..." if get_origin(hint) is tuple else "[{}]" if _own_default(field) == "" else "{}"
+        ).format(field.name.upper())
         for field, hint, marks in _fields(cls)
         if POSITIONAL in marks and field.name.upper() not in name
     ]
