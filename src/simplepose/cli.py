@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 
 from simplepose import __version__
-from simplepose.core.errors import UserError, nearest
+from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory, nearest
 from simplepose.core.stopping import Stopped, heed_signals, screens
 
 COMMANDS = {
@@ -97,6 +97,11 @@ def _run(argv: list[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(f"error: the disk is full: {error}. Cure: make space, then again", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: not enough memory: {brief(error)}. Cure: {MORE_MEMORY}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         how = {130: "Ctrl-C"}.get(stopped.status, stopped)

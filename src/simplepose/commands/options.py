@@ -287,9 +287,10 @@ class TrackOptions(PeopleInPictures):
     """Optical flow of the flow mode."""
     keep_frames: AtLeast0 = 30
     """Frames after which a person not seen is given up."""
-    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
-    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times
-    faster), mp4, or none."""
+    video_codec: Literal["auto", "h264", "mp4", "vp8", "vp9", "none"] = "auto"
+    """Annotated video: h264 (needs ffmpeg on the path), mp4 (MPEG-4 part 2, for players on the
+    desktop), vp8 or vp9 (.webm for browsers, slow), or none. auto: h264 where it can be, else
+    mp4."""
     smooth: Flag = False
     """Steady the keypoints with a One Euro filter while the video runs."""
     smooth_after: NotNegative = 0.0
