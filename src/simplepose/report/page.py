@@ -205,7 +205,8 @@ def comparison_view(analyses: Sequence[Analysis]) -> dict[str, Any] | None:
                     "chance": "below .002" if chance < 0.002 else f"{chance:.3f}",
                 }
             )
-    return {**found, "rows": rows, "chance": f"{found['chance']:.3f}"}
+    chance = f"{found['chance']:.3f}" if found["chance"] >= 0.001 else "below .001"
+    return {**found, "rows": rows, "chance": chance}
 
 
 def track_view(tracks: Sequence[Track], frames: int, truth: Mapping[str, Any] | None) -> Any:
