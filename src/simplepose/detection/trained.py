@@ -138,7 +138,8 @@ class TrainedDetector:
         boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
         alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet
         kept = nms(alone, scores, NMS_IOU)
-        kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & np.isfinite(scores[kept])]
+        # A score of 0 is a cell that is no peak; NaN is none either.
+        kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
         return boxes[kept], scores[kept], classes[kept]
 
 
