@@ -212,9 +212,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     cure = "copy or download it again"
     if path.parent == STARTERS:
-        cure = "install it again: pip install --force-reinstall --no-deps simplepose"
+        cure = (
+            "install simplepose again: pip install --force-reinstall --no-deps, as the first time"
+        )
     with reading(path, SAFETENSORS, cure), safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        names = file.keys()  # of what is no mapping
+        tensors = {name: file.get_tensor(name) for name in names}
         metadata = file.metadata() or {}
         spec = metadata.get(METADATA_KEY)
         if spec is not None and metadata.get(DIGEST_KEY) != digest(tensors, spec):
