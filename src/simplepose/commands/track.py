@@ -74,7 +74,7 @@ def run(options: TrackOptions) -> None:
     options, runner = build(options)
     estimator = runner.estimator
     stream = open_stream(options.video)
-    if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
+    if not stream.is_video and any((options.smooth, options.smooth_after, options.fill_gaps)):
         raise UserError(
             f"{options.video}: people in pictures are not followed. "
             "Cure: leave --smooth, --smooth-after and --fill-gaps out"
@@ -96,13 +96,21 @@ def run(options: TrackOptions) -> None:
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
         _follow(options, runner, stream, lines, video and (video, codec), window)
+    _tell(runner, stream, lines, folder)
+
+
+def _tell(
+    runner: PoseTracker, stream: VideoStream | PictureStream, lines: LinesWriter, folder: Path
+) -> None:
+    """What came out, and how fast."""
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
     followed = f", {len(lines.track_ids):,} identities" if stream.is_video else ""
     written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
     print(f"{lines.frames:,} frames{broken}: {lines.people:,} poses{followed} -> {written}")
-    print(f"frames/s of each stage alone: {runner.speed}; device {_device_name(estimator)}")
+    device = _device_name(runner.estimator)
+    print(f"frames/s of each stage alone: {runner.speed}; device {device}")
 
 
 def _image_ids(detector: object, stream: VideoStream | PictureStream) -> list[int | str] | None:
