@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.images import SWAPS, read_header, read_image
+from simplepose.core.images import PICTURE_ENDINGS, SWAPS, read_header, read_image
 from simplepose.data.annotations import Annotations, Detections
 
 Job = TypeVar("Job")
@@ -237,8 +237,8 @@ AS_WRITTEN = ""
 BESIDE = "of pictures start with a folder beside {folder}; they are looked up there"
 TAIL = "of pictures have folders that are not below {folder}; the end of the path is looked up"
 BARE = (
-    "of pictures are looked up below {folder} without regard to case, Unicode form, folders and "
-    "what web addresses add"
+    "of pictures are looked up below {folder} without regard to case, Unicode form, folders, a "
+    "missing ending and what web addresses add"
 )
 TAKEN = "fit a picture below {folder} that another name has; they are looked up as written"
 
@@ -320,7 +320,7 @@ def _tails(name: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 
 def _keys(name: str) -> list[str]:
@@ -331,11 +331,14 @@ def _keys(name: str) -> list[str]:
 
 
 def _files_by_key(base: str) -> dict[str, set[str]]:
-    """The files below a folder by the key of each end of their path below it."""
+    """The files below a folder by the key of each end of their path below it, of pictures also
+    without the ending."""
     files: dict[str, set[str]] = defaultdict(set)
     for directory, _, names in os.walk(base):
         inside = os.path.relpath(directory, base).replace(os.sep, "/")
         for name in names:
-            for tail in _tails(_key(f"{inside}/{name}")):
-                files[tail].add(os.path.join(directory, name))
+            stem, ending = os.path.splitext(name)
+            for known in {name, stem if ending.lower() in PICTURE_ENDINGS else name}:
+                for tail in _tails(_key(f"{inside}/{known}")):
+                    files[tail].add(os.path.join(directory, name))
     return files

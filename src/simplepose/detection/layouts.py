@@ -196,7 +196,8 @@ def _grid(
     objectness = _has_objectness(columns, len(names), sure=raw or (slices and upright))
     if objectness is None and not upright:
         objectness = False
-    if objectness is None:
+    # nobody writes objectness in rows: these are boxes with an angle
+    if objectness is None or (objectness and not upright):
         return None
     units = _units(output, size_wh, raw=objectness)
     return Layout(
