@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simplepose.config import PixelConfig, load_preset
 from simplepose.data.loader import Batch, Regions
 from simplepose.pose import pixels as pixel_constants
 from simplepose.training.schedule import make_optimizer
-from simplepose.training.step import TrainStep
+from simplepose.training.step import Ema, TrainStep
 
 
 @pytest.mark.parametrize(
