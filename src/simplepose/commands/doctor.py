@@ -14,9 +14,9 @@ from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import tell_sides
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import with_picture_sizes
-from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
@@ -26,9 +26,10 @@ from simplepose.doctor.checks import (
     histograms,
     overview,
 )
-from simplepose.doctor.page import check_page, write_page
 from simplepose.evaluation.coco import evaluate_boxes
 from simplepose.evaluation.tasks import spell
+from simplepose.report.findings import write_findings
+from simplepose.report.html import check_page
 
 PACKAGES = [
     "torch",
@@ -141,7 +142,7 @@ def run(options: DoctorOptions) -> None:
             "Cure: add --annotations FILE"
         )
     if options.html is not None:
-        check_page(options.html)
+        check_page(options.html, "doctor", "--html")
     lines, findings = devices()
     facts = [*versions(), "devices", *lines]
     layout = None if options.root is None else find_layout(options.root)
@@ -159,14 +160,14 @@ def run(options: DoctorOptions) -> None:
         shown = shown or annotations
     print(f"findings: {len(findings) or 'none'}")
     for finding in findings:
-        print(f"  {finding.level}: {finding.count} {finding.problem}")
+        print(f"  {finding.level}: {finding}")
         for example in finding.examples:
             print(f"      {example}")
         if finding.cure:
             print(f"      Cure: {finding.cure}")
     if options.html is not None:
         charts = {} if shown is None else histograms(shown)
-        write_page(options.html, facts, findings, charts, shown)
+        write_findings(options.html, facts, findings, charts, shown)
         print(f"wrote {options.html}")
     if any(finding.level == "broken" for finding in findings):
         raise SystemExit(1)

@@ -86,8 +86,8 @@ class HeldOutPeople(OnDevice):
     images: PathText = ""
     """Folder of their pictures."""
     boxes: PathText = "gt"
-    """Where people are: gt (as annotated), detections (the layout's file) or the path of a
-    detection file."""
+    """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
+    file, or the run folder of a detector."""
     data: HeldOutData = field(default_factory=HeldOutData)
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
@@ -101,7 +101,8 @@ class PeopleInPictures(OnDevice):
     weights: PathText
     """Run folder, .safetensors file or .onnx file of the pose network."""
     boxes: PathText = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), whole,
+    """Where people are: the run folder of a detector, FILE.onnx (detector), hf:NAME (RT-DETR or
+    DETR), FILE.json (boxes), whole,
     for pictures gt (of --annotations), for videos motion. Boxes of a file belong to the picture as
     stored, without its EXIF orientation, and are turned upright with it."""
     box_threshold: Fraction = 0.3
@@ -141,7 +142,7 @@ class TrainOptions:
 @settings()
 class EvaluateOptions(HeldOutPeople):
     """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
-    of the boxes.
+    of the boxes; of a detector, the box AP.
 
     example: simplepose evaluate runs/first --data.root coco --boxes detections
     """
@@ -208,6 +209,37 @@ class ScoreOptions:
     """File for the numbers, a .json."""
     overwrite: Flag = False
     """Replace that file."""
+
+
+@settings()
+class ReportOptions(OnDevice):
+    """Writes one page to look at: where a network errs, how a run goes, who was followed.
+
+    example: simplepose report results --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    results: tyro.conf.Positional[tuple[PathText, ...]]
+    """A run folder, a result .json or poses.jsonl, or the folder of one; two are compared."""
+    annotations: PathText = ""
+    """The ground truth; of a run its own validation split by default, of a video with identities
+    none is needed."""
+    images: PathText = ""
+    """Folder of the pictures (default: the folder of the annotations)."""
+    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
+    """Whose form the annotations have, and whose measure is taken."""
+    category: str = ""
+    """COCO: id or name of the one to look at, where several have different keypoints."""
+    weights: PathText = ""
+    """Network whose heatmaps are shown; a run's own by default."""
+    no_heatmaps: Flag = False
+    """Leave heatmaps out, which need the network of a run."""
+    people: Annotated[Integer, Field(ge=1, le=500)] = 60
+    """Pictures of at most so many people."""
+    output: PathText = ""
+    """The page (.html); report.html in the run's or results' folder by default. Only an older
+    report is replaced."""
+    watch: Flag = False
+    """Write the page again whenever the training run has written something, until it ends."""
 
 
 @settings()
@@ -348,20 +380,27 @@ class WeightsOptions:
 
 @settings()
 class ConvertOptions:
-    """Turns MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations into one COCO JSON file.
+    """Turns annotations of MPII, PoseTrack, CrowdPose, OCHuman or COCO's kind into one COCO JSON
+    file, or results into files of other programs.
 
     Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+
+    example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
-    kind: tyro.conf.Positional[Task]
-    """The data set's own format."""
+    kind: tyro.conf.Positional[Literal[Task, "results"]]
+    """The data set's own format, or results for what predict and track wrote."""
     input: tyro.conf.Positional[Path]
-    """The annotation file; for PoseTrack also a folder of sequences."""
+    """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
+    poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
+    folder."""
+    to: Literal["openpose", "deeplabcut", "trc"] | None = None
+    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of
     INPUT)."""
@@ -379,7 +418,7 @@ class ConvertOptions:
     estimate_sigmas: Flag = False
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
-    """Replace OUTPUT if it exists."""
+    """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
 
 
 @settings()
@@ -475,10 +514,22 @@ class DemoOptions(OnDevice):
     """Draw the data set and stop."""
 
 
+@settings()
+class CompletionOptions:
+    """Prints the script that makes a shell complete commands and options.
+
+    example: simplepose completion bash > ~/.local/share/bash-completion/completions/simplepose
+    """
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """Which shell."""
+
+
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "score": ScoreOptions,
+    "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
     "pack": PackOptions,
@@ -489,6 +540,7 @@ OPTIONS: dict[str, type] = {
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,
+    "completion": CompletionOptions,
 }
 """Command -> class of its options."""
 
@@ -501,8 +553,9 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    options = parse_words(OPTIONS[name], words, name=name)
-    return _with_stored_settings(options, words) if name == "evaluate" else options
+    if name == "evaluate":
+        return _parse_evaluate(words)
+    return parse_words(OPTIONS[name], words, name=name)
 
 
 def _parse_train(words: Sequence[str]) -> TrainOptions:
@@ -510,8 +563,8 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     first = words[0] if words else "--help"
     presets = ", ".join(preset_names())
     if first in ("-h", "--help", "--help-all"):
-        print(f"presets: {presets} (or a .yaml file)\n")
-        return parse_words(TrainOptions, [first], name="train PRESET")
+        note = f"presets, or a .yaml file: {presets}"
+        return parse_words(TrainOptions, [first], name="train PRESET", note=note)
     if first.startswith("-"):
         raise UserError(
             f"the preset comes first, got {first}. "
@@ -523,18 +576,32 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     return parse_words(TrainOptions, words, name=f"train {first}", default=default)
 
 
+def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions | ScoreOptions:
+    """Results are scored: their options are those of `score`."""
+    if not (words and _is_result(Path(words[0]))):
+        options = parse_words(EvaluateOptions, words, name="evaluate")
+        if not _is_result(Path(options.weights)):
+            return _with_stored_settings(options, words)
+    try:
+        return parse_words(ScoreOptions, words, name="score")
+    except UserError as error:
+        raise UserError(f"results are scored, not tested: {error}") from error
+
+
+def _is_result(path: Path) -> bool:
+    """By its ending; of a folder by what lies in it."""
+    return path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or (
+        not any((path / name).exists() for name in ("checkpoints", "best.safetensors"))
+        and any(path.glob("*.json*"))
+    )
+
+
 def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
     from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
     path = Path(options.weights)
-    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or result_folder:
-        raise UserError(
-            f"{path} is no network. Cure: for a result file "
-            f"simplepose score {path} --task {options.evaluate.task}"
-        )
     if options.epochs:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
     elif (weights := find_weights(path)).suffix != ".safetensors":

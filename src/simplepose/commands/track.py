@@ -15,7 +15,7 @@ from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -91,7 +91,9 @@ def run(options: TrackOptions) -> None:
         ),
         image_ids=_image_ids(runner.detector, stream),
     )
-    with finished(lines, lambda: _finish(options, folder, name, estimator.schema)):
+    boxes = runner.detector
+    category = boxes.category_id if isinstance(boxes, BoxFile) else 1
+    with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
         _follow(options, runner, stream, lines, video and (video, codec))
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
@@ -202,12 +204,14 @@ def _device_name(estimator: PoseEstimator) -> str:
     return f"{estimator.device}{cores}"
 
 
-def _finish(options: TrackOptions, folder: Path, name: str, schema: KeypointSchema) -> None:
+def _finish(
+    options: TrackOptions, folder: Path, name: str, schema: KeypointSchema, category: int | str
+) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
     if options.fill_gaps or options.smooth_after:
         _smooth_file(path, options)
-    write_coco_results(folder / "results.json", read_lines(path))
+    write_coco_results(folder / "results.json", read_lines(path), category)
     if options.posetrack:
         write_posetrack_results(folder / "posetrack", name, read_lines(path), schema)
     if options.table != "none":

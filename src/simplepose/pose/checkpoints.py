@@ -36,6 +36,7 @@ METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
 SAFETENSORS = "a safetensors file"
 HEADS = {
     "simcc": "head.x.",
+    "boxes": "head.box_output.",
     "heatmap_depthwise": "head.mixes.0.3.",
     "heatmap_light": "head.laterals.",
     "heatmap": "final_layer.",
@@ -50,7 +51,7 @@ class ModelSpec:
     preset: str
     """Name of the preset it was trained with."""
     schema: KeypointSchema
-    """Its keypoints."""
+    """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
     pixels: PixelConfig = field(default_factory=PixelConfig)
@@ -65,6 +66,11 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which finds boxes and no keypoints."""
+        return self.model is not None and self.model.head == "boxes"
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""

@@ -101,6 +101,12 @@ class PoseEstimator:
 
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
+            if loaded.spec.detects:
+                raise UserError(
+                    f"{path} is a detector of {', '.join(loaded.spec.schema.keypoints)[:80]}: it "
+                    "finds boxes and no keypoints. "
+                    "Cure: give it as --boxes, and a pose network as the weights"
+                )
             # missing in torch's types
             network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             spec, precision = loaded.spec, resolve_precision(precision, chosen)

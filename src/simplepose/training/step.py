@@ -122,6 +122,10 @@ class TrainStep:
             hard_keypoints=config.train.hard_keypoints,
         )
 
+    def truth(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `loss` compares with: keypoints (B, K, 2) and visible (B, K), on the device."""
+        return batch.keypoints, batch.visible
+
     def __call__(self, batch: Batch, learning_rate: float, updates_done: int) -> torch.Tensor:
         """Updates the weights.
 
@@ -140,12 +144,13 @@ class TrainStep:
         assert isinstance(pixels, torch.Tensor)  # `Batch.to` has cut the crops
         draws = draw_appearance(count, self.augment)
         draws = None if draws is None else to_device(draws, self.device)
+        truth = self.truth(batch)
         loss_of = self._loss if self._is_whole(count) else self.loss
         parts = min(options.accumulate, count)
         total: Any = 0.0
         for part in range(parts):
             rows = slice(part * count // parts, (part + 1) * count // parts)
-            people = (batch.keypoints[rows], batch.visible[rows])
+            people = [part[rows] for part in truth]
             # Several processes average their gradients once an update, not once a part.
             alone = getattr(self.network, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if part == parts - 1 else alone():

@@ -30,8 +30,7 @@ from simplepose.core.files import write_bytes
 from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
-from simplepose.data.source import has_split, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.data.source import has_split
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
@@ -44,7 +43,7 @@ from simplepose.training.folder import (
 from simplepose.training.run import HeldOut, Run, Stop, read_held_out
 from simplepose.training.schedule import check_schedule
 from simplepose.training.snapshot import check_snapshot, continue_snapshot
-from simplepose.training.start import assemble
+from simplepose.training.start import assemble, read_training
 
 
 def train(config: Config) -> Path:
@@ -73,7 +72,7 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        people = require_sound(read_split(config.data, "train"), config.data).trainable()
+        people = read_training(config)
         evaluated = options.evaluate_every and has_split(config.data, "val")
         held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
@@ -154,7 +153,8 @@ def begin(
         )
     layout = ", channels-last" if options.channels_last else ""
     journal.say(
-        f"{config.preset}: {len(people):,} people in {len(people.image_ids):,} pictures, "
+        f"{config.preset}: {len(people):,} {'boxes' if config.detects else 'people'} "
+        f"in {len(people.image_ids):,} pictures, "
         f"{per_epoch} steps an epoch, {options.epochs} epochs on {device}{world}, "
         f"{parts.precision}{layout} -> {folder}"
     )

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import give_name, read_bytes, visible_partial
+from simplepose.core.files import give_name, no_room_behind, read_bytes, visible_partial
 from simplepose.core.images import decode_image, is_still, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
@@ -395,6 +395,11 @@ class VideoWriter:
         if not (self.frames and self._partial.stat().st_size):
             self._partial.unlink()
             raise self._failed("nothing arrived in the file", "check the space on the disk")
+        # OpenCV does not tell of a full disk.
+        if problem := no_room_behind(self._partial):
+            raise self._failed(
+                f"{problem}; what fitted is {self._partial}", "make space, or another folder"
+            )
         give_name(self._partial, self.path)
 
     def _failed(self, why: str, cure: str) -> UserError:

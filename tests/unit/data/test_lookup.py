@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 
 def make(folder: Path, *names: str) -> Path:
