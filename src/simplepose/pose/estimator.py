@@ -79,7 +79,7 @@ class PoseEstimator:
         *,
         device: str = "auto",
         flip_test: bool = True,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int = 64,
         threads: int = 0,
         detector: Callable[[np.ndarray], People] | None = None,
@@ -92,7 +92,8 @@ class PoseEstimator:
                 Hugging Face hub).
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where the hardware multiplies it
+                natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
             detector: see the class.
