@@ -55,10 +55,8 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video, codec = None, options.video_codec
-    if codec != "none":
-        codec = usual_codec() if codec == "auto" else codec
-        video = folder / f"{name}{CODECS[codec][1]}"
+    codec = usual_codec() if options.video_codec == "auto" else str(options.video_codec)
+    video = None if codec == "none" else folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -94,7 +92,7 @@ def run(options: TrackOptions) -> None:
     boxes = runner.detector
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
-        _follow(options, runner, stream, lines, video and (video, codec))
+        _follow(options, runner, stream, lines, (video, codec) if video else None)
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
