@@ -102,9 +102,12 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     are far apart in hue."""
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = (hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78)
-    rgb = [[round(255 * part) for part in colorsys.hsv_to_rgb(*tone)] for tone in tones]
-    centre, left, right = ((red, green, blue) for red, green, blue in rgb)
+    centre, left, right = (_eight_bits(*colorsys.hsv_to_rgb(*tone)) for tone in tones)
     return centre, left, right
+
+
+def _eight_bits(red: float, green: float, blue: float) -> Colour:
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_heatmaps(

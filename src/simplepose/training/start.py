@@ -106,7 +106,8 @@ def assemble(
         progress: called while a cache of pixels is filled.
     """
     options, data = config.train, config.data
-    schema, make_step = people.schema, TrainStep
+    schema = people.schema
+    make_step: Callable[..., TrainStep] = TrainStep
     if config.detects:
         people, labels = as_pictures(people, skip_broken=data.skip_broken)
         make_step = partial(BoxStep, labels=labels)
