@@ -120,7 +120,7 @@ def assemble(
         make_step = partial(BoxStep, labels=labels)
     seed_everything(options.seed)
     tune_for_fixed_sizes(device)
-    precision = resolve_precision(options.precision, device)
+    precision = resolve_precision(options.precision, device, training=True)
     network = PoseNetwork(config.model, len(schema), config.input_size_wh)
     for sentence in [] if config.resume else load_weights(network, schema, config):
         say(sentence)
