@@ -52,17 +52,18 @@ def detect_pictures(
     """
     found, broken = Found(), dict[str, str]()
 
-    def read(picture: int) -> tuple[int, np.ndarray | str]:
+    def read(picture: int) -> np.ndarray | str:
         try:
-            return picture, read_picture(annotations, picture)
+            return read_picture(annotations, picture)
         except WrongSizeError:
             raise
         except UserError as error:
             if not skip_broken:
                 raise UserError(f"{error}{SKIP}") from error
-            return picture, str(error)
+            return str(error)
 
-    for done, (picture, image) in enumerate(in_order(read, pictures, workers, 2 * workers), 1):
+    images = in_order(read, pictures, workers, 2 * workers)
+    for done, (picture, image) in enumerate(zip(pictures, images, strict=True), 1):
         if isinstance(image, str):
             broken[annotations.image_paths[picture]] = image
         else:
