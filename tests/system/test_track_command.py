@@ -79,7 +79,7 @@ def test_all_outputs(film: Path, capsys) -> None:
     )
     out = film / "out"
     assert sorted(path.name for path in out.iterdir()) == [
-        "film.webm",
+        "film.mp4",
         "poses.csv",
         "poses.jsonl",
         "posetrack",
@@ -91,7 +91,7 @@ def test_all_outputs(film: Path, capsys) -> None:
         (1,)
     }  # the id comes with the second sighting
     assert {row["track_id"] for row in json.loads((out / "results.json").read_text())} == {1}
-    stream = open_stream(out / "film.webm")
+    stream = open_stream(out / "film.mp4")
     images = [frame.image for frame in stream]
     assert len(images) == 12 and images[0].shape == (92, 162, 3)
     assert "1 identities" in capsys.readouterr().out
@@ -265,7 +265,7 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
         5,
     }
     assert sorted(path.name for path in (film / "out").iterdir()) == [
-        "film.webm",
+        "film.mp4",
         "poses.csv",
         "poses.jsonl",
         "results.json",

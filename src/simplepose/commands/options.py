@@ -287,9 +287,10 @@ class TrackOptions(PeopleInPictures):
     """Optical flow of the flow mode."""
     keep_frames: AtLeast0 = 30
     """Frames after which a person not seen is given up."""
-    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
-    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times
-    faster), mp4, or none."""
+    video_codec: Literal["auto", "h264", "mp4", "vp8", "vp9", "none"] = "auto"
+    """Annotated video: h264 (needs ffmpeg on the path), mp4 (MPEG-4 part 2, for players on the
+    desktop), vp8 or vp9 (.webm for browsers, slow), or none. auto: h264 where it can be, else
+    mp4."""
     smooth: Flag = False
     """Steady the keypoints with a One Euro filter while the video runs."""
     smooth_after: NotNegative = 0.0
@@ -386,6 +387,7 @@ class ConvertOptions:
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+
     example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
@@ -512,6 +514,17 @@ class DemoOptions(OnDevice):
     """Draw the data set and stop."""
 
 
+@settings()
+class CompletionOptions:
+    """Prints the script that makes a shell complete commands and options.
+
+    example: simplepose completion bash > ~/.local/share/bash-completion/completions/simplepose
+    """
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """Which shell."""
+
+
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
@@ -527,6 +540,7 @@ OPTIONS: dict[str, type] = {
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,
+    "completion": CompletionOptions,
 }
 """Command -> class of its options."""
 
@@ -549,8 +563,8 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     first = words[0] if words else "--help"
     presets = ", ".join(preset_names())
     if first in ("-h", "--help", "--help-all"):
-        print(f"presets: {presets} (or a .yaml file)\n")
-        return parse_words(TrainOptions, [first], name="train PRESET")
+        note = f"presets, or a .yaml file: {presets}"
+        return parse_words(TrainOptions, [first], name="train PRESET", note=note)
     if first.startswith("-"):
         raise UserError(
             f"the preset comes first, got {first}. "

@@ -43,6 +43,7 @@ from simplepose.video.streams import (
     VideoWriter,
     open_stream,
     stream_name,
+    usual_codec,
 )
 
 
@@ -54,9 +55,10 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video = None
-    if options.video_codec != "none":
-        video = folder / f"{name}{CODECS[options.video_codec][1]}"
+    video, codec = None, options.video_codec
+    if codec != "none":
+        codec = usual_codec() if codec == "auto" else codec
+        video = folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -92,7 +94,7 @@ def run(options: TrackOptions) -> None:
     boxes = runner.detector
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
-        _follow(options, runner, stream, lines, video)
+        _follow(options, runner, stream, lines, video and (video, codec))
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
@@ -114,13 +116,13 @@ def _follow(
     runner: PoseTracker,
     stream: VideoStream | PictureStream,
     lines: LinesWriter,
-    video: Path | None,
+    video: tuple[Path, str] | None,
 ) -> None:
     """Writes each frame's line, then its picture into the annotated video."""
     estimator, threshold = runner.estimator, options.keypoint_threshold
     threshold = estimator.drawn_threshold if threshold is None else threshold
     with ExitStack() as open_files:
-        writer = VideoWriter(video, stream.fps or 10.0, options.video_codec) if video else None
+        writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
         if writer:
             open_files.enter_context(writer)
         progress = open_files.enter_context(Progress("tracking", "frames"))

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simplepose.core.errors import UserError
 
 
-def xywh_to_xyxy(bbox_xywh: np.ndarray) -> np.ndarray:
+def xywh_to_xyxy(bbox_xywh: ArrayLike) -> np.ndarray:
     """(..., 4) left, top, width, height -> left, top, right, bottom."""
     corner, sides = np.split(np.asarray(bbox_xywh), 2, axis=-1)
     return np.concatenate([corner, corner + sides], axis=-1)

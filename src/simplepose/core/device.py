@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from simplepose.core.errors import UserError, brief
+from simplepose.core.errors import UserError, brief, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,6 @@ COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 
 _shared = {"threads": 0}
 """What `share_cores` said last, for torch where it is imported later."""
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextlib.contextmanager
@@ -64,13 +63,12 @@ def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
         setting: what the user calls it.
 
     Raises:
-        UserError: in place of PyTorch's and Python's errors of that kind.
+        UserError: in place of other libraries' errors of that kind.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if not lacking and not any(words in str(error) for words in _OUT_OF_MEMORY):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"not enough memory for batches of {batch_size} ({setting}): {brief(error)}. "

@@ -79,8 +79,8 @@ class Line(msgspec.Struct):
             rows[..., :2],
             rows[..., 2],
             xywh_to_xyxy([one.bbox for one in self.people]),
-            [one.score for one in self.people],
-            None if None in ids else ids,
+            np.array([one.score for one in self.people]),
+            None if None in ids else np.array(ids),
         )
 
     def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
@@ -158,4 +158,4 @@ def read_lines(path: str | Path) -> Iterator[Line]:
 
 def rounded(values: np.ndarray) -> list[Any]:
     """Plain numbers with `DIGITS` decimals."""
-    return values.astype(np.float64).round(DIGITS).tolist()
+    return list(values.astype(np.float64).round(DIGITS).tolist())

@@ -22,9 +22,14 @@ NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)
 TEXT = (*NUMBERS, 16, 17, 18)
 LAST_CLASS = 15
 """Of arrays; functions and objects of other kinds are not read."""
+LOGICAL = 0x200
+"""Flag of an array of true and false."""
 LARGEST = 2**31
 """Bytes that a compressed variable may have."""
 
+
+_LEAF = {order: struct.Struct(f"{order}6I2i4I") for order in "<>"}
+"""Flags, two sizes, no name, and the beginning of the data: nearly all matrices of a file."""
 
 Element = tuple[int, int, int, int]
 """Type of an element, where its data begins, how many bytes they are, where the next one begins."""
@@ -109,8 +114,10 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
         kinds = {*TEXT} if kind == CHARACTERS else {*NUMBERS}
     if len(rest) != count or not {one[0] for one in rest} <= kinds:
         raise wrong
+    leaf = _LEAF[pair.format[0]]
     for _, begin, size, _ in rest if MATRIX in kinds else ():
-        _check_matrix(data, begin, begin + size, pair)
+        if not _is_leaf(data, begin, size, leaf):
+            _check_matrix(data, begin, begin + size, pair)
 
 
 def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
@@ -120,3 +127,22 @@ def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
     if width < 1 or (length[0], names[0]) != (5, 1):
         raise ValueError("a structure without names")
     return names[2] // int(width)
+
+
+def _is_leaf(data: bytes, start: int, size: int, leaf: struct.Struct) -> bool:
+    """Whether a matrix has the usual form of a number or a word, whole to its last byte; what it
+    says no to may still be good."""
+    if size < leaf.size:
+        return False
+    six, eight, bits, _, five, also, rows, columns, one, none, kind, length = leaf.unpack_from(
+        data, start
+    )
+    usual = six == 6 and eight == also == 8 and five == 5 and one == 1 and none == 0
+    if not usual or rows < 0 or columns < 0 or not CHARACTERS <= bits & ~LOGICAL <= LAST_CLASS:
+        return False
+    if small := kind >> 16:
+        kind, whole = kind & 0xFFFF, small <= 4 and size == 48
+    else:
+        whole = size == 48 + length + -length % 8
+    allowed = TEXT if bits & 0xFF == CHARACTERS else NUMBERS
+    return whole and kind in allowed and bits & 0xFF != SPARSE

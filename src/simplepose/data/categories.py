@@ -128,11 +128,11 @@ def people_rows(
     Raises:
         UserError: no row is one of people.
     """
-    present, wanted = {*found} - {None}, set[Id]().union(*choices) or {1}
-    tried = list(map(set, choices))
+    present = {one for one in found if one is not None}
+    wanted, tried = set[Id]().union(*choices) or {1}, list(map(set[Id], choices))
     if not (told and any(tried)):
         tried += [{1}, present if len(present) == 1 else set()]
-    taken = next((present & choice for choice in tried if present & choice), set())
+    taken = next((present & choice for choice in tried if present & choice), set[Id]())
     if present and not taken and None not in found:
         raise UserError(
             f"{source}: none of its {len(found)} rows has the category of people, "
@@ -159,7 +159,7 @@ def schema_from_category(
             f"{source}: category {category.name!r} lists {have}. "
             "Cure: name the keypoints in `keypoints`, and give one OKS sigma for each or none"
         )
-    given = {} if sigmas is None else {"sigmas": tuple(map(float, sigmas))}
+    given: dict[str, Any] = {} if sigmas is None else {"sigmas": tuple(map(float, sigmas))}
     if (known := _known_schema(category, source)) is not None:
         return replace(known, **given) if given else known, []
     notes: list[str] = []
@@ -223,7 +223,7 @@ def _skeleton(pairs: Any, count: int, source: str, notes: list[str]) -> tuple[tu
     if not numbers.all():
         notes.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
     numbers = numbers - bool(numbers.all())
-    good = ((numbers >= 0) & (numbers < count)).all(1)
+    good: Any = ((numbers >= 0) & (numbers < count)).all(1)
     if not good.all():
         notes.append(
             f"{source}: {int((~good).sum())} of {len(good)} skeleton pairs point outside the "

@@ -350,7 +350,7 @@ def annotated_people(
             f"{source}: `category_id` ({names}) is not in `categories`, which all have the "
             "same keypoints; these annotations are read as theirs"
         )
-        choices = [present]
+        choices = [list(present)]
     people, taken = people_rows(found, choices, source, told=True)
     lost = [one for one, mine in zip(found, people, strict=True) if not mine and one not in known]
     if lost:
@@ -536,7 +536,7 @@ def _keypoints(
         raw != visibility,
         "visibility values are none of 0, 1, 2; those above 0 are read as 2 (visible), others as 0",
     )
-    near = (np.abs(triples[..., :2]) < BEYOND).all(2)
+    near: Any = (np.abs(triples[..., :2]) < BEYOND).all(2)
     for person, keypoint in np.argwhere(~near & (visibility > 0))[:1]:
         raise UserError(
             f"{label(person)}: keypoint {keypoint} is labelled but not finite, or too large for "
@@ -571,7 +571,7 @@ def _repaired(
     as missing ones are, wherever that gives them a size."""
     tight = np.array([tight_box(row) for row in rows], np.float32).reshape(-1, 4)
     sized, labelled = (tight[:, 2:] > 0).all(1), tight.any(1)
-    flat = sized & ~(bbox[:, 2:] > 0).all(1)
+    flat: Any = sized & ~(bbox[:, 2:] > 0).all(1)
     repairs.note(
         flat,
         "people have a bbox without width or height beside labelled keypoints; the tight box of "
@@ -669,7 +669,7 @@ def _paths(
     return paths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PeopleBoxes:
     """D boxes of people as a file has them, before their pictures are looked up."""
 
@@ -708,7 +708,7 @@ def people_boxes(
         UserError: a person without picture, four finite numbers as box, or a finite score.
     """
     crowd = np.array([row.is_crowd for row in rows], bool)
-    used = np.flatnonzero(people & ~crowd)
+    used = np.flatnonzero(people & ~crowd).tolist()
     mine = [rows[index] for index in used]
 
     def label(index: int) -> str:
@@ -719,7 +719,7 @@ def people_boxes(
     scores = np.array([1 if one is None and one_each else one for one in given], np.float64)
     if None in pictures:
         raise UserError(f"{label(pictures.index(None))} has no image_id. Cure: name its picture")
-    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND))
+    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND)).tolist()
     for index in sorted(wrong, key=lambda index: given[index] is None)[:1]:
         raise UserError(
             f"{label(index)} has the score {given[index]}. "

@@ -56,7 +56,7 @@ class Regions(NamedTuple):
         return warp_regions(*self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """B training samples."""
 
@@ -89,7 +89,7 @@ class Batch:
         pixels = self.pixels
         return replace(
             self,
-            pixels=Regions(*map(change, pixels[:-1]), pixels.input_size_wh)
+            pixels=Regions._make([*map(change, pixels[:-1]), pixels.input_size_wh])
             if isinstance(pixels, Regions)
             else change(pixels),
             keypoints=change(self.keypoints),
@@ -262,6 +262,7 @@ class TrainLoader:
         """Everything about one batch; None where no picture of it can be read."""
         to_crop = sample_affines(self.annotations, rows, draws, self.input_size_wh, udp=self.udp)
         source = self.source
+        pixels: torch.Tensor | Regions
         if not self.warp_on_device:
             pixels, good = self._warp(rows, to_crop)
         elif isinstance(source, Memory) and source.buffer.device.type == self.device.type:
@@ -287,7 +288,7 @@ class TrainLoader:
         """The pixels around a person; None where the picture is broken and may be skipped."""
         path = self.annotations.image_paths[self.annotations.image_index[row]]
         try:
-            return self.source.view(row)
+            return self.source.view(row)  # type: ignore[union-attr]
         except WrongSizeError:
             raise
         except UserError as error:
@@ -353,9 +354,8 @@ class TrainLoader:
     ) -> Regions:
         """The value that `Batch.to` turns into crops."""
         to_region = geometry.invert_affines(to_crop).astype(np.float32)
-        return Regions(
-            buffer, *map(torch.from_numpy, (starts, sizes_wh, to_region)), self.input_size_wh
-        )
+        places = map(torch.from_numpy, (starts, sizes_wh, to_region))
+        return Regions._make([buffer, *places, self.input_size_wh])
 
 
 def owners(image_index: np.ndarray, world_size: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from simplepose.core.files import read_json
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import COLUMNS, Annotations
 from simplepose.data.categories import plain_name
+from simplepose.data.pictures import by_picture
 
 ALIASES = (
     {"head_top", "top_head", "head"},
@@ -27,6 +28,10 @@ ALIASES = (
 """Names of one point in different data sets: CrowdPose `head` is MPII `head_top`; CrowdPose `neck`,
 MPII `upper_neck` and PoseTrack `head_bottom` are all marked where the neck meets the head. MPII's
 `thorax` lies lower and has no partner."""
+
+
+REPEATED, REPEATED_IOU = 5, 0.5
+"""People who must have a keypoint annotated twice, and the IoU of boxes that are of one person."""
 
 
 def keypoint_indices(source: KeypointSchema, target: KeypointSchema) -> np.ndarray:
@@ -128,11 +133,9 @@ def _unique_ids(ids: np.ndarray) -> np.ndarray:
     return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1)
 
 
-def estimate_sigmas(
-    annotations: Annotations, *, min_iou: float = 0.5, min_pairs: int = 5
-) -> tuple[float, ...]:
+def estimate_sigmas(annotations: Annotations) -> tuple[float, ...]:
     """OKS sigmas from people annotated more than once (two rows of one picture whose boxes overlap
-    by `min_iou`).
+    by `REPEATED_IOU`).
 
     The OKS paper's definition: sigma_k^2 = E[d_k^2 / s^2], s^2 the area, d_k the distance of an
     annotation from the true position. Two independent annotations differ by the errors of both, so
@@ -140,16 +143,16 @@ def estimate_sigmas(
     `COCO_17.sigmas`.
 
     Raises:
-        UserError: a keypoint was annotated twice on fewer than `min_pairs` people.
+        UserError: a keypoint was annotated twice on fewer than `REPEATED` people.
     """
-    first, second = _repeated(annotations.select(~annotations.is_crowd), min_iou)
+    first, second = _repeated(annotations.select(~annotations.is_crowd))
     both = (first.visibility > 0) & (second.visibility > 0)
     pairs = both.sum(0)
-    if (pairs < min_pairs).any():
+    if (pairs < REPEATED).any():
         names = zip(annotations.schema.keypoints, pairs, strict=True)
-        short = ", ".join(f"{name} ({count})" for name, count in names if count < min_pairs)
+        short = ", ".join(f"{name} ({count})" for name, count in names if count < REPEATED)
         raise UserError(
-            f"{annotations.source}: fewer than {min_pairs} repeated annotations of {short}. "
+            f"{annotations.source}: fewer than {REPEATED} repeated annotations of {short}. "
             "Cure: annotate more people twice, or give the sigmas in a file"
         )
     scale = np.maximum((first.area.astype(np.float64) + second.area) / 2, 1e-9)
@@ -158,15 +161,14 @@ def estimate_sigmas(
     return tuple(np.maximum(np.sqrt(mean), 1e-4).tolist())
 
 
-def _repeated(people: Annotations, min_iou: float) -> tuple[Annotations, Annotations]:
+def _repeated(people: Annotations) -> tuple[Annotations, Annotations]:
     """The first and second annotation of each person who has two, the closest boxes first; a third
     annotation stays unused."""
     pairs = []
-    for image in np.unique(people.image_index):
-        rows = np.flatnonzero(people.image_index == image)
+    for rows in by_picture(people):
         boxes = xywh_to_xyxy(people.bbox_xywh[rows])
         overlap = np.triu(iou(boxes, boxes), 1)
-        while overlap.max() >= min_iou:
+        while overlap.max() >= REPEATED_IOU:
             pair = np.unravel_index(np.argmax(overlap), overlap.shape)
             pairs.append(rows[list(pair)])
             overlap[pair, :] = overlap[:, pair] = 0
@@ -181,7 +183,8 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
         UserError: wrong length (both numbers are named), unknown or missing names, or a value that
             is not positive.
     """
-    kind, names = Annotated[float, msgspec.Meta(gt=0, lt=1e9)], list(schema.keypoints)
+    kind: Any = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
+    names = list(schema.keypoints)
     value, problem = read_json(path), ""
     try:
         sigmas = msgspec.convert(value, dict[str, kind] | list[kind])

@@ -62,13 +62,14 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     """
     source, from_mat = str(path), str(path).endswith(".mat")
     people = _read_people(path)
+    columns: Any
     images, *columns = zip(*map(msgspec.structs.astuple, people), strict=True)
     centres, scales, joints, visibility, heads = (np.array(one, np.float64) for one in columns)
     joints, heads = joints - 1, heads - 1
-    visibility = visibility if from_mat else 2 * (visibility > 0)
+    visibility = visibility if from_mat else np.where(visibility > 0, 2.0, 0.0)
     names = list(dict.fromkeys(images))
     stems = [name.rsplit(".", 1)[0] for name in names]
-    numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
+    ids = list(dict.fromkeys(int(stem) for stem in stems if stem.isdecimal()))
     labelled = np.where(visibility[..., None] > 0, joints, 0)
     far = ~(np.abs(labelled) < BEYOND).all((1, 2))
     for index in np.flatnonzero(far)[:1]:
@@ -85,11 +86,11 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     return Annotations(
         schema=MPII_16,
         source=source,
-        image_ids=list(numbers) if len(numbers) == len(names) else np.arange(1, len(names) + 1),
+        image_ids=np.array(ids if len(ids) == len(names) else range(1, len(names) + 1)),
         image_paths=paths,
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
-        image_index=[place[name] for name in images],
+        image_index=np.array([place[name] for name in images]),
         bbox_xywh=np.column_stack([corner, side, side]),
         keypoints=labelled,
         visibility=visibility,
@@ -171,16 +172,20 @@ def _people(release: Any, source: str) -> list[Person]:
     pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
     for picture, training in zip(pictures, in_training, strict=True):
         for rect in _items(getattr(picture, "annorect", None)):
-            scale, objpos = getattr(rect, "scale", None), getattr(rect, "objpos", None)
+            scale: Any = getattr(rect, "scale", None)
+            objpos: Any = getattr(rect, "objpos", None)
             # the .mat holds people without a rough position, which nobody uses
             if not np.size(scale) or not hasattr(objpos, "x"):
                 continue
-            corners = [getattr(rect, corner, np.nan) for corner in ("x1", "y1", "x2", "y2")]
+            x1, y1, x2, y2 = (
+                float(one) if np.size(one := getattr(rect, corner, np.nan)) == 1 else np.nan
+                for corner in ("x1", "y1", "x2", "y2")
+            )
             person = Person(
                 image=str(picture.image.name),
                 center=(float(objpos.x), float(objpos.y)),
                 scale=float(scale),
-                head=tuple(float(one) if np.size(one) == 1 else np.nan for one in corners),
+                head=(x1, y1, x2, y2),
             )
             if training:
                 points = _items(getattr(getattr(rect, "annopoints", None), "point", None))

@@ -20,9 +20,10 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import SWAPS, read_header, read_image
-from simplepose.data.annotations import Annotations
+from simplepose.data.annotations import Annotations, Detections
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 THREADS = 8
 """Files that are asked at once: most of the time is waiting for the disk."""
 SKIP = "; or go on without such pictures: --data.skip-broken"
@@ -61,12 +62,15 @@ def in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def by_picture(annotations: Annotations, rows: np.ndarray | None = None) -> list[np.ndarray]:
-    """The people (indices, of `rows` alone if given) of each picture, in the order of the
-    pictures."""
-    rows = np.arange(len(annotations)) if rows is None else rows
-    order = rows[np.argsort(annotations.image_index[rows], kind="stable")]
-    return np.split(order, np.flatnonzero(np.diff(annotations.image_index[order])) + 1)
+def by_picture(
+    people: Annotations | Detections, rows: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The people (indices, of `rows` alone if given) of each picture that has any, in the order of
+    the pictures."""
+    rows = np.arange(len(people)) if rows is None else rows
+    order = rows[np.argsort(people.image_index[rows], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(people.image_index[order])) + 1)
+    return groups if len(order) else []
 
 
 def with_picture_sizes(annotations: Annotations, *, skip_broken: bool = False) -> Annotations:

@@ -87,7 +87,7 @@ PIECES = (
 """What a data folder should hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DataLayout:
     """The pieces of a data folder. A path is where the piece is, or, if it is missing, exactly
     where it is expected."""

@@ -4,6 +4,7 @@ gives People."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,7 @@ CHOICES = (
     "(FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one "
     "person)"
 )
+WORDS = ("whole", "motion", "gt")
 
 Detector = Callable[[np.ndarray], People]
 """Finds people in a picture: (H, W, 3) uint8 RGB -> People."""
@@ -113,7 +115,8 @@ def people_source(
             name, score_threshold=threshold, device=device, person_class=person_class
         )
     if not path.exists():
-        raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
+        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
+        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
     if is_trained(path):
         return TrainedDetector.from_checkpoint(
             path, score_threshold=threshold, person_class=person_class, device=device

@@ -26,6 +26,7 @@ from simplepose.data.categories import plain_name
 from simplepose.data.coco import read_detections
 from simplepose.data.pictures import (
     WrongSizeError,
+    by_picture,
     read_picture,
     turned_pictures,
     with_picture_sizes,
@@ -46,7 +47,7 @@ ASPECT_EDGES = (0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, np.inf)
 """Bins of width / height."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One problem of a data set."""
 
@@ -323,13 +324,6 @@ def check_duplicates(annotations: Annotations) -> Findings:
     yield from _things(paths[counts > 1].tolist(), "warning", problem, "merge the entries")
 
 
-def _by_picture(image_index: np.ndarray) -> list[np.ndarray]:
-    """The rows of each picture that has any, in the order of the pictures."""
-    order = np.argsort(image_index, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1)
-    return groups if len(order) else []
-
-
 def check_areas(annotations: Annotations) -> Findings:
     """Areas that are zero, tiny or larger than the box: the OKS is scaled by them."""
     scored, box_area = _scored(annotations), annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
@@ -444,8 +438,8 @@ def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
     """(N,) the best IoU of each annotated person with any detection of the picture; 0 where there
     is none."""
     best, boxes = np.zeros(len(annotations)), xywh_to_xyxy(annotations.bbox_xywh)
-    found = {detections.image_index[one[0]]: one for one in _by_picture(detections.image_index)}
-    for rows in _by_picture(annotations.image_index):
+    found = {detections.image_index[one[0]]: one for one in by_picture(detections)}
+    for rows in by_picture(annotations):
         there = found.get(annotations.image_index[rows[0]])
         if there is not None:
             best[rows] = iou(boxes[rows], detections.boxes_xyxy[there]).max(1)

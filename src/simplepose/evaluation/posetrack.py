@@ -57,7 +57,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The columns of the official table."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
     """N people of one frame, annotated or predicted."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.config import GroundTruthBoxes, Task
+from simplepose.config import Task
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
@@ -42,7 +42,7 @@ from simplepose.evaluation.mpii import (
 from simplepose.evaluation.posetrack import evaluate_posetrack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """What is particular about a task; the defaults are COCO's."""
 
@@ -141,13 +141,7 @@ def require_truth(task: Task, annotations: Annotations) -> None:
 
 
 def boxes_of_task(
-    task: Task,
-    boxes: str,
-    annotations: Annotations,
-    root: str = "",
-    *,
-    ground_truth: GroundTruthBoxes = "annotated",
-    skip_broken: bool = False,
+    task: Task, boxes: str, annotations: Annotations, root: str = "", **options: Any
 ) -> Detections:
     """The boxes to test on: as `boxes_to_test`, for MPII everybody's annotated box, in their order.
 
@@ -155,9 +149,7 @@ def boxes_of_task(
         UserError: detected boxes for MPII, which knows whose a pose is by the annotated place.
     """
     if task != "mpii":
-        return boxes_to_test(
-            boxes, annotations, root, ground_truth=ground_truth, skip_broken=skip_broken
-        )
+        return boxes_to_test(boxes, annotations, root, **options)
     if boxes != "gt":
         raise UserError(
             f"the task mpii is tested on the annotated places, not on the boxes {boxes}. "

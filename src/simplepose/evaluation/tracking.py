@@ -42,7 +42,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClearMot(_Counts):
     """CLEAR MOT counts (Bernardin and Stiefelhagen 2008)."""
 
@@ -128,7 +128,7 @@ def clear_pairs(
         yield pairs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity(_Counts):
     """Identity counts (Ristani et al. 2016)."""
 
@@ -160,7 +160,7 @@ def identity(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> Identity
     return Identity(explained, int(reported.sum()) - explained, int(true.sum()) - explained)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Hota(_Counts):
     """HOTA counts (Luiten et al. 2021), one entry a localisation threshold, (19,) each."""
 

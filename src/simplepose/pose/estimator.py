@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from simplepose.core.boxes import validate_xyxy
 from simplepose.core.device import autocast, choose_device, enough_memory, resolve_precision
@@ -24,7 +22,12 @@ from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import People, Poses
 from simplepose.pose import codec, geometry
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
-from simplepose.pose.pixels import normalise
+from simplepose.pose.onnx import OnnxNetwork
+from simplepose.pose.pixels import normalise, normalise_crops
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class PoseEstimator:
@@ -54,7 +57,11 @@ class PoseEstimator:
             batch_size: crops that go through the network together.
             keypoint_threshold: keypoints above it count in the person's score.
         """
-        self.network, self.spec, self.device = network, spec, torch.device(device)
+        self.network, self.spec, self.device = network, spec, device
+        if not isinstance(network, OnnxNetwork):  # which needs no torch
+            import torch
+
+            self.device = torch.device(device)
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
         self.keypoint_threshold = keypoint_threshold
 
@@ -82,14 +89,15 @@ class PoseEstimator:
         Raises:
             UserError: the file is missing, damaged or no pose network.
         """
-        weights, chosen = find_weights(path), torch.device("cpu")
+        weights = find_weights(path)
+        chosen: torch.device | str = "cpu"
         network: Callable[[Tensor], Tensor]
         if weights.suffix == ".onnx":
-            from simplepose.pose.onnx import OnnxNetwork
-
             network = OnnxNetwork(weights, threads, device)
             spec, precision = network.spec(), "fp32"
         elif weights.suffix == ".safetensors":
+            import torch
+
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
             if loaded.spec.detects:
@@ -240,7 +248,7 @@ class PoseEstimator:
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
                 found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
-                keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
+                keypoints[rows], scores[rows] = map(_to_numpy, found)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
@@ -253,21 +261,39 @@ class PoseEstimator:
             (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC
             network, which makes no maps.
         """
-        return self.maps(crops).float().cpu().numpy()
+        return _to_numpy(self.maps(crops))
 
-    @torch.inference_mode()
-    def maps(self, crops: np.ndarray) -> Tensor:
-        """`heatmaps` on the network's device; averaged with the mirrored crops if `mirrors`."""
+    def maps(self, crops: np.ndarray) -> codec.Array:
+        """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
+        mirrored crops if `mirrors`."""
+        if isinstance(network := self.network, OnnxNetwork):
+            run = network.run if codec.reads_arrays(self.spec.codec) else network.tensors
+            return self._averaged(normalise_crops(crops, self.spec.pixels), run)
+        import torch
+
+        device = torch.device(self.device)
+
+        def ask(pixels: Tensor) -> Tensor:
+            with autocast(device, self.precision):
+                return self.network(pixels)
+
+        with torch.inference_mode():
+            raw = torch.from_numpy(crops).to(device, non_blocking=True)
+            # channels-last in memory
+            return self._averaged(normalise(raw.permute(0, 3, 1, 2), self.spec.pixels), ask)
+
+    def _averaged(
+        self, pixels: codec.Array, ask: Callable[[codec.Array], codec.Array]
+    ) -> codec.Array:
         size_wh, rules = self.input_size_wh, self.spec.codec
-        raw = torch.from_numpy(crops).to(self.device, non_blocking=True)
-        pixels = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)  # channels-last in memory
-        with autocast(self.device, self.precision):
-            plain = self.network(pixels)
-            if self.mirrors:
-                stride = pixels.shape[-1] // plain.shape[-1]
-                mirrored = self.network(codec.flip_inputs(pixels, rules, stride))
-        plain = codec.activate(plain, rules, size_wh)
+        plain = ask(pixels)
         if not self.mirrors:
-            return plain
-        mirrored = codec.activate(mirrored, rules, size_wh)
+            return codec.activate(plain, rules, size_wh)
+        stride = pixels.shape[-1] // plain.shape[-1]
+        mirrored = ask(codec.flip_inputs(pixels, rules, stride))
+        plain, mirrored = (codec.activate(maps, rules, size_wh) for maps in (plain, mirrored))
         return codec.flip_average(plain, mirrored, self.schema.flip_order, rules, size_wh)
+
+
+def _to_numpy(array: codec.Array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.float().cpu().numpy()

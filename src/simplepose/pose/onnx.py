@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from simplepose.core.errors import UserError
 from simplepose.core.onnx import OnnxSession
 from simplepose.core.schema import KeypointSchema, schema_with
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class OnnxNetwork:
@@ -48,13 +50,23 @@ class OnnxNetwork:
         self.keypoint_count: int = shape_out[1]
         self._one_by_one, self._bytes = isinstance(shape_in[0], int), "int" in kind
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float on any device, normalised -> (B, K, H', W') float32 on the CPU."""
-        values = np.ascontiguousarray(pixels.cpu(), np.float32)
-        parts = np.split(values, len(values)) if self._one_by_one else [values]
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) float32, normalised -> (B, K, H', W') float32; no torch is needed."""
+        parts = np.split(pixels, len(pixels)) if self._one_by_one else [pixels]
         heatmaps = self.session.outputs[0][0]
         maps = [self.session.run({self._input: part})[heatmaps] for part in parts]
-        return torch.from_numpy(np.concatenate(maps).astype(np.float32, copy=False))
+        answer = maps[0] if len(maps) == 1 else np.concatenate(maps)
+        return answer.astype(np.float32, copy=False)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """`run` of a tensor on any device; the answer is on the CPU."""
+        return self.tensors(np.ascontiguousarray(pixels.cpu(), np.float32))
+
+    def tensors(self, pixels: np.ndarray) -> Tensor:
+        """`run` with a tensor for an answer."""
+        import torch
+
+        return torch.from_numpy(self.run(pixels))
 
     def spec(self) -> ModelSpec:
         """What the file's metadata says of itself.

@@ -232,10 +232,12 @@ def compare(first: Analysis, second: Analysis) -> dict[str, Any]:
         for one in (first, second)
     ]
     found = hotcoco.compare(*both, n_bootstrap=BOOTSTRAPS, seed=0)
+    turned = hotcoco.compare(*both[::-1], n_bootstrap=BOOTSTRAPS, seed=0)
     metrics = {}
     for name, interval in found["ci"].items():
-        above = interval["prob_positive"]
-        chance = min(1.0, 2 * min(above, 1 - above))
+        # Draws without any difference speak for both sides.
+        above, below = interval["prob_positive"], turned["ci"][name]["prob_positive"]
+        chance = min(1.0, 2 * min(1 - above, 1 - below))
         row = found["deltas"][name], interval["lower"], interval["upper"], chance
         metrics[name.upper()] = row
     change = second.person_oks - first.person_oks

@@ -228,7 +228,9 @@ def _without_background(
     matches: Matches, located: Matches, *, poses: bool = False, people: bool = False
 ) -> np.ndarray:
     """(T,) AP without the poses that found nobody, or the people whom nobody found, at
-    `LOCATED`."""
+    `LOCATED`; 1 where nobody is left to find."""
     kept = located.person[0] >= 0 if poses else None
     count = int(located.found[0].sum()) if people else None
+    if count == 0 and matches.counted.any():
+        return np.ones(len(matches.person))
     return precision_curves(matches, kept=kept, people=count).mean(1)

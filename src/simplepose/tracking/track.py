@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from simplepose.core.boxes import area, iou, nms
 from simplepose.core.oks import oks, oks_nms, rescore
@@ -338,6 +337,8 @@ def match(
     """
     similarity = np.where(similarity >= minimum, similarity, 0)
     if hungarian:
+        from scipy.optimize import linear_sum_assignment
+
         rows, columns = linear_sum_assignment(similarity, maximize=True)
     else:
         order = np.argsort(-similarity, axis=None, kind="stable")

@@ -71,7 +71,7 @@ NO_RECIPE = (
 """Fields that say where, how long and on which boxes, not which recipe."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
     """One row of the table: the recipe up to a group."""
 
@@ -100,7 +100,7 @@ def make_variants(base: Config, goal: Config) -> list[Variant]:
         if values[name] != value:
             group = next(group for group, names in GROUPS.items() if name.startswith(names))
             groups["head" if simcc and name in SIMCC else group][name] = value
-    variants = []
+    variants = list[Variant]()
     for name, changes in groups.items():
         if changes or not variants:
             values = values | changes

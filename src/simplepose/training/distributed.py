@@ -41,7 +41,7 @@ LOST_PEER = (
 """What the messages of the collective libraries say when another process has gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class World:
     """The processes that train together, and which of them this is."""
 

@@ -21,7 +21,7 @@ WARM_UP, MEASURED = 3, 20
 PARTS = ("wait for data", "copy and cut", "forward", "backward", "optimiser")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
     """Where the time of the measured steps went."""
 

@@ -81,7 +81,7 @@ def read_training(config: Config) -> Annotations:
         UserError: they are missing, damaged or broken (`require_sound`).
     """
     split = read_split(config.data, "train", boxes=config.detects)
-    found = require_sound(split, config.data)
+    found = require_sound(with_sides_of_weights(split, config), config.data)
     return found if config.detects else found.trainable()
 
 
@@ -235,6 +235,22 @@ def find_imagenet_weights(backbone: str, root: str) -> Path | None:
     patterns = LITE_FILES if lite else [name.format(depth=depth) for name in RESNET_FILES]
     found = (sorted(folder.glob(pattern)) for folder in folders for pattern in patterns)
     return next((files[0] for files in found if files), None)
+
+
+def with_sides_of_weights(people: Annotations, config: Config) -> Annotations:
+    """The people, with the left/right pairs of the network that the run starts with where neither
+    names nor options tell any and the keypoints are the same; a sentence says so."""
+    files = [str(config.run_folder)] * config.resume + [config.train.weights]
+    for name in filter(None, [] if people.schema.knows_sides else files):
+        try:
+            known = read_spec(find_weights(name)).schema
+        except UserError:  # of another program, or not there: who loads it says so
+            continue
+        if known.keypoints == people.schema.keypoints and known.knows_sides:
+            schema = replace(people.schema, flip_pairs=known.flip_pairs)
+            note = f"{people.source}: left/right pairs are those of {name}"
+            return replace(people, schema=schema, warnings=(*people.warnings, note))
+    return people
 
 
 def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:

@@ -27,6 +27,7 @@ from simplepose.core.files import (
     encode_json,
     readable,
     remove_dead_partials,
+    take,
     visible_partial,
     write_json,
 )
@@ -90,7 +91,9 @@ class LinesWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_dead_partials(self.path.parent)
-            self._file: IO[bytes] = self._partial.open("wb")
+            self._file: IO[bytes] = self._partial.open("ab")
+            take(self._file, self.path)
+            self._file.truncate(0)
             lines = [encode_json(self.header) + b"\n", *(line.encoded() for line in self.before)]
             self._add(b"".join(lines))
         except OSError as error:
