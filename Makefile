@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint site test-package test-lowest test-newest test-tensorflow test-trackeval clean
+.PHONY: demo test lint site test-package test-lowest test-highest test-tensorflow test-trackeval clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'simplepose needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
@@ -33,7 +33,7 @@ site:
 	$(VENV)-site/bin/pip install -q --disable-pip-version-check -c constraints.txt zensical mkdocstrings-python
 	$(VENV)-site/bin/zensical build --strict
 
-test-lowest test-newest: test-%:
+test-lowest test-highest: test-%:
 	PYTHON=$(PYTHON) sh tests/package/versions.sh $*
 
 test-tensorflow: $(READY)

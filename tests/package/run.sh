@@ -8,8 +8,8 @@ rm -rf "$out"
 python -m build --outdir "$out" . > "$out.log" 2>&1 || { cat "$out.log"; exit 1; }
 
 # A venv with the wheel, which sees the installed dependencies but not the clone.
-python -m venv "$out/venv"
-"$out/venv/bin/pip" install -q --no-deps --no-index --disable-pip-version-check "$out"/*.whl
+python -m venv --without-pip "$out/venv"
+python -m pip --python "$out/venv/bin/python" install -q --no-deps --no-index --disable-pip-version-check "$out"/*.whl
 purelib=$("$out/venv/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 python -c "import sys; print(*(p for p in sys.path if 'packages' in p), sep='\n')" > "$purelib/dependencies.pth"
 deactivate

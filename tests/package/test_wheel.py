@@ -9,8 +9,14 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 import simplepose
 from simplepose.core.lines import read_lines
+
+pytestmark = pytest.mark.skipif(
+    "site-packages" not in simplepose.__file__, reason="make test-package runs it with the wheel"
+)
 
 
 def command(folder: Path, *words: str) -> str:

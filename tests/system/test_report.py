@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_results import write_people, write_results
+from tiny_onnx import save_network
 
 from simplepose.cli import main
 from simplepose.config import dump_config, load_preset
@@ -92,9 +93,20 @@ def test_a_run_with_results_reads_its_own_data(tmp_path: Path) -> None:
     people = write_people(tmp_path / "data")
     run = run_folder(tmp_path / "run", people)
     write_results(run / "predictions.json", people)
-    assert report(run, "--no-heatmaps") == 0
+    assert report(run) == 0
     page = (run / "report.html").read_text()
     assert "Where the AP is lost" in page and "coco_r18_128x96_mini" in page
+
+
+def test_heatmaps_on_demand(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    network = save_network(tmp_path / "net.onnx")
+    words = given(tmp_path)
+    page = tmp_path / "report.html"
+    assert report(*words, "--weights", network, "--people", 3) == 0
+    assert page.read_text().count("<details>") == 3
+    assert report(*words, "--weights", network, "--people", 3, "--no-heatmaps") == 0
+    assert "<details>" not in page.read_text()
 
 
 def test_watch_writes_again_until_the_run_ends(tmp_path: Path) -> None:

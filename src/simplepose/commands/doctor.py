@@ -20,6 +20,7 @@ from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
+    Level,
     check_annotations,
     check_detections,
     check_images,
@@ -147,9 +148,23 @@ def run(options: DoctorOptions) -> None:
     facts = [*versions(), "devices", *lines]
     layout = None if options.root is None else find_layout(options.root)
     if layout is not None:
-        facts += [f"data folder {layout.root}", *(f"  {line}" for line in layout.report())]
+        facts += ["\n  ".join([f"data folder {layout.root}", *layout.report()])]
         findings += missing_pieces(layout)
     print("\n".join(facts))
+    shown = _examine_all(options, layout, facts, findings)
+    print("\n".join([f"findings: {len(findings) or 'none'}", *map(_said, findings)]))
+    if options.html is not None:
+        charts = {} if shown is None else histograms(shown)
+        write_findings(options.html, facts, findings, charts, shown)
+        print(f"wrote {options.html}")
+    if any(finding.level == "broken" for finding in findings):
+        raise SystemExit(1)
+
+
+def _examine_all(
+    options: DoctorOptions, layout: DataLayout | None, facts: list[str], findings: list[Finding]
+) -> Annotations | None:
+    """Adds the facts and findings of all annotation files; the first set, to draw from."""
     shown: Annotations | None = None
     for files in _jobs(options, layout):
         lines, found, annotations = examine(options, *files)
@@ -158,19 +173,13 @@ def run(options: DoctorOptions) -> None:
         # Pictures are drawn from one set; the findings of the others are listed without.
         findings += found if shown is None else [replace(finding, rows=()) for finding in found]
         shown = shown or annotations
-    print(f"findings: {len(findings) or 'none'}")
-    for finding in findings:
-        print(f"  {finding.level}: {finding}")
-        for example in finding.examples:
-            print(f"      {example}")
-        if finding.cure:
-            print(f"      Cure: {finding.cure}")
-    if options.html is not None:
-        charts = {} if shown is None else histograms(shown)
-        write_findings(options.html, facts, findings, charts, shown)
-        print(f"wrote {options.html}")
-    if any(finding.level == "broken" for finding in findings):
-        raise SystemExit(1)
+    return shown
+
+
+def _said(finding: Finding) -> str:
+    """A finding, its examples and its cure, a line each."""
+    lines = [*finding.examples, *([f"Cure: {finding.cure}"] if finding.cure else [])]
+    return "\n      ".join([f"  {finding.level}: {finding}", *lines])
 
 
 def missing_pieces(layout: DataLayout) -> list[Finding]:
@@ -181,8 +190,8 @@ def missing_pieces(layout: DataLayout) -> list[Finding]:
         optional = name in ("detections", "imagenet_weights")
         meanwhile = "; until then use --boxes gt" if name == "detections" else ""
         words = f"{name.replace('_', ' ')} missing, expected at {getattr(layout, name)}"
-        level = "warning" if optional else "broken"
-        found.append(Finding(level=level, problem=words, cure=f"put it there{meanwhile}"))  # type: ignore[arg-type]
+        level: Level = "warning" if optional else "broken"
+        found.append(Finding(level=level, problem=words, cure=f"put it there{meanwhile}"))
     return found
 
 

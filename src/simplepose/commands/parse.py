@@ -91,11 +91,11 @@ def _help_head(cls: type, name: str, *more: str) -> str:
     """What stands above the options: examples, what the command does, how it is called."""
     parts = [" ".join(part.split()) for part in (inspect.getdoc(cls) or "").split("\n\n")]
     examples = [part for part in parts if part.startswith("example: ")]
-    words = [
-        field.name.upper() + ("..." if get_origin(hint) is tuple else "")
-        for field, hint, marks in _fields(cls)
-        if POSITIONAL in marks and field.name.upper() not in name
-    ]
+    words = []
+    for field, hint, marks in _fields(cls):
+        if POSITIONAL in marks and (word := field.name.upper()) not in name:
+            optional = f"[{word}]" if _own_default(field) == "" else word
+            words.append(f"{word}..." if get_origin(hint) is tuple else optional)
     usage = " ".join(["usage: simplepose", name, *words, "[OPTIONS]"])
     width = min(80, shutil.get_terminal_size().columns)
     return "\n\n".join(

@@ -26,6 +26,7 @@ from simplepose.report.html import check_page, write_page
 from simplepose.report.sources import RECORDS, Source, open_sources
 from simplepose.report.taxonomy import KINDS
 from simplepose.report.tracks import against_truth, tracks_of
+from simplepose.training.folder import STATE
 
 REFRESH = 15
 """Seconds after which the page of a running training loads itself again."""
@@ -94,7 +95,8 @@ def _content(options: ReportOptions, sources: list[Source], refresh: int) -> dic
     analyses: list[Analysis] = []
     found = [one for one in sources if one.results is not None]
     if people is not None:
-        analyses = [analyse(s.name, people, read_results(s.results, people)) for s in found]
+        files = [(one.name, one.results) for one in found if one.results is not None]
+        analyses = [analyse(name, people, read_results(file, people)) for name, file in files]
     content |= {
         "overview": [page.overview(*pair) for pair in zip(analyses, found, strict=False)],
         "taxonomies": [page.taxonomy_view(one) for one in analyses],
@@ -157,7 +159,7 @@ def _tracks(source: Source, people: Annotations | None) -> Any:
 def _heatmap(options: ReportOptions, source: Source, people: Annotations) -> Heatmap | None:
     """What shows a network's heatmaps, if there is a network: a run's own, or --weights."""
     weights = options.weights
-    if not weights and source.config is not None and not options.no_heatmaps:
+    if not weights and source.config is not None and (source.folder / STATE.parent).is_dir():
         weights = source.path
     if not weights or options.no_heatmaps:
         return None

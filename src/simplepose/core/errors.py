@@ -43,8 +43,10 @@ class UserError(ValueError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, in the words of Python, PyTorch, OpenCV or ONNX Runtime."""
-    if isinstance(error, (MemoryError, UserError)):
-        return isinstance(error, MemoryError)
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 

@@ -28,7 +28,7 @@ from simplepose.data.augment import (
     sample_keypoints,
 )
 from simplepose.data.cache import CPU, Files, Memory, PixelSource
-from simplepose.data.pictures import SKIP, WrongSizeError, in_order
+from simplepose.data.pictures import in_order, skipping
 from simplepose.pose import geometry
 
 AHEAD = 4
@@ -288,19 +288,16 @@ class TrainLoader:
         """The pixels around a person; None where the picture is broken and may be skipped."""
         path = self.annotations.image_paths[self.annotations.image_index[row]]
         try:
-            return self.source.view(row)  # type: ignore[union-attr]
-        except WrongSizeError:
+            with skipping(self.broken if self.skip_broken else None, path):
+                return self.source.view(row)  # type: ignore[union-attr]
+        except UserError:
             raise
-        except UserError as error:
-            if not self.skip_broken:
-                raise UserError(f"{error}{SKIP}") from error
-            self.broken[path] = str(error)
-            return None
         except Exception as error:
             raise UserError(
                 f"a reading thread failed at {path}: {error!r}. "
                 "Cure: check the file, or report this"
             ) from error
+        return None
 
     def _warp(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         """Crops that OpenCV cuts, (G, 3, H, W) channels-last, and which samples could be read."""

@@ -188,7 +188,7 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
     value, problem = read_json(path), ""
     try:
         sigmas = msgspec.convert(value, dict[str, kind] | list[kind])
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a surrogate pair is no text
         sigmas, problem = [], f"sigmas must be positive numbers, got {shown(value)}"
     if isinstance(sigmas, dict) and (differ := {*sigmas} ^ {*names}):
         absent, unknown = sorted(differ & {*names}), sorted(differ - {*names})

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,11 +20,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.images import SWAPS, read_header, read_image
+from simplepose.core.images import PICTURE_ENDINGS, SWAPS, read_header, read_image
 from simplepose.data.annotations import Annotations, Detections
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 THREADS = 8
 """Files that are asked at once: most of the time is waiting for the disk."""
 SKIP = "; or go on without such pictures: --data.skip-broken"
@@ -32,6 +34,24 @@ SKIP = "; or go on without such pictures: --data.skip-broken"
 
 class WrongSizeError(UserError):
     """A picture is not the one that was annotated: no broken picture that may be skipped."""
+
+
+@contextmanager
+def skipping(broken: dict[Key, str] | None, key: Key) -> Iterator[None]:
+    """Around the reading of a picture: where it cannot be read, the reason is put into `broken`
+    under `key` and the block ends; None: that is an error. Another size than annotated always is.
+
+    Raises:
+        UserError: see above.
+    """
+    try:
+        yield
+    except WrongSizeError:
+        raise
+    except UserError as error:
+        if broken is None:
+            raise UserError(f"{error}{SKIP}") from error
+        broken[key] = str(error)
 
 
 def in_order(
@@ -202,29 +222,23 @@ def read_sized(annotations: Annotations, picture: int, broken: dict[int, str] | 
         UserError: it cannot be read, or could not be when its size was asked for, or its size is
             not the one that is known of it.
     """
-    try:
+    with skipping(broken, picture):
         image = read_picture(annotations, picture)
         if (annotations.image_sizes_wh[picture] <= 0).any():
             raise UserError(
                 f"picture {annotations.image_paths[picture]} could not be read when its size was "
                 "asked for. Cure: start again"
             )
-    except WrongSizeError:
-        raise
-    except UserError as error:
-        if broken is None:
-            raise UserError(f"{error}{SKIP}") from error
-        broken[picture] = str(error)
-        return np.zeros((0, 0, 3), np.uint8)
-    return image
+        return image
+    return np.zeros((0, 0, 3), np.uint8)
 
 
 AS_WRITTEN = ""
 BESIDE = "of pictures start with a folder beside {folder}; they are looked up there"
 TAIL = "of pictures have folders that are not below {folder}; the end of the path is looked up"
 BARE = (
-    "of pictures are looked up below {folder} without regard to case, Unicode form, folders and "
-    "what web addresses add"
+    "of pictures are looked up below {folder} without regard to case, Unicode form, folders, a "
+    "missing ending and what web addresses add"
 )
 TAKEN = "fit a picture below {folder} that another name has; they are looked up as written"
 
@@ -306,7 +320,7 @@ def _tails(name: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 
 def _keys(name: str) -> list[str]:
@@ -317,11 +331,14 @@ def _keys(name: str) -> list[str]:
 
 
 def _files_by_key(base: str) -> dict[str, set[str]]:
-    """The files below a folder by the key of each end of their path below it."""
+    """The files below a folder by the key of each end of their path below it, of pictures also
+    without the ending."""
     files: dict[str, set[str]] = defaultdict(set)
     for directory, _, names in os.walk(base):
         inside = os.path.relpath(directory, base).replace(os.sep, "/")
         for name in names:
-            for tail in _tails(_key(f"{inside}/{name}")):
-                files[tail].add(os.path.join(directory, name))
+            stem, ending = os.path.splitext(name)
+            for known in {name, stem if ending.lower() in PICTURE_ENDINGS else name}:
+                for tail in _tails(_key(f"{inside}/{known}")):
+                    files[tail].add(os.path.join(directory, name))
     return files

@@ -184,39 +184,42 @@ def read_split(config: DataConfig, split: Split, *, boxes: bool = False) -> Anno
         UserError: neither `root` nor the files are given, something is missing, or a picture of
             unknown size cannot be read.
     """
-    names = (f"{split}_annotations", f"{split}_images")
-    given = {name: getattr(config, name) for name in names}
-    if not all(given.values()):
-        if not config.root:
-            raise UserError(
-                f"no {split} data is named. Cure: give --data.root DIR, or "
-                f"--data.{split}-annotations FILE and --data.{split}-images DIR"
-            )
-        layout = find_layout(config.root).require(*(name for name in names if not given[name]))
-        given = {name: value or getattr(layout, name) for name, value in given.items()}
-    category = config.category or None
+    files, category = _files_of(config, split), config.category or None
     if boxes:
-        found = read_labelled_boxes(*given.values(), category=category)
+        found = read_labelled_boxes(*files, category=category)
         return with_orientation_note(replace(found, upright=config.upright))
-    first = read_coco(*given.values(), category=category)
+    first = read_coco(*files, category=category)
     first = tell_sides(replace(first, upright=config.upright), config.flip_pairs)
     if split == "val":
         return with_orientation_note(first)
-    files, folders = config.more_annotations, config.more_images
-    if len(files) != len(folders):
+    more, folders = config.more_annotations, config.more_images
+    if len(more) != len(folders):
         raise UserError(
-            f"{len(files)} files in data.more-annotations but {len(folders)} folders in "
+            f"{len(more)} files in data.more-annotations but {len(folders)} folders in "
             "data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
     others = [
         replace(read_coco(*pair, category=category), upright=config.upright)
-        for pair in zip(files, folders, strict=True)
+        for pair in zip(more, folders, strict=True)
     ]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
     # sizes first: joining clips boxes
     parts = [with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts]
     return concatenate([with_orientation_note(part) for part in parts])
+
+
+def _files_of(config: DataConfig, split: Split) -> tuple[str, ...]:
+    """Annotations and pictures of a split: as named, else where the layout has them."""
+    names = (f"{split}_annotations", f"{split}_images")
+    lacking = [name for name in names if not getattr(config, name)]
+    if lacking and not config.root:
+        raise UserError(
+            f"no {split} data is named. Cure: give --data.root DIR, or "
+            f"--data.{split}-annotations FILE and --data.{split}-images DIR"
+        )
+    layout: Any = find_layout(config.root).require(*lacking) if lacking else None
+    return tuple(str(getattr(config, name) or getattr(layout, name)) for name in names)
 
 
 def has_split(config: DataConfig, split: Split) -> bool:

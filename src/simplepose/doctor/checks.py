@@ -325,7 +325,8 @@ def check_duplicates(annotations: Annotations) -> Findings:
 
 
 def check_areas(annotations: Annotations) -> Findings:
-    """Areas that are zero, tiny or larger than the box: the OKS is scaled by them."""
+    """Areas that are zero, tiny or larger than the box: the OKS is scaled by them. Those of whole
+    pictures make every pose right."""
     scored, box_area = _scored(annotations), annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
     zero = scored & (annotations.area <= 0)
     cure = "leave `area` out (it is then made from the box), or correct it"
@@ -334,7 +335,10 @@ def check_areas(annotations: Annotations) -> Findings:
     tiny = scored & ~zero & (annotations.area < 0.01 * box_area)
     problem = f"people have an area below 1 % of their box{_part(tiny, scored)}: AP will be about 0"
     yield from _people(annotations, tiny, _level(tiny, scored), problem, cure)
-    large = scored & (annotations.area > 1.1 * box_area) & (box_area > 0)
+    huge = scored & (annotations.area > 4 * box_area) & (box_area > 0)
+    problem = f"people have an area above 4 x their box{_part(huge, scored)}: AP will be too high"
+    yield from _people(annotations, huge, _level(huge, scored), problem, cure)
+    large = scored & ~huge & (annotations.area > 1.1 * box_area) & (box_area > 0)
     problem = "people have an area larger than their box, which makes OKS lenient"
     yield from _people(annotations, large, "warning", problem, cure)
 

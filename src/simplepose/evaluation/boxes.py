@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.boxes import class_ids
-from simplepose.data.pictures import SKIP, WrongSizeError, in_order, read_picture
+from simplepose.data.pictures import in_order, read_picture, skipping
 from simplepose.detection.trained import TrainedDetector
 from simplepose.evaluation.coco import evaluate_boxes
 from simplepose.evaluation.tasks import Kind
@@ -52,21 +51,14 @@ def detect_pictures(
     """
     found, broken = Found(), dict[str, str]()
 
-    def read(picture: int) -> np.ndarray | str:
-        try:
+    def read(picture: int) -> np.ndarray | None:
+        with skipping(broken if skip_broken else None, annotations.image_paths[picture]):
             return read_picture(annotations, picture)
-        except WrongSizeError:
-            raise
-        except UserError as error:
-            if not skip_broken:
-                raise UserError(f"{error}{SKIP}") from error
-            return str(error)
+        return None
 
     images = in_order(read, pictures, workers, 2 * workers)
     for done, (picture, image) in enumerate(zip(pictures, images, strict=True), 1):
-        if isinstance(image, str):
-            broken[annotations.image_paths[picture]] = image
-        else:
+        if image is not None:
             found.append((picture, *detector.detect(image)))
         progress(done, len(pictures))
     return found, broken

@@ -22,7 +22,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
-from simplepose.data.pictures import WrongSizeError, by_picture, in_order, read_picture
+from simplepose.data.pictures import by_picture, in_order, read_picture, skipping
 from simplepose.evaluation.coco import coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack import posetrack_results
@@ -124,16 +124,10 @@ def estimate_boxes(
 
     def cut(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         picture = int(detections.image_index[rows[0]])
-        try:
+        with skipping(broken if skip_broken else None, annotations.image_paths[picture]):
             image = read_picture(annotations, picture)
             return rows, *estimator.cut(image, detections.boxes_xyxy[rows])
-        except WrongSizeError:
-            raise
-        except UserError as error:
-            if not skip_broken:
-                raise
-            broken[annotations.image_paths[picture]] = str(error)
-            return None
+        return None
 
     count = len(estimator.schema)
     keypoints = [np.zeros((0, count, 2))]

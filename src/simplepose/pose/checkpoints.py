@@ -173,7 +173,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UserError: cut short, or damaged.
     """
     with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        names = file.keys()  # of what is no mapping
+        tensors = {name: file.get_tensor(name) for name in names}
         metadata = file.metadata() or {}
         spec = metadata.get(METADATA_KEY)
         if spec is not None and metadata.get(DIGEST_KEY) != digest(tensors, spec):

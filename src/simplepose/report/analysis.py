@@ -231,8 +231,8 @@ def compare(first: Analysis, second: Analysis) -> dict[str, Any]:
         )
         for one in (first, second)
     ]
-    found = hotcoco.compare(*both, n_bootstrap=BOOTSTRAPS, seed=0)
-    turned = hotcoco.compare(*both[::-1], n_bootstrap=BOOTSTRAPS, seed=0)
+    found = hotcoco.compare(both[0], both[1], n_bootstrap=BOOTSTRAPS, seed=0)
+    turned = hotcoco.compare(both[1], both[0], n_bootstrap=BOOTSTRAPS, seed=0)
     metrics = {}
     for name, interval in found["ci"].items():
         # Draws without any difference speak for both sides.

@@ -4,7 +4,7 @@ own variables, so they change with its theme."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -57,16 +57,23 @@ def line_chart(
     turned = Markup('<text transform="translate(11,{}) rotate(-90)" text-anchor="middle">{}</text>')
     parts.append(turned.format(TOP + (HEIGHT - TOP - BOTTOM) / 2, y_label))
     for index, (one, line) in enumerate(zip(series, points, strict=True)):
-        colour, places = f"var(--c{index % COLOURS})", [place(*point) for point in line]
-        path = " ".join(f"{x},{y}" for x, y in places)
-        dash = Markup(' stroke-dasharray="5 4"') if one.dashed else ""
-        parts.append(
-            Markup('<polyline points="{}" style="stroke:{}"{}/>').format(path, colour, dash)
-        )
-        for (x, y), (left, top) in zip(line, places, strict=True) if one.dots else ():
-            dot = '<circle cx="{}" cy="{}" r="3" style="fill:{}"><title>{}: {:.4g}, {:.4g}</title>'
-            parts.append(Markup(dot + "</circle>").format(left, top, colour, one.name, x, y))
+        parts += _line(one, f"var(--c{index % COLOURS})", line, [place(*point) for point in line])
     return Markup("").join([*parts, Markup("</svg>"), legend([one.name for one in series])])
+
+
+def _line(
+    one: Series,
+    colour: str,
+    values: Sequence[tuple[float, float]],
+    places: Sequence[tuple[float, float]],
+) -> Iterator[Markup]:
+    """One line, and its dots, which tell their values."""
+    path = " ".join(f"{x},{y}" for x, y in places)
+    dash = Markup(' stroke-dasharray="5 4"') if one.dashed else ""
+    yield Markup('<polyline points="{}" style="stroke:{}"{}/>').format(path, colour, dash)
+    for (x, y), (left, top) in zip(values, places, strict=True) if one.dots else ():
+        dot = '<circle cx="{}" cy="{}" r="3" style="fill:{}"><title>{}: {:.4g}, {:.4g}</title>'
+        yield Markup(dot + "</circle>").format(left, top, colour, one.name, x, y)
 
 
 def legend(names: Sequence[str]) -> Markup:

@@ -115,10 +115,10 @@ class Gallery:
         region, factor = _region(image, corners, found)
         if truth is None:
             truth = _everybody(people, int(picture))
-        panels = [("annotated", truth, [])]
+        panels: list[tuple[str, Poses, list[dict[str, Any]]]] = [("annotated", truth, [])]
         for index, (one, points) in enumerate(zip(self.analyses, found, strict=True)):
             if points is not None:
-                box = np.concatenate([points[:, :2].min(0), points[:, :2].max(0)])
+                box = corners_box(points[:, :2])
                 pose = Poses(points[None, :, :2], np.ones((1, len(points))), box[None], np.ones(1))
                 marks = self._marks(index, person, region, factor)
                 panels.append((one.name if len(self.analyses) > 1 else "found", pose, marks))

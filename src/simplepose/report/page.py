@@ -110,19 +110,20 @@ def taxonomy_view(analysis: Analysis) -> dict[str, Any]:
 def precision_chart(analyses: Sequence[Analysis]) -> Any:
     """Precision over recall at OKS .5, .75 and the mean of all thresholds."""
     lines = []
-    for one in analyses:
-        curves = precision_curves(one.taxonomy.matches)
+    for analysis in analyses:
+        curves = precision_curves(analysis.taxonomy.matches)
         named = {"OKS .5": curves[0], "OKS .75": curves[5], "mean of .5 to .95": curves.mean(0)}
-        prefix = f"{one.name}: " if len(analyses) > 1 else ""
-        lines += [Series(f"{prefix}{name}", RECALLS, curve) for name, curve in named.items()]
+        prefix = f"{analysis.name}: " if len(analyses) > 1 else ""
+        recalls = RECALLS.tolist()
+        lines += [Series(f"{prefix}{key}", recalls, one.tolist()) for key, one in named.items()]
     return line_chart(lines, "recall", "precision", x_range=(0, 1), y_range=(0, 1))
 
 
 def threshold_chart(analyses: Sequence[Analysis]) -> Any:
     """AP over the OKS threshold."""
-    lines = [
-        Series(one.name, OKS_THRESHOLDS, one.taxonomy.precision, dots=True) for one in analyses
-    ]
+    levels = OKS_THRESHOLDS.tolist()
+    values = [(one.name, one.taxonomy.precision.tolist()) for one in analyses]
+    lines = [Series(name, levels, found, dots=True) for name, found in values]
     return line_chart(lines, "OKS threshold", "AP", y_range=(0, 1))
 
 
@@ -205,7 +206,8 @@ def comparison_view(analyses: Sequence[Analysis]) -> dict[str, Any] | None:
                     "chance": "below .002" if chance < 0.002 else f"{chance:.3f}",
                 }
             )
-    return {**found, "rows": rows, "chance": f"{found['chance']:.3f}"}
+    chance = f"{found['chance']:.3f}" if found["chance"] >= 0.001 else "below .001"
+    return {**found, "rows": rows, "chance": chance}
 
 
 def track_view(tracks: Sequence[Track], frames: int, truth: Mapping[str, Any] | None) -> Any:

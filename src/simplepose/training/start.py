@@ -81,8 +81,9 @@ def read_training(config: Config) -> Annotations:
         UserError: they are missing, damaged or broken (`require_sound`).
     """
     split = read_split(config.data, "train", boxes=config.detects)
-    found = require_sound(with_sides_of_weights(split, config), config.data)
-    return found if config.detects else found.trainable()
+    if config.detects:
+        return require_sound(split, config.data)
+    return require_sound(with_sides_of_weights(split, config), config.data).trainable()
 
 
 def samples_of(people: Annotations, config: Config) -> tuple[Annotations, Callable[..., TrainStep]]:

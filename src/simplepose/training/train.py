@@ -77,16 +77,8 @@ def train(config: Config) -> Path:
             anew=not config.resume,
         )
         with closing(log) as journal:
-            tested = held_out.people.warnings if held_out else ()
-            for warning in dict.fromkeys((*people.warnings, *tested)):
-                journal.say(f"note: {warning}")
-            if note := people.schema.sides_note():
+            for note in _notes(config, people, held_out):
                 journal.say(f"note: {note}")
-            if held_out is None:
-                why = (
-                    "no validation data" if options.evaluate_every else "train.evaluate_every is 0"
-                )
-                journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
             run = begin(config, people, held_out, world, journal, stop)
             # The run may have been killed between the state of an epoch and its weights.
             run.keep_epoch()
@@ -103,6 +95,17 @@ def train(config: Config) -> Path:
                 if not (folder / STATE.with_name(f"{name}.safetensors")).exists():
                     run.save_weights(name)
     return folder
+
+
+def _notes(config: Config, people: Annotations, held_out: HeldOut | None) -> list[str]:
+    """What is to be known of the data before hours of training."""
+    tested = held_out.people.warnings if held_out else ()
+    notes = [*dict.fromkeys((*people.warnings, *tested)), people.schema.sides_note()]
+    if held_out is None:
+        every = config.train.evaluate_every
+        why = "no validation data" if every else "train.evaluate_every is 0"
+        notes.append(f"{why}: nothing is evaluated, `best` is the last")
+    return list(filter(None, notes))
 
 
 def begin(

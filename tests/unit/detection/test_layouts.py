@@ -231,6 +231,16 @@ def test_another_layout_says_what_was_found(tmp_path: Path, outputs) -> None:
         assert f"{name} {array.shape}" in str(error.value)
 
 
+def test_boxes_with_an_angle_are_another_layout(tmp_path: Path) -> None:
+    """(1, 4 + classes + 1, A): the angle is no objectness, and may look like a probability."""
+    array = grid(3, objectness=True, units="pixels").transpose(0, 2, 1).copy()
+    path = save_constant_network(
+        tmp_path / "d.onnx", {"o": array}, first="Conv", size=SIZE, names=["person", "b", "c"]
+    )
+    with pytest.raises(UserError, match=r"d\.onnx .*layout"):
+        PersonDetector(path, threads=1)
+
+
 def test_a_grid_of_a_free_size_is_checked_at_every_picture() -> None:
     with pytest.raises(UserError, match="rows"):
         decode_grid(np.zeros((10, 85), np.float32), (SIZE, SIZE), 0, 0.3)

@@ -109,6 +109,8 @@ def test_clean_and_empty() -> None:
         (change("keypoints", lambda k: k / 400), "broken", "keypoints in 0..1", 20),
         (change("area", lambda a: 0 * a), "broken", "area 0", 20),
         (change("area", lambda a: part(a, 3, 0)), "warning", "area 0", 1),
+        (change("area", lambda a: a * 50), "broken", "AP will be too high", 20),
+        (change("area", lambda a: part(a, 3, 1e6)), "warning", "AP will be too high", 1),
         (change("area", lambda a: part(a, 3, 20000)), "warning", "area larger than their box", 1),
         (change("bbox_xywh", lambda b: part(b, (4, 2), 0)), "warning", "no positive width", 1),
         (

@@ -203,6 +203,14 @@ def test_nobody_to_find_and_nothing_found() -> None:
     assert np.isnan(nobody.precision).all() and len(nobody.poses) == 0
 
 
+def test_without_sides_there_are_no_inversions() -> None:
+    truth = people()
+    keypoints = poses(truth)
+    plant_inversions(truth, keypoints)
+    truth = replace(truth, schema=replace(COCO_17, flip_pairs=()))
+    assert totals(break_down(truth, rows_of(truth, keypoints))) == {"miss": 30}
+
+
 def test_unlabelled_keypoints_and_people_do_not_count() -> None:
     truth = people()
     visibility = truth.visibility.copy()
