@@ -234,8 +234,9 @@ def share_cores(networks: int = 1) -> int:
     """
     import cv2
 
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = min(own_cores(), int(asked) if asked.isdecimal() else own_cores())
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), own_cores()
+    if asked.isdecimal() and int(asked):
+        cores = min(cores, int(asked))
     threads = _shared["threads"] = max(1, cores // networks)
     cv2.setNumThreads(threads)
     if torch := sys.modules.get("torch"):  # else when a device is chosen

@@ -72,7 +72,7 @@ class PoseEstimator:
         *,
         device: str = "auto",
         flip_test: bool = True,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int = 64,
         threads: int = 0,
     ) -> PoseEstimator:
@@ -82,7 +82,8 @@ class PoseEstimator:
             path: the weights.
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where the hardware multiplies it
+                natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
 

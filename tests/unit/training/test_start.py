@@ -16,6 +16,7 @@ from simplepose.data.coco import read_coco
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.start import load_weights, with_sides_of_weights
+from simplepose.training.train import accelerator_line
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +187,18 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
             COCO_17,
             replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))),
         )
+
+
+def test_a_run_on_an_accelerator_says_what_is_on_and_off() -> None:
+    config = load_preset("coco_r50_256x192_modern")
+    line = accelerator_line(config, "bf16", torch.device("cuda", 0))
+    on, off = line.split("; off: ")
+    assert on.startswith("cuda:0: on: bf16") and "channels-last" in on and "fused" in on
+    assert "--train.compile on" in off and "--train.compile graphs" in off
+    config = replace(config, train=replace(config.train, compile="graphs", channels_last=False))
+    on, off = accelerator_line(config, "fp32", torch.device("mps")).split("; off: ")
+    assert "graphs" in on and "compile on" in on
+    assert "bf16" in off and "channels-last" in off and "fused" in off
 
 
 @pytest.mark.parametrize(
