@@ -276,6 +276,7 @@ class Scorer:
             precision=config.train.precision,
             batch_size=config.evaluate.batch_size,
         )
+        assert self.held_out.boxes is not None  # those of a pose network
         with Progress("evaluating", "boxes") as progress:
             return evaluate_network(
                 estimator,
