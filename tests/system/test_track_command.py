@@ -111,7 +111,6 @@ def test_an_output_folder_that_exists_is_refused_and_kept(film: Path, capsys) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"boxes": ""}, "nobody said where the people are"),
         ({"boxes": "none.onnx"}, "no such file"),
         ({"boxes": "net.onnx"}, "another layout"),
         ({"video": "none.mp4"}, "no such video"),

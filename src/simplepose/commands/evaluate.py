@@ -144,7 +144,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.data.config)
     if is_trained(options.boxes) and task != "mpii":
-        detector = TrainedDetector.from_checkpoint(options.boxes, device=options.device)
+        detector = TrainedDetector.from_pretrained(options.boxes, device=options.device)
         detections = detected_people(
             detector, annotations, options.boxes, skip_broken=options.data.skip_broken
         )
@@ -164,7 +164,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
 
 def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
     """The network, with what the options say about its preprocessing and decoding."""
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         weights,
         device=options.device,
         flip_test=options.evaluate.flip_test,

@@ -73,7 +73,7 @@ class TrainedDetector:
             self.person_class = find_class(person_class, names, len(names), source, option)
 
     @classmethod
-    def from_checkpoint(
+    def from_pretrained(
         cls,
         path: str | Path,
         *,

@@ -268,7 +268,7 @@ class Scorer:
 
     def __call__(self, config: Config) -> dict[str, float]:
         """The ten numbers of a trained variant."""
-        estimator = PoseEstimator.from_checkpoint(
+        estimator = PoseEstimator.from_pretrained(
             config.run_folder,
             device=self.goal.train.device,
             flip_test=config.evaluate.flip_test,

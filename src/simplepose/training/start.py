@@ -30,13 +30,20 @@ from simplepose.data.loader import TrainLoader, owners
 from simplepose.data.source import find_layout, read_split
 from simplepose.doctor.checks import require_sound
 from simplepose.pose.backbone import TITLES
-from simplepose.pose.checkpoints import ModelSpec, find_weights, read_spec, require_head
+from simplepose.pose.checkpoints import (
+    ModelSpec,
+    find_weights,
+    has_no_path,
+    read_spec,
+    require_head,
+)
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
+from simplepose.weights.public import named
 from simplepose.weights.weight_file import OUTPUT_NAMES, WeightFile, load_into, load_weight_file
 
 RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
@@ -250,8 +257,8 @@ def with_sides_of_weights(people: Annotations, config: Config) -> Annotations:
 
 def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
     """Takes a whole network; where its keypoints are others, everything but the output layer."""
-    path = Path(name)
-    file = load_weight_file(find_weights(path) if path.is_dir() else path)
+    path = Path(named(name))
+    file = load_weight_file(find_weights(path) if path.is_dir() or has_no_path(path) else path)
     if file.is_backbone_only:
         raise UserError(
             f"{name} holds only a backbone ({file.kind}). Cure: --model.init {name}, or a network "

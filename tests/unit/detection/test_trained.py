@@ -129,7 +129,7 @@ def test_size_of_the_network(run: Path) -> None:
 
 def test_a_pose_network_is_no_detector_and_the_reverse(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"detector of person.*--boxes"):
-        PoseEstimator.from_checkpoint(run)
+        PoseEstimator.from_pretrained(run)
     config = load_preset("coco_lite0_128x96_mini_modern")
     spec = ModelSpec(
         preset="pose",
