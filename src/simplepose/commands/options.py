@@ -413,13 +413,17 @@ class ConvertOptions:
     """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
     poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
-    folder."""
-    to: Literal["openpose", "deeplabcut", "trc"] | None = None
-    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, for
+    OpenPose and OpenSim a folder."""
+    to: Literal["coco", "openpose", "deeplabcut", "trc"] | None = None
+    """Results: COCO annotations to correct in CVAT, Label Studio or FiftyOne, OpenPose's JSON files
+    (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
+    visibility: tuple[Fraction, Fraction] = (0.2, 0.5)
+    """Results to COCO: keypoints of at least the first score are labelled, as hidden (1), of at
+    least the second as visible (2); the others are not labelled (0)."""
     images: Path | None = None
-    """Folder of the pictures; file names are written relative to it (default: the folder of
-    INPUT)."""
+    """Folder of the pictures; file names are written relative to it (default: the folder of INPUT;
+    of results that of the pictures)."""
     also: tyro.conf.UseAppendAction[tuple[tuple[Task, Path, Path], ...]] = ()
     """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become
     relative to the folder that holds all pictures."""
@@ -435,6 +439,14 @@ class ConvertOptions:
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
     """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
+
+    def __post_init__(self) -> None:
+        hidden, visible = self.visibility
+        if hidden > visible:
+            raise UserError(
+                f"--visibility is {hidden:g} {visible:g}. Cure: the score of a hidden keypoint "
+                "first, then that of a visible one, which is as high or higher"
+            )
 
 
 @settings()
