@@ -22,6 +22,7 @@ from simplepose.config import (
     DataConfig,
     EvaluateConfig,
     RecipeName,
+    ServeConfig,
     Task,
     load_preset,
     preset_names,
@@ -95,7 +96,7 @@ class HeldOutPeople(OnDevice):
 
 
 @settings()
-class PeopleInPictures(OnDevice):
+class Networks(OnDevice):
     """Commands that find people and estimate their poses."""
 
     weights: PathText = ""
@@ -116,6 +117,12 @@ class PeopleInPictures(OnDevice):
     person_class: str = ""
     """A detector's class of people: its number, or its name in the file's metadata; by default the
     class named person, or 0 where the file names none."""
+
+
+@settings()
+class PeopleInPictures(Networks):
+    """Those that also draw and write them."""
+
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
@@ -327,6 +334,23 @@ class TrackOptions(PeopleInPictures):
     batch_frames: AtLeast0 = 0
     """Frames whose crops go through the network together; 1 for the least delay, 0 lets the engine
     choose."""
+
+
+@settings()
+class ServeOptions(Networks):
+    """Estimates poses of pictures that are sent over HTTP, and shows a page to try it.
+
+    example: simplepose serve
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine alone; 0.0.0.0 for whoever reaches it."""
+    port: Annotated[Integer, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    flip_test: Flag = False
+    """Average with the mirrored crop: twice the network's work."""
+    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+    """Limits."""
 
 
 @settings()
@@ -560,6 +584,7 @@ OPTIONS: dict[str, type] = {
     "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
+    "serve": ServeOptions,
     "pack": PackOptions,
     "import": ImportOptions,
     "weights": WeightsOptions,
