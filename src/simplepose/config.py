@@ -419,6 +419,26 @@ class EvaluateConfig:
 Side = Annotated[Integer, Field(ge=32, multiple_of=32)]
 
 
+@settings("serve")
+class ServeConfig:
+    """Limits of `simplepose serve`."""
+
+    batch_pictures: AtLeast1 = 16
+    """Pictures that go through the networks together, at most."""
+    wait_ms: NotNegative = 10.0
+    """Milliseconds that a picture waits for others while the networks are idle."""
+    max_megabytes: Positive = 20.0
+    """Size of a picture file, at most."""
+    max_megapixels: Positive = 50.0
+    """Millions of pixels of a picture, at most."""
+    max_open: AtLeast1 = 128
+    """Pictures that are sent or wait at the same time; more are refused (503)."""
+    rate: NotNegative = 0.0
+    """Pictures a second of one address; more are refused (429). 0 does not count."""
+    seconds: Positive = 30.0
+    """How long a picture may take to come."""
+
+
 @settings()
 class Config:
     """Everything that decides a training run."""

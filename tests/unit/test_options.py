@@ -24,6 +24,7 @@ BAD: dict[str, list[str]] = {
     "report": ["r.json", "--people", "0"],
     "predict": ["a.jpg", "--weights", "w", "--box-threshold", "2"],
     "track": ["a.mp4", "--weights", "w", "--detect-every", "0"],
+    "serve": ["--port", "70000"],
     "pack": ["coco_r50_256x192_ms", "--output", "o.zip", "--quality", "101"],
     "import": ["f.pth", "--as", "coco_r50_256x192_ms", "--outputt", "x"],
     "weights": ["list", "--outputs", "x"],

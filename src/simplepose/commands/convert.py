@@ -22,7 +22,12 @@ from simplepose.data.mapping import (
     with_sigmas,
 )
 from simplepose.data.source import READERS
-from simplepose.video.formats import write_deeplabcut, write_openpose, write_trc
+from simplepose.video.formats import (
+    write_coco_annotations,
+    write_deeplabcut,
+    write_openpose,
+    write_trc,
+)
 from simplepose.video.outputs import new_folder
 
 
@@ -69,8 +74,16 @@ def convert_results(options: ConvertOptions) -> str:
     results = options.input / LINES if options.input.is_dir() else options.input
     if options.to is None:
         raise UserError(
-            "convert results needs --to. Cure: --to openpose, --to deeplabcut or --to trc"
+            "convert results needs --to. "
+            "Cure: --to coco, --to openpose, --to deeplabcut or --to trc"
         )
+    if options.to == "coco":
+        _keep(options)
+        visibility, images = options.visibility, options.images
+        people = write_coco_annotations(
+            results, options.output, visibility=visibility, images_dir=images
+        )
+        return f"{people:,} people to look through"
     if options.to == "deeplabcut":
         _keep(options)
         return f"{len(write_deeplabcut(results, options.output))} individuals"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from simplepose.commands.options import PeopleInPictures
+from simplepose.commands.options import Networks
 from simplepose.core.structures import Poses
 from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import (
@@ -19,7 +19,7 @@ from simplepose.detection.estimator import (
 )
 from simplepose.detection.people import Detector, PeopleSource, people_source
 
-T = TypeVar("T", bound=PeopleInPictures)
+T = TypeVar("T", bound=Networks)
 
 
 def open_estimator(options: T, threads: int = 0) -> tuple[PoseEstimator, T]:
@@ -48,7 +48,7 @@ def open_estimator(options: T, threads: int = 0) -> tuple[PoseEstimator, T]:
 
 
 def open_people(
-    options: PeopleInPictures,
+    options: Networks,
     estimator: PoseEstimator,
     *,
     annotations: str = "",

@@ -22,6 +22,7 @@ from simplepose.config import (
     DataConfig,
     EvaluateConfig,
     RecipeName,
+    ServeConfig,
     Task,
     load_preset,
     preset_names,
@@ -95,7 +96,7 @@ class HeldOutPeople(OnDevice):
 
 
 @settings()
-class PeopleInPictures(OnDevice):
+class Networks(OnDevice):
     """Commands that find people and estimate their poses."""
 
     weights: PathText = ""
@@ -116,6 +117,12 @@ class PeopleInPictures(OnDevice):
     person_class: str = ""
     """A detector's class of people: its number, or its name in the file's metadata; by default the
     class named person, or 0 where the file names none."""
+
+
+@settings()
+class PeopleInPictures(Networks):
+    """Those that also draw and write them."""
+
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
@@ -330,6 +337,23 @@ class TrackOptions(PeopleInPictures):
 
 
 @settings()
+class ServeOptions(Networks):
+    """Estimates poses of pictures that are sent over HTTP, and shows a page to try it.
+
+    example: simplepose serve
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine alone; 0.0.0.0 for whoever reaches it."""
+    port: Annotated[Integer, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    flip_test: Flag = False
+    """Average with the mirrored crop: twice the network's work."""
+    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+    """Limits."""
+
+
+@settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
     needs, into one zip.
@@ -413,13 +437,17 @@ class ConvertOptions:
     """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
     poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
-    folder."""
-    to: Literal["openpose", "deeplabcut", "trc"] | None = None
-    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, for
+    OpenPose and OpenSim a folder."""
+    to: Literal["coco", "openpose", "deeplabcut", "trc"] | None = None
+    """Results: COCO annotations to correct in CVAT, Label Studio or FiftyOne, OpenPose's JSON files
+    (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
+    visibility: tuple[Fraction, Fraction] = (0.2, 0.5)
+    """Results to COCO: keypoints of at least the first score are labelled, as hidden (1), of at
+    least the second as visible (2); the others are not labelled (0)."""
     images: Path | None = None
-    """Folder of the pictures; file names are written relative to it (default: the folder of
-    INPUT)."""
+    """Folder of the pictures; file names are written relative to it (default: the folder of INPUT;
+    of results that of the pictures)."""
     also: tyro.conf.UseAppendAction[tuple[tuple[Task, Path, Path], ...]] = ()
     """Another set to join, three words: KIND INPUT IMAGES; once for each. File names become
     relative to the folder that holds all pictures."""
@@ -435,6 +463,14 @@ class ConvertOptions:
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
     """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
+
+    def __post_init__(self) -> None:
+        hidden, visible = self.visibility
+        if hidden > visible:
+            raise UserError(
+                f"--visibility is {hidden:g} {visible:g}. Cure: the score of a hidden keypoint "
+                "first, then that of a visible one, which is as high or higher"
+            )
 
 
 @settings()
@@ -548,6 +584,7 @@ OPTIONS: dict[str, type] = {
     "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
+    "serve": ServeOptions,
     "pack": PackOptions,
     "import": ImportOptions,
     "weights": WeightsOptions,

@@ -76,8 +76,18 @@ def read_image(path: str | Path, *, upright: bool = False) -> np.ndarray:
     return decode_image(read_bytes(path), str(path), upright=upright)
 
 
-def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.ndarray:
-    """Decodes the bytes of a picture file; `source` is its name for messages. See `read_image`."""
+def decode_image(
+    content: bytes, source: str, *, upright: bool = False, max_pixels: int | None = None
+) -> np.ndarray:
+    """Decodes the bytes of a picture file; see `read_image`.
+
+    Args:
+        content: the file.
+        source: its name for messages.
+        upright: see `read_image`.
+        max_pixels: in place of what `read_image` allows; what does not tell its size before it is
+            decoded is then refused too.
+    """
     if not content:
         raise UserError(f"picture {source} is empty (0 bytes). Cure: copy the file again")
     kind = kind_of(content)
@@ -89,7 +99,7 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
             f"picture {source} is cut short ({len(content)} bytes, no end marker). "
             "Cure: copy the file again"
         )
-    _require_size(size_wh, source)
+    _require_size(size_wh, source, max_pixels)
     image: np.ndarray | None
     try:
         if kind in ("GIF", "AVIF"):
@@ -218,8 +228,15 @@ def _runs_into_another(content: bytes, start: int, end: int) -> bool:
     return False
 
 
-def _require_size(size_wh: tuple[int, int], source: str) -> None:
+def _require_size(size_wh: tuple[int, int], source: str, most: int | None) -> None:
     """Refuses a picture of more pixels than were asked for, before it is decoded."""
+    if most is not None:
+        if not 0 < size_wh[0] * size_wh[1] <= most:
+            size = f"{size_wh[0]} x {size_wh[1]}" if any(size_wh) else "of unknown size"
+            raise UserError(
+                f"picture {source} is {size}, more than {most:,} pixels. Cure: make it smaller"
+            )
+        return
     asked, count = os.environ.get(ASK_FOR_MORE) or str(MAX_PIXELS), size_wh[0] * size_wh[1]
     if not asked.isdecimal():
         raise UserError(f"{ASK_FOR_MORE} is {asked!r}. Cure: a number of pixels, as {MAX_PIXELS}")

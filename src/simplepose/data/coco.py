@@ -82,6 +82,8 @@ class Row(msgspec.Struct, gc=False):
     score: float | None = None
     iscrowd: bool | float | None = None
     track_id: Any = None
+    attributes: Any = None
+    """CVAT's own: it keeps the `track_id` here."""
     head_box_xyxy: Four | None = None
     bbox_head: Annotated[list[float], FOUR] | None = None
     scores: list[float | None] | None = None
@@ -170,6 +172,9 @@ def load(source: Any, name: str = "") -> File | list[Row]:
     if isinstance(file, list):
         _make_ids_exact(file, f"{name}: row", ("image_id", "category_id", "track_id"))
         return file
+    for row in file.rows:
+        if isinstance(row.attributes, dict) and row.track_id is None:
+            row.track_id = row.attributes.get("track_id")
     _make_ids_exact(file.listed, f"{name}: category", ("id",))
     _make_ids_exact(file.images or [], f"{name}: picture", ("id",))
     fields = ("id", "image_id", "category_id", "track_id")
@@ -842,10 +847,15 @@ def coco_content(annotations: Annotations, images_dir: str | Path | None = None)
 
 
 def person_rows(annotations: Annotations) -> list[dict[str, Any]]:
-    """The people as rows of a COCO file, all of `category_id`, numbers to 4 decimals."""
+    """The people as rows of a COCO file, all of `category_id`; numbers to 4 decimals, or the fewest
+    that give the same float32 back, so that what was read is written as it stood."""
 
     def exact(column: np.ndarray) -> np.ndarray:
-        return column.astype(np.float64).round(4)
+        found = column.astype(np.float64).round(4)
+        for decimals in (3, 2, 1, 0):
+            shorter = found.round(decimals)
+            found = np.where(shorter.astype(np.float32) == column, shorter, found)
+        return found
 
     visibility = annotations.visibility
     unscored = False if annotations.unscored is None else annotations.unscored

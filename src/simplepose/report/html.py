@@ -19,7 +19,7 @@ from simplepose.core.files import write_bytes
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Poses
 
-Kind = Literal["doctor", "report"]
+Kind = Literal["doctor", "report", "serve"]
 OPENING = '<!doctype html><html lang="en"><meta charset="utf-8"><title>simplepose {}'
 """What every page starts with, and how a page that may be written again is known."""
 HEIGHT, WIDTH = 260, 480
@@ -64,9 +64,13 @@ def check_page(path: str | Path, kind: Kind, option: str) -> None:
 
 def write_page(path: str | Path, kind: Kind, content: Mapping[str, Any]) -> None:
     """Writes `content` in the template of that kind, atomically."""
+    write_bytes(path, page_text(kind, content).encode(errors="backslashreplace"))
+
+
+def page_text(kind: Kind, content: Mapping[str, Any]) -> str:
+    """`content` in the template of that kind."""
     text = _templates().get_template(f"{kind}.html").render(content)
-    opening = OPENING.format(kind)
-    write_bytes(path, f"{opening}{text}".encode(errors="backslashreplace"))
+    return f"{OPENING.format(kind)}{text}"
 
 
 def _starts_as_page(path: Path, kind: Kind) -> bool:

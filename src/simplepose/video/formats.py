@@ -1,5 +1,6 @@
 """A `poses.jsonl` in the files of other programs: OpenPose (which Pose2Sim and Sports2D read),
-DeepLabCut (SimBA, B-SOiD, Anipose, Keypoint-MoSeq) and OpenSim's marker files (.trc).
+DeepLabCut (SimBA, B-SOiD, Anipose, Keypoint-MoSeq), OpenSim's marker files (.trc), and COCO
+annotations for CVAT, Label Studio and FiftyOne, where people correct them.
 
 An individual is an identity of a tracked video. Where nobody was followed, it is the position in
 the line: the same number in two pictures need not be the same person.
@@ -8,14 +9,20 @@ the line: the same number in two pictures need not be the same person.
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Iterator
-from itertools import chain, product
+from collections.abc import Iterator, Sequence
+from itertools import chain, count, product
 from pathlib import Path, PurePath
+from typing import Any
 
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import atomic_path, cannot_write, encode_json, write_bytes
-from simplepose.core.lines import Keypoint, Line, Person, read_header, read_lines
+from simplepose.core.files import atomic_path, cannot_write, encode_json, write_bytes, write_json
+from simplepose.core.images import PICTURE_ENDINGS
+from simplepose.core.lines import Header, Keypoint, Line, Person, read_header, read_lines
+from simplepose.core.schema import SCHEMAS, KeypointSchema, infer_flip_pairs
+from simplepose.data.categories import category_of
+from simplepose.data.coco import AREA_FRACTION
 
 ELSEWHERE = (
     *(f"{part}_keypoints_2d" for part in ("face", "hand_left", "hand_right")),
@@ -41,7 +48,7 @@ def write_openpose(lines: str | Path, folder: str | Path) -> int:
     Raises:
         UserError: `lines` cannot be read, or the folder cannot be written.
     """
-    count, empty = 0, {name: list[float]() for name in ELSEWHERE}
+    written, empty = 0, {name: list[float]() for name in ELSEWHERE}
     for line in read_lines(lines):
         people = [
             {
@@ -56,8 +63,8 @@ def write_openpose(lines: str | Path, folder: str | Path) -> int:
             path.write_bytes(encode_json({"version": 1.3, "people": people}))
         except OSError as error:
             raise cannot_write(path, error) from error
-        count += 1
-    return count
+        written += 1
+    return written
 
 
 def write_deeplabcut(lines: str | Path, path: str | Path) -> list[str]:
@@ -142,6 +149,57 @@ def write_trc(lines: str | Path, folder: str | Path) -> list[Path]:
     return paths
 
 
+def write_coco_annotations(
+    lines: str | Path,
+    path: str | Path,
+    *,
+    visibility: tuple[float, float] = (0.2, 0.5),
+    images_dir: str | Path | None = None,
+) -> int:
+    """One COCO-keypoints annotation file, as CVAT, Label Studio and FiftyOne import it; `read_coco`
+    reads it, and what they export.
+
+    Coordinates have two decimals, which is what CVAT keeps. A keypoint that counts as not labelled
+    keeps its place, so that who makes it visible need not drag it from the corner. A frame of a
+    video is named as CVAT names it, `frame_000012.png`.
+
+    Args:
+        lines: the poses.jsonl.
+        path: the .json file.
+        visibility: keypoints of at least the first score are labelled, as hidden (1), of at least
+            the second as visible (2). Calibrated scores are probabilities, 0..1.
+        images_dir: folder that the names of pictures become relative to; by default the deepest one
+            that holds all of them.
+
+    Returns:
+        How many people were written.
+
+    Raises:
+        UserError: `lines` cannot be read, or the file cannot be written.
+    """
+    header, images, annotations = read_header(lines), list[dict[str, Any]](), list[dict[str, Any]]()
+    frames = [*read_lines(lines)]
+    names = _file_names(frames, images_dir)
+    ids = [line.image_id for line in frames]
+    numbered = len({*ids}) == len(ids) and all(isinstance(one, int) for one in ids)
+    for number, line, name in zip(ids if numbered else count(1), frames, names, strict=False):
+        images.append({"id": number, "file_name": name, "width": line.width, "height": line.height})
+        for person in line.people:
+            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1}
+            annotations.append(own | _annotation(person, visibility))
+    category = {"supercategory": ""} | category_of(_schema(header))
+    write_json(
+        path,
+        {
+            "info": {"description": "estimated by simplepose"},
+            "images": images,
+            "annotations": annotations,
+            "categories": [category],
+        },
+    )
+    return len(annotations)
+
+
 def _trc_header(file: str, names: tuple[str, ...], rate: float, frames: range) -> list[str]:
     columns = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate OrigDataStartFrame"
     values = [f"{rate:.2f}", f"{rate:.2f}", len(frames), len(names), "px", f"{rate:.2f}"]
@@ -157,6 +215,57 @@ def _trc_header(file: str, names: tuple[str, ...], rate: float, frames: range) -
 def _marker_cells(person: Person, height: int) -> Iterator[str]:
     for x, y, _ in person.keypoints:
         yield from ("", "", "") if x is None or y is None else (f"{x:g}", f"{height - y:g}", "0")
+
+
+def _annotation(person: Person, visibility: tuple[float, float]) -> dict[str, Any]:
+    """What is said of a person beside its ids. CVAT wants `segmentation`, and identities among the
+    `attributes`."""
+    box = [round(value, 2) for value in person.bbox]
+    triples = [_labelled(keypoint, visibility) for keypoint in person.keypoints]
+    row = {
+        "keypoints": [*chain(*triples)],
+        "num_keypoints": sum(state > 0 for _, _, state in triples),
+        "bbox": box,
+        "area": float(f"{AREA_FRACTION * box[2] * box[3]:.6g}"),
+        "iscrowd": 0,
+        "segmentation": [],
+        "score": person.score,
+    }
+    if person.track_id is None:
+        return row
+    attributes = {"track_id": person.track_id, "keyframe": True}
+    return row | {"track_id": person.track_id, "attributes": attributes}
+
+
+def _labelled(keypoint: Keypoint, visibility: tuple[float, float]) -> tuple[float, float, int]:
+    x, y, score = keypoint
+    if x is None or y is None or score is None:
+        return 0.0, 0.0, 0
+    return round(x, 2), round(y, 2), sum(score >= limit for limit in visibility)
+
+
+def _file_names(frames: Sequence[Line], images_dir: str | Path | None) -> list[str]:
+    """Names of pictures, relative to a folder; of a video, whose frames share their source, the
+    names that CVAT gives them."""
+    sources = [line.source for line in frames]
+    ending = PurePath(sources[0] if sources else ".jpg").suffix.lower()
+    if len({*sources}) < len(sources) or ending not in PICTURE_ENDINGS:
+        return [f"frame_{line.frame:06d}.png" for line in frames]
+    paths = [os.path.abspath(source) for source in sources]
+    folders = {os.path.dirname(path) for path in paths} or {""}
+    root = os.path.abspath(images_dir) if images_dir else os.path.commonpath(folders)
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+
+
+def _schema(header: Header) -> KeypointSchema:
+    """The built-in schema of these keypoints, else what the header tells."""
+    known = (one for one in SCHEMAS.values() if one.keypoints == header.keypoints)
+    return next(known, None) or KeypointSchema(
+        name=header.schema,
+        keypoints=header.keypoints,
+        skeleton=header.skeleton,
+        flip_pairs=infer_flip_pairs(header.keypoints),
+    )
 
 
 def _stem(line: Line) -> str:

@@ -1,0 +1,1 @@
+"""Poses over HTTP: one batch for the pictures of several clients, a page to try a network."""
