@@ -371,7 +371,7 @@ def test_a_video_of_variable_frame_rate_keeps_its_length(film: Path) -> None:
 def test_an_address_keeps_its_password(film: Path, monkeypatch, capfd) -> None:
     """Neither names, files nor messages tell it, whether or not the address answers."""
     secrets = ("Geheim", "Wort", "wache")
-    with VideoWriter(film / "live.mp4", 10, "vp8") as writer:
+    with VideoWriter(film / "live.webm", 10, "vp8") as writer:
         for index in range(3):
             writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
     monkeypatch.chdir(film)

@@ -54,10 +54,8 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video, codec = None, options.video_codec
-    if codec != "none":
-        codec = usual_codec() if codec == "auto" else codec
-        video = folder / f"{name}{CODECS[codec][1]}"
+    codec = usual_codec() if options.video_codec == "auto" else str(options.video_codec)
+    video = None if codec == "none" else folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "

@@ -92,7 +92,7 @@ class PoseEstimator:
                 Hugging Face hub).
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where the hardware multiplies it
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 on accelerators that multiply it
                 natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.

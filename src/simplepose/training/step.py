@@ -150,7 +150,7 @@ class TrainStep:
         total: Any = 0.0
         for part in range(parts):
             rows = slice(part * count // parts, (part + 1) * count // parts)
-            people = [part[rows] for part in truth]
+            people = truth[0][rows], truth[1][rows]
             # Several processes average their gradients once an update, not once a part.
             alone = getattr(self.network, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if part == parts - 1 else alone():

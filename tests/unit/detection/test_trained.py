@@ -26,7 +26,7 @@ def spec_of(*classes: str) -> ModelSpec:
     return ModelSpec(
         preset=config.preset,
         schema=KeypointSchema(name="classes", keypoints=classes),
-        input_size_wh=(128, 128),
+        input_size_wh=(96, 96),  # in use 128 x 128
         pixels=config.pixels,
         model=config.model,
     )
