@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from training_workers import write_people
 
 from simplepose.cli import main
 from simplepose.config import EvaluateConfig, ModelConfig
+from simplepose.core.lines import read_lines
 from simplepose.core.oks import rescore
 from simplepose.data.annotations import Annotations, ground_truth_boxes
 from simplepose.data.coco import read_coco
@@ -136,3 +138,17 @@ def test_calibrate_writes_the_same_network_with_the_curves(tmp_path: Path) -> No
         main([*command, str(tmp_path / "raw_calibrated.safetensors"), "--output", str(again)]) == 0
     )
     assert load_model(again).spec == calibrated.spec
+    # covariances: right on the people they were fitted on, in files, and drawn where they are known
+    assert calibrated.spec.calibration.spread_offset is not None
+    both = ["--annotations", str(folder / "people.json"), "--images", str(folder)]
+    tested = tmp_path / "tested"
+    assert main(["evaluate", str(again), *both, "--boxes", "gt", "--output", str(tested)]) == 0
+    record = json.loads((tested / "metrics.json").read_text())
+    assert record["ellipse_coverage"] == pytest.approx(0.9, abs=0.01)
+    picture = str(next(folder.glob("*.png")))
+    predict = ["predict", picture, "--boxes", "whole", "--draw", "ellipses", "--output"]
+    assert main([*predict, str(tmp_path / "no"), "--weights", str(tmp_path / "raw.safetensors")])
+    assert not (tmp_path / "no").exists()
+    assert main([*predict, str(tmp_path / "yes"), "--weights", str(again)]) == 0
+    (line,) = read_lines(tmp_path / "yes" / "poses.jsonl")
+    assert np.linalg.eigvalsh(line.poses.covariances).min() > 0

@@ -49,11 +49,13 @@ def knowing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         answers = people.keypoints + error * rng.choice([2.0, 400.0], (*people.visibility.shape, 1))
         scores = rng.uniform(0.3, 0.9, people.visibility.shape).astype(np.float32)
 
-        def estimate_crops(self: PoseEstimator, crops: np.ndarray, to_crop: np.ndarray) -> Any:
+        def estimate_crops(
+            self: PoseEstimator, crops: np.ndarray, to_crop: np.ndarray, **_: Any
+        ) -> Any:
             centres, sizes = geometry.fit_boxes(boxes, self.input_size_wh)
             known = geometry.crop_affines(centres, sizes, self.input_size_wh)
             rows = [int(np.abs(known - one).sum((1, 2)).argmin()) for one in to_crop]
-            return answers[rows].astype(np.float64), scores[rows]
+            return answers[rows].astype(np.float64), scores[rows], None
 
         monkeypatch.setattr(PoseEstimator, "estimate_crops", estimate_crops)
 

@@ -234,6 +234,8 @@ def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
     """What stands below the table of one network."""
     state = "calibrated" if estimator.spec.calibration else "raw"
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
+    if not math.isnan(outcome.coverage):
+        print(f"covariances: 90 % ellipses hold {100 * outcome.coverage:.1f} % of true positions")
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(
         f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) "
@@ -259,6 +261,7 @@ def _record(
         "flip_shift": estimator.spec.codec.flip_shift,
         "broken_pictures": len(outcome.broken),
         "calibration_error": None if math.isnan(error) else error,
+        "ellipse_coverage": None if math.isnan(outcome.coverage) else outcome.coverage,
         "calibrated": bool(estimator.spec.calibration),
     }
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from simplepose.commands.options import Networks
+from simplepose.commands.options import Networks, PeopleInPictures
+from simplepose.core.errors import UserError
 from simplepose.core.structures import Poses
 from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import (
@@ -36,6 +37,12 @@ def open_estimator(options: T, threads: int = 0) -> tuple[PoseEstimator, T]:
         flip_test=getattr(options, "flip_test", True),
         threads=threads,
     )
+    ellipses = isinstance(options, PeopleInPictures) and options.style["ellipses"]
+    if ellipses and not estimator.knows_covariances:
+        raise UserError(
+            f"--draw ellipses, but {weights} carries no covariances. "
+            "Cure: simplepose calibrate writes weights with them; or leave ellipses out"
+        )
     boxes = options.boxes or default_boxes(estimator.schema)
     if not (options.weights and options.boxes):
         sentence = told("" if options.weights else weights, "" if options.boxes else boxes)

@@ -127,20 +127,24 @@ class PeopleInPictures(Networks):
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
     draw: str = ""
-    """Also drawn, with commas between: boxes, scores."""
+    """Also drawn, with commas between: boxes, scores, ellipses (where a keypoint is nine times in
+    ten; of calibrated weights)."""
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     overwrite: Flag = False
     """Write into an output folder that already holds something, and replace what is there."""
 
     def __post_init__(self) -> None:
-        if others := set(filter(None, self.draw.split(","))) - {"boxes", "scores"}:
-            raise UserError(f"--draw is {self.draw}: {others.pop()}. Cure: boxes, scores or both")
+        if others := set(filter(None, self.draw.split(","))) - set(self.style):
+            raise UserError(
+                f"--draw is {self.draw}: {others.pop()}. Cure: {', '.join(self.style)} or some"
+            )
 
     @property
     def style(self) -> dict[str, bool]:
         """For `draw_poses`."""
-        return {word: word in self.draw.split(",") for word in ("boxes", "scores")}
+        words = "boxes", "scores", "ellipses"
+        return {word: word in self.draw.split(",") for word in words}
 
 
 @settings()

@@ -17,6 +17,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
+from simplepose.core.oks import ELLIPSE
 from simplepose.core.schema import KeypointSchema, schema_with
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def draw_poses(
     boxes: bool = False,
     ids: bool = True,
     scores: bool = False,
+    ellipses: bool = False,
 ) -> np.ndarray:
     """Draws poses over a copy of the picture.
 
@@ -59,6 +61,8 @@ def draw_poses(
         boxes: draw the boxes the poses were estimated in.
         ids: write the track ids, where there are any.
         scores: write the pose scores.
+        ellipses: draw around each keypoint where it is nine times in ten, of poses that know their
+            `covariances`.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -91,6 +95,10 @@ def draw_poses(
         if boxes:
             _draw_box(canvas, poses.boxes_xyxy[person], colours[1], 0.6 * widths[person])
         skeleton.draw(canvas, points[person], levels[person], colours, widths[person])
+        if ellipses and poses.covariances is not None:
+            shown = drawn[person]
+            spread = poses.covariances[person][shown]
+            _draw_ellipses(canvas, poses.keypoints[person][shown], spread, colours[0])
     for person in order[np.isfinite(poses.boxes_xyxy[order]).all(1)]:
         words = [f"#{numbers[person]}"] if ids and poses.track_ids is not None else []
         words += [f"{float(poses.scores[person]):.2f}"] if scores else []
@@ -349,6 +357,22 @@ def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, colour: Colour, width: f
         sides = np.stack([corners, np.roll(corners, -1, 0)], 1)
         _draw_lines(canvas, sides, _OUTLINE, max(1.5, width) + 2)
         _draw_lines(canvas, sides, colour, max(1.5, width))
+
+
+def _draw_ellipses(
+    canvas: np.ndarray, centres: np.ndarray, covariances: np.ndarray, colour: Colour
+) -> None:
+    """Hair lines around (P, 2) points, by (P, 2, 2) covariances; those that are not finite are left
+    out."""
+    known = np.isfinite(covariances).all((1, 2))
+    values, vectors = np.linalg.eigh(covariances[known].astype(np.float64))
+    axes = vectors * np.sqrt(ELLIPSE * values.clip(0))[:, None]  # columns are half axes
+    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    outlines = centres[known][:, None] + np.swapaxes(axes @ circle, 1, 2)
+    for outline in _points(outlines):
+        for tone, width in ((_OUTLINE, 3), (colour, 1)):
+            cv2.polylines(canvas, [outline], True, tone, width, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_lines(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: float) -> None:

@@ -34,6 +34,8 @@ class Person(msgspec.Struct, omit_defaults=True):
     keypoints: list[Keypoint]
     filled: bool = False
     """Whether gap filling put the pose in."""
+    covariances: list[Keypoint] | None = None
+    """xx, xy and yy of each keypoint's `Poses.covariances`, where they are known."""
 
 
 class Header(msgspec.Struct):
@@ -76,12 +78,14 @@ class Line(msgspec.Struct):
             return Poses.empty(0)
         rows = np.array([one.keypoints for one in self.people], np.float64)
         ids = [one.track_id for one in self.people]
+        spread = [one.covariances for one in self.people]
         return Poses(
             rows[..., :2],
             rows[..., 2],
             xywh_to_xyxy([one.bbox for one in self.people]),
             np.array([one.score for one in self.people]),
             None if None in ids else np.array(ids),
+            None if None in spread else _matrices(np.array(spread, np.float64)),
         )
 
     def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
@@ -92,6 +96,7 @@ class Line(msgspec.Struct):
             rounded(xyxy_to_xywh(poses.boxes_xyxy)),
             rounded(np.concatenate([poses.keypoints, poses.keypoint_scores[..., None]], -1)),
             [False] * len(poses) if filled is None else filled.tolist(),
+            [None] * len(poses) if (c := poses.covariances) is None else rounded(_triples(c)),
             strict=True,
         )
         people = [Person(*values) for values in columns]
@@ -155,6 +160,16 @@ def read_lines(path: str | Path) -> Iterator[Line]:
                     ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
+
+
+def _triples(matrices: np.ndarray) -> np.ndarray:
+    """(..., 2, 2) symmetric -> (..., 3): xx, xy, yy."""
+    return np.stack([matrices[..., 0, 0], matrices[..., 0, 1], matrices[..., 1, 1]], -1)
+
+
+def _matrices(triples: np.ndarray) -> np.ndarray:
+    """The inverse of `_triples`."""
+    return triples[..., [[0, 1], [1, 2]]]
 
 
 def rounded(values: np.ndarray) -> list[Any]:

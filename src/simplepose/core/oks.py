@@ -16,6 +16,10 @@ from simplepose.core.errors import UserError
 
 EPS = float(np.spacing(1.0))
 """Added to areas, as the COCO code does, so that an area of 0 does not divide by zero."""
+COVERED = 0.9
+"""Fraction of true positions that the ellipses of `Poses.covariances` hold."""
+ELLIPSE = -2 * math.log(1 - COVERED)
+"""Squared radius of such an ellipse in standard deviations, of a 2-D normal distribution: 4.6."""
 
 
 def check_sigmas(sigmas: Sequence[float] | np.ndarray, keypoint_count: int) -> np.ndarray:

@@ -156,6 +156,10 @@ class Poses(_Rows):
     """(N,) float32: confidence of each pose."""
     track_ids: np.ndarray | None = None
     """(N,) int64 identities, or None where nothing was tracked."""
+    covariances: np.ndarray | None = None
+    """(N, K, 2, 2) float32, square pixels of the full picture: how far off each keypoint may be.
+    The ellipse d' C^-1 d <= 4.6 (`core.oks.ELLIPSE`) holds the true position nine times in ten. NaN
+    where nobody knows; None where the weights carry no such calibration."""
     schema: KeypointSchema | None = None
     """What the keypoints are, where that is known."""
     frame: Frame | None = None
@@ -168,6 +172,8 @@ class Poses(_Rows):
         self._check("scores", count)
         if self.track_ids is not None:
             self._check("track_ids", count, dtype=np.int64)
+        if self.covariances is not None:
+            self._check("covariances", count, keypoint_count, 2, 2)
 
     @classmethod
     def empty(cls, keypoint_count: int) -> Poses:

@@ -92,6 +92,8 @@ class Estimates:
     """(D,)."""
     areas: np.ndarray
     """(D,) area of the padded crop in picture pixels: the references' OKS-NMS uses it."""
+    covariances: np.ndarray | None = None
+    """(D, K, 2, 2) second moments in square picture pixels, not calibrated, where asked for."""
     broken: dict[str, str] = field(default_factory=dict)
     """Pictures that could not be read and were skipped: path -> reason."""
 
@@ -104,6 +106,7 @@ def estimate_boxes(
     workers: int = 0,
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    covariances: bool = False,
 ) -> Estimates:
     """Runs the network on every box.
 
@@ -114,6 +117,7 @@ def estimate_boxes(
         workers: reading threads; 0: one a core.
         skip_broken: go on without pictures that cannot be read.
         progress: called with (boxes done, boxes in all).
+        covariances: also take the second moments of the heatmaps.
 
     Returns:
         One estimate a box, grouped by picture; never more than a few batches of crops or heatmaps
@@ -132,12 +136,15 @@ def estimate_boxes(
     count = len(estimator.schema)
     keypoints = [np.zeros((0, count, 2))]
     scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
+    spread = [np.zeros((0, count, 2, 2))]
     cuts = in_order(cut, by_picture(detections), workers, 2 * workers + 2)
     for crops in _batches(cuts, estimator.batch_size):
-        found = estimator.estimate_crops(*crops[1:])
+        found = estimator.estimate_crops(*crops[1:], covariances=covariances)
         rows.append(crops[0])
         keypoints.append(found[0])
         scores.append(found[1])
+        if found[2] is not None:
+            spread.append(found[2])
         if progress is not None:
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
@@ -148,6 +155,7 @@ def estimate_boxes(
         np.concatenate(scores),
         detections.scores[done],
         sizes.prod(1),
+        np.concatenate(spread) if covariances else None,
         broken,
     )
 
@@ -192,6 +200,7 @@ def match_estimates(
         np.dstack([people.keypoints, people.visibility]),
         people.area,
         people.schema.sigmas,
+        estimates.covariances,
     )
 
 
@@ -293,6 +302,9 @@ class Evaluation:
     """Pictures that were skipped."""
     calibration_error: float = float("nan")
     """Expected calibration error of the keypoint scores, 0..1; NaN where nobody was matched."""
+    coverage: float = float("nan")
+    """Fraction of true positions within their ellipses (`core.oks.COVERED` is meant); NaN
+    where the weights carry no covariances."""
 
 
 def evaluate_network(
@@ -322,11 +334,14 @@ def evaluate_network(
         workers=config.workers,
         skip_broken=skip_broken,
         progress=progress,
+        covariances=estimator.knows_covariances,
     )
     results = results_of(estimates, annotations, config)
     metrics = score_task(config.task, annotations, results, evaluator)
     matches = match_estimates(estimates, annotations, config)
+    coverage = float("nan")
     if (calibration := estimator.spec.calibration) is not None:
+        coverage = calibration.coverage(matches)
         matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
         results = results_of(estimates, annotations, config, calibration)
     return Evaluation(
@@ -338,4 +353,5 @@ def evaluate_network(
         len(annotations.image_ids),
         estimates.broken,
         matches.calibration_error,
+        coverage,
     )

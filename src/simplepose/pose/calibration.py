@@ -4,6 +4,11 @@ Fitted on held-out people by logistic regression on the logit of the raw score (
 numbers each, monotone. Whatever ranks, suppresses or follows poses goes by the raw scores;
 calibrated ones are for output. "Right" means that the keypoint's own term of the OKS,
 exp(-d^2 / (2 s^2 (2 sigma)^2)), exceeds one half.
+
+Covariances are the second moments of the heatmaps (`codec.spread`) times a factor that falls with
+the raw score, fitted by quantile regression (Koenker and Bassett 1978): whatever the tails of the
+errors are (people taken for each other, left for right), ellipses hold `COVERED` of the true
+positions, of sure keypoints and of unsure ones.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.oks import oks, oks_terms
+from simplepose.core.oks import COVERED, ELLIPSE, oks, oks_terms
 from simplepose.core.settings import settings
 
 FEWEST_PEOPLE = 100
@@ -25,7 +30,7 @@ BINS = 15
 
 @settings("calibration")
 class Calibration:
-    """Two logistic curves and where they come from; stored in `ModelSpec.calibration`."""
+    """Curves and where they come from; stored in `ModelSpec.calibration`."""
 
     keypoint_slope: float
     """Factor on the logit of a raw keypoint score."""
@@ -42,11 +47,33 @@ class Calibration:
     error: float
     """The same afterwards, on the very people it was fitted on; `simplepose evaluate` measures it
     on others."""
+    spread_slope: float | None = None
+    """By the logit of a raw keypoint score, in the logarithm of the factor on the second moments of
+    its heatmap; None where the network shows none."""
+    spread_offset: float | None = None
+    """Added to it."""
 
     def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., K) raw scores -> probabilities, float32."""
         curve = self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset
         return logistic(curve).astype(np.float32)
+
+    def covariances(self, moments: np.ndarray, keypoint_scores: np.ndarray) -> np.ndarray:
+        """(..., 2, 2) second moments and (...) raw scores -> calibrated covariances, float32."""
+        assert self.spread_slope is not None and self.spread_offset is not None
+        factor = np.exp(self.spread_slope * logit(keypoint_scores) + self.spread_offset)
+        return (moments * factor[..., None, None]).astype(np.float32)
+
+    def coverage(self, matches: Matches) -> float:
+        """Fraction of labelled keypoints within their ellipses; NaN where there are none.
+
+        Args:
+            matches: people with raw scores.
+        """
+        if self.spread_offset is None or matches.distances is None or not matches.labelled.any():
+            return float("nan")
+        curve = self.spread_slope * logit(matches.keypoint_scores) + self.spread_offset
+        return float((matches.distances <= ELLIPSE * np.exp(curve))[matches.labelled].mean())
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
         """(N,) raw person scores -> float64: the expected OKS with the nearest annotated person."""
@@ -67,6 +94,8 @@ class Matches:
     """(D,) raw person scores."""
     pose_oks: np.ndarray
     """(D,) with the most similar annotated person of the picture, 0 where there is none."""
+    distances: np.ndarray | None = None
+    """(M, K) squared Mahalanobis distance of the true position by the second moments, if known."""
 
     def __len__(self) -> int:
         return len(self.keypoint_scores)
@@ -87,6 +116,7 @@ def match_people(
     annotated: np.ndarray,
     areas: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
+    moments: np.ndarray | None = None,
 ) -> Matches:
     """Gives each annotated person the most similar pose of its picture, and each pose its OKS.
 
@@ -98,6 +128,7 @@ def match_people(
         annotated: (N, K, 3) x, y and visibility; people without a labelled keypoint are left out.
         areas: (N,) square pixels.
         sigmas: (K,).
+        moments: (D, K, 2, 2) second moments of the poses' heatmaps, square pixels.
     """
     estimated, areas = np.asarray(estimated, np.float64), np.asarray(areas, np.float64)
     labelled = annotated[..., 2] > 0
@@ -114,13 +145,22 @@ def match_people(
     people, poses = np.array(pairs, np.int64).reshape(-1, 2).T
     truth, found = annotated[people, :, :2], estimated[poses, :, :2]
     terms = oks_terms(truth, found, areas[people], np.asarray(sigmas))
+    distances = None
+    if moments is not None:
+        off = (truth - found)[..., None]
+        distances = (off * np.linalg.solve(moments[poses], off)).sum((-2, -1))
     return Matches(
-        estimated[poses, :, 2], terms > 0.5, labelled[people], np.asarray(scores), pose_oks
+        estimated[poses, :, 2],
+        terms > 0.5,
+        labelled[people],
+        np.asarray(scores),
+        pose_oks,
+        distances,
     )
 
 
 def fit(matches: Matches, source: str) -> Calibration:
-    """Fits both curves.
+    """Fits all curves.
 
     Args:
         matches: held-out people with raw scores.
@@ -143,6 +183,10 @@ def fit(matches: Matches, source: str) -> Calibration:
     raw, right = matches.keypoint_scores[matches.labelled], matches.right[matches.labelled]
     slope, offset = fit_logistic(logit(raw), right.astype(np.float64))
     pose_slope, pose_offset = fit_logistic(logit(matches.pose_scores), matches.pose_oks)
+    spread_slope, spread_offset = None, None
+    if matches.distances is not None:
+        far = np.log(matches.distances[matches.labelled].clip(1e-9) / ELLIPSE)
+        spread_slope, spread_offset = fit_quantile(logit(raw), far, COVERED)
     return Calibration(
         keypoint_slope=slope,
         keypoint_offset=offset,
@@ -151,6 +195,8 @@ def fit(matches: Matches, source: str) -> Calibration:
         people=len(matches),
         error_raw=matches.calibration_error,
         error=expected_calibration_error(logistic(slope * logit(raw) + offset), right),
+        spread_slope=spread_slope,
+        spread_offset=spread_offset,
     )
 
 
@@ -174,6 +220,30 @@ def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=limits)
     return float(found.x[0]), float(found.x[1])
+
+
+def fit_quantile(x: np.ndarray, y: np.ndarray, fraction: float) -> tuple[float, float]:
+    """(slope, offset) of the line that `fraction` of the values lie below (quantile regression).
+
+    The slope is -3 to 0.
+
+    Args:
+        x: (N,).
+        y: (N,).
+        fraction: 0..1.
+    """
+
+    def offset(slope: float) -> float:
+        return float(np.quantile(y - slope * x, fraction))
+
+    def loss(slope: float) -> float:
+        above = y - slope * x - offset(slope)
+        return float(np.mean(np.maximum(fraction * above, (fraction - 1) * above)))
+
+    from scipy.optimize import minimize_scalar
+
+    slope = float(minimize_scalar(loss, bounds=(-3, 0), method="bounded").x)
+    return slope, offset(slope)
 
 
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:

@@ -226,6 +226,49 @@ def decode(maps: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> t
     return keypoints, value / codec.peak
 
 
+def spread(
+    maps: Array, keypoints: Array, codec: CodecConfig, input_size_wh: tuple[int, int]
+) -> Array:
+    """How far the answer is spread around each keypoint: second moments of what the map says.
+
+    The whole map counts, so a second peak far away makes the ellipse long. Values below 0 say
+    nothing, and a map without any above 0 says that the keypoint may be anywhere. The width of the
+    target stays in: it only scales, which `pose.calibration` does anyway. A pixel's own variance is
+    added, so that every matrix can be inverted.
+
+    Args:
+        maps: as `decode` takes them.
+        keypoints: (B, K, 2) what it read from them.
+        codec: kind and units.
+        input_size_wh: size of the network's input.
+
+    Returns:
+        (B, K, 2, 2) float32, square input pixels.
+    """
+    library = _library(maps)
+    weights = library.asarray(maps, dtype=library.float32)
+    weights = library.where(weights > 0, weights, 0.0) + 1e-9 * codec.peak
+    rows = codec.kind == "simcc"
+    if rows:
+        parts, steps, first = split_axes(weights, input_size_wh), (1 / SPLIT,) * 2, -0.25
+    else:
+        scale = heatmap_scale(input_size_wh, maps.shape[:-3:-1], udp=codec.udp)
+        parts, steps, first = (weights.sum(-2), weights.sum(-1)), (1 / scale[0], 1 / scale[1]), 0.0
+    away, variances = [], []
+    for axis, (part, step) in enumerate(zip(parts, steps, strict=True)):
+        index = library.arange(part.shape[-1], dtype=library.float32, device=maps.device)
+        away.append(index * step + first - keypoints[..., axis, None])
+        variance = (part * away[axis] ** 2).sum(-1) / part.sum(-1)
+        variances.append(variance + step * step / 12)
+    if rows:
+        mixed = library.zeros_like(variances[0])
+    else:
+        along = (weights @ away[0][..., None])[..., 0]
+        mixed = (along * away[1]).sum(-1) / parts[0].sum(-1)
+    matrix = library.stack([variances[0], mixed, mixed, variances[1]], -1)
+    return matrix.reshape(*matrix.shape[:-1], 2, 2)
+
+
 def refine(
     flat: Tensor, px: Tensor, py: Tensor, size_wh: tuple[int, int], sigma: float
 ) -> tuple[Tensor, Tensor]:

@@ -286,17 +286,21 @@ class PoseEstimator:
             return []
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops, to_crop = (np.concatenate(parts) for parts in zip(*cut, strict=True))
-        keypoints, keypoint_scores = self.estimate_crops(crops, to_crop)
+        keypoints, keypoint_scores, spread = self.estimate_crops(
+            crops, to_crop, covariances=self.knows_covariances
+        )
         poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
             scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
             found = keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores
-            poses.append(Poses(*found, schema=self.schema))
+            covariances = None if spread is None else spread[rows]
+            poses.append(Poses(*found, covariances=covariances, schema=self.schema))
         return [self.calibrated(one) for one in poses] if calibrated else poses
 
     def calibrated(self, poses: Poses) -> Poses:
-        """Raw scores -> probabilities that a keypoint is right, and expected OKS.
+        """Raw scores -> probabilities that a keypoint is right, and expected OKS; second moments of
+        heatmaps -> covariances.
 
         The same poses where the weights carry no calibration.
         """
@@ -306,7 +310,16 @@ class PoseEstimator:
             poses,
             keypoint_scores=calibration.keypoints(poses.keypoint_scores),
             scores=calibration.expected_oks(poses.scores),
+            covariances=None
+            if poses.covariances is None
+            else calibration.covariances(poses.covariances, poses.keypoint_scores),
         )
+
+    @property
+    def knows_covariances(self) -> bool:
+        """Whether calibrated poses have `covariances`."""
+        calibration = self.spec.calibration
+        return calibration is not None and calibration.spread_offset is not None
 
     @property
     def drawn_threshold(self) -> float:
@@ -330,26 +343,37 @@ class PoseEstimator:
         return crops, to_crop
 
     def estimate_crops(
-        self, crops: np.ndarray, to_crop: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, crops: np.ndarray, to_crop: np.ndarray, *, covariances: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Network, decoding and way back for any number of crops, `batch_size` at a time.
 
         Args:
             crops: (N, H_in, W_in, 3) uint8 RGB.
             to_crop: (N, 2, 3) affines they were cut with.
+            covariances: also take the heatmaps' second moments.
 
         Returns:
             keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K)
-            float32, not calibrated.
+            float32, and (N, K, 2, 2) float64 second moments in square pixels, or None. Nothing is
+            calibrated.
         """
         keypoints = np.zeros((len(crops), len(self.schema), 2))
         scores = np.zeros(keypoints.shape[:2], np.float32)
+        moments = np.zeros((*keypoints.shape, 2)) if covariances else None
+        rules, size_wh = self.spec.codec, self.input_size_wh
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
-                found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
+                maps = self.maps(crops[rows])
+                found = codec.decode(maps, rules, size_wh)
                 keypoints[rows], scores[rows] = map(_to_numpy, found)
-        return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
+                if moments is not None:
+                    moments[rows] = _to_numpy(codec.spread(maps, found[0], rules, size_wh))
+        to_image = geometry.invert_affines(to_crop)
+        if moments is not None:
+            linear = to_image[:, None, :, :2]
+            moments = linear @ moments @ np.swapaxes(linear, -1, -2)
+        return geometry.transform_points(to_image, keypoints), scores, moments
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).

@@ -85,7 +85,7 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
 
     Returns:
         The sequence, and for each frame (N,) bool: which of its poses were filled in. Filled poses
-        carry the lower scores of the two ends.
+        carry the lower scores of the two ends, and no covariances (NaN).
     """
     parts = [[poses] for poses in sequence]
     for track in sightings(sequence).values():
@@ -106,6 +106,7 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
         (1 - fraction) * a.boxes_xyxy + fraction * b.boxes_xyxy,
         np.minimum(a.scores, b.scores),
         a.track_ids,
+        None if a.covariances is None else np.full_like(a.covariances, np.nan),
     )
 
 
@@ -115,8 +116,9 @@ def _join(parts: list[Poses]) -> Poses:
     parts = [poses for poses in parts if len(poses)] or parts[:1]
     if len(parts) == 1:
         return parts[0]
-    columns = {name: [getattr(one, name) for one in parts] for name in parts[0].arrays()}
-    return replace(parts[0], **{name: np.concatenate(each) for name, each in columns.items()})
+    names = [name for name, column in parts[0].arrays().items() if column is not None]
+    columns = {name: np.concatenate([getattr(one, name) for one in parts]) for name in names}
+    return replace(parts[0], **columns)
 
 
 def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -> list[Poses]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -260,7 +260,7 @@ def merge_estimates(
             the score.
     """
     broken = {path: reason for part in parts for path, reason in part.broken.items()}
-    names = [field.name for field in fields(Estimates) if field.name != "broken"]
+    names = [name for name, column in vars(parts[0]).items() if isinstance(column, np.ndarray)]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     paths = np.array(annotations.image_paths, object)[detections.image_index]
     readable = detections.image_index[~np.isin(paths, list(broken))]
