@@ -41,6 +41,13 @@ from simplepose.core.settings import (
     settings,
 )
 
+FormatName = Literal[
+    "onnx",
+    "tensorrt",
+    "cann",
+]
+"""`simplepose export --format`; `export.formats.FORMATS` has a row for each."""
+
 
 @settings("data")
 class HeldOutData:
@@ -395,6 +402,48 @@ class CalibrateOptions(HeldOutPeople):
     """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
 
 
+@settings("int8")
+class Int8Data:
+    """Pictures that the ranges of int8 are chosen by; none of them may be scored too."""
+
+    annotations: PathText = ""
+    """COCO annotations of people that the network may have been trained on."""
+    images: PathText = ""
+    """Folder of their pictures."""
+    people: AtLeast1 = 300
+    """People to take, spread over the file."""
+
+
+@settings()
+class ExportOptions(HeldOutPeople):
+    """Writes a network for another runtime, opens it again, scores it beside the network, and
+    gives it its name only if the numbers agree.
+
+    example: simplepose export runs/first --format onnx --annotations val.json --images pictures
+    """
+
+    weights: tyro.conf.Positional[PathText]
+    """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
+    format: FormatName
+    """onnx; openvino (bf16: where the processor has it); int8: of smaller numbers, needs
+    --int8.annotations; tensorrt, cann: ONNX for these compilers, whose command line is printed."""
+    graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
+    """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
+    auto: keypoints where the format can."""
+    output: PathText = ""
+    """The file; beside the weights by default. NAME.parity.json appears beside it."""
+    device: str = "cpu"
+    """The comparison runs on the processor."""
+    flip_test: Flag = True
+    """Put the flip test into keypoints, and compare with it."""
+    int8: Int8Data = field(default_factory=Int8Data)
+    """What int8 is fitted to."""
+    allow_loss: Fraction | None = None
+    """AP (0..1) that may be lost; by default .001, and .005 for int8."""
+    answers: Flag = False
+    """Also write NAME.answers.npz: 16 inputs and what must come out, for a check on the device."""
+
+
 @settings()
 class AblationOptions(OnDevice):
     """Trains a recipe group by group of its fields under one budget and writes a table: AP mean and
@@ -485,6 +534,7 @@ OPTIONS: dict[str, type] = {
     "weights": WeightsOptions,
     "convert": ConvertOptions,
     "calibrate": CalibrateOptions,
+    "export": ExportOptions,
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,

@@ -19,7 +19,7 @@ from simplepose.data.schemas import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.onnx import OnnxNetwork
+from simplepose.pose.exported import ExportedNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
 from simplepose.tracking.smooth import OneEuroConfig, fill_gaps, smooth_zero_phase
 from simplepose.tracking.track import TrackConfig
@@ -194,7 +194,7 @@ def _note_posetrack(options: TrackOptions, schema: KeypointSchema) -> None:
 
 def _device_name(estimator: PoseEstimator) -> str:
     """Where the pose network runs, in words."""
-    if isinstance(estimator.network, OnnxNetwork):
+    if isinstance(estimator.network, ExportedNetwork):
         return estimator.network.session.provider
     cores = f" ({own_cores()} cores)" if str(estimator.device) == "cpu" else ""
     return f"{estimator.device}{cores}"

@@ -8,12 +8,14 @@ One `CodecConfig` rules all of them, so a round trip can be tested. Everything i
 SimCC (Li et al., ECCV 2022) describes a keypoint by two distributions, over x and over y. A row of
 outputs holds `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at
 (b + .5) / SPLIT - .5 input pixels, so reversing the bins of x is exactly the mirror x -> W-1-x.
+RTMPose's published networks (Jiang et al. 2023) have the same rows with two differences: bin b
+stands at b / SPLIT, and the rows are no distributions but maps that peak at 1. They are only read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -92,6 +94,38 @@ def split_axes(values: Tensor, input_size_wh: tuple[int, int]) -> tuple[Tensor, 
     return values[..., :bins], values[..., bins:]
 
 
+def run(
+    network: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    flip_order: Sequence[int] | np.ndarray | None,
+    stride: int = 0,
+) -> Tensor:
+    """Network, activation and flip test: what `decode` reads.
+
+    Args:
+        network: (B, 3, H, W) -> its outputs.
+        pixels: (B, 3, H, W) normalised.
+        codec: kind of outputs and alignment.
+        input_size_wh: size of the network's input.
+        flip_order: (K,) from the schema; None leaves the flip test out.
+        stride: input pixels a heatmap pixel; both inputs then go through the network in one call,
+            so that an exported graph has it once. 0 finds it, and calls twice.
+    """
+    if flip_order is None:
+        return activate(network(pixels), codec, input_size_wh)
+    if stride:
+        both = network(torch.cat([pixels, flip_inputs(pixels, codec, stride)]))
+        plain, mirrored = both.chunk(2)
+    else:
+        plain = network(pixels)
+        stride = pixels.shape[-1] // plain.shape[-1]
+        mirrored = network(flip_inputs(pixels, codec, stride))
+    plain, mirrored = (activate(one, codec, input_size_wh) for one in (plain, mirrored))
+    return flip_average(plain, mirrored, flip_order, codec, input_size_wh)
+
+
 def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Tensor:
     """What the network put out -> what `flip_average` and `decode` read.
 
@@ -101,11 +135,11 @@ def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
         input_size_wh: size of the network's input.
 
     Returns:
-        The maps themselves, untouched, for `heatmap`. Otherwise probabilities, float32; those of a
+        The maps themselves, untouched, for `heatmap` and `rtmpose`. Otherwise probabilities, float32; those of a
         map are scaled so that a perfect answer peaks at `codec.peak`: a map that is unsure where
         the keypoint is spreads out and peaks lower.
     """
-    if codec.kind == "heatmap":
+    if codec.kind in ("heatmap", "rtmpose"):
         return outputs
     if codec.kind == "simcc":
         parts = split_axes(outputs.float(), input_size_wh)
@@ -124,7 +158,7 @@ def flip_inputs(pixels: Tensor, codec: CodecConfig, stride: int = 4) -> Tensor:
     plain one; the freed columns repeat the border.
     """
     flipped = pixels.flip(-1)
-    if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
+    if codec.flip_shift != "exact" or codec.udp or codec.has_rows:
         return flipped
     border = flipped[..., -1:].expand(*flipped.shape[:-1], stride - 1)
     return torch.cat([flipped[..., stride - 1 :], border], -1)
@@ -151,9 +185,12 @@ def flip_average(
         The same shape and dtype.
     """
     back = mirrored[:, torch.as_tensor(flip_order, device=mirrored.device)]
-    if codec.kind == "simcc":
+    if codec.has_rows:
         x, y = split_axes(back, input_size_wh)
-        back = torch.cat([x.flip(-1), y], -1)
+        x = x.flip(-1)
+        if codec.kind == "rtmpose":  # the bins 0 .. 2 (W - 1) mirror, the last has no other
+            x = torch.cat([x[..., 1:], x[..., -1:]], -1)
+        back = torch.cat([x, y], -1)
     else:
         back = back.flip(-1)
         if codec.moves_column:
@@ -173,10 +210,11 @@ def decode(
 
     Returns:
         keypoints (B, K, 2) in input pixels and keypoint scores (B, K), float32: the peak's value
-        over `codec.peak`; for SimCC the geometric mean of both peaks over that of a perfect target.
+        over `codec.peak`; for SimCC the geometric mean of both peaks over that of a perfect target,
+        for RTMPose the lower peak.
     """
-    if codec.kind == "simcc":
-        return _decode_simcc(maps, codec, input_size_wh)
+    if codec.has_rows:
+        return _decode_rows(maps, codec, input_size_wh)
     height, width = maps.shape[-2:]
     flat = maps.float().flatten(2)
     peak = flat.argmax(-1, keepdim=True)
@@ -254,7 +292,7 @@ def refine(
     return torch.where(concave, cx + step_x, px), torch.where(concave, cy + step_y, py)
 
 
-def _decode_simcc(
+def _decode_rows(
     distributions: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """`decode`; "dark" steps to the vertex of the parabola through three logarithms."""
@@ -272,7 +310,9 @@ def _decode_simcc(
             vertex = (left - right) / (2 * bend.clamp(max=-1e-12))
             step = torch.where(bend < 0, vertex, index - middle)
             point = middle + step.clamp(-LONGEST_STEP, LONGEST_STEP)
-        points.append((point + 0.5) / SPLIT - 0.5)
+        points.append(point / SPLIT + (0 if codec.kind == "rtmpose" else 0.5 / SPLIT - 0.5))
+    if codec.kind == "rtmpose":
+        return torch.stack(points, -1), torch.minimum(*heights).clamp(0, 1)
     perfect = math.sqrt(2 * math.pi) * codec.sigma * SPLIT
     scores = (heights[0] * heights[1]).sqrt() * perfect
     return torch.stack(points, -1), scores.clamp(max=1)

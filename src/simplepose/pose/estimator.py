@@ -6,6 +6,7 @@ poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import People, Poses
 from simplepose.pose import codec, geometry
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
+from simplepose.pose.exported import SESSIONS, ExportedNetwork
 from simplepose.pose.pixels import normalise
 
 
@@ -45,7 +47,7 @@ class PoseEstimator:
 
         Args:
             network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in
-                evaluation mode on `device`, or an OnnxNetwork.
+                evaluation mode on `device`, or an `ExportedNetwork`.
             spec: its schema, input size, preprocessing and codec.
             device: where pixels are sent.
             flip_test: average with the mirrored crop (twice the work, about +1 AP); not done
@@ -69,7 +71,10 @@ class PoseEstimator:
         batch_size: int = 64,
         threads: int = 0,
     ) -> PoseEstimator:
-        """Opens a run folder, a .safetensors file or an .onnx file.
+        """Opens a run folder, a .safetensors file or one of `simplepose export` (.onnx, .xml).
+
+        A file that has flip test and decoding inside decides about the flip test itself; a warning
+        says where that is not what was asked for.
 
         Args:
             path: the weights.
@@ -84,11 +89,14 @@ class PoseEstimator:
         """
         weights, chosen = find_weights(path), torch.device("cpu")
         network: Callable[[Tensor], Tensor]
-        if weights.suffix == ".onnx":
-            from simplepose.pose.onnx import OnnxNetwork
-
-            network = OnnxNetwork(weights, threads, device)
+        if weights.suffix in SESSIONS:
+            network = ExportedNetwork(weights, threads, device)
             spec, precision = network.spec(), "fp32"
+            if network.decodes and network.flip_test != flip_test:
+                if spec.schema.knows_sides:
+                    has = "has the flip test inside" if network.flip_test else "has no flip test"
+                    warnings.warn(f"{weights} {has}, as it was exported", stacklevel=2)
+                flip_test = network.flip_test
         elif weights.suffix == ".safetensors":
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
@@ -233,9 +241,16 @@ class PoseEstimator:
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
-                found = codec.decode(self.maps(crops[rows]), self.spec.codec, self.input_size_wh)
+                found = self.in_crops(crops[rows])
                 keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
+
+    def in_crops(self, crops: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), and their raw scores
+        (B, K)."""
+        if isinstance(self.network, ExportedNetwork) and self.network.decodes:
+            return self.network.keypoints(crops)
+        return codec.decode(self.maps(crops), self.spec.codec, self.input_size_wh)
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).
@@ -252,16 +267,8 @@ class PoseEstimator:
     @torch.inference_mode()
     def maps(self, crops: np.ndarray) -> Tensor:
         """`heatmaps` on the network's device; averaged with the mirrored crops if `mirrors`."""
-        size_wh, rules = self.input_size_wh, self.spec.codec
         raw = torch.from_numpy(crops).to(self.device, non_blocking=True)
         pixels = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)  # channels-last in memory
+        order = self.schema.flip_order if self.mirrors else None
         with autocast(self.device, self.precision):
-            plain = self.network(pixels)
-            if self.mirrors:
-                stride = pixels.shape[-1] // plain.shape[-1]
-                mirrored = self.network(codec.flip_inputs(pixels, rules, stride))
-        plain = codec.activate(plain, rules, size_wh)
-        if not self.mirrors:
-            return plain
-        mirrored = codec.activate(mirrored, rules, size_wh)
-        return codec.flip_average(plain, mirrored, self.schema.flip_order, rules, size_wh)
+            return codec.run(self.network, pixels, self.spec.codec, self.input_size_wh, order)
