@@ -1,5 +1,5 @@
-"""`simplepose export WEIGHTS --format FORMAT --annotations FILE --images DIR`: a network for another
-runtime, which gets its name only when it scores as the network does."""
+"""`simplepose export WEIGHTS --format FORMAT`: a network for another runtime, which gets its name
+only when it scores as the network does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simplepose.core.onnx import OnnxSession
 from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test
 from simplepose.evaluation.top_down import stored_settings
-from simplepose.export.formats import FORMATS, Format, Material
+from simplepose.export.formats import FORMATS, Format
 from simplepose.export.gate import (
     Scored,
     drawn_crops,
@@ -31,7 +31,7 @@ from simplepose.export.gate import (
     require_other_pictures,
     to_plain,
 )
-from simplepose.export.graph import GraphName, onnx_of, onnx_with_free_batch
+from simplepose.export.graph import GraphName, Material, onnx_of, onnx_with_free_batch
 from simplepose.pose.checkpoints import LoadedModel, find_weights, require_schema
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork

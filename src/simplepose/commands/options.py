@@ -43,6 +43,10 @@ from simplepose.core.settings import (
 
 FormatName = Literal[
     "onnx",
+    "onnx-int8",
+    "openvino",
+    "openvino-bf16",
+    "openvino-int8",
     "tensorrt",
     "cann",
 ]
@@ -425,8 +429,8 @@ class ExportOptions(HeldOutPeople):
     weights: tyro.conf.Positional[PathText]
     """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
     format: FormatName
-    """onnx; openvino (bf16: where the processor has it); int8: of smaller numbers, needs
-    --int8.annotations; tensorrt, cann: ONNX for these compilers, whose command line is printed."""
+    """bf16: computed so where the processor can; int8: needs --int8.annotations; tensorrt, cann:
+    ONNX for these compilers, whose command lines are printed."""
     graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""

@@ -5,42 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
-
-from simplepose.export.graph import GraphName
-from simplepose.pose.checkpoints import LoadedModel, ModelSpec
-from simplepose.pose.pixels import normalise
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What a writer makes its file of."""
-
-    proto: Any
-    """The graph as an `onnx.ModelProto`, with metadata."""
-    graph: GraphName
-    """Which of the two."""
-    spec: ModelSpec
-    """Of the network."""
-    model: LoadedModel | None
-    """The network itself; None where it came from an ONNX file."""
-    crops: np.ndarray
-    """(N, H, W, 3) uint8 RGB to choose the ranges of int8 by; N is 0 for other kinds."""
-
-    @property
-    def input_name(self) -> str:
-        """Of the graph's one input."""
-        return str(self.proto.graph.input[0].name)
-
-    def feed(self, crops: np.ndarray) -> np.ndarray:
-        """Crops (B, H, W, 3) uint8 as the graph takes them."""
-        if self.graph == "keypoints":
-            return crops
-        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
-        return np.ascontiguousarray(normalise(pixels, self.spec.pixels).numpy())
+from simplepose.export.graph import GraphName, Material
+from simplepose.export.int8 import write_onnx_int8
+from simplepose.export.openvino import write_openvino, write_openvino_bf16, write_openvino_int8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +63,37 @@ FORMATS = {
         packages=("onnx", "onnxruntime"),
         extra="export",
         write=_write_onnx,
+    ),
+    "onnx-int8": Format(
+        ending=".int8.onnx",
+        packages=("onnx", "onnxruntime"),
+        extra="export",
+        write=write_onnx_int8,
+        kind="int8",
+        takes_onnx=True,
+    ),
+    "openvino": Format(
+        ending=".xml",
+        packages=("onnx", "openvino"),
+        extra="openvino",
+        write=write_openvino,
+        takes_onnx=True,
+    ),
+    "openvino-bf16": Format(
+        ending=".bf16.xml",
+        packages=("onnx", "openvino"),
+        extra="openvino",
+        write=write_openvino_bf16,
+        kind="half",
+        takes_onnx=True,
+    ),
+    "openvino-int8": Format(
+        ending=".int8.xml",
+        packages=("onnx", "openvino", "nncf"),
+        extra="openvino",
+        write=write_openvino_int8,
+        kind="int8",
+        takes_onnx=True,
     ),
     "tensorrt": Format(
         ending=".tensorrt.onnx",

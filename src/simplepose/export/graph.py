@@ -14,9 +14,11 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,34 @@ class KeypointGraph(nn.Module):
         logit = torch.logit(scores, eps=1e-4)
         probabilities = (curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()
         return keypoints, scores, probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a writer makes its file of."""
+
+    proto: Any
+    """The graph as an `onnx.ModelProto`, with metadata."""
+    graph: GraphName
+    """Which of the two."""
+    spec: ModelSpec
+    """Of the network."""
+    model: LoadedModel | None
+    """The network itself; None where it came from an ONNX file."""
+    crops: np.ndarray
+    """(N, H, W, 3) uint8 RGB to choose the ranges of int8 by; N is 0 for other kinds."""
+
+    @property
+    def input_name(self) -> str:
+        """Of the graph's one input."""
+        return str(self.proto.graph.input[0].name)
+
+    def feed(self, crops: np.ndarray) -> np.ndarray:
+        """Crops (B, H, W, 3) uint8 as the graph takes them."""
+        if self.graph == "keypoints":
+            return crops
+        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
+        return np.ascontiguousarray(normalise(pixels, self.spec.pixels).numpy())
 
 
 def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:

@@ -135,9 +135,9 @@ def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
         input_size_wh: size of the network's input.
 
     Returns:
-        The maps themselves, untouched, for `heatmap` and `rtmpose`. Otherwise probabilities, float32; those of a
-        map are scaled so that a perfect answer peaks at `codec.peak`: a map that is unsure where
-        the keypoint is spreads out and peaks lower.
+        The maps themselves, untouched, for `heatmap` and `rtmpose`. Otherwise probabilities,
+        float32; those of a map are scaled so that a perfect answer peaks at `codec.peak`: a map
+        that is unsure where the keypoint is spreads out and peaks lower.
     """
     if codec.kind in ("heatmap", "rtmpose"):
         return outputs
