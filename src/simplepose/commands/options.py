@@ -179,6 +179,9 @@ class EvaluateOptions(HeldOutPeople):
     ImageNet's)."""
     std: tuple[Positive, Positive, Positive] | None = None
     """Deviation in units of 0..255, in place of the weight file's."""
+    kind: Literal["file", "heatmap", "softmax", "simcc", "rtmpose"] = "file"
+    """What the network puts out: as the weight file says (ONNX files that say nothing: heatmap, or
+    rtmpose where there are two rows), or this."""
     decoder: Literal["file", "argmax", "quarter", "dark"] = "file"
     """How keypoints are read from heatmaps: as the weight file says, or this."""
     flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
@@ -401,7 +404,7 @@ class CalibrateOptions(HeldOutPeople):
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder or .safetensors file."""
+    """Run folder, .safetensors file or exported network."""
     output: PathText = ""
     """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
 

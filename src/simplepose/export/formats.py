@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simplepose.export.graph import GraphName, Material
+from simplepose.core.errors import UserError
+from simplepose.core.files import write_bytes
+from simplepose.export.graph import GraphName, Material, import_onnx, set_metadata
 from simplepose.export.int8 import write_onnx_int8
 from simplepose.export.openvino import write_openvino, write_openvino_bf16, write_openvino_int8
+from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
+from simplepose.pose.exported import PROBABILITIES, ExportedNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,3 +117,28 @@ FORMATS = {
     ),
 }
 """`simplepose export --format`."""
+
+
+def write_calibrated(source: Path, output: Path, spec: ModelSpec) -> None:
+    """The same exported network with another description: its calibration.
+
+    Raises:
+        UserError: the file has the probabilities of another calibration inside, or cannot carry
+            one.
+    """
+    network = ExportedNetwork(source, device="cpu")
+    if PROBABILITIES in [name for name, _ in network.session.outputs]:
+        raise UserError(
+            f"{source} puts out probabilities of the calibration that it was exported with. "
+            "Cure: simplepose calibrate the weights it came from, and export them again"
+        )
+    if source.suffix == ".onnx":
+        proto = import_onnx().load(str(source))
+        set_metadata(proto, {METADATA_KEY: spec.to_json()})
+        write_bytes(output, proto.SerializeToString())
+        return
+    import openvino
+
+    model = openvino.Core().read_model(source)
+    model.set_rt_info(spec.to_json(), METADATA_KEY)
+    openvino.save_model(model, output, compress_to_fp16=False)

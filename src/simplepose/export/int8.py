@@ -7,7 +7,7 @@ agree with the network's on the calibration crops. Whether that suffices, the ga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ AGREEMENT = 0.99
 SURE = 0.2
 """Keypoints of the network with a higher score are compared."""
 BATCH = 8
+Ask = Callable[[np.ndarray], dict[str, np.ndarray]]
 QUANTISED = ("Conv", "Add", "MaxPool", "Relu", "Clip")
 """Layers that ONNX Runtime has integer kernels for, or that disappear beside one that has."""
 
@@ -39,22 +40,27 @@ class Agreement:
     def __init__(self, material: Material) -> None:
         self.material = material
         network = OnnxSession("", content=material.proto.SerializeToString(), device="cpu")
-        self.truth = [
-            self._keypoints(network.run({material.input_name: material.feed(crops)}))
-            for crops in batches(material.crops)
-        ]
+        self.truth = self._answers(partial(_ask, network, material.input_name), material.crops)
 
-    def __call__(self, ask: Callable[[np.ndarray], dict[str, np.ndarray]]) -> float:
-        """The agreement of what answers the input it is fed, by name of the outputs."""
-        spec, terms = self.material.spec, [np.zeros(0)]
+    def __call__(self, ask: Ask, rows: Sequence[int] | slice = slice(None)) -> float:
+        """The agreement of what answers the input it is fed.
+
+        Args:
+            ask: input of the graph -> its outputs by name.
+            rows: the crops to look at.
+        """
+        spec = self.material.spec
         width, height = spec.input_size_wh
-        area = width * height / BOX_PADDING**2 / 2  # about half of a box is person
-        for crops, (truth, scores) in zip(batches(self.material.crops), self.truth, strict=True):
-            found, _ = self._keypoints(ask(self.material.feed(crops)))
-            areas = np.full(len(crops), area)
-            alike = oks_terms(truth, found, areas, np.asarray(spec.schema.sigmas))
-            terms.append(alike[scores > SURE])
-        return float(np.concatenate(terms).mean()) if sum(map(len, terms)) else 0.0
+        truth, scores = (part[rows] for part in self.truth)
+        found, _ = self._answers(ask, self.material.crops[rows])
+        areas = np.full(len(found), width * height / BOX_PADDING**2 / 2)  # half a box is person
+        terms = oks_terms(truth, found, areas, np.asarray(spec.schema.sigmas))[scores > SURE]
+        return float(terms.mean()) if len(terms) else 0.0
+
+    def _answers(self, ask: Ask, crops: np.ndarray) -> list[np.ndarray]:
+        """Keypoints (N, K, 2) in crop pixels and scores (N, K)."""
+        parts = [self._keypoints(ask(self.material.feed(some))) for some in batches(crops)]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _keypoints(self, answers: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints (B, K, 2) in crop pixels and scores (B, K) from either graph's answers."""
@@ -93,7 +99,7 @@ def write_onnx_int8(material: Material, path: Path) -> None:
     proto, agreement = import_onnx().load(str(folded)), Agreement(material)
     for tail in TAILS:
         quantization.quantize_static(
-            proto,
+            str(folded),
             str(path),
             Reader(),
             per_channel=True,

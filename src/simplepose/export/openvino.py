@@ -13,6 +13,9 @@ from simplepose.core.openvino import PRECISION_KEY
 from simplepose.export.graph import Material
 from simplepose.export.int8 import AGREEMENT, TAILS, Agreement
 
+RANKED = 32
+"""Crops by which layers are ranked where they must go back to float."""
+
 
 def write_openvino(material: Material, path: Path) -> None:
     """Weights and arithmetic in fp32."""
@@ -48,22 +51,26 @@ def write_openvino_int8(material: Material, path: Path) -> None:
 
     model, agreement = openvino_model(material), Agreement(material)
 
-    def validate(network: Any, items: Iterable[Any]) -> tuple[float, None]:
+    def validate(network: Any, rows: Iterable[int]) -> tuple[float, None]:
         def ask(fed: np.ndarray) -> dict[str, np.ndarray]:
             answers = network(fed)
             return {port.any_name: np.array(answers[port]) for port in network.outputs}
 
-        return agreement(ask), None
+        return agreement(ask, list(rows)), None
 
-    fed = nncf.Dataset([material.feed(crops[None]) for crops in material.crops])
+    count = len(material.crops)
+    crops = nncf.Dataset(range(count), lambda row: material.feed(material.crops[row : row + 1]))
     quantised = nncf.quantize_with_accuracy_control(
         model,
-        fed,
-        fed,
+        crops,
+        crops,
         validation_fn=validate,
         max_drop=1 - AGREEMENT,
-        subset_size=len(material.crops),
+        subset_size=count,
         ignored_scope=nncf.IgnoredScope(names=float_operations(model, TAILS[0]), validate=False),
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+            ranking_subset_size=RANKED
+        ),
     )
     _save(quantised, path, material)
 
