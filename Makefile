@@ -1,11 +1,11 @@
-# make demo, make test, make lint: each sets up .venv by itself.
+# make demo, test, lint, test-package, site: each sets up its own environment.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint test-tensorflow test-trackeval clean
+.PHONY: demo test lint site test-package test-lowest test-highest test-tensorflow test-trackeval clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'simplepose needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
@@ -25,6 +25,17 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check src tests benchmarks
 	$(VENV)/bin/mypy
 
+test-package: $(READY)
+	VENV=$(VENV) sh tests/package/run.sh
+
+site:
+	test -x $(VENV)-site/bin/zensical || $(PYTHON) -m venv $(VENV)-site
+	$(VENV)-site/bin/pip install -q --disable-pip-version-check -c constraints.txt zensical mkdocstrings-python
+	$(VENV)-site/bin/zensical build --strict
+
+test-lowest test-highest: test-%:
+	PYTHON=$(PYTHON) sh tests/package/versions.sh $*
+
 test-tensorflow: $(READY)
 	VENV=$(VENV) sh tests/tensorflow/run.sh
 
@@ -32,4 +43,4 @@ test-trackeval: $(READY)
 	VENV=$(VENV) sh tests/trackeval/run.sh
 
 clean:
-	rm -rf $(VENV) $(VENV)-tensorflow $(VENV)-trackeval demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build demo .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from simplepose.synthetic.body import Body, pose_body, rotation
 from simplepose.synthetic.scene import (
     THING,
+    Body,
     Canvas,
     Figure,
     Look,
@@ -26,6 +26,8 @@ from simplepose.synthetic.scene import (
     draw_cloth,
     draw_look,
     paint_person,
+    pose_body,
+    rotation,
 )
 
 Path = Callable[[float], tuple[float, float, float]]

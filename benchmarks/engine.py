@@ -26,13 +26,14 @@ import numpy as np
 import torch
 from drawn_walkers import endless
 
+from simplepose.core.device import share_cores
 from simplepose.core.lines import header_of
 from simplepose.core.structures import People
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.tracking.track import Tracker, join_boxes
-from simplepose.video.engine import PoseTracker, share_processor
+from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import LinesWriter
 from simplepose.video.streams import VideoStream, VideoWriter
 
@@ -97,7 +98,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
         )
 
     plain_detector, plain_estimator = PersonDetector(options.boxes), estimator(0)
-    threads = share_processor()
+    threads = share_cores(2)
     cut, whole = (
         PersonDetector(options.boxes, threads=threads, cut_border=flag) for flag in (True, False)
     )
@@ -123,7 +124,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
         try:
             return plain_loop(options.video, plain_detector, plain_estimator, options.frames)
         finally:
-            share_processor()
+            share_cores(2)
 
     works: dict[str, Callable[[], list[np.ndarray]]] = {"plain loop": plain}
     works |= {
@@ -151,7 +152,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
     """Resident memory while a long drawn video goes through everything: reading, motion boxes, network, tracking, writing."""
-    share_processor()
+    share_cores(2)
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device="cpu", flip_test=False, threads=1
     )

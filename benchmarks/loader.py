@@ -29,12 +29,11 @@ import torch
 from simplepose.config import load_preset
 from simplepose.core.files import write_json
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import draw
+from simplepose.data.augment import draw, person_views
 from simplepose.data.cache import Files, count_pixels, fill_memory
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import Regions, TrainLoader
 from simplepose.data.pack import open_pack, plan_pack, write_pack
-from simplepose.data.regions import person_views
 
 CONFIG = load_preset("coco_r50_256x192_ms")
 SIZE = CONFIG.input_size_wh

@@ -157,3 +157,9 @@ def test_public_names_exist() -> None:
 
     for name in simplepose.__all__:
         assert getattr(simplepose, name) is not None
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their name alone, and would stop before the first test."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -40,7 +40,7 @@ StrideStyle = Literal["3x3", "1x1"]
 BackboneName = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0"
 ]
-Head = Literal["heatmap", "heatmap_light", "heatmap_depthwise", "simcc"]
+Head = Literal["heatmap", "heatmap_light", "heatmap_depthwise", "simcc", "boxes"]
 Initialisation = Literal["ms", "tf", "torch"]
 RecipeName = Literal["ms", "tf", "modern"]
 Task = Literal["coco", "crowdpose", "ochuman", "mpii", "posetrack"]
@@ -142,7 +142,8 @@ class ModelConfig:
     head: Recipe[Head] = "heatmap"
     """What follows the backbone: deconvolutions and one map a keypoint (the paper); its features
     added coarse to fine, which takes fewer multiplications (light) and fewer still with depthwise
-    convolutions; or two 1-D distributions a keypoint (SimCC, with `codec.kind` simcc)."""
+    convolutions; two 1-D distributions a keypoint (SimCC, with `codec.kind` simcc); or the maps of
+    a detector, one of centres a class and four of boxes (boxes)."""
     deconv_layers: Recipe[IntegerOf[Literal[0, 2, 3]]] = 3
     """Steps that double the map: 3 gives heatmaps of a quarter of the input's size, 2 of an eighth;
     only the SimCC head takes 0."""
@@ -462,6 +463,29 @@ class Config:
                 f"model.head is {self.model.head} and codec.kind {self.codec.kind}: "
                 "only a SimCC head makes SimCC distributions. "
                 "Cure: --model.head simcc with --codec.kind simcc, or neither"
+            )
+        turned = self.augment.rotation_degrees * self.augment.rotation_probability
+        if self.detects and (
+            turned or self.train.teacher or self.data.more_annotations or self.data.pack
+        ):
+            raise UserError(
+                "model.head is boxes: a detector learns upright boxes of one annotation file and "
+                "of pictures that are not packed, from no teacher. "
+                "Cure: --augment.rotation-degrees 0, and leave --train.teacher, "
+                "--data.more-annotations and --data.pack out"
+            )
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector that is trained, of the categories of the annotation file."""
+        return self.model.head == "boxes"
+
+    def require_pose(self, command: str) -> None:
+        """Raises where `command`, which is made for pose networks, is asked for a detector."""
+        if self.detects:
+            raise UserError(
+                f"{self.preset} makes a detector, and simplepose {command} is made for pose "
+                "networks. Cure: a preset of a pose network"
             )
 
     @property

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.random import Generator
 
 from simplepose.core.schema import KeypointSchema
-from simplepose.synthetic.body import rotation
 from simplepose.synthetic.dataset import drawn_folder, write_coco
 from simplepose.synthetic.scene import (
     STRIDE,
@@ -27,6 +26,7 @@ from simplepose.synthetic.scene import (
     draw_cloth,
     draw_colour,
     paint_thing,
+    rotation,
 )
 
 QUADRUPED = KeypointSchema(

@@ -21,10 +21,9 @@ from simplepose.cli import main
 from simplepose.config import dump_config, load_preset, preset_names
 from simplepose.data.cache import open_pixels
 from simplepose.data.coco import read_coco, read_detections
-from simplepose.data.crowdpose import read_crowdpose, read_ochuman
 from simplepose.data.loader import TrainLoader
 from simplepose.data.posetrack import read_posetrack
-from simplepose.data.source import read_split
+from simplepose.data.source import read_crowdpose, read_ochuman, read_split
 from simplepose.detection.people import people_source
 from simplepose.doctor.checks import check_annotations, check_detections, check_images
 from simplepose.pose.network import PoseNetwork

@@ -13,12 +13,11 @@ import torch
 
 from simplepose.config import load_preset
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import draw
+from simplepose.data.augment import draw, person_views
 from simplepose.data.cache import Files, fill_memory
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import Batch, TrainLoader
 from simplepose.data.pack import open_pack, plan_pack, write_pack
-from simplepose.data.regions import person_views
 from simplepose.pose.codec import encode
 
 CPU = torch.device("cpu")
@@ -166,8 +165,7 @@ def test_every_place_gives_the_same_samples(
 
 def test_a_region_holds_every_view_of_every_preset(people: Annotations) -> None:
     from simplepose.config import preset_names
-    from simplepose.data.augment import sample_affines
-    from simplepose.data.regions import contains, needed_regions
+    from simplepose.data.augment import contains, needed_regions, sample_affines
 
     presets = {}
     for name in preset_names():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
+from simplepose.evaluation.coco import CROWDPOSE_METRICS, evaluate_crowdpose
 
 # AP AP50 AP75 AR AR50 AR75 easy medium hard, as the tests of faster_coco_eval state them (easy, medium, hard rounded to 4 decimals)
 KNOWN = (

@@ -48,7 +48,9 @@ def test_box_forms_are_inverse(x: float, y: float, w: float, h: float) -> None:
 @given(st.sampled_from(sorted(SCHEMAS)))
 def test_flipping_twice_is_nothing(name: str) -> None:
     order = SCHEMAS[name].flip_order
-    assert (order[order] == np.arange(len(order))).all() and (order != np.arange(len(order))).any()
+    assert (order[order] == np.arange(len(order))).all()
+    # A mirrored hand is the other hand with the same points.
+    assert (order != np.arange(len(order))).any() == (name != "hand_21")
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 from filelock import FileLock
 
 from simplepose.cli import main
@@ -19,7 +18,6 @@ from simplepose.config import Config, DataConfig, dump_config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_bytes
 from simplepose.core.settings import flatten, to_plain, unflatten
-from simplepose.pose.checkpoints import read_checkpoint
 from simplepose.synthetic.dataset import write_synthetic_dataset
 from simplepose.training.ablation import (
     NO_RECIPE,
@@ -27,7 +25,6 @@ from simplepose.training.ablation import (
     ablate,
     make_rows,
     make_variants,
-    shared_trainings,
     shorten,
 )
 
@@ -63,8 +60,8 @@ class Scores:
     def __init__(self, goal: Config) -> None:
         assert goal.evaluate.ground_truth_boxes == load_preset(GOAL).evaluate.ground_truth_boxes
 
-    def __call__(self, run: Path, config: Config) -> dict[str, float]:
-        assert (run / "checkpoints" / "best.safetensors").exists()
+    def __call__(self, config: Config) -> dict[str, float]:
+        assert (config.run_folder / "checkpoints" / "best.safetensors").exists()
         base = flatten(to_plain(load_preset("coco_r18_128x96_mini")))
         changed = sum(
             base[name] != value
@@ -149,10 +146,8 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert variants == len(
         make_variants(*(shorten(load_preset(GOAL, recipe), 3) for recipe in ("ms", "")))
     )
-    assert len(trained) == 2 * (variants - 3) and {config.train.seed for config in trained} == {
-        0,
-        1,
-    }  # decoding, flip, average: no training
+    assert len(trained) == 2 * variants
+    assert {config.train.seed for config in trained} == {0, 1}
     assert all((config.train.epochs, config.train.evaluate_every) == (3, 0) for config in trained)
     # every variant is tested on the same boxes, whatever its family's are
     assert {config.evaluate.ground_truth_boxes for config in trained} == {"annotated"}
@@ -169,10 +164,7 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (folder / "ablation.md").read_text()
     printed = capsys.readouterr().out
     assert "| reference | 0.1" in text and " +- 0.001 |  | 2 | 3.0 |" in text and text in printed
-    assert (
-        f"{2 * (variants - 3)} of {2 * (variants - 3)} trainings of 3 epochs done -> {folder}"
-        in printed
-    )
+    assert f"{2 * variants} of {2 * variants} trainings of 3 epochs done -> {folder}" in printed
     assert table["boxes"] == "ground truth" and "; boxes: ground truth." in text
 
 
@@ -206,7 +198,7 @@ def test_detected_boxes_are_named_and_nobody_to_find_is_no_score(tmp_path: Path)
     )
 
     class Nobody(Scorer):
-        def __call__(self, run: Path, config: Config) -> dict[str, float]:
+        def __call__(self, config: Config) -> dict[str, float]:
             return dict.fromkeys(("AP", "AP50", "AP75", "AR"), -1.0)
 
     folder = ablate(*plan(options(tmp_path, data=data)), stand_in([]), Nobody)
@@ -251,27 +243,6 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ablate(*plan(options(tmp_path, seeds=1)), stand_in([]), Scores)
 
 
-def test_the_last_variant_that_trains_the_same_way_serves_all_of_them() -> None:
-    variants = make_variants(load_preset(GOAL, "ms"), load_preset(GOAL))
-    names, serving = [variant.name for variant in variants], shared_trainings(variants)
-    shared = {
-        names[index]: names[served_by]
-        for index, served_by in enumerate(serving)
-        if index != served_by
-    }
-    assert shared == {
-        "sub-pixel targets": "exact flip",
-        "DARK decoding": "exact flip",
-        "AdamW, warm-up, cosine": "averaged weights",
-    }
-    goal = load_preset(GOAL)
-    other = replace(goal, train=replace(goal.train, ema=0.99))
-    assert shared_trainings(make_variants(other, goal)) == [
-        0,
-        1,
-    ]  # two averages: neither training holds the other's
-
-
 def test_two_commands_share_the_trainings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,9 +261,7 @@ def test_two_commands_share_the_trainings(
     folder = ablate(*plan(options(tmp_path, seeds=1)), train, Scores)
     variants = make_variants(*(shorten(load_preset(GOAL, recipe), 3) for recipe in ("ms", "")))
     assert {config.output for config in here} == {str(folder / "variant00_seed0")}
-    assert len(there) == len(set(shared_trainings(variants))) - 1 and len(
-        {config.output for config in there}
-    ) == len(there)
+    assert len(there) == len({config.output for config in there}) == len(variants) - 1
     rows = msgspec.json.decode((folder / "ablation.json").read_bytes())["variants"]
     assert [row["variant"] for row in rows] == [variant.name for variant in variants] and all(
         row["delta"] is not None for row in rows[1:]
@@ -368,52 +337,6 @@ def drawn_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main([*command, "--data.root", str(root / "dataset"), "--output", str(root / "out")]) == 0
     )
     return root
-
-
-def test_a_variant_without_training_is_what_its_own_training_would_be(drawn_ablation: Path) -> None:
-    out = drawn_ablation / "out"
-    assert [(out / f"variant0{index}_seed0" / "metrics.jsonl").exists() for index in range(3)] == [
-        False,
-        False,
-        True,
-    ]
-    command = [
-        "train",
-        str(drawn_ablation / "base.yaml"),
-        "--train.epochs",
-        "1",
-        "--train.evaluate-every",
-        "0",
-        "--train.device",
-        "cpu",
-    ]
-    assert (
-        main(
-            [
-                *command,
-                "--data.root",
-                str(drawn_ablation / "dataset"),
-                "--output",
-                str(drawn_ablation / "alone"),
-            ]
-        )
-        == 0
-    )
-    alone, spec = read_checkpoint(drawn_ablation / "alone")
-    shared, shared_spec = read_checkpoint(out / "variant00_seed0")
-    averaged, averaged_spec = read_checkpoint(out / "variant02_seed0")
-    assert (
-        all(torch.equal(alone[name], shared[name]) for name in alone)
-        and spec.codec == shared_spec.codec
-    )
-    assert (shared_spec.preset, averaged_spec.preset) == (
-        "goal: reference",
-        "goal: averaged weights",
-    )
-    assert (
-        not all(torch.equal(averaged[name], shared[name]) for name in averaged)
-        and averaged_spec.codec.decoder == "dark"
-    )
 
 
 def test_every_variant_can_be_evaluated(drawn_ablation: Path) -> None:

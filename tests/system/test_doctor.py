@@ -176,7 +176,7 @@ def test_torch_that_cannot_be_imported_is_explained(
         "find_spec",
         lambda name, *rest: object() if name == "torch_npu" else find(name, *rest),
     )
-    monkeypatch.setitem(sys.modules, "simplepose.core.device", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     assert run() == 1
     out = capsys.readouterr().out
     assert "torch cannot be imported" in out and "CANN" in out and "set_env.sh" in out

@@ -238,6 +238,48 @@ def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
         == 0
     )
     assert only_row(folder).poses.boxes_xyxy[:, 0].tolist() == [2, 2]
+    assert categories_of(folder) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "listed", "wanted"),
+    [
+        ([7], None, 7),  # the only one that the box file has
+        ([None], [4], 4),
+        ([1, 4], [4], 4),
+        (None, [4], 4),  # a file that only lists pictures, with --boxes whole
+        (None, [8, 4], 8),
+        (None, None, 1),
+    ],
+)
+def test_results_have_the_category_of_the_annotations(
+    folder: Path, rows: list[int | None] | None, listed: list[int] | None, wanted: int
+) -> None:
+    draw(folder / "7.jpg")
+    names = list(PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints)
+    boxes, more = "whole", []
+    if rows:
+        boxes, box = str(folder / "boxes.json"), {"image_id": 7, "bbox": [5, 5, 30, 40]}
+        found = [box | {"category_id": number, "score": 0.9} for number in rows]
+        Path(boxes).write_text(json.dumps(found))
+    if listed:
+        more = ["--annotations", str(folder / "list.json")]
+        content = {
+            "images": [{"id": 7, "file_name": "7.jpg"}],
+            "annotations": [],
+            "categories": [
+                {"id": number, "name": f"kind {number}", "keypoints": names} for number in listed
+            ],
+        }
+        (folder / "list.json").write_text(json.dumps(content))
+    assert run(folder, folder / "7.jpg", boxes=boxes, more=more) == 0
+    assert categories_of(folder) == [wanted]
+
+
+def categories_of(folder: Path) -> list[int]:
+    """Of the rows of results.json."""
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    return [row["category_id"] for row in rows]
 
 
 def turned_photo(path: Path, orientation: int) -> None:

@@ -354,10 +354,27 @@ def test_options_that_make_no_sense(
     assert words in capsys.readouterr().err
 
 
-def test_a_result_file_is_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_only_networks_have_is_refused_for_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` takes results as `score` does, with no option that would do nothing."""
     (tmp_path / "results.json").write_text("[]")
-    assert main(["evaluate", str(tmp_path / "results.json")]) == 2
-    assert f"simplepose score {tmp_path / 'results.json'} --task coco" in capsys.readouterr().err
+    for words in ([], ["--flip-shift", "none"], ["--images", "x"]):
+        assert main(["evaluate", str(tmp_path / "results.json"), *words]) == 2
+        assert (words or ["--annotations"])[0] in capsys.readouterr().err
+
+
+def test_broken_ground_truth_is_named_beside_the_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, results = people_of_coco()
+    score(tmp_path, truth, results)
+    assert "area" not in capsys.readouterr().err
+    for row in truth["annotations"]:
+        row["area"] = 3.0
+    score(tmp_path, truth, results)
+    error = capsys.readouterr().err
+    assert "truth.json: 3 people" in error and "area" in error
 
 
 def write_lines(folder: Path, truth: dict, results: list[dict], schema: KeypointSchema) -> None:
@@ -374,9 +391,10 @@ def write_lines(folder: Path, truth: dict, results: list[dict], schema: Keypoint
     write_coco_results(folder / "results.json", read_lines(folder / "poses.jsonl"))
 
 
-@pytest.mark.parametrize("name", ["", "poses.jsonl", "results.json"])
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+@pytest.mark.parametrize("name", ["", "poses.jsonl", "results.json", "alone"])
 def test_what_predict_writes_has_the_numbers_of_its_rows(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, command: str
 ) -> None:
     truth, results = animals()
     for number, row in enumerate(results):
@@ -387,7 +405,10 @@ def test_what_predict_writes_has_the_numbers_of_its_rows(
     write_lines(
         tmp_path / "out", truth, results, KeypointSchema(name="beast", keypoints=tuple(names))
     )
-    argv = ["score", str(tmp_path / "out" / name), "--annotations", str(tmp_path / "truth.json")]
+    if name == "alone":
+        (tmp_path / "out" / name).mkdir()
+        (tmp_path / "out" / "results.json").rename(tmp_path / "out" / name / "results.json")
+    argv = [command, str(tmp_path / "out" / name), "--annotations", str(tmp_path / "truth.json")]
     assert main([*argv, "--output", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert 0.1 < found["AP"] < 1

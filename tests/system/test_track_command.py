@@ -79,7 +79,7 @@ def test_all_outputs(film: Path, capsys) -> None:
     )
     out = film / "out"
     assert sorted(path.name for path in out.iterdir()) == [
-        "film.webm",
+        "film.mp4",
         "poses.csv",
         "poses.jsonl",
         "posetrack",
@@ -91,7 +91,7 @@ def test_all_outputs(film: Path, capsys) -> None:
         (1,)
     }  # the id comes with the second sighting
     assert {row["track_id"] for row in json.loads((out / "results.json").read_text())} == {1}
-    stream = open_stream(out / "film.webm")
+    stream = open_stream(out / "film.mp4")
     images = [frame.image for frame in stream]
     assert len(images) == 12 and images[0].shape == (92, 162, 3)
     assert "1 identities" in capsys.readouterr().out
@@ -265,7 +265,7 @@ def test_an_error_leaves_everything_up_to_it(film: Path, capsys, monkeypatch) ->
         5,
     }
     assert sorted(path.name for path in (film / "out").iterdir()) == [
-        "film.webm",
+        "film.mp4",
         "poses.csv",
         "poses.jsonl",
         "results.json",
@@ -372,7 +372,7 @@ def test_a_video_of_variable_frame_rate_keeps_its_length(film: Path) -> None:
 def test_an_address_keeps_its_password(film: Path, monkeypatch, capfd) -> None:
     """Neither names, files nor messages tell it, whether or not the address answers."""
     secrets = ("Geheim", "Wort", "wache")
-    with VideoWriter(film / "live.webm", 10, "vp8") as writer:
+    with VideoWriter(film / "live.mp4", 10, "vp8") as writer:
         for index in range(3):
             writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
     monkeypatch.chdir(film)
@@ -391,7 +391,7 @@ def test_an_address_keeps_its_password(film: Path, monkeypatch, capfd) -> None:
     # the server's own record of requests is on the screen too
     lines = [line for line in (told.out + told.err).splitlines() if "HTTP/1." not in line]
     written = [path for path in (film / "tracked").rglob("*")]
-    assert {path.name for path in written} >= {"live", "live.webm", "poses.jsonl"}
+    assert {path.name for path in written} >= {"live", "live.mp4", "poses.jsonl"}
     lines += [str(path) for path in written]
     lines += [path.read_text("latin-1") for path in written if path.is_file()]
     assert not any(secret in line for secret in secrets for line in lines)

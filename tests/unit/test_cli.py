@@ -22,8 +22,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"simplepose {__version__}\n"
+    for word in ("--version", "-V", "version"):
+        assert main([word]) == 0
+        assert capsys.readouterr().out == f"simplepose {__version__}\n"
 
 
 @pytest.mark.parametrize(

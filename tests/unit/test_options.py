@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ BAD: dict[str, list[str]] = {
     "train": ["coco_r50_256x192_ms", "--train.epochs", "0"],
     "evaluate": ["runs/x", "--batch-size", "0"],
     "score": ["r.json", "--annotatons", "a.json"],
+    "report": ["r.json", "--people", "0"],
     "predict": ["a.jpg", "--weights", "w", "--box-threshold", "2"],
     "track": ["a.mp4", "--weights", "w", "--detect-every", "0"],
     "pack": ["coco_r50_256x192_ms", "--output", "o.zip", "--quality", "101"],
@@ -31,6 +33,7 @@ BAD: dict[str, list[str]] = {
     "ablation": ["coco_r50_256x192_modern", "--seeds", "0"],
     "doctor": ["--imges", "x"],
     "demo": ["--people", "0"],
+    "completion": ["bash", "--shell", "bash"],
 }
 HEAVY = ("torch", "cv2", "scipy", "onnxruntime", "hotcoco")
 CODE = f"""
@@ -80,11 +83,47 @@ def test_an_example_stands_on_top(name: str, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main([name, "--help"])
     text = capsys.readouterr().out
-    assert text.index(f"example: simplepose {name}") < text.index("--help ")
-    words = (inspect.getdoc(OPTIONS[name]) or "").partition("example: simplepose ")[2].split()[1:]
+    assert text.startswith(f"example: simplepose {name}") and f"\nusage: simplepose {name}" in text
     if name == "evaluate":  # it would read the weights
         return
-    parse(name, words)
+    for example in re.findall(r"example: simplepose (.+)", inspect.getdoc(OPTIONS[name]) or ""):
+        parse(name, example.partition(" > ")[0].split()[1:])
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_fits_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([name, "--help-all"])
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_common_options_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text = capsys.readouterr().out
+    assert text.index("--weights ") < text.index("--boxes ") < text.index("--draw-boxes")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+
+    def completed(*words: str) -> list[str]:
+        code = f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tyro_simplepose; '
+        code += 'printf "%s\\n" "${COMPREPLY[@]}"'
+        done = subprocess.run(
+            ["bash", "-c", code, "_", *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert completed("simplepose", "pre") == ["predict"]
+    assert completed("simplepose", "track", "a.mp4", "--video") == ["--video-codec"]
 
 
 def test_the_help_of_train_lists_the_common_options(capsys: pytest.CaptureFixture[str]) -> None:

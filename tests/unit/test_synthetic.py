@@ -18,19 +18,22 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.data.coco import read_coco, read_detections
 from simplepose.data.source import find_layout
-from simplepose.synthetic.body import Body, draw_posture, pose_body, rotation
 from simplepose.synthetic.dataset import write_synthetic_dataset
 from simplepose.synthetic.scene import (
     PARTS,
     STRIDE,
     THING,
+    Body,
     Canvas,
     Cloth,
     Figure,
     annotate_person,
     draw_look,
     draw_people,
+    draw_posture,
     paint_person,
+    pose_body,
+    rotation,
 )
 
 LEFT = [i for i, name in enumerate(COCO_17.keypoints) if name.startswith("left")]

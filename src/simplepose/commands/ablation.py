@@ -40,6 +40,7 @@ def plan(options: AblationOptions) -> tuple[Config, Config, Path, int]:
             "Cure: --data.root DIR, or --data.val-annotations"
         )
     goal = load_preset(options.preset)
+    goal.require_pose("ablation")
     if goal.evaluate.task != "coco":
         raise UserError(
             f"the table is of COCO's AP, {goal.preset} of the task {goal.evaluate.task}. "

@@ -12,10 +12,10 @@ import torch
 from simplepose.commands.options import CalibrateOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
+from simplepose.data.categories import with_flip_pairs
 from simplepose.data.coco import read_coco
-from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import boxes_to_test, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.export.formats import write_calibrated
 from simplepose.pose.calibration import fit

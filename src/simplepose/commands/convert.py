@@ -1,5 +1,5 @@
 """`simplepose convert`: MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations -> one
-COCO-keypoints JSON file."""
+COCO-keypoints JSON file; results -> files of other programs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from simplepose.commands.options import ConvertOptions
 from simplepose.core.errors import UserError
+from simplepose.core.lines import LINES, read_header
 from simplepose.core.schema import schema_named
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco, write_coco
@@ -21,6 +22,8 @@ from simplepose.data.mapping import (
     with_sigmas,
 )
 from simplepose.data.source import READERS
+from simplepose.video.formats import write_deeplabcut, write_openpose, write_trc
+from simplepose.video.outputs import new_folder
 
 
 def convert(options: ConvertOptions) -> tuple[Annotations, str]:
@@ -32,10 +35,7 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     Raises:
         UserError: bad input, keypoints that cannot be mapped, or an output that exists.
     """
-    if options.output.exists() and not options.overwrite:
-        raise UserError(
-            f"{options.output} exists. Cure: choose another --output, or add --overwrite"
-        )
+    _keep(options)
     target = schema_named(options.schema) if options.schema is not None else None
     if options.sigmas is not None and options.estimate_sigmas:
         raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
@@ -57,8 +57,47 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     return annotations, images_dir if options.also else str(first)
 
 
+def convert_results(options: ConvertOptions) -> str:
+    """Writes what predict or track left behind as `options.to`.
+
+    Returns:
+        What was written, for the screen.
+
+    Raises:
+        UserError: no such results, none of the forms is named, or an output that exists.
+    """
+    results = options.input / LINES if options.input.is_dir() else options.input
+    if options.to is None:
+        raise UserError(
+            "convert results needs --to. Cure: --to openpose, --to deeplabcut or --to trc"
+        )
+    if options.to == "deeplabcut":
+        _keep(options)
+        return f"{len(write_deeplabcut(results, options.output))} individuals"
+    read_header(results)
+    new_folder(options.output, overwrite=options.overwrite)
+    if options.to == "openpose":
+        return f"{write_openpose(results, options.output):,} files"
+    return f"{len(write_trc(results, options.output))} individuals"
+
+
+def _keep(options: ConvertOptions) -> None:
+    if options.output.exists() and not options.overwrite:
+        raise UserError(
+            f"{options.output} exists. Cure: choose another --output, or add --overwrite"
+        )
+
+
 def run(options: ConvertOptions) -> None:
     """The command line."""
+    if options.kind == "results":
+        print(f"{options.output}: {convert_results(options)}")
+        return
+    if options.to is not None:
+        raise UserError(
+            f"--to {options.to} is for results. "
+            f"Cure: simplepose convert results FOLDER --to {options.to}"
+        )
     annotations, images_dir = convert(options)
     for warning in annotations.warnings:
         print(f"note: {warning}")

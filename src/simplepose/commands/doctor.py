@@ -14,21 +14,23 @@ from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import tell_sides
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import with_picture_sizes
-from simplepose.data.schemas import tell_sides
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
     Finding,
+    Level,
     check_annotations,
     check_detections,
     check_images,
     histograms,
     overview,
 )
-from simplepose.doctor.page import check_page, write_page
 from simplepose.evaluation.coco import evaluate_boxes
 from simplepose.evaluation.tasks import spell
+from simplepose.report.findings import write_findings
+from simplepose.report.html import check_page
 
 PACKAGES = [
     "torch",
@@ -141,14 +143,28 @@ def run(options: DoctorOptions) -> None:
             "Cure: add --annotations FILE"
         )
     if options.html is not None:
-        check_page(options.html)
+        check_page(options.html, "doctor", "--html")
     lines, findings = devices()
     facts = [*versions(), "devices", *lines]
     layout = None if options.root is None else find_layout(options.root)
     if layout is not None:
-        facts += [f"data folder {layout.root}", *(f"  {line}" for line in layout.report())]
+        facts += ["\n  ".join([f"data folder {layout.root}", *layout.report()])]
         findings += missing_pieces(layout)
     print("\n".join(facts))
+    shown = _examine_all(options, layout, facts, findings)
+    print("\n".join([f"findings: {len(findings) or 'none'}", *map(_said, findings)]))
+    if options.html is not None:
+        charts = {} if shown is None else histograms(shown)
+        write_findings(options.html, facts, findings, charts, shown)
+        print(f"wrote {options.html}")
+    if any(finding.level == "broken" for finding in findings):
+        raise SystemExit(1)
+
+
+def _examine_all(
+    options: DoctorOptions, layout: DataLayout | None, facts: list[str], findings: list[Finding]
+) -> Annotations | None:
+    """Adds the facts and findings of all annotation files; the first set, to draw from."""
     shown: Annotations | None = None
     for files in _jobs(options, layout):
         lines, found, annotations = examine(options, *files)
@@ -157,19 +173,13 @@ def run(options: DoctorOptions) -> None:
         # Pictures are drawn from one set; the findings of the others are listed without.
         findings += found if shown is None else [replace(finding, rows=()) for finding in found]
         shown = shown or annotations
-    print(f"findings: {len(findings) or 'none'}")
-    for finding in findings:
-        print(f"  {finding.level}: {finding.count} {finding.problem}")
-        for example in finding.examples:
-            print(f"      {example}")
-        if finding.cure:
-            print(f"      Cure: {finding.cure}")
-    if options.html is not None:
-        charts = {} if shown is None else histograms(shown)
-        write_page(options.html, facts, findings, charts, shown)
-        print(f"wrote {options.html}")
-    if any(finding.level == "broken" for finding in findings):
-        raise SystemExit(1)
+    return shown
+
+
+def _said(finding: Finding) -> str:
+    """A finding, its examples and its cure, a line each."""
+    lines = [*finding.examples, *([f"Cure: {finding.cure}"] if finding.cure else [])]
+    return "\n      ".join([f"  {finding.level}: {finding}", *lines])
 
 
 def missing_pieces(layout: DataLayout) -> list[Finding]:
@@ -180,8 +190,8 @@ def missing_pieces(layout: DataLayout) -> list[Finding]:
         optional = name in ("detections", "imagenet_weights")
         meanwhile = "; until then use --boxes gt" if name == "detections" else ""
         words = f"{name.replace('_', ' ')} missing, expected at {getattr(layout, name)}"
-        level = "warning" if optional else "broken"
-        found.append(Finding(level=level, problem=words, cure=f"put it there{meanwhile}"))  # type: ignore[arg-type]
+        level: Level = "warning" if optional else "broken"
+        found.append(Finding(level=level, problem=words, cure=f"put it there{meanwhile}"))
     return found
 
 

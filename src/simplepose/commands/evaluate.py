@@ -1,6 +1,7 @@
 """`simplepose evaluate WEIGHTS --boxes gt|FILE --task TASK`: a network's test.
 
 With `--epochs` (`100:140:10`) the networks of these epochs that one run has kept, a row each.
+Results in place of a network are scored as by `simplepose score`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simplepose.commands.options import EvaluateOptions
+from simplepose.commands import evaluate_boxes, score
+from simplepose.commands.options import EvaluateOptions, ScoreOptions
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.categories import with_flip_pairs
 from simplepose.data.pictures import with_orientation_note
-from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_annotated, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.detection.people import is_trained
+from simplepose.detection.trained import TrainedDetector
+from simplepose.doctor.checks import require_sound
+from simplepose.evaluation.boxes import detected_people
 from simplepose.evaluation.coco import check_submission, write_coco_submission
 from simplepose.evaluation.tasks import (
     TASKS,
@@ -38,17 +43,23 @@ from simplepose.evaluation.top_down import (
     name_boxes,
     weights_of_epochs,
 )
-from simplepose.pose.checkpoints import require_schema
+from simplepose.pose.checkpoints import read_spec, require_schema
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork
 
 
-def run(options: EvaluateOptions) -> None:
-    """Tests one network, or one of each epoch, on the same boxes, and prints a row of each.
+def run(options: EvaluateOptions | ScoreOptions) -> None:
+    """Tests one network, or one of each epoch, on the same boxes, and prints a row of each; a
+    detector by its box AP.
 
     Raises:
         UserError: options that do not fit each other, or results that would be overwritten.
     """
+    if isinstance(options, ScoreOptions):
+        return score.run(options)
+    if is_trained(options.weights) and read_spec(options.weights).detects:
+        evaluate_boxes.run(options)
+        return
     output = Path(options.output) if options.output else None
     networks: dict[int, tuple[str, Path | None]] = {0: (options.weights, output)}
     if options.epochs:
@@ -133,14 +144,20 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
         annotations = read_split(options.data.config, "val")
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.data.config)
-    detections = boxes_of_task(
-        task,
-        options.boxes,
-        annotations,
-        options.data.root,
-        ground_truth=options.evaluate.ground_truth_boxes,
-        skip_broken=options.data.skip_broken,
-    )
+    if is_trained(options.boxes) and task != "mpii":
+        detector = TrainedDetector.from_checkpoint(options.boxes, device=options.device)
+        detections = detected_people(
+            detector, annotations, options.boxes, skip_broken=options.data.skip_broken
+        )
+    else:
+        detections = boxes_of_task(
+            task,
+            options.boxes,
+            annotations,
+            options.data.root,
+            ground_truth=options.evaluate.ground_truth_boxes,
+            skip_broken=options.data.skip_broken,
+        )
     for warning in (*annotations.warnings, *detections.warnings):
         print(f"note: {warning}", file=sys.stderr)
     return annotations, detections

@@ -14,7 +14,7 @@ from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import SCHEMAS, KeypointSchema, schema_named
 from simplepose.core.settings import to_plain
-from simplepose.data.schemas import read_schema
+from simplepose.data.categories import read_schema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseNetwork
 from simplepose.weights.weight_file import WeightFile, load_into, load_weight_file
@@ -102,6 +102,7 @@ def import_weights(options: ImportOptions) -> Imported:
     if path.exists():
         raise UserError(f"{path} exists. Cure: choose another --output")
     config = load_preset(options.preset)
+    config.require_pose("import")
     schema = schema_of(options.preset, options.schema)
     source = load_weight_file(options.file)
     torch.manual_seed(0)  # a head that is not in the file begins the same every time

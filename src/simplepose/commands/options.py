@@ -97,8 +97,8 @@ class HeldOutPeople(OnDevice):
     images: PathText = ""
     """Folder of their pictures."""
     boxes: PathText = "gt"
-    """Where people are: gt (as annotated), detections (the layout's file) or the path of a
-    detection file."""
+    """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
+    file, or the run folder of a detector."""
     data: HeldOutData = field(default_factory=HeldOutData)
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
@@ -112,7 +112,8 @@ class PeopleInPictures(OnDevice):
     weights: PathText
     """Run folder, .safetensors file or .onnx file of the pose network."""
     boxes: PathText = ""
-    """Where people are: FILE.onnx (detector), hf:NAME (RT-DETR or DETR), FILE.json (boxes), whole,
+    """Where people are: the run folder of a detector, FILE.onnx (detector), hf:NAME (RT-DETR or
+    DETR), FILE.json (boxes), whole,
     for pictures gt (of --annotations), for videos motion. Boxes of a file belong to the picture as
     stored, without its EXIF orientation, and are turned upright with it."""
     box_threshold: Fraction = 0.3
@@ -152,7 +153,7 @@ class TrainOptions:
 @settings()
 class EvaluateOptions(HeldOutPeople):
     """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
-    of the boxes.
+    of the boxes; of a detector, the box AP.
 
     example: simplepose evaluate runs/first --data.root coco --boxes detections
     """
@@ -169,8 +170,8 @@ class EvaluateOptions(HeldOutPeople):
     PoseTrack predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
     """Which implementation scores; their numbers are equal."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware multiplies it natively."""
     channel_order: Literal["file", "rgb", "bgr"] = "file"
     """Channels the network expects: as the weight file says, or this (for ONNX files that say
     nothing: RGB)."""
@@ -225,6 +226,37 @@ class ScoreOptions:
 
 
 @settings()
+class ReportOptions(OnDevice):
+    """Writes one page to look at: where a network errs, how a run goes, who was followed.
+
+    example: simplepose report results --annotations person_keypoints_val2017.json --images val2017
+    """
+
+    results: tyro.conf.Positional[tuple[PathText, ...]]
+    """A run folder, a result .json or poses.jsonl, or the folder of one; two are compared."""
+    annotations: PathText = ""
+    """The ground truth; of a run its own validation split by default, of a video with identities
+    none is needed."""
+    images: PathText = ""
+    """Folder of the pictures (default: the folder of the annotations)."""
+    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
+    """Whose form the annotations have, and whose measure is taken."""
+    category: str = ""
+    """COCO: id or name of the one to look at, where several have different keypoints."""
+    weights: PathText = ""
+    """Network whose heatmaps are shown; a run's own by default."""
+    no_heatmaps: Flag = False
+    """Leave heatmaps out, which need the network of a run."""
+    people: Annotated[Integer, Field(ge=1, le=500)] = 60
+    """Pictures of at most so many people."""
+    output: PathText = ""
+    """The page (.html); report.html in the run's or results' folder by default. Only an older
+    report is replaced."""
+    watch: Flag = False
+    """Write the page again whenever the training run has written something, until it ends."""
+
+
+@settings()
 class PredictOptions(PeopleInPictures):
     """Estimates poses in pictures and draws them.
 
@@ -269,9 +301,10 @@ class TrackOptions(PeopleInPictures):
     """Optical flow of the flow mode."""
     keep_frames: AtLeast0 = 30
     """Frames after which a person not seen is given up."""
-    video_codec: Literal["vp9", "vp8", "mp4", "none"] = "vp9"
-    """Annotated video: vp9 or vp8 (.webm, played by browsers; vp8 is written about five times
-    faster), mp4, or none."""
+    video_codec: Literal["auto", "h264", "mp4", "vp8", "vp9", "none"] = "auto"
+    """Annotated video: h264 (needs ffmpeg on the path), mp4 (MPEG-4 part 2, for players on the
+    desktop), vp8 or vp9 (.webm for browsers, slow), or none. auto: h264 where it can be, else
+    mp4."""
     smooth: Flag = False
     """Steady the keypoints with a One Euro filter while the video runs."""
     smooth_after: NotNegative = 0.0
@@ -361,20 +394,27 @@ class WeightsOptions:
 
 @settings()
 class ConvertOptions:
-    """Turns MPII, PoseTrack, CrowdPose, OCHuman or COCO-like annotations into one COCO JSON file.
+    """Turns annotations of MPII, PoseTrack, CrowdPose, OCHuman or COCO's kind into one COCO JSON
+    file, or results into files of other programs.
 
     Several sets can be joined (`--also`), keypoints mapped to another schema, OKS sigmas set from a
     file or estimated.
 
     example: simplepose convert mpii mpii.mat --images images --output mpii.json
+
+    example: simplepose convert results tracked/match --to openpose --output match_json
     """
 
-    kind: tyro.conf.Positional[Task]
-    """The data set's own format."""
+    kind: tyro.conf.Positional[Literal[Task, "results"]]
+    """The data set's own format, or results for what predict and track wrote."""
     input: tyro.conf.Positional[Path]
-    """The annotation file; for PoseTrack also a folder of sequences."""
+    """The annotation file; for PoseTrack also a folder of sequences; of results the folder or its
+    poses.jsonl."""
     output: Path
-    """The COCO-keypoints JSON file to write."""
+    """The COCO-keypoints JSON file to write; of results the .csv or .h5 file of DeepLabCut, else a
+    folder."""
+    to: Literal["openpose", "deeplabcut", "trc"] | None = None
+    """Results: OpenPose's JSON files (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of
     INPUT)."""
@@ -392,7 +432,7 @@ class ConvertOptions:
     estimate_sigmas: Flag = False
     """Estimate the OKS sigmas from people that are annotated more than once."""
     overwrite: Flag = False
-    """Replace OUTPUT if it exists."""
+    """Replace OUTPUT if it exists; into a folder that holds something, write all the same."""
 
 
 @settings()
@@ -530,10 +570,22 @@ class DemoOptions(OnDevice):
     """Draw the data set and stop."""
 
 
+@settings()
+class CompletionOptions:
+    """Prints the script that makes a shell complete commands and options.
+
+    example: simplepose completion bash > ~/.local/share/bash-completion/completions/simplepose
+    """
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """Which shell."""
+
+
 OPTIONS: dict[str, type] = {
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "score": ScoreOptions,
+    "report": ReportOptions,
     "predict": PredictOptions,
     "track": TrackOptions,
     "pack": PackOptions,
@@ -545,6 +597,7 @@ OPTIONS: dict[str, type] = {
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,
+    "completion": CompletionOptions,
 }
 """Command -> class of its options."""
 
@@ -557,8 +610,9 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """
     if name == "train":
         return _parse_train(words)
-    options = parse_words(OPTIONS[name], words, name=name)
-    return _with_stored_settings(options, words) if name == "evaluate" else options
+    if name == "evaluate":
+        return _parse_evaluate(words)
+    return parse_words(OPTIONS[name], words, name=name)
 
 
 def _parse_train(words: Sequence[str]) -> TrainOptions:
@@ -566,8 +620,8 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     first = words[0] if words else "--help"
     presets = ", ".join(preset_names())
     if first in ("-h", "--help", "--help-all"):
-        print(f"presets: {presets} (or a .yaml file)\n")
-        return parse_words(TrainOptions, [first], name="train PRESET")
+        note = f"presets, or a .yaml file: {presets}"
+        return parse_words(TrainOptions, [first], name="train PRESET", note=note)
     if first.startswith("-"):
         raise UserError(
             f"the preset comes first, got {first}. "
@@ -579,18 +633,32 @@ def _parse_train(words: Sequence[str]) -> TrainOptions:
     return parse_words(TrainOptions, words, name=f"train {first}", default=default)
 
 
+def _parse_evaluate(words: Sequence[str]) -> EvaluateOptions | ScoreOptions:
+    """Results are scored: their options are those of `score`."""
+    if not (words and _is_result(Path(words[0]))):
+        options = parse_words(EvaluateOptions, words, name="evaluate")
+        if not _is_result(Path(options.weights)):
+            return _with_stored_settings(options, words)
+    try:
+        return parse_words(ScoreOptions, words, name="score")
+    except UserError as error:
+        raise UserError(f"results are scored, not tested: {error}") from error
+
+
+def _is_result(path: Path) -> bool:
+    """By its ending; of a folder by what lies in it."""
+    return path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or (
+        not any((path / name).exists() for name in ("checkpoints", "best.safetensors"))
+        and any(path.glob("*.json*"))
+    )
+
+
 def _with_stored_settings(options: EvaluateOptions, words: Sequence[str]) -> EvaluateOptions:
     """The settings of the test that are not given are those the trained network carries."""
     from simplepose.evaluation.top_down import stored_settings, weights_of_epochs
     from simplepose.pose.checkpoints import find_weights, read_spec
 
     path = Path(options.weights)
-    result_folder = not (path / "checkpoints").exists() and any(path.glob("*.json"))
-    if path.suffix.lower() in (".json", ".jsonl", ".mat", ".h5", ".hdf5") or result_folder:
-        raise UserError(
-            f"{path} is no network. Cure: for a result file "
-            f"simplepose score {path} --task {options.evaluate.task}"
-        )
     if options.epochs:
         weights = list(weights_of_epochs(options.weights, options.epochs).values())[-1]
     elif (weights := find_weights(path)).suffix != ".safetensors":

@@ -15,7 +15,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress, format_seconds
 from simplepose.data.pack import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 
 
 def run(options: PackOptions) -> None:
@@ -26,6 +26,7 @@ def run(options: PackOptions) -> None:
             read.
     """
     config, target = load_preset(options.preset), Path(options.output)
+    config.require_pose("pack")
     people = require_sound(read_split(options.data, "train"), options.data).trainable()
     for warning in people.warnings:
         print(f"note: {warning}", file=sys.stderr)

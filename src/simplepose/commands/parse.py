@@ -10,13 +10,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from itertools import dropwhile, pairwise, takewhile
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -33,9 +35,14 @@ from simplepose.core.settings import RECIPE, build, dataclass_of
 
 T = TypeVar("T")
 Path = tuple[str, ...]
+POSITIONAL = get_args(tyro.conf.Positional[int])[1]
+COMMON = ("preset", "weights", "root", "boxes", "annotations", "images", "to", "output", "device")
+"""Fields that a help lists first."""
 
 
-def parse_words(cls: type[T], words: Sequence[str], *, name: str, default: T | None = None) -> T:
+def parse_words(
+    cls: type[T], words: Sequence[str], *, name: str, default: T | None = None, note: str = ""
+) -> T:
     """The options of a command.
 
     Args:
@@ -43,6 +50,7 @@ def parse_words(cls: type[T], words: Sequence[str], *, name: str, default: T | N
         words: what follows the command's name.
         name: of the command.
         default: options that stand where nothing is given, in place of the class's own.
+        note: a paragraph for the help.
 
     Raises:
         UserError: an option that does not exist (the nearest one is suggested), one that is
@@ -51,21 +59,25 @@ def parse_words(cls: type[T], words: Sequence[str], *, name: str, default: T | N
     """
     everything = "--help-all" in words
     asked = everything or not {"-h", "--help"}.isdisjoint(words)
-    hint = "\n--help-all also lists the fields that make a recipe."
-    more = hint if _has_recipe(cls) and not everything else ""
+    # tyro draws its boxes in the encoding of the screen.
+    screen = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8")
     try:
-        with redirect_stderr(StringIO()) as complaint:
+        with redirect_stderr(StringIO()) as complaint, redirect_stdout(screen):
             values, unknown = tyro.cli(
                 cls,
                 args=["--help"] if asked else list(words),
                 default=default,
                 prog=f"simplepose {name}",
-                description=f"{inspect.getdoc(cls)}{more}",
                 registry=_registry(hide_recipes=asked and not everything),
                 return_unknown_args=True,
             )
     except SystemExit as stop:
         if not stop.code:
+            more = "--help-all also lists the fields that make a recipe."
+            hidden = more if _has_recipe(cls) and not everything else ""
+            print(_help_head(cls, name, note, hidden), end="\n\n")
+            screen.seek(0)
+            print(screen.read().partition("\n\n")[2])
             raise
         problem = _unboxed(complaint.getvalue())
         raise UserError(f"{problem} Cure: see simplepose {name} --help") from None
@@ -73,6 +85,43 @@ def parse_words(cls: type[T], words: Sequence[str], *, name: str, default: T | N
     if unknown:
         raise _unknown(unknown[0], sorted(names.values()), name)
     return build(cls, values, names=names)
+
+
+def _help_head(cls: type, name: str, *more: str) -> str:
+    """What stands above the options: examples, what the command does, how it is called."""
+    parts = [" ".join(part.split()) for part in (inspect.getdoc(cls) or "").split("\n\n")]
+    examples = [part for part in parts if part.startswith("example: ")]
+    words = []
+    for field, hint, marks in _fields(cls):
+        if POSITIONAL in marks and (word := field.name.upper()) not in name:
+            optional = f"[{word}]" if _own_default(field) == "" else word
+            words.append(f"{word}..." if get_origin(hint) is tuple else optional)
+    usage = " ".join(["usage: simplepose", name, *words, "[OPTIONS]"])
+    width = min(80, shutil.get_terminal_size().columns)
+    return "\n\n".join(
+        textwrap.fill(part, width, break_on_hyphens=False, subsequent_indent=indent)
+        for part in (*examples, *(part for part in parts if part not in examples), *more, usage)
+        if part
+        for indent in [" " * 4 if part in (*examples, usage) else ""]
+    )
+
+
+def completion(classes: dict[str, type], shell: str) -> str:
+    """The script that makes a shell complete commands and options.
+
+    Args:
+        classes: command -> class of its options.
+        shell: bash, zsh or fish.
+    """
+    named = [Annotated[cls, tyro.conf.subcommand(name)] for name, cls in classes.items()]
+    with redirect_stdout(StringIO()) as script, suppress(SystemExit):
+        tyro.cli(
+            Union[tuple(named)],  # type: ignore[arg-type]  # noqa: UP007
+            prog="simplepose",
+            args=["--tyro-print-completion", shell],
+            registry=_registry(hide_recipes=False),
+        )
+    return script.getvalue()
 
 
 def option_names(cls: type, path: Path = (), prefix: str = "") -> Iterator[tuple[Path, str]]:
@@ -83,17 +132,23 @@ def option_names(cls: type, path: Path = (), prefix: str = "") -> Iterator[tuple
         word = field.name.replace("_", "-") if named is None else named
         if inner := dataclass_of(hint):
             yield from option_names(inner, here, f"{prefix}{word}." if word else prefix)
-        elif get_args(tyro.conf.Positional[int])[1] in marks:
+        elif POSITIONAL in marks:
             yield here, field.name.upper()
         else:
             yield here, f"--{prefix}{word}"
 
 
 def _fields(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Any, tuple[Any, ...]]]:
-    """Field, type without extras, and extras of each field, those of base classes last."""
+    """Field, type without extras, and extras of each field: the common ones first, those of base
+    classes last."""
     full, bare = get_type_hints(cls, include_extras=True), get_type_hints(cls)
     own = cls.__annotations__
-    for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in own):
+    first = {name: index for index, name in enumerate(COMMON)}
+
+    def order(field: dataclasses.Field[Any]) -> tuple[int, bool]:
+        return first.get(field.name, len(first)), field.name not in own
+
+    for field in sorted(dataclasses.fields(cls), key=order):
         hint = full[field.name]
         yield field, bare[field.name], get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
@@ -113,16 +168,20 @@ def _registry(*, hide_recipes: bool) -> ConstructorRegistry:
 
     @registry.struct_rule
     def fields_of(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if not dataclasses.is_dataclass(info.type):
+        if not dataclasses.is_dataclass(info.type) or info.type.__module__.startswith("tyro."):
             return None
         docs, full = _docs(info.type), get_type_hints(info.type, include_extras=True)
         given = info.default if isinstance(info.default, info.type) else None
         specs = []
-        for field, _, marks in _fields(info.type):
-            hint = full[field.name]
+        for field, bare, marks in _fields(info.type):
+            hint: Any = full[field.name]
             if hide_recipes and RECIPE in marks:
                 hint = suppress[hint]
             value = _own_default(field) if given is None else getattr(given, field.name)
+            if value is None or value in ("", ()):
+                hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="")]
+            if POSITIONAL in marks and get_origin(bare) is not Literal:
+                hint = Annotated[hint, tyro.conf.arg(metavar=field.name.upper())]
             specs.append(StructFieldSpec(field.name, hint, value, docs.get(field.name)))
         return StructConstructorSpec(instantiate=dict, fields=tuple(specs))
 

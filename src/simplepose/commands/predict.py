@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from simplepose.commands.options import PredictOptions
+from simplepose.core.device import share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable
 from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -44,8 +45,10 @@ def run(options: PredictOptions) -> None:
     overlays = _overlays(options, pictures, folder, before)
     if before:
         print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
+    # a detector works beside the network
+    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
     estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.flip_test
+        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )
     schema = with_flip_pairs(estimator.schema, options.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)
@@ -57,13 +60,15 @@ def run(options: PredictOptions) -> None:
         score_threshold=options.box_threshold,
         keypoints=estimator.schema.keypoints,
         device=options.device,
+        threads=threads,
         person_class=options.person_class,
     )
     listing = people if isinstance(people, BoxFile) else None
     if listing:
         _require_match(listing, pictures)
     elif options.annotations:
-        listing = read_listing(options.annotations)
+        listing = read_listing(options.annotations, estimator.schema.keypoints)
+    category = listing.category_id if listing else 1
     stream = PictureStream(pictures, listed=True, done=[line.frame for line in before])
     lines = LinesWriter(
         folder / "poses.jsonl",
@@ -71,7 +76,7 @@ def run(options: PredictOptions) -> None:
         image_ids=picture_ids(pictures, listing),
         before=before,
     )
-    with finished(lines, lambda: _finish(options, folder, estimator.schema)):
+    with finished(lines, lambda: _finish(options, folder, estimator.schema, category)):
         _predict(options, PoseTracker(estimator, people, track=False), stream, overlays, lines)
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
@@ -86,10 +91,12 @@ def _made_by(options: PredictOptions) -> dict[str, str]:
     return {"weights": options.weights, "boxes": options.boxes}
 
 
-def _finish(options: PredictOptions, folder: Path, schema: KeypointSchema) -> None:
+def _finish(
+    options: PredictOptions, folder: Path, schema: KeypointSchema, category: int | str
+) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
-    write_coco_results(folder / "results.json", read_lines(path))
+    write_coco_results(folder / "results.json", read_lines(path), category)
     if options.table != "none":
         write_table(folder / f"poses.{options.table}", read_lines(path), schema)
 

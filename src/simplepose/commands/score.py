@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from simplepose.commands.options import ScoreOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
+from simplepose.data.annotations import Annotations
+from simplepose.data.coco import read_coco
+from simplepose.doctor.checks import check_annotations
 from simplepose.evaluation.tasks import number_table, score_results
 
 
@@ -25,15 +29,17 @@ def run(options: ScoreOptions) -> None:
         )
     if options.output and output.exists() and not options.overwrite:
         raise UserError(f"{output} exists. Cure: --overwrite, or another --output")
+    truth: str | Annotations = options.annotations
+    if options.task == "coco" and Path(options.annotations).is_file():
+        truth = _read_truth(options)
     numbers = score_results(
         options.task,
         options.results,
-        options.annotations,
+        truth,
         evaluator=options.evaluator,
         exact_poseval=options.exact_poseval,
         ap_threshold=options.ap_threshold,
         tracking_threshold=options.tracking_threshold,
-        category=options.category or None,
     )
     print(number_table(options.task, numbers, options.results))
     if options.output:
@@ -41,3 +47,12 @@ def run(options: ScoreOptions) -> None:
         record = numbers | {name: getattr(options, name) for name in names}
         write_json(output, record, indent=True)
         print(f"written: {output}")
+
+
+def _read_truth(options: ScoreOptions) -> Annotations:
+    """COCO's people; says what was assumed of them, and what the doctor finds broken."""
+    people = read_coco(options.annotations, None, category=options.category or None)
+    broken = [str(one) for one in check_annotations(people) if one.level == "broken"]
+    for note in (*people.warnings, *(f"{people.source}: {one}" for one in broken)):
+        print(f"note: {note}", file=sys.stderr)
+    return people

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from simplepose.commands.options import TrackOptions
-from simplepose.core.device import own_cores
+from simplepose.core.device import own_cores, share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.data.schemas import with_flip_pairs
+from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile
 from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
@@ -23,7 +23,7 @@ from simplepose.pose.exported import ExportedNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
 from simplepose.tracking.smooth import OneEuroConfig, fill_gaps, smooth_zero_phase
 from simplepose.tracking.track import TrackConfig
-from simplepose.video.engine import PoseTracker, share_processor
+from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import (
     LinesWriter,
     finished,
@@ -43,6 +43,7 @@ from simplepose.video.streams import (
     VideoWriter,
     open_stream,
     stream_name,
+    usual_codec,
 )
 
 
@@ -54,9 +55,10 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video = None
-    if options.video_codec != "none":
-        video = folder / f"{name}{CODECS[options.video_codec][1]}"
+    video, codec = None, options.video_codec
+    if codec != "none":
+        codec = usual_codec() if codec == "auto" else codec
+        video = folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -89,8 +91,10 @@ def run(options: TrackOptions) -> None:
         ),
         image_ids=_image_ids(runner.detector, stream),
     )
-    with finished(lines, lambda: _finish(options, folder, name, estimator.schema)):
-        _follow(options, runner, stream, lines, video)
+    boxes = runner.detector
+    category = boxes.category_id if isinstance(boxes, BoxFile) else 1
+    with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
+        _follow(options, runner, stream, lines, video and (video, codec))
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
@@ -112,13 +116,13 @@ def _follow(
     runner: PoseTracker,
     stream: VideoStream | PictureStream,
     lines: LinesWriter,
-    video: Path | None,
+    video: tuple[Path, str] | None,
 ) -> None:
     """Writes each frame's line, then its picture into the annotated video."""
     estimator, threshold = runner.estimator, options.keypoint_threshold
     threshold = estimator.drawn_threshold if threshold is None else threshold
     with ExitStack() as open_files:
-        writer = VideoWriter(video, stream.fps or 10.0, options.video_codec) if video else None
+        writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
         if writer:
             open_files.enter_context(writer)
         progress = open_files.enter_context(Progress("tracking", "frames"))
@@ -140,7 +144,7 @@ def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
     """The network and the engine that the options describe. Each network gets its half of the
     processor, as both run at the same time."""
     require_choice(options.boxes)
-    threads = share_processor()
+    threads = share_cores(2)
     estimator = PoseEstimator.from_checkpoint(
         options.weights, device=options.device, flip_test=options.flip_test, threads=threads
     )
@@ -200,12 +204,14 @@ def _device_name(estimator: PoseEstimator) -> str:
     return f"{estimator.device}{cores}"
 
 
-def _finish(options: TrackOptions, folder: Path, name: str, schema: KeypointSchema) -> None:
+def _finish(
+    options: TrackOptions, folder: Path, name: str, schema: KeypointSchema, category: int | str
+) -> None:
     """Everything that is made from the JSON lines."""
     path = folder / "poses.jsonl"
     if options.fill_gaps or options.smooth_after:
         _smooth_file(path, options)
-    write_coco_results(folder / "results.json", read_lines(path))
+    write_coco_results(folder / "results.json", read_lines(path), category)
     if options.posetrack:
         write_posetrack_results(folder / "posetrack", name, read_lines(path), schema)
     if options.table != "none":

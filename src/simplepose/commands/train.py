@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from simplepose.commands.options import TrainOptions
-from simplepose.config import DataConfig
+from simplepose.config import Config
 from simplepose.data.source import find_layout, has_split
 
 
@@ -28,22 +28,24 @@ def run(options: TrainOptions) -> None:
     folder = train(options.config)
     # Of several processes the first one speaks.
     if os.environ.get("RANK", "0") == "0":
-        print(f"done: {folder}\nnext: {evaluate_command(str(folder), options.config.data)}")
+        print(f"done: {folder}\nnext: {evaluate_command(str(folder), options.config)}")
 
 
-def evaluate_command(folder: str, data: DataConfig) -> str:
+def evaluate_command(folder: str, config: Config) -> str:
     """What to type to test the run in `folder`, with the validation data as the training was given
     it; capitals where it was given none."""
-    words = ["simplepose", "evaluate", folder]
+    words, data = ["simplepose", "evaluate", folder], config.data
     if not Path(data.root).is_dir():
         data = replace(data, root="")
     if data.root and not data.val_annotations and has_split(data, "val"):
         boxes = "gt" if "detections" in find_layout(data.root).missing else "detections"
-        words += ["--data.root", data.root, "--boxes", boxes]
+        words += ["--data.root", data.root]
     else:
         images = data.val_images
         if data.root and data.val_annotations:
             images = images or str(find_layout(data.root).val_images)
         annotations = ["--annotations", data.val_annotations or "FILE"]
-        words += [*annotations, "--images", images or "DIR", "--boxes", "gt"]
+        words += [*annotations, "--images", images or "DIR"]
+        boxes = "gt"
+    words += [] if config.detects else ["--boxes", boxes]
     return shlex.join([*words, *(["--data.category", data.category] if data.category else [])])

@@ -1,6 +1,8 @@
-"""Everything that depends on the accelerator. No other file names one.
+"""Everything that depends on the accelerator, and how the processor's cores are shared out. No
+other file names an accelerator.
 
-Ascend NPUs come through `torch-npu`, which registers itself with torch when it is installed.
+Ascend NPUs come through `torch-npu`, which registers itself with torch when it is installed. Torch
+is imported by the functions that need it: a command that runs ONNX files alone does without.
 """
 
 from __future__ import annotations
@@ -8,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+from simplepose.core.errors import UserError, brief, is_out_of_memory
 
-from simplepose.core.errors import UserError, brief
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -46,7 +50,8 @@ COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 """torch.distributed backend of each accelerator; everything else uses gloo."""
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_shared = {"threads": 0}
+"""What `share_cores` said last, for torch where it is imported later."""
 
 
 @contextlib.contextmanager
@@ -58,13 +63,12 @@ def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
         setting: what the user calls it.
 
     Raises:
-        UserError: in place of PyTorch's and Python's errors of that kind.
+        UserError: in place of other libraries' errors of that kind.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not lacking and not any(words in str(error) for words in _OUT_OF_MEMORY):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"not enough memory for batches of {batch_size} ({setting}): {brief(error)}. "
@@ -74,6 +78,8 @@ def enough_memory(batch_size: int, setting: str) -> Iterator[None]:
 
 def is_available(kind: str) -> bool:
     """Whether an accelerator of this kind can be used now."""
+    import torch
+
     module = getattr(torch, kind, None)
     return module is not None and bool(module.is_available())
 
@@ -86,7 +92,10 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         UserError: the device is not there; the message lists those that are.
     """
-    torch.set_num_threads(min(torch.get_num_threads(), own_cores()))
+    import torch
+
+    most = _shared["threads"] or own_cores()
+    torch.set_num_threads(min(torch.get_num_threads(), most))
     available = [*filter(is_available, PREFERENCE), "cpu"]
     name = available[0] if name == "auto" else name
     kind, _, number = name.partition(":")
@@ -138,6 +147,8 @@ def onnx_providers(name: str, have: Sequence[str]) -> list[Any]:
 
 def describe_devices() -> list[str]:
     """One line a device that is there, the one `auto` takes first."""
+    import torch
+
     lines = []
     for kind in filter(is_available, PREFERENCE):
         module = getattr(torch, kind)
@@ -148,6 +159,8 @@ def describe_devices() -> list[str]:
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Mixed precision for the forward pass: `bf16`, `fp16` or `fp32` (none)."""
+    import torch
+
     if precision == "fp32":
         return contextlib.nullcontext()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
@@ -167,6 +180,8 @@ def has_own_sync_batch_norm(device: torch.device) -> bool:
 def tune_for_fixed_sizes(device: torch.device) -> None:
     """Lets the device try several convolution kernels for each size it meets and keep the fastest:
     batches here have one size."""
+    import torch
+
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
 
@@ -207,6 +222,35 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def share_cores(networks: int = 1) -> int:
+    """Shares the cores of this process out, once a command: OpenCV, torch and ONNX Runtime bring a
+    pool of threads each, and each pool takes the whole machine unless it is told.
+
+    Args:
+        networks: how many of them work at the same time.
+
+    Returns:
+        Threads for each of them, at most the user's `OMP_NUM_THREADS`.
+    """
+    import cv2
+
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), own_cores()
+    if asked.isdecimal() and int(asked):
+        cores = min(cores, int(asked))
+    threads = _shared["threads"] = max(1, cores // networks)
+    cv2.setNumThreads(threads)
+    if torch := sys.modules.get("torch"):  # else when a device is chosen
+        torch.set_num_threads(threads)
+    return threads
+
+
+def let_threads_sleep() -> None:
+    """To be called before torch is imported: threads of OpenMP wait for each other asleep. Awake
+    they hold cores that others need, which made trainings beside each other up to twenty times
+    slower. An `OMP_WAIT_POLICY` of the user's stands."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def own_cores() -> int:
     """Processor cores for each process of this training on this machine, at least one: of those
     that this process may use, by affinity and by the quota of its container or job."""
@@ -224,12 +268,16 @@ def own_cores() -> int:
 
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done its work (for timing)."""
+    import torch
+
     if is_accelerator(device):
         getattr(torch, device.type).synchronize()
 
 
 def memory_bytes(device: torch.device) -> tuple[int, int]:
     """(free, total) memory of the device in bytes; the host's for the CPU."""
+    import torch
+
     module: Any = getattr(torch, device.type)
     if not hasattr(module, "mem_get_info"):
         return _host_memory()
@@ -279,11 +327,15 @@ def _control_groups(files: Mapping[str, T]) -> Iterator[tuple[Path, T]]:
 
 def seed_everything(seed: int) -> None:
     """Seeds torch on every device; nothing here draws from Python's or numpy's global generator."""
+    import torch
+
     torch.manual_seed(seed)
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The random states that exact resume needs: torch's and the device's."""
+    import torch
+
     state = {"torch": torch.get_rng_state()}
     if is_accelerator(device):
         state["device"] = getattr(torch, device.type).get_rng_state()
@@ -292,6 +344,8 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
     """The inverse of `random_state`."""
+    import torch
+
     torch.set_rng_state(state["torch"])
     if is_accelerator(device) and "device" in state:
         getattr(torch, device.type).set_rng_state(state["device"])
@@ -300,6 +354,8 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`auto` is bf16 where the hardware multiplies it natively, fp32 elsewhere: emulated bf16 is
     several times slower than fp32."""
+    import torch
+
     if precision != "auto":
         return precision
     module: Any = getattr(torch, device.type)

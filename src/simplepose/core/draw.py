@@ -63,6 +63,8 @@ def draw_poses(
         UserError: the picture is not uint8 RGB, or the schema has another number of keypoints.
     """
     require_rgb(image)
+    if not len(poses):
+        return image.copy()
     count = poses.keypoints.shape[1]
     schema = schema or schema_with(count) or _only_dots(count)
     if len(schema) != count:
@@ -73,17 +75,17 @@ def draw_poses(
     canvas = np.ascontiguousarray(image).copy()
     across = float(np.hypot(*image.shape[:2]))
     drawn = np.isfinite(poses.keypoints).all(-1) & (poses.keypoint_scores >= keypoint_threshold)
-    rows = zip(poses.keypoints, drawn, poses.boxes_xyxy, strict=True)
-    sizes = np.array([_size(*each) for each in rows])
+    sizes = _sizes(poses.keypoints, drawn, poses.boxes_xyxy)
+    # A part of the person, but never invisible on the picture nor a blot.
+    widths = np.clip(0.017 * sizes, 0.0022 * across, 0.011 * across).clip(1).tolist()
     order = np.argsort(-sizes, kind="stable")  # large people first: small ones stay on top
     numbers = np.arange(len(poses)) if poses.track_ids is None else poses.track_ids
-    for person in order:
-        # A part of the person, but never invisible on the picture nor a blot.
-        width = max(1.0, float(np.clip(0.017 * sizes[person], 0.0022 * across, 0.011 * across)))
+    points, skeleton = _points(poses.keypoints), _Skeleton(schema)
+    for person in order.tolist():
         colours = person_colours(int(numbers[person]))
         if boxes:
-            _draw_box(canvas, poses.boxes_xyxy[person], colours[1], max(1.5, 0.6 * width))
-        _draw_person(canvas, poses.keypoints[person], drawn[person], schema, colours, width)
+            _draw_box(canvas, poses.boxes_xyxy[person], colours[1], 0.6 * widths[person])
+        skeleton.draw(canvas, points[person], drawn[person], colours, widths[person])
     for person in order[np.isfinite(poses.boxes_xyxy[order]).all(1)]:
         words = [f"#{numbers[person]}"] if ids and poses.track_ids is not None else []
         words += [f"{float(poses.scores[person]):.2f}"] if scores else []
@@ -100,9 +102,12 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     are far apart in hue."""
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = (hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78)
-    rgb = np.round(255 * np.array([colorsys.hsv_to_rgb(*tone) for tone in tones])).astype(int)
-    centre, left, right = (tuple(colour) for colour in rgb.tolist())
+    centre, left, right = (_eight_bits(*colorsys.hsv_to_rgb(*tone)) for tone in tones)
     return centre, left, right
+
+
+def _eight_bits(red: float, green: float, blue: float) -> Colour:
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_heatmaps(
@@ -225,11 +230,17 @@ def _only_dots(count: int) -> KeypointSchema:
     return KeypointSchema(name="dots", keypoints=tuple(map(str, range(count))))
 
 
-def _size(keypoints: np.ndarray, drawn: np.ndarray, box_xyxy: np.ndarray) -> float:
-    """Diagonal in pixels of the keypoints that are drawn; that of the box where there are fewer
-    than two."""
-    points = keypoints[drawn] if drawn.sum() > 1 else box_xyxy.reshape(2, 2)
-    return float(np.nan_to_num(np.hypot(*np.ptp(points.astype(np.float64), axis=0))))
+def _sizes(keypoints: np.ndarray, drawn: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """(N,) diagonal in pixels of the keypoints that are drawn; that of the box where there are
+    fewer than two."""
+    known = np.where(drawn[..., None], keypoints.astype(np.float64), np.nan)
+    with np.errstate(invalid="ignore"):
+        sides = np.where(
+            (drawn.sum(1) > 1)[:, None],
+            np.fmax.reduce(known, 1) - np.fmin.reduce(known, 1),
+            boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2],
+        )
+    return np.asarray(np.nan_to_num(np.hypot(*sides.T)))
 
 
 def _edge(width: float) -> float:
@@ -237,50 +248,64 @@ def _edge(width: float) -> float:
     return max(1.0, 0.3 * width) if width >= 1.5 else 0.0
 
 
-def _draw_person(
-    canvas: np.ndarray,
-    keypoints: np.ndarray,
-    drawn: np.ndarray,
-    schema: KeypointSchema,
-    colours: tuple[Colour, Colour, Colour],
-    width: float,
-) -> None:
-    """The limbs over their outlines, then the dots."""
-    sides = np.zeros(len(schema), int)  # 0 centre, 1 left, 2 right
-    for left, right in schema.flip_pairs:
-        sides[left], sides[right] = (1, 2) if left != right else (0, 0)
-    edge = _edge(width)
-    limbs = [(a, b) for a, b in schema.skeleton if drawn[a] and drawn[b]]
-    for a, b in limbs if edge else ():
-        _draw_line(canvas, keypoints[a], keypoints[b], _OUTLINE, width + 2 * edge)
-    for a, b in limbs:
+class _Skeleton:
+    """What of a schema is drawn: limbs by side, and the side of each keypoint."""
+
+    def __init__(self, schema: KeypointSchema) -> None:
+        self.sides = np.zeros(len(schema), int)  # 0 centre, 1 left, 2 right
+        for left, right in schema.flip_pairs:
+            self.sides[left], self.sides[right] = (1, 2) if left != right else (0, 0)
+        self.limbs = np.array(schema.skeleton, int).reshape(-1, 2)
+        ends = self.sides[self.limbs]
         # A limb between left and right belongs to the centre.
-        side = 0 if {sides[a], sides[b]} == {1, 2} else max(sides[a], sides[b])
-        _draw_line(canvas, keypoints[a], keypoints[b], colours[side], width)
-    radius = 0.82 * width if edge else 0.5
-    for row in np.flatnonzero(drawn):
-        centre = _point(keypoints[row])
-        for size, tone in ((radius + 0.8 * edge, _OUTLINE), (radius, _DOTS[sides[row]])):
-            scaled = round(size * (1 << _SHIFT))
-            cv2.circle(canvas, centre, scaled, tone, -1, cv2.LINE_AA, _SHIFT)
+        self.limb_sides = np.where(ends.sum(1) == 3, 0, ends.max(1, initial=0))
+
+    def draw(
+        self,
+        canvas: np.ndarray,
+        points: np.ndarray,
+        drawn: np.ndarray,
+        colours: tuple[Colour, Colour, Colour],
+        width: float,
+    ) -> None:
+        """The limbs of one person over their outlines, then the dots.
+
+        Args:
+            canvas: changed.
+            points: (K, 2) from `_points`.
+            drawn: (K,) bool.
+            colours: of centre, left and right limbs.
+            width: of limbs in pixels.
+        """
+        edge = _edge(width)
+        shown = drawn[self.limbs].all(1)
+        if edge:
+            _draw_lines(canvas, points[self.limbs[shown]], _OUTLINE, width + 2 * edge)
+        for side, colour in enumerate(colours):
+            limbs = self.limbs[shown & (self.limb_sides == side)]
+            _draw_lines(canvas, points[limbs], colour, width)
+        radius = 0.82 * width if edge else 0.5
+        outer, inner = (round(size * (1 << _SHIFT)) for size in (radius + 0.8 * edge, radius))
+        for centre, side in zip(points[drawn].tolist(), self.sides[drawn].tolist(), strict=True):
+            cv2.circle(canvas, centre, outer, _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, centre, inner, _DOTS[side], -1, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, colour: Colour, width: float) -> None:
     if np.isfinite(box_xyxy).all():
-        corners = box_xyxy[[[0, 1], [2, 1], [2, 3], [0, 3]]]
-        for tone, line in ((_OUTLINE, width + 2), (colour, width)):
-            for first, second in zip(corners, np.roll(corners, -1, 0), strict=True):
-                _draw_line(canvas, first, second, tone, line)
+        corners = _points(box_xyxy[[[0, 1], [2, 1], [2, 3], [0, 3]]])
+        sides = np.stack([corners, np.roll(corners, -1, 0)], 1)
+        _draw_lines(canvas, sides, _OUTLINE, max(1.5, width) + 2)
+        _draw_lines(canvas, sides, colour, max(1.5, width))
 
 
-def _draw_line(
-    canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, width: float
-) -> None:
+def _draw_lines(canvas: np.ndarray, ends: np.ndarray, colour: Colour, width: float) -> None:
+    """Lines between (L, 2, 2) points of `_points`."""
     thickness = max(1, round(width))
-    cv2.line(canvas, _point(start), _point(end), colour, thickness, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, [*ends], False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def _point(xy: np.ndarray) -> tuple[int, int]:
-    """Pixels -> OpenCV's integers."""
-    x, y = np.round(np.clip(xy, -_FAR, _FAR).astype(np.float64) * (1 << _SHIFT)).astype(int)
-    return int(x), int(y)
+def _points(xy: np.ndarray) -> np.ndarray:
+    """Pixels -> OpenCV's integers, int32 of the same shape; NaN, which nobody draws, to 0."""
+    cut = np.nan_to_num(np.clip(xy, -_FAR, _FAR).astype(np.float64))
+    return np.asarray(np.round(cut * (1 << _SHIFT)).astype(np.int32))

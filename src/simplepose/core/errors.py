@@ -10,6 +10,12 @@ from typing import Any
 _REPR = Repr()
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 3, 8, 76, 76
 _LONGEST, _LONGEST_PROBLEM = 240, 1000
+_OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    *("insufficient memory", "failed to allocate"),
+)
+MORE_MEMORY = "stop other programs, or take smaller pictures or batches"
+"""The cure where memory ran out."""
 
 
 class UserError(ValueError):
@@ -33,6 +39,15 @@ class UserError(ValueError):
     def cure(self) -> str:
         """What to do; empty where nothing is advised."""
         return str(self).partition(" Cure: ")[2]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, in the words of Python, PyTorch, OpenCV or ONNX Runtime."""
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -3,6 +3,7 @@ then renamed. What grows for hours is visible meanwhile."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,13 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import yaml
 
-from simplepose.core.errors import UserError, brief, shown
+from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory, shown
 
+_BLOCKS = 8192
+"""Two blocks of most file systems: a full one has less."""
 YAML_NODES = 100_000
 """Values that a YAML file may have, aliases counted with all that they stand for."""
 
@@ -44,6 +47,7 @@ def reading(path: str | Path, kind: str, cure: str = "copy or download it again"
         raise
     except Exception as error:
         known = error.strerror if isinstance(error, OSError) else ""
+        cure += f"; if it is whole, {MORE_MEMORY}" * is_out_of_memory(error)
         reason = known or brief(error).rstrip(".") or type(error).__name__
         raise UserError(f"{path} cannot be read as {kind}: {reason}. Cure: {cure}") from error
 
@@ -140,6 +144,39 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def no_room_behind(path: Path) -> str:
+    """Why a file could not have grown, for writers that do not say so; empty where it could."""
+    size = path.stat().st_size
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.seek(size)
+            room = file.write(bytes(_BLOCKS)) == _BLOCKS
+            file.truncate(size)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if room else os.strerror(errno.ENOSPC)
+
+
+def take(file: IO[bytes], path: Path) -> None:
+    """Makes an open file this process's own, until it is closed or the process dies.
+
+    Raises:
+        UserError: another process writes it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows renames and removes no open file
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process writes {path}. Cure: wait for it, or choose another --output"
+        ) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def give_name(temporary: Path, path: Path) -> None:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory
 from simplepose.core.files import atomic_path, read_bytes
 
 SWAPS, MIRRORS_X, MIRRORS_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
@@ -52,6 +52,7 @@ _KIND = re.compile(
     re.DOTALL,
 )
 """How a picture file begins, by the name that Pillow gives its kind."""
+_SOI = b"\xff\xd8\xff"
 _IEND_CRC = b"\xaeB`\x82"
 _HEAD = 4096
 """Bytes of a file that are enough to know its kind."""
@@ -97,10 +98,9 @@ def decode_image(content: bytes, source: str, *, upright: bool = False) -> np.nd
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
             image = cv2.imdecode(np.frombuffer(content, np.uint8, end), flags)
     except Exception as error:  # OpenCV's own, and Pillow's of many kinds
-        reason = getattr(error, "err", None) or error
-        raise UserError(
-            f"picture {source} cannot be decoded: {reason}. Cure: save it again as JPEG or PNG"
-        ) from error
+        reason = brief(getattr(error, "err", None) or error) or "not enough memory"
+        cure = MORE_MEMORY if is_out_of_memory(error) else "save it again as JPEG or PNG"
+        raise UserError(f"picture {source} cannot be decoded: {reason}. Cure: {cure}") from error
     if image is None:
         raise UserError(
             f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG"
@@ -189,15 +189,33 @@ def _walk_jpeg(content: bytes) -> tuple[int, tuple[int, int]]:
             break
         if marker == 0xD9:
             # A cut picture may run on into a video, whose bytes can hold the marker.
-            whole = scan and content.find(b"ftyp", scan, place) < 0
+            whole = scan and any(size_wh) and content.find(b"ftyp", scan, place) < 0
             return (place if whole else 0), size_wh
         if marker == 0xDA:
             scan = scan or place
         elif marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (content[place + n : place + n + 2] for n in (3, 5))
             size_wh = int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        place += int.from_bytes(content[place : place + 2], "big")
+        start, place = place, place + int.from_bytes(content[place : place + 2], "big")
+        if _runs_into_another(content, start, place):
+            break
     return 0, size_wh
+
+
+def _runs_into_another(content: bytes, start: int, end: int) -> bool:
+    """Whether a segment of a JPEG was cut short and what follows is another JPEG, whose header its
+    length reaches into. A thumbnail lies in the segment with its pixels."""
+    if _SOI in content[start : start + 4]:  # cut in the length itself
+        return True
+    place = content.find(_SOI, start, end + 2)
+    while place >= 0:
+        inner = place + 2
+        while inner < end and content[inner] == 0xFF and content[inner + 1] not in (0xD9, 0xDA):
+            inner += 2 + int.from_bytes(content[inner + 2 : inner + 4], "big")
+        if inner >= end:
+            return True
+        place = content.find(_SOI, place + 1, end + 2)
+    return False
 
 
 def _require_size(size_wh: tuple[int, int], source: str) -> None:

@@ -3,6 +3,7 @@ line a picture or frame."""
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ class Line(msgspec.Struct):
             rows[..., :2],
             rows[..., 2],
             xywh_to_xyxy([one.bbox for one in self.people]),
-            [one.score for one in self.people],
-            None if None in ids else ids,
+            np.array([one.score for one in self.people]),
+            None if None in ids else np.array(ids),
         )
 
     def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
@@ -122,7 +123,7 @@ def read_header(path: str | Path) -> Header:
     """
     try:
         with open(path, "rb") as file:
-            return msgspec.json.decode(file.readline(), type=Header)
+            return msgspec.json.decode(file.readline().removeprefix(BOM_UTF8), type=Header)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. Cure: check the path") from error
     except msgspec.DecodeError as error:
@@ -143,7 +144,7 @@ def read_lines(path: str | Path) -> Iterator[Line]:
     try:
         with open(path, "rb") as file:
             for number, text in enumerate(file, 1):
-                if number == 1:
+                if number == 1 or text.isspace():
                     continue
                 try:
                     yield decoder.decode(text)
@@ -158,4 +159,4 @@ def read_lines(path: str | Path) -> Iterator[Line]:
 
 def rounded(values: np.ndarray) -> list[Any]:
     """Plain numbers with `DIGITS` decimals."""
-    return values.astype(np.float64).round(DIGITS).tolist()
+    return list(values.astype(np.float64).round(DIGITS).tolist())

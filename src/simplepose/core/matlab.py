@@ -22,9 +22,14 @@ NUMBERS = (1, 2, 3, 4, 5, 6, 7, 9, 12, 13)
 TEXT = (*NUMBERS, 16, 17, 18)
 LAST_CLASS = 15
 """Of arrays; functions and objects of other kinds are not read."""
+LOGICAL = 0x200
+"""Flag of an array of true and false."""
 LARGEST = 2**31
 """Bytes that a compressed variable may have."""
 
+
+_LEAF = {order: struct.Struct(f"{order}6I2i4I") for order in "<>"}
+"""Flags, two sizes, no name, and the beginning of the data: nearly all matrices of a file."""
 
 Element = tuple[int, int, int, int]
 """Type of an element, where its data begins, how many bytes they are, where the next one begins."""
@@ -51,9 +56,11 @@ def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[
             raise ValueError("it has no header of MATLAB 5 to 7.2")
         pair, start = struct.Struct(f"{order}II"), HEADER
         while start < len(content):
-            *variable, start = _element(content, start, len(content), pair)
-            _check_variable(content, *variable, pair)
-        return loadmat(path, **options)
+            element = _element(content, start, len(content), pair)
+            _check_variable(content, element, pair)
+            start = element[-1]
+        variables: dict[str, Any] = loadmat(path, **options)
+    return variables
 
 
 def _element(data: bytes, start: int, end: int, pair: struct.Struct) -> Element:
@@ -68,7 +75,8 @@ def _element(data: bytes, start: int, end: int, pair: struct.Struct) -> Element:
     return kind, begin, size, begin + (size if kind == COMPRESSED else size + -size % 8)
 
 
-def _check_variable(data: bytes, kind: int, begin: int, size: int, pair: struct.Struct) -> None:
+def _check_variable(data: bytes, element: Element, pair: struct.Struct) -> None:
+    kind, begin, size, _ = element
     if kind == COMPRESSED:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(memoryview(data)[begin : begin + size], LARGEST)
@@ -93,22 +101,48 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
         raise ValueError("a matrix without flags, sizes and name")
     bits, _ = pair.unpack_from(data, flags[1])
     shape = struct.unpack_from(f"{pair.format[0]}{sizes[2] // 4}i", data, sizes[1])
-    kind, count = bits & 0xFF, math.prod(shape)
+    kind, count, kinds = bits & 0xFF, math.prod(shape), {MATRIX}
+    wrong = ValueError(f"a matrix of class {kind} and shape {shape} has other contents")
     if min(shape, default=-1) < 0 or kind > LAST_CLASS:
-        raise ValueError(f"a matrix of class {kind} and shape {shape}")
+        raise wrong
     if kind in (STRUCT, OBJECT):
         head = 2 + (kind == OBJECT)
-        *_, length, names = rest[:head]
-        (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
-        if width < 1 or (length[0], names[0]) != (5, 1):
-            raise ValueError("a structure without names")
-        rest, count = rest[head:], count * (names[2] // width)
-    kinds: tuple[int, ...] = (MATRIX,)
-    if kind not in (CELL, STRUCT, OBJECT):
+        count *= _fields(data, rest[head - 2 : head], pair)
+        rest = rest[head:]
+    elif kind != CELL:
         count = 1 + bool(bits & 0x800) + 2 * (kind == SPARSE)
-        kinds = TEXT if kind == CHARACTERS else NUMBERS
-    if len(rest) != count or any(one[0] not in kinds for one in rest):
-        raise ValueError(f"a matrix of class {kind} and shape {shape} has other contents")
-    if kinds[0] == MATRIX:
-        for _, begin, size, _ in rest:
+        kinds = {*TEXT} if kind == CHARACTERS else {*NUMBERS}
+    if len(rest) != count or not {one[0] for one in rest} <= kinds:
+        raise wrong
+    leaf = _LEAF[pair.format[0]]
+    for _, begin, size, _ in rest if MATRIX in kinds else ():
+        if not _is_leaf(data, begin, size, leaf):
             _check_matrix(data, begin, begin + size, pair)
+
+
+def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:
+    """How many fields a structure has, by the length of a name and all names."""
+    length, names = parts
+    (width,) = struct.unpack_from(f"{pair.format[0]}i", data, length[1])
+    if width < 1 or (length[0], names[0]) != (5, 1):
+        raise ValueError("a structure without names")
+    return names[2] // int(width)
+
+
+def _is_leaf(data: bytes, start: int, size: int, leaf: struct.Struct) -> bool:
+    """Whether a matrix has the usual form of a number or a word, whole to its last byte; what it
+    says no to may still be good."""
+    if size < leaf.size:
+        return False
+    six, eight, bits, _, five, also, rows, columns, one, none, kind, length = leaf.unpack_from(
+        data, start
+    )
+    usual = six == 6 and eight == also == 8 and five == 5 and one == 1 and none == 0
+    if not usual or rows < 0 or columns < 0 or not CHARACTERS <= bits & ~LOGICAL <= LAST_CLASS:
+        return False
+    if small := kind >> 16:
+        kind, whole = kind & 0xFFFF, small <= 4 and size == 48
+    else:
+        whole = size == 48 + length + -length % 8
+    allowed = TEXT if bits & 0xFF == CHARACTERS else NUMBERS
+    return whole and kind in allowed and bits & 0xFF != SPARSE

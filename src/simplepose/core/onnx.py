@@ -58,6 +58,8 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or own_cores()
         options.log_severity_level = 3
+        # threads that wait awake take cores from the other network, and from other programs
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with reading(source, "an ONNX network", "export or copy it again"):
             self._session = onnxruntime.InferenceSession(
                 content or source, options, providers=providers

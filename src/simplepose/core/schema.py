@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 import yaml
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.settings import Integer, Positive, build, settings
 
 DEFAULT_SIGMA = 0.05
@@ -137,17 +137,17 @@ SCHEMAS = {
     for values in yaml.safe_load(_TEXT)
 }
 """The built-in schemas by name."""
-COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14 = SCHEMAS.values()
+COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14 = [*SCHEMAS.values()][:4]
 
 
 def schema_named(name: str) -> KeypointSchema:
     """The built-in schema called `name`.
 
     Raises:
-        UserError: there is none; lists the names.
+        UserError: there is none; suggests the nearest.
     """
     if name not in SCHEMAS:
-        raise UserError(f"there is no schema {name!r}. Cure: one of {', '.join(SCHEMAS)}")
+        raise UserError(f"there is no schema {name!r}. Cure: {nearest(name, SCHEMAS)}")
     return SCHEMAS[name]
 
 

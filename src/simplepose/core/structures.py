@@ -18,7 +18,7 @@ from simplepose.core.images import require_rgb
 from simplepose.core.schema import KeypointSchema
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a stream."""
 
@@ -45,7 +45,7 @@ class Frame:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Rows:
     """What People and Poses share: read-only arrays of N rows, numpy indexing over them."""
 
@@ -83,7 +83,7 @@ class _Rows:
         return f"{type(self).__name__}({', '.join(shapes)})"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class People(_Rows):
     """N people found in one picture."""
 
@@ -102,7 +102,7 @@ class People(_Rows):
         return cls(np.zeros((0, 4)), np.zeros(0))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poses(_Rows):
     """N estimated poses of one picture: the public result."""
 

@@ -46,7 +46,7 @@ LEFT_OUT = {
 PER_PERSON = [name for name, (axes, _) in COLUMNS.items() if axes[0] == "N"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Annotations:
     """N annotated people in M pictures. Rows are selected with `select`; the pictures always stay,
     also those without people."""
@@ -229,7 +229,7 @@ GROUND_TRUTH = {protocol: f"ground truth, {protocol}" for protocol in get_args(G
 """Protocol -> the source of its boxes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Detections:
     """D boxes of people in the pictures of an `Annotations`."""
 
@@ -326,7 +326,7 @@ def _freeze(
         if (value := getattr(owner, name)) is None:
             continue
         shape = tuple(sizes[axis] if axis in sizes else int(axis) for axis in axes)
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
         array = array.reshape(shape) if array.size == 0 and 0 in shape else array.view()
         if array.shape != shape:
             raise UserError(

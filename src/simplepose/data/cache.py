@@ -18,6 +18,7 @@ from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View, person_views
 from simplepose.data.pack import open_pack
 from simplepose.data.pictures import (
     by_picture,
@@ -26,7 +27,6 @@ from simplepose.data.pictures import (
     read_sized,
     with_picture_sizes,
 )
-from simplepose.data.regions import View, person_views
 
 CPU = torch.device("cpu")
 HOST_FRACTION, DEVICE_FRACTION = 0.6, 0.5
@@ -46,7 +46,7 @@ class PixelSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Files:
     """Decodes the whole picture for each person, every time: the references' way, and the oracle
     of the others."""
@@ -59,7 +59,7 @@ class Files:
         return View(read_picture(self.annotations, int(self.annotations.image_index[row])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory:
     """Decoded pixels in the memory of the host or of the device, one region after another in a
     single buffer."""
@@ -112,11 +112,11 @@ def fill_memory(
     count = max(count_pixels(annotations, regions, rows), 1)
     buffer = torch.empty((count, 3), dtype=torch.uint8, device=device)
     starts, first = np.full(len(annotations), -1), 0
-    broken: dict[int, str] | None = {} if skip_broken else None
-    reasons = {}
+    broken, reasons = dict[int, str](), dict[int, str]()
 
     def read(mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return mine, read_sized(annotations, annotations.image_index[mine[0]], broken)
+        picture = int(annotations.image_index[mine[0]])
+        return mine, read_sized(annotations, picture, broken if skip_broken else None)
 
     for done, (mine, image) in enumerate(in_order(read, groups, workers, 2 * workers), 1):
         progress(done, len(groups))

@@ -1,17 +1,19 @@
-"""COCO `categories`: which of them are the people, and a category to its KeypointSchema and
-back."""
+"""COCO `categories`: which of them are the people, and a category to its KeypointSchema and back;
+files that describe keypoints, a whole schema or only which are left and right."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, brief
+from simplepose.core.files import decode_yaml, read_bytes, read_json
 from simplepose.core.schema import (
     COCO_17,
     DEFAULT_SIGMA,
@@ -20,6 +22,7 @@ from simplepose.core.schema import (
     infer_flip_pairs,
 )
 from simplepose.core.settings import build, to_plain
+from simplepose.data.annotations import Annotations
 
 Id = int | str
 """A whole number of 64 bits, or a word."""
@@ -125,11 +128,11 @@ def people_rows(
     Raises:
         UserError: no row is one of people.
     """
-    present, wanted = {*found} - {None}, set[Id]().union(*choices) or {1}
-    tried = list(map(set, choices))
+    present = {one for one in found if one is not None}
+    wanted, tried = set[Id]().union(*choices) or {1}, list(map(set[Id], choices))
     if not (told and any(tried)):
         tried += [{1}, present if len(present) == 1 else set()]
-    taken = next((present & choice for choice in tried if present & choice), set())
+    taken = next((present & choice for choice in tried if present & choice), set[Id]())
     if present and not taken and None not in found:
         raise UserError(
             f"{source}: none of its {len(found)} rows has the category of people, "
@@ -156,7 +159,7 @@ def schema_from_category(
             f"{source}: category {category.name!r} lists {have}. "
             "Cure: name the keypoints in `keypoints`, and give one OKS sigma for each or none"
         )
-    given = {} if sigmas is None else {"sigmas": tuple(map(float, sigmas))}
+    given: dict[str, Any] = {} if sigmas is None else {"sigmas": tuple(map(float, sigmas))}
     if (known := _known_schema(category, source)) is not None:
         return replace(known, **given) if given else known, []
     notes: list[str] = []
@@ -199,10 +202,11 @@ def schema_from_count(count: int, source: str) -> tuple[KeypointSchema, list[str
 
 def category_of(schema: KeypointSchema, category_id: int = 1) -> dict[str, Any]:
     """A COCO category for a schema: skeleton from 1 as COCO's, and the whole under `schema`."""
-    custom = schema.name.removesuffix(f"_{len(schema)}")
+    own = schema.name.removesuffix(f"_{len(schema)}")
+    people = schema.name in SCHEMAS and own not in ("hand", "ap10k")
     return {
         "id": category_id,
-        "name": "person" if schema.name in SCHEMAS else custom,
+        "name": "person" if people else own,
         "keypoints": list(schema.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in schema.skeleton],
         "schema": to_plain(schema),
@@ -219,10 +223,115 @@ def _skeleton(pairs: Any, count: int, source: str, notes: list[str]) -> tuple[tu
     if not numbers.all():
         notes.append(f"{source}: the skeleton counts from 0 (COCO counts from 1) and is read so")
     numbers = numbers - bool(numbers.all())
-    good = ((numbers >= 0) & (numbers < count)).all(1)
+    good: Any = ((numbers >= 0) & (numbers < count)).all(1)
     if not good.all():
         notes.append(
             f"{source}: {int((~good).sum())} of {len(good)} skeleton pairs point outside the "
             f"{count} keypoints, left out"
         )
     return tuple(map(tuple, numbers[good].tolist()))
+
+
+def read_schema(path: Path) -> KeypointSchema:
+    """The schema that a JSON or YAML file describes.
+
+    The file has COCO's `categories`, or the fields of a `KeypointSchema`, of which only
+    `keypoints` must be there; `flip_pairs` are pairs of names or of indices from 0.
+
+    Raises:
+        UserError: the file describes none.
+    """
+    return _schema_of(_read(path), path)
+
+
+def with_flip_pairs(schema: KeypointSchema, file: str) -> KeypointSchema:
+    """The schema with the left/right pairs of a file; as it is where none is named.
+
+    Args:
+        schema: its keypoints.
+        file: JSON or YAML: a list of pairs (left, right) of names or of indices from 0, where a
+            keypoint in the middle may be paired with itself, or what `read_schema` reads.
+
+    Raises:
+        UserError: no pair, or one of other keypoints.
+    """
+    if not file:
+        return schema
+    path, listed = Path(file), _read(Path(file))
+    if isinstance(listed, dict) and {"keypoints", "categories"} & {*listed}:
+        own = _schema_of(listed, path)
+        listed = [[own.keypoints[index] for index in pair] for pair in own.flip_pairs]
+    elif isinstance(listed, dict):
+        listed = listed.get("flip_pairs")
+    if not listed:
+        raise UserError(
+            f"{path} names no left/right pair. Cure: list pairs of names; where a picture may be "
+            "mirrored and nothing changes sides, pair a keypoint with itself"
+        )
+    return replace(schema, flip_pairs=_pairs(listed, schema.keypoints, path))
+
+
+def tell_sides(annotations: Annotations, file: str) -> Annotations:
+    """`with_flip_pairs` of annotations, with a sentence on the pairs among their warnings."""
+    schema = with_flip_pairs(annotations.schema, file)
+    if not file:
+        return annotations
+    names = schema.keypoints
+    shown = ", ".join(f"{names[left]} <-> {names[right]}" for left, right in schema.flip_pairs)
+    warnings = (*annotations.warnings, f"{file}: left/right pairs are {shown}")
+    return replace(annotations, schema=schema, warnings=warnings)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".json":
+        return read_json(path)
+    return decode_yaml(read_bytes(path), str(path))
+
+
+def _schema_of(values: Any, path: Path) -> KeypointSchema:
+    if not isinstance(values, dict):
+        raise UserError(f"{path} describes no keypoints. Cure: list their names as `keypoints`")
+    try:
+        if "categories" in values:
+            listed = msgspec.convert(values["categories"], list[Category])
+            chosen = [*chosen_categories(listed, str(path)), Category()]
+            return schema_from_category(chosen[0], source=str(path))[0]
+        names = msgspec.convert(values.get("keypoints", []), list[str])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {brief(error)}. Cure: list names as `keypoints`") from error
+    pairs = values.get("flip_pairs")
+    pairs = infer_flip_pairs(names) if pairs is None else _pairs(pairs, names, path)
+    fields = {"name": f"{path.stem}_{len(names)}", **values, "flip_pairs": pairs}
+    return build(KeypointSchema, fields, str(path))
+
+
+def _pairs(listed: Any, names: Sequence[str], path: Path) -> tuple[tuple[int, int], ...]:
+    """Pairs of names or of indices from 0 -> pairs of indices."""
+    try:
+        pairs = msgspec.convert(listed, list[tuple[int | str, int | str]])
+    except msgspec.ValidationError as error:
+        shown = repr(listed)[:80]
+        raise UserError(
+            f"{path}: the left/right pairs are {shown}: {error}. "
+            "Cure: a list of pairs, [[left_eye, right_eye], ...]"
+        ) from error
+    return tuple((_index(left, names, path), _index(right, names, path)) for left, right in pairs)
+
+
+def _index(keypoint: int | str, names: Sequence[str], path: Path) -> int:
+    plain = list(map(plain_name, names))
+    if isinstance(keypoint, str) and keypoint in names:
+        return list(names).index(keypoint)
+    if isinstance(keypoint, str) and plain.count(plain_name(keypoint)) == 1:
+        return plain.index(plain_name(keypoint))
+    if str(keypoint) in names:
+        raise UserError(
+            f"{path}: {keypoint} may be a name or an index, as keypoints are named by numbers. "
+            f'Cure: write names in quotes, "{keypoint}"'
+        )
+    if isinstance(keypoint, int) and 0 <= keypoint < len(names):
+        return keypoint
+    raise UserError(
+        f"{path}: the left/right pairs name {keypoint!r}, which is no keypoint. "
+        f"Cure: one of {', '.join(names)}, or an index of 0..{len(names) - 1}"
+    )

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ from simplepose.data.categories import (
     schema_from_category,
     schema_from_count,
 )
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 AREA_FRACTION = 0.53
 """The part of a person's box that stands for its area where nobody drew one (CrowdPose's)."""
@@ -304,26 +304,32 @@ def read_coco(
     kept = chosen_categories(file.listed, source, category)
     if len(kept) > 1:
         warnings.append(f"{source}: {len(kept)} categories share their keypoints, read as one")
-    own = [one.id for one in kept if one.id is not None]
-    choices = category_choices(file.listed) if category is None else [own]
-    people, taken = annotated_people(file, choices, source, warnings)
-    # a row without category may be of any of several
-    if category is not None and len(file.listed) > 1:
-        people &= np.array([row.category_id is not None for row in file.rows], bool)
-    rows = [row for row, mine in zip(file.rows, people, strict=True) if mine]
+    rows, own = _people_of(file, kept, source, category is not None, warnings)
     if not rows and not allow_empty:
         raise UserError(
             f"{source} holds no annotation with keypoints ({len(file.images or ())} pictures). "
             "Cure: check that the right file was exported"
         )
-    if not own or not {*taken} <= {*own}:
-        only = [one.id for one in file.listed if len(file.listed) == 1]
-        own = taken or choices[-1] or only or [1]
     schema, assumed = _schema(kept, rows, schema, source)
     check_lengths(rows, len(schema), source, annotations_path)
     people = File(file.images, rows, file.categories, file.info)
     found = annotations_of(people, source, images_dir, schema, people=own, box_areas=box_areas)
     return replace(found, warnings=(*warnings, *assumed, *found.warnings))
+
+
+def _people_of(
+    file: File, kept: Sequence[Category], source: str, chosen: bool, warnings: list[str]
+) -> tuple[list[Row], list[Id]]:
+    """The rows of people, and their categories; `chosen`: somebody named the one that is kept."""
+    own, listed = [one.id for one in kept if one.id is not None], file.listed
+    choices = [own] if chosen else category_choices(listed)
+    people, taken = annotated_people(file, choices, source, warnings)
+    rows = list(compress(file.rows, people))
+    if chosen and len(listed) > 1:  # a row without category may be of any of several
+        rows = [row for row in rows if row.category_id is not None]
+    if not own or not {*taken} <= {*own}:
+        own = taken or choices[-1] or [one.id for one in listed if not listed[1:]] or [1]
+    return rows, own
 
 
 def annotated_people(
@@ -344,7 +350,7 @@ def annotated_people(
             f"{source}: `category_id` ({names}) is not in `categories`, which all have the "
             "same keypoints; these annotations are read as theirs"
         )
-        choices = [present]
+        choices = [list(present)]
     people, taken = people_rows(found, choices, source, told=True)
     lost = [one for one, mine in zip(found, people, strict=True) if not mine and one not in known]
     if lost:
@@ -425,6 +431,7 @@ def annotations_of(
     images, repairs = file.images or [], _Repairs(source)
     spelled = [image.id for image in images]
     image_ids = _numbers(spelled, "images", repairs)
+    sizes = _sizes(images, source)
     rows, image_index = _on_pictures(file.rows, spelled, repairs)
 
     def label(index: int) -> str:
@@ -437,23 +444,16 @@ def annotations_of(
         [not row.bbox for row in rows],
         "people have no bbox; the tight box of their labelled keypoints is used",
     )
-    area = np.array([_number(row.area) for row in rows], np.float32)
-    bbox, area = _repaired(rows, bbox, area, repairs, box_areas=box_areas)
-    heads = [row.head_box_xyxy or [np.nan] * 4 for row in rows]
+    bbox, area = _repaired(rows, bbox, repairs, box_areas=box_areas)
+    heads = np.array([row.head_box_xyxy or [np.nan] * 4 for row in rows], np.float64)
     unscored = (visibility > 0).any(1) & np.array([row.num_keypoints == 0 for row in rows], bool)
-    sizes = np.array([(image.width or 0, image.height or 0) for image in images], np.float64)
-    for index in np.flatnonzero(((sizes < 0) | (sizes >= BEYOND)).reshape(-1, 2).any(1))[:1]:
-        raise UserError(
-            f"{source}: picture {shown(spelled[index])} has the size {sizes[index].tolist()}. "
-            "Cure: correct its width and height, or remove them"
-        )
     info = file.info if isinstance(file.info, dict) else {}
     return Annotations(
         schema=schema,
         source=source,
         image_ids=image_ids,
         image_paths=_paths(images, images_dir, repairs),
-        image_sizes_wh=np.nan_to_num(sizes),
+        image_sizes_wh=sizes,
         annotation_ids=_numbers([row.id for row in rows], "annotations", repairs),
         image_index=image_index,
         bbox_xywh=bbox,
@@ -463,12 +463,24 @@ def annotations_of(
         is_crowd=np.array([row.is_crowd for row in rows], bool),
         track_ids=_track_ids(rows, label),
         warnings=tuple(repairs.warnings),
-        head_boxes_xyxy=heads if any(row.head_box_xyxy for row in rows) else None,
+        head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         unscored=unscored if unscored.any() else None,
         image_extras=_extras(images, image_ids.tolist()),
         clip_boxes=bool(info.get("clip_boxes", True)),
         **_categories(file, rows, people),
     )
+
+
+def _sizes(images: Sequence[Image], source: str) -> np.ndarray:
+    """(M, 2) width and height; 0 where they are unknown."""
+    sizes = np.array([(image.width or 0, image.height or 0) for image in images], np.float64)
+    wrong = ((sizes < 0) | (sizes >= BEYOND)).reshape(-1, 2).any(1)
+    for index in np.flatnonzero(wrong)[:1]:
+        raise UserError(
+            f"{source}: picture {shown(images[index].id)} has the size {sizes[index].tolist()}. "
+            "Cure: correct its width and height, or remove them"
+        )
+    return np.nan_to_num(sizes)
 
 
 def _numbers(ids: list[Id | None], what: str, repairs: _Repairs) -> np.ndarray:
@@ -524,24 +536,19 @@ def _keypoints(
         raw != visibility,
         "visibility values are none of 0, 1, 2; those above 0 are read as 2 (visible), others as 0",
     )
-    finite = np.isfinite(triples[..., :2]).all(2, keepdims=True)
-    for person, keypoint in np.argwhere(~finite[..., 0] & (visibility > 0))[:1]:
+    near: Any = (np.abs(triples[..., :2]) < BEYOND).all(2)
+    for person, keypoint in np.argwhere(~near & (visibility > 0))[:1]:
         raise UserError(
-            f"{label(person)}: keypoint {keypoint} is labelled but not finite: "
-            f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
+            f"{label(person)}: keypoint {keypoint} is labelled but not finite, or too large for "
+            f"any picture: {triples[person, keypoint].tolist()}. "
+            "Cure: set its visibility to 0, or correct it"
         )
-    far = (np.abs(triples[..., :2]) >= BEYOND).any(2) & finite[..., 0]
-    for person, keypoint in np.argwhere(far & (visibility > 0))[:1]:
-        raise UserError(
-            f"{label(person)}: keypoint {keypoint} is too large for any picture: "
-            f"{triples[person, keypoint].tolist()}. Cure: set its visibility to 0, or correct it"
-        )
-    return np.where(finite & ~far[..., None], triples[..., :2], np.float32(0)), visibility
+    return np.where(near[..., None], triples[..., :2], np.float32(0)), visibility
 
 
 def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> np.ndarray:
     """(N, 4) float64 xywh; where `made`, a missing box is the tight box of the keypoints."""
-    boxes = [row.bbox or (_tight_box(row) if made else []) for row in rows]
+    boxes = [row.bbox or (tight_box(row) if made else []) for row in rows]
     for index, box in enumerate(boxes):
         if len(box) != 4:
             have = f"the bbox {shown(box)}, not" if box else "no bbox"
@@ -558,13 +565,13 @@ def _boxes(rows: Sequence[Row], label: Callable[[int], str], *, made: bool) -> n
 
 
 def _repaired(
-    rows: Sequence[Row], bbox: np.ndarray, area: np.ndarray, repairs: _Repairs, *, box_areas: bool
+    rows: Sequence[Row], bbox: np.ndarray, repairs: _Repairs, *, box_areas: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 4) boxes and (N,) areas in which those without size, beside labelled keypoints, are made
     as missing ones are, wherever that gives them a size."""
-    tight = np.array([_tight_box(row) for row in rows], np.float32).reshape(-1, 4)
+    tight = np.array([tight_box(row) for row in rows], np.float32).reshape(-1, 4)
     sized, labelled = (tight[:, 2:] > 0).all(1), tight.any(1)
-    flat = sized & ~(bbox[:, 2:] > 0).all(1)
+    flat: Any = sized & ~(bbox[:, 2:] > 0).all(1)
     repairs.note(
         flat,
         "people have a bbox without width or height beside labelled keypoints; the tight box of "
@@ -574,6 +581,7 @@ def _repaired(
     made = AREA_FRACTION * bbox[:, 2].clip(min=0) * bbox[:, 3].clip(min=0)
     if box_areas:
         return bbox, made
+    area = np.array([_number(row.area) for row in rows], np.float32)
     for wrong, what in (
         (~np.isfinite(area), "no area"),
         ((area <= 0) & labelled & (made > 0), "an area of 0 or less beside labelled keypoints"),
@@ -585,7 +593,7 @@ def _repaired(
     return bbox, area
 
 
-def _tight_box(row: Row) -> list[float]:
+def tight_box(row: Row) -> list[float]:
     """The extent of the labelled keypoints; without any, a box without size."""
     values = row.flat_keypoints
     triples = np.array(values[: len(values) // 3 * 3], np.float32).reshape(-1, 3)
@@ -661,7 +669,7 @@ def _paths(
     return paths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PeopleBoxes:
     """D boxes of people as a file has them, before their pictures are looked up."""
 
@@ -700,18 +708,18 @@ def people_boxes(
         UserError: a person without picture, four finite numbers as box, or a finite score.
     """
     crowd = np.array([row.is_crowd for row in rows], bool)
-    used = np.flatnonzero(people & ~crowd)
+    used = np.flatnonzero(people & ~crowd).tolist()
     mine = [rows[index] for index in used]
 
     def label(index: int) -> str:
         return f"{source}: row {used[index]}"
 
-    given = [row.score for row in mine]
+    given, pictures = [row.score for row in mine], [row.image_id for row in mine]
     one_each = annotated or given.count(None) == len(given)
     scores = np.array([1 if one is None and one_each else one for one in given], np.float64)
-    if without := [index for index, row in enumerate(mine) if row.image_id is None]:
-        raise UserError(f"{label(without[0])} has no image_id. Cure: name its picture")
-    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND))
+    if None in pictures:
+        raise UserError(f"{label(pictures.index(None))} has no image_id. Cure: name its picture")
+    wrong = np.flatnonzero(~(np.abs(scores) < BEYOND)).tolist()
     for index in sorted(wrong, key=lambda index: given[index] is None)[:1]:
         raise UserError(
             f"{label(index)} has the score {given[index]}. "
@@ -726,7 +734,7 @@ def people_boxes(
     }
     kept = np.flatnonzero(~empty & ~low)
     return PeopleBoxes(
-        image_ids=[mine[index].image_id for index in kept],
+        image_ids=[pictures[index] for index in kept],
         boxes_xyxy=xywh_to_xyxy(boxes[kept]),
         scores=scores[kept],
         left_out=[(int(found.sum()), why) for why, found in reasons.items() if found.any()],

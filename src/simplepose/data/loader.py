@@ -19,10 +19,16 @@ from simplepose.config import AugmentConfig
 from simplepose.core.device import page_lock, page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
-from simplepose.data.augment import epoch_samples, sample_affines, sample_keypoints
+from simplepose.data.augment import (
+    View,
+    epoch_samples,
+    from_view,
+    needed_regions,
+    sample_affines,
+    sample_keypoints,
+)
 from simplepose.data.cache import CPU, Files, Memory, PixelSource
-from simplepose.data.pictures import SKIP, WrongSizeError, in_order
-from simplepose.data.regions import View, from_view, needed_regions
+from simplepose.data.pictures import in_order, skipping
 from simplepose.pose import geometry
 
 AHEAD = 4
@@ -50,7 +56,7 @@ class Regions(NamedTuple):
         return warp_regions(*self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """B training samples."""
 
@@ -83,7 +89,7 @@ class Batch:
         pixels = self.pixels
         return replace(
             self,
-            pixels=Regions(*map(change, pixels[:-1]), pixels.input_size_wh)
+            pixels=Regions._make([*map(change, pixels[:-1]), pixels.input_size_wh])
             if isinstance(pixels, Regions)
             else change(pixels),
             keypoints=change(self.keypoints),
@@ -256,6 +262,7 @@ class TrainLoader:
         """Everything about one batch; None where no picture of it can be read."""
         to_crop = sample_affines(self.annotations, rows, draws, self.input_size_wh, udp=self.udp)
         source = self.source
+        pixels: torch.Tensor | Regions
         if not self.warp_on_device:
             pixels, good = self._warp(rows, to_crop)
         elif isinstance(source, Memory) and source.buffer.device.type == self.device.type:
@@ -281,19 +288,16 @@ class TrainLoader:
         """The pixels around a person; None where the picture is broken and may be skipped."""
         path = self.annotations.image_paths[self.annotations.image_index[row]]
         try:
-            return self.source.view(row)
-        except WrongSizeError:
+            with skipping(self.broken if self.skip_broken else None, path):
+                return self.source.view(row)  # type: ignore[union-attr]
+        except UserError:
             raise
-        except UserError as error:
-            if not self.skip_broken:
-                raise UserError(f"{error}{SKIP}") from error
-            self.broken[path] = str(error)
-            return None
         except Exception as error:
             raise UserError(
                 f"a reading thread failed at {path}: {error!r}. "
                 "Cure: check the file, or report this"
             ) from error
+        return None
 
     def _warp(self, rows: np.ndarray, to_crop: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         """Crops that OpenCV cuts, (G, 3, H, W) channels-last, and which samples could be read."""
@@ -347,9 +351,8 @@ class TrainLoader:
     ) -> Regions:
         """The value that `Batch.to` turns into crops."""
         to_region = geometry.invert_affines(to_crop).astype(np.float32)
-        return Regions(
-            buffer, *map(torch.from_numpy, (starts, sizes_wh, to_region)), self.input_size_wh
-        )
+        places = map(torch.from_numpy, (starts, sizes_wh, to_region))
+        return Regions._make([buffer, *places, self.input_size_wh])
 
 
 def owners(image_index: np.ndarray, world_size: int) -> np.ndarray:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError, shown
 from simplepose.core.files import read_json
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.annotations import PER_PERSON, Annotations
+from simplepose.data.annotations import COLUMNS, Annotations
 from simplepose.data.categories import plain_name
+from simplepose.data.pictures import by_picture
 
 ALIASES = (
     {"head_top", "top_head", "head"},
@@ -25,6 +28,10 @@ ALIASES = (
 """Names of one point in different data sets: CrowdPose `head` is MPII `head_top`; CrowdPose `neck`,
 MPII `upper_neck` and PoseTrack `head_bottom` are all marked where the neck meets the head. MPII's
 `thorax` lies lower and has no partner."""
+
+
+REPEATED, REPEATED_IOU = 5, 0.5
+"""People who must have a keypoint annotated twice, and the IoU of boxes that are of one person."""
 
 
 def keypoint_indices(source: KeypointSchema, target: KeypointSchema) -> np.ndarray:
@@ -91,23 +98,19 @@ def concatenate(parts: Sequence[Annotations]) -> Annotations:
         parts = [
             replace(part, bbox_xywh=part.clipped_bbox_xywh(), clip_boxes=False) for part in parts
         ]
-    starts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
-    columns = {name: _joined(name, parts) for name in PER_PERSON}
-    columns["image_index"] = np.concatenate(
-        [part.image_index + start for part, start in zip(parts, starts[:-1], strict=True)]
-    )
-    columns["annotation_ids"] = _unique_ids(columns["annotation_ids"])
+    columns: dict[str, Any] = {name: _joined(name, parts) for name in COLUMNS}
+    counts = [len(part.image_ids) for part in parts]
+    columns["image_index"] += np.repeat(np.cumsum([0, *counts[:-1]]), [*map(len, parts)])
+    for name in ("image_ids", "annotation_ids"):
+        columns[name] = _unique_ids(columns[name])
+    for name in ("image_paths", "image_extras", "warnings"):
+        columns[name] = tuple(chain(*(getattr(part, name) for part in parts)))
     return replace(
         first,
         source=" + ".join(part.source for part in parts),
         joined_files=tuple(chain(*(part.source_files for part in parts))),
-        image_ids=_unique_ids(np.concatenate([part.image_ids for part in parts])),
-        image_paths=tuple(chain(*(part.image_paths for part in parts))),
-        image_sizes_wh=np.concatenate([part.image_sizes_wh for part in parts]),
-        image_extras=tuple(chain(*(part.image_extras for part in parts))),
-        warnings=tuple(dict.fromkeys(chain(*(part.warnings for part in parts)))),
         clip_boxes=clip,
-        **columns,
+        **columns | {"warnings": tuple(dict.fromkeys(columns["warnings"]))},
     )
 
 
@@ -130,11 +133,9 @@ def _unique_ids(ids: np.ndarray) -> np.ndarray:
     return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1)
 
 
-def estimate_sigmas(
-    annotations: Annotations, *, min_iou: float = 0.5, min_pairs: int = 5
-) -> tuple[float, ...]:
+def estimate_sigmas(annotations: Annotations) -> tuple[float, ...]:
     """OKS sigmas from people annotated more than once (two rows of one picture whose boxes overlap
-    by `min_iou`).
+    by `REPEATED_IOU`).
 
     The OKS paper's definition: sigma_k^2 = E[d_k^2 / s^2], s^2 the area, d_k the distance of an
     annotation from the true position. Two independent annotations differ by the errors of both, so
@@ -142,16 +143,16 @@ def estimate_sigmas(
     `COCO_17.sigmas`.
 
     Raises:
-        UserError: a keypoint was annotated twice on fewer than `min_pairs` people.
+        UserError: a keypoint was annotated twice on fewer than `REPEATED` people.
     """
-    first, second = _repeated(annotations.select(~annotations.is_crowd), min_iou)
+    first, second = _repeated(annotations.select(~annotations.is_crowd))
     both = (first.visibility > 0) & (second.visibility > 0)
     pairs = both.sum(0)
-    if (pairs < min_pairs).any():
+    if (pairs < REPEATED).any():
         names = zip(annotations.schema.keypoints, pairs, strict=True)
-        short = ", ".join(f"{name} ({count})" for name, count in names if count < min_pairs)
+        short = ", ".join(f"{name} ({count})" for name, count in names if count < REPEATED)
         raise UserError(
-            f"{annotations.source}: fewer than {min_pairs} repeated annotations of {short}. "
+            f"{annotations.source}: fewer than {REPEATED} repeated annotations of {short}. "
             "Cure: annotate more people twice, or give the sigmas in a file"
         )
     scale = np.maximum((first.area.astype(np.float64) + second.area) / 2, 1e-9)
@@ -160,15 +161,14 @@ def estimate_sigmas(
     return tuple(np.maximum(np.sqrt(mean), 1e-4).tolist())
 
 
-def _repeated(people: Annotations, min_iou: float) -> tuple[Annotations, Annotations]:
+def _repeated(people: Annotations) -> tuple[Annotations, Annotations]:
     """The first and second annotation of each person who has two, the closest boxes first; a third
     annotation stays unused."""
     pairs = []
-    for image in np.unique(people.image_index):
-        rows = np.flatnonzero(people.image_index == image)
+    for rows in by_picture(people):
         boxes = xywh_to_xyxy(people.bbox_xywh[rows])
         overlap = np.triu(iou(boxes, boxes), 1)
-        while overlap.max() >= min_iou:
+        while overlap.max() >= REPEATED_IOU:
             pair = np.unravel_index(np.argmax(overlap), overlap.shape)
             pairs.append(rows[list(pair)])
             overlap[pair, :] = overlap[:, pair] = 0
@@ -183,21 +183,21 @@ def read_sigmas(path: str | Path, schema: KeypointSchema) -> tuple[float, ...]:
         UserError: wrong length (both numbers are named), unknown or missing names, or a value that
             is not positive.
     """
-    value, names, problem = read_json(path), list(schema.keypoints), ""
-    if isinstance(value, dict):
-        absent = [name for name in names if name not in value]
-        unknown = [name for name in value if name not in names]
-        if absent or unknown:
-            problem = f"no sigma for {shown(absent)}, unknown keypoints {shown(unknown)}"
-        value = [value.get(name) for name in names]
-    elif not isinstance(value, list) or len(value) != len(names):
-        have = len(value) if isinstance(value, list) else "no list of"
-        problem = f"{have} sigmas for {len(names)} keypoints"
-    if not problem and not all(isinstance(one, (int, float)) and 0 < one < 1e9 for one in value):
-        problem = f"sigmas must be positive numbers, got {shown(value)}"
+    kind: Any = Annotated[float, msgspec.Meta(gt=0, lt=1e9)]
+    names = list(schema.keypoints)
+    value, problem = read_json(path), ""
+    try:
+        sigmas = msgspec.convert(value, dict[str, kind] | list[kind])
+    except (msgspec.ValidationError, UnicodeEncodeError):  # half a surrogate pair is no text
+        sigmas, problem = [], f"sigmas must be positive numbers, got {shown(value)}"
+    if isinstance(sigmas, dict) and (differ := {*sigmas} ^ {*names}):
+        absent, unknown = sorted(differ & {*names}), sorted(differ - {*names})
+        problem = f"no sigma for {shown(absent)}, unknown keypoints {shown(unknown)}"
+    elif len(sigmas) != len(names):
+        problem = problem or f"{len(sigmas)} sigmas for {len(names)} keypoints"
     if problem:
         raise UserError(f"{path}: {problem}. Cure: give one positive number for each of {names}")
-    return tuple(map(float, value))
+    return tuple(sigmas[name] for name in names) if isinstance(sigmas, dict) else tuple(sigmas)
 
 
 def with_sigmas(annotations: Annotations, sigmas: Sequence[float]) -> Annotations:

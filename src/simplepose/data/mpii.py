@@ -24,7 +24,7 @@ from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 UNIT = 200.0
 """Pixels of a person's height at scale 1."""
@@ -62,39 +62,37 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
     """
     source, from_mat = str(path), str(path).endswith(".mat")
     people = _read_people(path)
-    names = list(dict.fromkeys(person.image for person in people))
+    columns: Any
+    images, *columns = zip(*map(msgspec.structs.astuple, people), strict=True)
+    centres, scales, joints, visibility, heads = (np.array(one, np.float64) for one in columns)
+    joints, heads = joints - 1, heads - 1
+    visibility = visibility if from_mat else np.where(visibility > 0, 2.0, 0.0)
+    names = list(dict.fromkeys(images))
     stems = [name.rsplit(".", 1)[0] for name in names]
-    numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
-    scales = np.array([person.scale for person in people], np.float64)
-    centres = np.array([person.center for person in people], np.float64)
-    visibility = np.array([person.joints_vis for person in people])
-    if not from_mat:
-        visibility = 2 * (visibility > 0)
-    joints = np.array([person.joints for person in people]) - 1
+    ids = list(dict.fromkeys(int(stem) for stem in stems if stem.isdecimal()))
     labelled = np.where(visibility[..., None] > 0, joints, 0)
     far = ~(np.abs(labelled) < BEYOND).all((1, 2))
     for index in np.flatnonzero(far)[:1]:
         raise UserError(
-            f"{source}: person {index} ({people[index].image}) has joints that are too large for "
+            f"{source}: person {index} ({images[index]}) has joints that are too large for "
             "any picture. Cure: correct or remove that person"
         )
-    heads = np.array([person.head for person in people]) - 1
     heads_file = Path(path).with_name(f"gt_{Path(path).stem}.mat")
     if not from_mat and heads_file.exists():
         heads = _read_heads(heads_file, joints, visibility > 0, source)
-    side, image_index = UNIT * scales, {name: index for index, name in enumerate(names)}
+    side, place = UNIT * scales, {name: index for index, name in enumerate(names)}
     corner = centres - 1 + scales[:, None] * [0, CENTRE_SHIFT] - side[:, None] / 2
     paths, notes = find_pictures(list(names), images_dir) if images_dir else (tuple(names), [])
     return Annotations(
         schema=MPII_16,
         source=source,
-        image_ids=list(numbers) if len(numbers) == len(names) else np.arange(1, len(names) + 1),
+        image_ids=np.array(ids if len(ids) == len(names) else range(1, len(names) + 1)),
         image_paths=paths,
         image_sizes_wh=np.zeros((len(names), 2)),
         annotation_ids=np.arange(1, len(people) + 1),
-        image_index=[image_index[person.image] for person in people],
+        image_index=np.array([place[name] for name in images]),
         bbox_xywh=np.column_stack([corner, side, side]),
-        keypoints=np.where(visibility[..., None] > 0, joints, 0),
+        keypoints=labelled,
         visibility=visibility,
         area=AREA_FRACTION * side * side,
         is_crowd=np.zeros(len(people)),
@@ -174,16 +172,20 @@ def _people(release: Any, source: str) -> list[Person]:
     pictures, in_training = _items(release.annolist), np.atleast_1d(release.img_train)
     for picture, training in zip(pictures, in_training, strict=True):
         for rect in _items(getattr(picture, "annorect", None)):
-            scale, objpos = getattr(rect, "scale", None), getattr(rect, "objpos", None)
+            scale: Any = getattr(rect, "scale", None)
+            objpos: Any = getattr(rect, "objpos", None)
             # the .mat holds people without a rough position, which nobody uses
             if not np.size(scale) or not hasattr(objpos, "x"):
                 continue
-            corners = [getattr(rect, corner, np.nan) for corner in ("x1", "y1", "x2", "y2")]
+            x1, y1, x2, y2 = (
+                float(one) if np.size(one := getattr(rect, corner, np.nan)) == 1 else np.nan
+                for corner in ("x1", "y1", "x2", "y2")
+            )
             person = Person(
                 image=str(picture.image.name),
                 center=(float(objpos.x), float(objpos.y)),
                 scale=float(scale),
-                head=tuple(float(one) if np.size(one) == 1 else np.nan for one in corners),
+                head=(x1, y1, x2, y2),
             )
             if training:
                 points = _items(getattr(getattr(rect, "annopoints", None), "point", None))

@@ -37,15 +37,13 @@ from simplepose.core.files import (
 )
 from simplepose.core.images import decode_image
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View, contains, person_views
 from simplepose.data.coco import write_coco
 from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
-from simplepose.data.regions import View, contains, person_views
 
-FORMAT, TABLE = 3, "pack.json"
+FORMAT, TABLE = 4, "pack.json"
 COLUMNS: dict[str, tuple[int, ...]] = {
     "annotation_ids": (),
-    "offsets": (),
-    "sizes": (),
     "regions_xyxy": (4,),
     "stored_wh": (2,),
 }
@@ -62,7 +60,7 @@ SHARD = 256
 """Pictures that are packed together and kept when packing is interrupted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackPlan:
     """What is going to be packed."""
 
@@ -249,32 +247,26 @@ def write_pack(
             for content in contents:
                 file.writestr(zipfile.ZipInfo(next(names)), content)
             progress(len(file.infolist()), len(people))
-        entries = list(file.infolist())
-        kept = np.array([entry.file_size > 0 for entry in entries])
-        if not kept.any():
+        written = {
+            row: one for row, one in zip(order, file.infolist(), strict=True) if one.file_size
+        }
+        if not written:
             shutil.rmtree(folder)
             raise UserError(
                 f"no picture can be read, first: {broken[min(broken)]}. "
                 "Cure: check the folder of the training pictures"
             )
-        table = {
-            "plan": plan.settings,
-            "annotation_ids": people.annotation_ids[order],
-            "regions_xyxy": plan.regions[order],
-            "stored_wh": plan.stored_wh[order],
-            "offsets": [
-                entry.header_offset + LOCAL_HEADER + len(entry.filename) for entry in entries
-            ],
-            "sizes": [entry.file_size for entry in entries],
-        }
-        file.writestr(zipfile.ZipInfo(TABLE), encode_json(table))
-        written = tuple(entry.filename for entry in entries if entry.file_size)
-        write_coco(path.with_suffix(".json"), _as_regions(plan, order[kept], written), "")
+        columns = (people.annotation_ids, plan.regions, plan.stored_wh)
+        table = {name: rows[order] for name, rows in zip(COLUMNS, columns, strict=True)}
+        file.writestr(zipfile.ZipInfo(TABLE), encode_json({"plan": plan.settings, **table}))
+        members = tuple(entry.filename for entry in written.values())
+        regions = _as_regions(plan, np.array([*written]), members)
+        write_coco(path.with_suffix(".json"), regions, "")
     shutil.rmtree(folder)
     return broken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pack:
     """An open pack: pixels of each person's region, read from the memory-mapped file."""
 
@@ -385,18 +377,19 @@ def _read_table(path: Path) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray
         if last.filename != TABLE or any(one.compress_type for one in (*members, last)):
             raise ValueError(f"{TABLE} is not its last member, or a member is compressed")
         table = msgspec.json.decode(file.read(last), type=dict[str, Any])
-    ids, *columns = (
+    ids, regions, stored = (
         np.asarray(table[name], np.int64).reshape(len(members), *shape)
         for name, shape in COLUMNS.items()
     )
-    offsets, sizes, regions, stored = columns
-    if sizes.tolist() != [one.file_size for one in members]:
-        raise ValueError(f"{TABLE} tells of other sizes than its members have")
-    inside = (offsets > 0) & (sizes >= 0) & (offsets + sizes <= path.stat().st_size)
-    if not inside.all() or (regions[:, 2:] <= regions[:, :2]).any() or (stored < 1).any():
-        raise ValueError(f"{TABLE} tells of regions or bytes that cannot be")
+    if (regions[:, 2:] <= regions[:, :2]).any() or (stored < 1).any():
+        raise ValueError(f"{TABLE} tells of regions that cannot be")
+    places = [
+        (one.header_offset + LOCAL_HEADER + len(one.filename), one.file_size, one.CRC)
+        for one in members
+    ]
+    offsets, sizes, checksums = np.array(places, np.int64).reshape(-1, 3).T
     plan = {name: table["plan"][name] for name in TOLD}
-    return plan, ids, [*columns, np.array([one.CRC for one in members], np.int64)]
+    return plan, ids, [offsets, sizes, regions, stored, checksums]
 
 
 def annotations_hash(people: Annotations) -> str:
@@ -454,6 +447,6 @@ def _as_regions(plan: PackPlan, rows: np.ndarray, names: tuple[str, ...]) -> Ann
         area=mine.area * ratios.prod((1, 2)),
         keypoints=np.where(mine.visibility[..., None] > 0, keypoints, 0),
         head_boxes_xyxy=heads,
-        image_extras=None,
+        image_extras=(),
         upright=False,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from simplepose.core.errors import UserError, shown
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
+from simplepose.data.categories import Category
 from simplepose.data.coco import File, Image, Row, annotations_of, check_lengths, decode, load
 
 NAMES = POSETRACK_15.keypoints
@@ -58,28 +59,29 @@ def read_posetrack(path: str | Path, images_dir: str | Path) -> Annotations:
         UserError: unknown or missing keypoint names, a sequence without frames, track ids that are
             missing or not whole numbers, duplicate ids.
     """
-    path, content, warnings = Path(path), File([], []), list[str]()
+    path, images, rows, warnings = Path(path), list[Image](), list[Row](), list[str]()
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise UserError(
             f"{path} holds no JSON file. Cure: give the folder of sequences (annotations/val)"
         )
     for file in files:
-        frames, people = read_sequence(file, len(content.images), len(content.rows))
+        frames, people = read_sequence(file, len(images), len(rows))
         if not frames:
             raise UserError(
                 f"{file} is an empty sequence (no frames). Cure: remove the file, or copy it again"
             )
         if frames[0].nframes not in (None, len(frames)):
             warnings.append(f"{file}: lists {len(frames)} of {frames[0].nframes} frames")
-        content.images += frames
-        content.annotations += people
-    lacking = [row.id for row in content.rows if row.track_id is None]
+        images += frames
+        rows += people
+    lacking = [row.id for row in rows if row.track_id is None]
     if lacking:
         raise UserError(
             f"{path}: {len(lacking)} people have no track_id, first annotation {lacking[0]}. "
             "Cure: number the tracks"
         )
+    content = File(images, rows)
     found = annotations_of(content, str(path), images_dir, POSETRACK_15, box_areas=True)
     # a sequence without people is tracked too
     tracks = np.zeros(0) if found.track_ids is None else found.track_ids
@@ -112,10 +114,8 @@ def read_sequence(
             f"{name} is not a PoseTrack file (no `images` list). "
             "Cure: give the official form, one file a sequence (annotations/val)"
         )
-    listed = content.listed[0].names if content.listed else []
-    names = listed or list(FILE_KEYPOINTS)
-    absent = [one for one in NAMES if one not in names]
-    unknown = [one for one in names if one not in FILE_KEYPOINTS]
+    names = [*content.listed, Category()][0].names or list(FILE_KEYPOINTS)
+    absent, unknown = sorted({*NAMES} - {*names}), sorted({*names} - {*FILE_KEYPOINTS})
     if absent or unknown:
         raise UserError(
             f"{name}: unknown keypoints {shown(unknown)}, missing keypoints {absent}. "
@@ -241,7 +241,7 @@ def _row_of_2017(person: _Person, where: str) -> Row:
     corners = [person.x1, person.y1, person.x2, person.y2]
     return Row(
         track_id=person.track_id,
-        keypoints=triples.ravel().tolist(),
+        keypoints=[*triples.ravel().tolist()],
         scores=scores.tolist(),
         head_box_xyxy=None if None in corners else corners,
     )

@@ -13,20 +13,59 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from simplepose.config import DataConfig, GroundTruthBoxes, Task
 from simplepose.core.errors import UserError
 from simplepose.core.files import read_bytes
-from simplepose.core.schema import KeypointSchema
+from simplepose.core.schema import COCO_17, CROWDPOSE_14, KeypointSchema
 from simplepose.data.annotations import Annotations, Detections, ground_truth_boxes
-from simplepose.data.coco import read_coco, read_detections
-from simplepose.data.crowdpose import read_crowdpose, read_ochuman
+from simplepose.data.boxes import read_labelled_boxes
+from simplepose.data.categories import tell_sides
+from simplepose.data.coco import load, read_coco, read_detections
 from simplepose.data.mapping import concatenate, map_annotations
 from simplepose.data.mpii import read_mpii
 from simplepose.data.pictures import with_orientation_note, with_picture_sizes
 from simplepose.data.posetrack import read_posetrack
-from simplepose.data.schemas import tell_sides
+
+
+def read_crowdpose(path: Any, images_dir: str | Path | None) -> Annotations:
+    """Reads crowdpose_{train,val,test,trainval}.json.
+
+    The area is always that of the box x 0.53, as CrowdPose's own evaluation takes it;
+    `image_extras[i]["crowdIndex"]` is the crowding of picture i; where easy ends and hard begins
+    is `evaluation.crowdpose`'s to say.
+
+    Raises:
+        UserError: also where pictures lack `crowdIndex`.
+    """
+    annotations = read_coco(path, images_dir, CROWDPOSE_14, box_areas=True)
+    extras = annotations.image_extras
+    if lacking := sum("crowdIndex" not in extra for extra in extras):
+        raise UserError(
+            f"{annotations.source}: {lacking} of {len(extras)} pictures lack crowdIndex. "
+            "Cure: give the official CrowdPose file, or read it as COCO"
+        )
+    return annotations
+
+
+def read_ochuman(path: Any, images_dir: str | Path | None) -> Annotations:
+    """Reads OCHuman in its official COCO form (ochuman_coco_format_{val,test}_range_*.json).
+
+    Raises:
+        UserError: also for OCHuman's other form (ochuman.json, annotations inside the pictures).
+    """
+    try:
+        return read_coco(path, images_dir, COCO_17)
+    except UserError:
+        file = load(path)
+        if isinstance(file, list) or file.annotations:
+            raise
+        raise UserError(
+            f"{path} lists no people beside its pictures, it is OCHuman's other form. "
+            "Cure: give ochuman_coco_format_val_range_0.00_1.00.json, not ochuman.json"
+        ) from None
+
 
 Split = Literal["train", "val"]
 READERS: dict[Task, Callable[[str | Path, str | Path], Annotations]] = {
@@ -48,7 +87,7 @@ PIECES = (
 """What a data folder should hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DataLayout:
     """The pieces of a data folder. A path is where the piece is, or, if it is missing, exactly
     where it is expected."""
@@ -132,44 +171,56 @@ def find_layout(root: str | Path) -> DataLayout:
     )
 
 
-def read_split(config: DataConfig, split: Split) -> Annotations:
+def read_split(config: DataConfig, split: Split, *, boxes: bool = False) -> Annotations:
     """The annotations of one split; those to train on with `more_annotations` joined and the sizes
     of their pictures known.
+
+    Args:
+        config: names the files.
+        split: which one.
+        boxes: read the boxes of all categories (`read_labelled_boxes`), for a detector.
 
     Raises:
         UserError: neither `root` nor the files are given, something is missing, or a picture of
             unknown size cannot be read.
     """
-    names = (f"{split}_annotations", f"{split}_images")
-    given = {name: getattr(config, name) for name in names}
-    if not all(given.values()):
-        if not config.root:
-            raise UserError(
-                f"no {split} data is named. Cure: give --data.root DIR, or "
-                f"--data.{split}-annotations FILE and --data.{split}-images DIR"
-            )
-        layout = find_layout(config.root).require(*(name for name in names if not given[name]))
-        given = {name: value or getattr(layout, name) for name, value in given.items()}
-    category = config.category or None
-    first = read_coco(*given.values(), category=category)
+    files, category = _files_of(config, split), config.category or None
+    if boxes:
+        found = read_labelled_boxes(*files, category=category)
+        return with_orientation_note(replace(found, upright=config.upright))
+    first = read_coco(*files, category=category)
     first = tell_sides(replace(first, upright=config.upright), config.flip_pairs)
     if split == "val":
         return with_orientation_note(first)
-    files, folders = config.more_annotations, config.more_images
-    if len(files) != len(folders):
+    more, folders = config.more_annotations, config.more_images
+    if len(more) != len(folders):
         raise UserError(
-            f"{len(files)} files in data.more-annotations but {len(folders)} folders in "
+            f"{len(more)} files in data.more-annotations but {len(folders)} folders in "
             "data.more-images. "
             "Cure: name one folder of pictures for each file, in the same order"
         )
     others = [
         replace(read_coco(*pair, category=category), upright=config.upright)
-        for pair in zip(files, folders, strict=True)
+        for pair in zip(more, folders, strict=True)
     ]
     parts = [first, *(map_annotations(other, first.schema) for other in others)]
     # sizes first: joining clips boxes
     parts = [with_picture_sizes(part, skip_broken=config.skip_broken) for part in parts]
     return concatenate([with_orientation_note(part) for part in parts])
+
+
+def _files_of(config: DataConfig, split: Split) -> tuple[str, str]:
+    """Annotations and pictures of a split: as named, else where the layout has them."""
+    names = (f"{split}_annotations", f"{split}_images")
+    lacking = [name for name in names if not getattr(config, name)]
+    if lacking and not config.root:
+        raise UserError(
+            f"no {split} data is named. Cure: give --data.root DIR, or "
+            f"--data.{split}-annotations FILE and --data.{split}-images DIR"
+        )
+    layout: Any = find_layout(config.root).require(*lacking) if lacking else None
+    file, folder = (str(getattr(config, name) or getattr(layout, name)) for name in names)
+    return file, folder
 
 
 def has_split(config: DataConfig, split: Split) -> bool:

@@ -34,6 +34,8 @@ class BoxFile:
     `file_name` and its image id."""
     sizes_wh: dict[Id, tuple[float, float]] = field(default_factory=dict, repr=False)
     """Image id -> width and height that the file tells; 0 where it does not."""
+    category_id: Id = 1
+    """Of the people, as the file or the annotations beside it have it."""
     notes: tuple[tuple[int, str], ...] = ()
     """How many boxes of the file are left out, and why."""
 
@@ -145,13 +147,30 @@ def read_boxes(
     every = People(found.boxes_xyxy, found.scores)
     by_id = {image_id: every[rows] for image_id, rows in rows_of.items()}
     listed, sizes_wh = _listed(listing, naming)
-    return BoxFile(path=source, by_id=by_id, listed=listed, sizes_wh=sizes_wh, notes=tuple(notes))
+    return BoxFile(
+        path=source,
+        by_id=by_id,
+        listed=listed,
+        sizes_wh=sizes_wh,
+        category_id=_first(choices, taken),
+        notes=tuple(notes),
+    )
 
 
-def read_listing(path: str | Path) -> BoxFile:
-    """The pictures of an annotation file with their ids, without boxes."""
-    listed, sizes_wh = _listed(load_file(path), str(path))
-    return BoxFile(path=str(path), by_id={}, listed=listed, sizes_wh=sizes_wh)
+def read_listing(path: str | Path, keypoints: Sequence[str] = ()) -> BoxFile:
+    """The pictures of an annotation file with their ids, without boxes; `keypoints` as in
+    `read_boxes`."""
+    file = load_file(path)
+    listed, sizes_wh = _listed(file, str(path))
+    category = _first(category_choices(file.listed, keypoints), [])
+    return BoxFile(path=str(path), by_id={}, listed=listed, sizes_wh=sizes_wh, category_id=category)
+
+
+def _first(choices: Sequence[Sequence[Id]], taken: Sequence[Id]) -> Id:
+    """The category that `read_coco` gives people: the first that is listed, where rows have none
+    but the listed ones."""
+    listed = next(filter(None, choices), [])
+    return [*(listed if {*taken} <= {*listed} else taken), 1][0]
 
 
 def _listed(

@@ -93,16 +93,7 @@ def read_layout(
     Raises:
         UserError: none that is known, or not certain which; says what was found.
     """
-    found = None
-    shapes = {name: array.shape for name, array in answer.items()}
-    match shapes:
-        case {"dets": (1, count, 5), "labels": (1, many)} if len(inputs) == 1 and count == many:
-            colours = "bgr" if slices else "bgr_normalised"
-            found = Layout(kind="boxes", outputs=("dets", "labels"), colours=colours)
-        case {"labels": (1, one), "boxes": (1, two, 4), "scores": (1, three)} if (
-            len(inputs) == 2 and one == two == three
-        ):
-            found = Layout(kind="deployed", outputs=("labels", "boxes", "scores"), colours="rgb")
+    found = _named(answer, len(inputs), slices)
     if found is None and len(inputs) == 1:
         if len(answer) == 2:
             found = _queries(answer)
@@ -116,6 +107,17 @@ def read_layout(
             "Cure: export it again, with the names it was trained with"
         )
     return replace(found, classes=found.classes or len(names or ()))
+
+
+def _named(answer: Answer, inputs: int, slices: bool) -> Layout | None:
+    """The layouts that the names of their outputs tell."""
+    match inputs, {name: array.shape for name, array in answer.items()}:
+        case 1, {"dets": (1, count, 5), "labels": (1, many)} if count == many:
+            colours = "bgr" if slices else "bgr_normalised"
+            return Layout(kind="boxes", outputs=("dets", "labels"), colours=colours)
+        case 2, {"labels": (1, a), "boxes": (1, b, 4), "scores": (1, c)} if a == b == c:
+            return Layout(kind="deployed", outputs=("labels", "boxes", "scores"), colours="rgb")
+    return None
 
 
 def _unknown(path: str, inputs: Shapes, answer: Answer | None = None) -> UserError:
@@ -194,7 +196,8 @@ def _grid(
     objectness = _has_objectness(columns, len(names), sure=raw or (slices and upright))
     if objectness is None and not upright:
         objectness = False
-    if objectness is None:
+    # nobody writes objectness in rows: these are boxes with an angle
+    if objectness is None or (objectness and not upright):
         return None
     units = _units(output, size_wh, raw=objectness)
     return Layout(

@@ -4,6 +4,7 @@ gives People."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +19,12 @@ from simplepose.detection.onnx import PersonDetector
 from simplepose.detection.transformers import TransformersDetector
 
 CHOICES = (
-    "--boxes says where people come from: a detector (FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR "
-    "and DETR), a detection or annotation file (FILE.json), 'motion' (moving regions of a still "
-    "camera) or 'whole' (the whole picture is one person)"
+    "--boxes says where people come from: a detector (the run folder of one of your own, "
+    "FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation file "
+    "(FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one "
+    "person)"
 )
+WORDS = ("whole", "motion", "gt")
 
 Detector = Callable[[np.ndarray], People]
 """Finds people in a picture: (H, W, 3) uint8 RGB -> People."""
@@ -54,6 +57,12 @@ def require_choice(boxes: str | Path | None) -> None:
         raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
 
 
+def is_trained(boxes: str | Path) -> bool:
+    """Whether a choice is a network of `simplepose train`: a run folder or a .safetensors file."""
+    path = Path(boxes)
+    return path.suffix.lower() == ".safetensors" or (path / "checkpoints").is_dir()
+
+
 def people_source(
     boxes: str | Path | None,
     *,
@@ -69,8 +78,8 @@ def people_source(
     asked for by `hf:`.
 
     Args:
-        boxes: FILE.onnx, FILE.json, `hf:NAME`, a folder of a transformers model, `gt`, `motion` or
-            `whole`.
+        boxes: run folder or FILE.safetensors of a detector, FILE.onnx, FILE.json, `hf:NAME`, a
+            folder of a transformers model, `gt`, `motion` or `whole`.
         annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection
             file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
@@ -105,7 +114,14 @@ def people_source(
             name, score_threshold=threshold, device=device, person_class=person_class
         )
     if not path.exists():
-        raise UserError(f"--boxes {text}: no such file, and not a known word. Cure: {CHOICES}")
+        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
+        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
+    if is_trained(path):
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
+        return TrainedDetector.from_checkpoint(
+            path, score_threshold=threshold, person_class=person_class, device=device
+        )
     if path.suffix.lower() == ".onnx":
         return PersonDetector(
             path,

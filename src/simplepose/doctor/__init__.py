@@ -1,1 +1,1 @@
-"""What can be wrong with data, as pure functions, and the page that shows it."""
+"""What can be wrong with data, as pure functions, and the gate before a command that needs it."""

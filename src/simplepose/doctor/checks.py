@@ -10,20 +10,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from simplepose.config import DataConfig
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.schema import infer_flip_pairs
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import plain_name
 from simplepose.data.coco import read_detections
-from simplepose.data.pictures import WrongSizeError, read_picture, turned_pictures
+from simplepose.data.pictures import (
+    WrongSizeError,
+    by_picture,
+    read_picture,
+    turned_pictures,
+    with_picture_sizes,
+)
 
 Level = Literal["broken", "warning"]
 LOOSE = "wrist|elbow|knee|ankle|hand|foot|paw|toe|finger|hoof|tail|wing"
@@ -40,7 +47,7 @@ ASPECT_EDGES = (0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, np.inf)
 """Bins of width / height."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One problem of a data set."""
 
@@ -56,6 +63,9 @@ class Finding:
     """What to do."""
     rows: Sequence[int] = ()
     """People (indices into the annotations) worth drawing, at most three."""
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.problem}"
 
 
 Findings = Iterator[Finding]
@@ -314,15 +324,9 @@ def check_duplicates(annotations: Annotations) -> Findings:
     yield from _things(paths[counts > 1].tolist(), "warning", problem, "merge the entries")
 
 
-def _by_picture(image_index: np.ndarray) -> list[np.ndarray]:
-    """The rows of each picture that has any, in the order of the pictures."""
-    order = np.argsort(image_index, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(image_index[order])) + 1)
-    return groups if len(order) else []
-
-
 def check_areas(annotations: Annotations) -> Findings:
-    """Areas that are zero, tiny or larger than the box: the OKS is scaled by them."""
+    """Areas that are zero, tiny or larger than the box: the OKS is scaled by them. Those of whole
+    pictures make every pose right."""
     scored, box_area = _scored(annotations), annotations.bbox_xywh[:, 2:].clip(min=0).prod(1)
     zero = scored & (annotations.area <= 0)
     cure = "leave `area` out (it is then made from the box), or correct it"
@@ -331,7 +335,10 @@ def check_areas(annotations: Annotations) -> Findings:
     tiny = scored & ~zero & (annotations.area < 0.01 * box_area)
     problem = f"people have an area below 1 % of their box{_part(tiny, scored)}: AP will be about 0"
     yield from _people(annotations, tiny, _level(tiny, scored), problem, cure)
-    large = scored & (annotations.area > 1.1 * box_area) & (box_area > 0)
+    huge = scored & (annotations.area > 4 * box_area) & (box_area > 0)
+    problem = f"people have an area above 4 x their box{_part(huge, scored)}: AP will be too high"
+    yield from _people(annotations, huge, _level(huge, scored), problem, cure)
+    large = scored & ~huge & (annotations.area > 1.1 * box_area) & (box_area > 0)
     problem = "people have an area larger than their box, which makes OKS lenient"
     yield from _people(annotations, large, "warning", problem, cure)
 
@@ -435,8 +442,8 @@ def coverage(annotations: Annotations, detections: Detections) -> np.ndarray:
     """(N,) the best IoU of each annotated person with any detection of the picture; 0 where there
     is none."""
     best, boxes = np.zeros(len(annotations)), xywh_to_xyxy(annotations.bbox_xywh)
-    found = {detections.image_index[one[0]]: one for one in _by_picture(detections.image_index)}
-    for rows in _by_picture(annotations.image_index):
+    found = {detections.image_index[one[0]]: one for one in by_picture(detections)}
+    for rows in by_picture(annotations):
         there = found.get(annotations.image_index[rows[0]])
         if there is not None:
             best[rows] = iou(boxes[rows], detections.boxes_xyxy[there]).max(1)
@@ -486,3 +493,32 @@ def _binned(values: np.ndarray, edges: Sequence[float]) -> dict[str, int]:
         for low, high in pairwise(edges)
     ]
     return dict(zip(names, np.histogram(values, edges)[0].tolist(), strict=True))
+
+
+def require_sound(annotations: Annotations, config: DataConfig) -> Annotations:
+    """The same annotations, if the doctor finds nothing broken in them.
+
+    Args:
+        annotations: N people in M pictures; without any there is nothing to check.
+        config: `accept_findings` goes on.
+
+    Returns:
+        `warnings` name the findings that were accepted.
+
+    Raises:
+        UserError: something is broken; names the first finding and how many more there are.
+    """
+    if not len(annotations):
+        return annotations
+    sized = with_picture_sizes(annotations, skip_broken=True)
+    broken = [found for found in check_annotations(sized) if found.level == "broken"]
+    notes = [f"accepted: {found}" for found in broken]
+    if broken and not config.accept_findings:
+        first, examples = broken[0], "; ".join(broken[0].examples)
+        more = f"; and {len(broken) - 1} more findings" if len(broken) > 1 else ""
+        raise UserError(
+            f"{annotations.source}: {first} ({examples}){more}. "
+            f"Cure: {first.cure}; simplepose doctor shows all, --data.accept-findings goes on"
+        )
+    said = [f"{annotations.source}: {note}" for note in notes]
+    return replace(annotations, warnings=(*annotations.warnings, *said))

@@ -25,7 +25,7 @@ from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.lines import read_header, read_lines
 from simplepose.core.oks import check_sigmas
-from simplepose.core.schema import KeypointSchema
+from simplepose.core.schema import CROWDPOSE_14, KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
@@ -36,6 +36,7 @@ from simplepose.data.coco import (
     picture_index,
     read_coco,
 )
+from simplepose.data.source import read_crowdpose
 
 COLUMNS = {
     "AP": "AP",
@@ -151,11 +152,20 @@ def score_rows(
     check_sigmas(sigmas, len(people.schema))
     if not rows:
         return dict.fromkeys(METRICS, 0.0)
+    settings = {} if image_ids is None else {"imgIds": sorted(image_ids)}
+    found = run_evaluator(people, rows, sigmas, evaluator, **settings)
+    parts = np.asarray(found.eval["precision"]), np.asarray(found.eval["recall"])
+    return dict(zip(METRICS, [_mean(v) for part in parts for v in _five(part)], strict=True))
+
+
+def run_evaluator(
+    people: Annotations, rows: Rows, sigmas: Sequence[float], evaluator: Evaluator, **settings: Any
+) -> Any:
+    """The `COCOeval` of rows that `read_results` has read, at least one, after `evaluate` and
+    `accumulate`; `settings` are fields of its `params`."""
     truth = _ground_truth(people, {row["category_id"] for row in rows})
-    settings = {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
-    settings |= {} if image_ids is None else {"imgIds": sorted(image_ids)}
-    found = _run(truth, rows, "keypoints", evaluator, settings)
-    return dict(zip(METRICS, [_mean(v) for part in found for v in _five(part)], strict=True))
+    settings |= {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
+    return _run(truth, rows, "keypoints", evaluator, settings)
 
 
 def _five(values: np.ndarray) -> list[np.ndarray]:
@@ -184,9 +194,8 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
     else:
         rows = load_rows(results, source)
     own = {people.category_id, *people.more_categories}
-    numbers: dict[Any, int] = {**people.category_numbers}
-    names = [row.category_id for row in rows]
-    theirs = [people.category_id if n is None else numbers.get(n, n) for n in names]
+    numbers: dict[Any, int] = {None: people.category_id, **people.category_numbers}
+    theirs = [numbers.get(row.category_id, row.category_id) for row in rows]
     _check_known({*theirs}, own | {*numbers.values()}, source, "category")
     kept = [index for index, category in enumerate(theirs) if category in own]
     if rows and not kept:
@@ -199,10 +208,9 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
         return f"{source}: row {kept[index]}"
 
     pictures = picture_index(people)
-    ids = [rows[index].image_id for index in kept]
-    _check_known({*ids}, {*pictures}, source, "picture")
+    _check_known({rows[index].image_id for index in kept}, {*pictures}, source, "picture")
     image_ids, length, found = people.image_ids.tolist(), 3 * len(people.schema), []
-    for place, (index, name) in enumerate(zip(kept, ids, strict=True)):
+    for place, index in enumerate(kept):
         flat, score = rows[index].flat_keypoints, rows[index].score
         if len(flat) != length:
             raise UserError(
@@ -214,7 +222,7 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
                 f"{label(place)} has the score {score}, not a finite number. "
                 "Cure: write the confidence of the pose"
             )
-        number = image_ids[pictures[name]]  # type: ignore[index]
+        number = image_ids[pictures[rows[index].image_id]]
         person = {"image_id": number, "category_id": theirs[index]}
         found.append({**person, "keypoints": flat, "score": score})
     _require_finite(np.array([row["keypoints"] for row in found], np.float64), label)
@@ -270,13 +278,19 @@ def _ground_truth(people: Annotations, categories: set[int]) -> dict[str, Any]:
 
 
 def evaluate_boxes(
-    annotations: Annotations, detections: Detections, *, evaluator: Evaluator = "hotcoco"
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    categories: np.ndarray | None = None,
+    evaluator: Evaluator = "hotcoco",
 ) -> dict[str, float]:
     """Box AP of the people (COCO detection protocol, IoU .50:.95); crowds are ignored as COCO does.
 
     Args:
         annotations: the people.
         detections: boxes on the pictures of `annotations`.
+        categories: (D,) category id of each box, where the categories are scored one by one; None:
+            all of them are people.
         evaluator: `hotcoco` or `pycocotools`: the same numbers.
 
     Returns:
@@ -286,18 +300,24 @@ def evaluate_boxes(
     names = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR")
     if not len(detections):
         return dict.fromkeys(names, 0.0)
-    category = annotations.category_id
+    known = {annotations.category_id}
+    if categories is None:
+        categories = np.full(len(detections), annotations.category_id)
+    else:
+        known |= {*annotations.more_categories}
     columns = (
         annotations.image_ids[detections.image_index].tolist(),
+        categories.tolist(),
         detections.bbox_xywh.tolist(),
         detections.scores.tolist(),
     )
     rows = [
         {"image_id": picture, "category_id": category, "bbox": box, "score": score}
-        for picture, box, score in zip(*columns, strict=True)
+        for picture, category, box, score in zip(*columns, strict=True)
     ]
-    truth = _ground_truth(annotations, {category})
-    precision, recall = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]})
+    truth = _ground_truth(annotations, known)
+    found = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).eval
+    precision, recall = np.asarray(found["precision"]), np.asarray(found["recall"])
     areas = [precision[..., area, -1] for area in range(4)]
     values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
     return {name: _mean(value) for name, value in zip(names, values, strict=True)}
@@ -309,9 +329,9 @@ def _run(
     kind: Literal["keypoints", "bbox"],
     evaluator: Evaluator,
     settings: dict[str, Any],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Precision (thresholds, recalls, categories, areas, max_dets) and recall (the same without
-    recalls); -1 for nothing to find."""
+) -> Any:
+    """Its `eval` has precision (thresholds, recalls, categories, areas, max_dets) and recall (the
+    same without recalls); -1 for nothing to find."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hotcoco warns that other sigmas are not COCO's
         if evaluator == "hotcoco":
@@ -335,7 +355,7 @@ def _run(
             setattr(scoring.params, name, value)
         scoring.evaluate()
         scoring.accumulate()
-    return np.asarray(scoring.eval["precision"]), np.asarray(scoring.eval["recall"])
+    return scoring
 
 
 def _mean(values: np.ndarray) -> float:
@@ -392,3 +412,46 @@ def write_coco_submission(
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr(f"{path.stem}.json", content)
     return path
+
+
+LEVELS = ("APeasy", "APmedium", "APhard")
+CROWDPOSE_METRICS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", *LEVELS)
+TOOL_BORDERS = (0.2, 0.8)
+"""crowdIndex from which a picture is medium, and hard, in the official tool and all its
+descendants: published tables use these."""
+PAPER_BORDERS = (0.1, 0.8)
+"""The same in the paper's text (section 5)."""
+
+
+def evaluate_crowdpose(
+    ground_truth: Path | str | dict[str, Any],
+    results: Rows | Path | str,
+    *,
+    sigmas: Sequence[float] = CROWDPOSE_14.sigmas,
+    borders: tuple[float, float] = TOOL_BORDERS,
+    evaluator: Evaluator = "hotcoco",
+) -> dict[str, float]:
+    """CrowdPose's nine numbers in 0..1: AP AP50 AP75 AR AR50 AR75 APeasy APmedium APhard; -1 where
+    there is no such picture.
+
+    Args:
+        ground_truth: crowdpose_{val,test}.json or its content; an `area` in it is not looked at.
+        results: rows of the COCO keypoint result format with 14 keypoints, or their file.
+        sigmas: OKS constants, CrowdPose's own by default.
+        borders: crowdIndex from which a picture is medium, and hard.
+        evaluator: `hotcoco` or `pycocotools`.
+
+    Raises:
+        UserError: pictures without `crowdIndex`, and whatever `evaluate_coco` does not accept.
+    """
+    people = read_crowdpose(ground_truth, None)
+    rows = read_results(results, people)
+    whole = score_rows(people, rows, sigmas, evaluator)
+    numbers = {name: whole[name] for name in CROWDPOSE_METRICS if name in whole}
+    crowding = np.array([extra["crowdIndex"] for extra in people.image_extras])
+    levels = np.digitize(crowding, borders)
+    for level, name in enumerate(LEVELS):
+        ids = people.image_ids[levels == level].tolist()
+        part = score_rows(people, rows, sigmas, evaluator, ids) if ids else {"AP": -1.0}
+        numbers[name] = part["AP"]
+    return numbers

@@ -45,7 +45,7 @@ def head_sizes(boxes_xyxy: np.ndarray) -> np.ndarray:
     return 0.6 * np.linalg.norm(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class MpiiTruth:
     """Ground truth of N people."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simplepose.config import GroundTruthBoxes, Task
+from simplepose.config import Task
 from simplepose.core.boxes import xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
@@ -24,8 +24,13 @@ from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
 from simplepose.evaluation import posetrack
-from simplepose.evaluation.coco import COLUMNS, Evaluator, evaluate_coco
-from simplepose.evaluation.crowdpose import CROWDPOSE_METRICS, evaluate_crowdpose
+from simplepose.evaluation.coco import (
+    COLUMNS,
+    CROWDPOSE_METRICS,
+    Evaluator,
+    evaluate_coco,
+    evaluate_crowdpose,
+)
 from simplepose.evaluation.mpii import (
     GROUPS,
     MpiiTruth,
@@ -37,7 +42,7 @@ from simplepose.evaluation.mpii import (
 from simplepose.evaluation.posetrack import evaluate_posetrack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """What is particular about a task; the defaults are COCO's."""
 
@@ -136,13 +141,7 @@ def require_truth(task: Task, annotations: Annotations) -> None:
 
 
 def boxes_of_task(
-    task: Task,
-    boxes: str,
-    annotations: Annotations,
-    root: str = "",
-    *,
-    ground_truth: GroundTruthBoxes = "annotated",
-    skip_broken: bool = False,
+    task: Task, boxes: str, annotations: Annotations, root: str = "", **options: Any
 ) -> Detections:
     """The boxes to test on: as `boxes_to_test`, for MPII everybody's annotated box, in their order.
 
@@ -150,9 +149,7 @@ def boxes_of_task(
         UserError: detected boxes for MPII, which knows whose a pose is by the annotated place.
     """
     if task != "mpii":
-        return boxes_to_test(
-            boxes, annotations, root, ground_truth=ground_truth, skip_broken=skip_broken
-        )
+        return boxes_to_test(boxes, annotations, root, **options)
     if boxes != "gt":
         raise UserError(
             f"the task mpii is tested on the annotated places, not on the boxes {boxes}. "
@@ -211,54 +208,61 @@ def write_results(folder: Path, task: Task, annotations: Annotations, results: A
 def score_results(
     task: Task,
     results: str,
-    annotations: str,
+    annotations: str | Annotations,
     *,
     evaluator: Evaluator = "hotcoco",
     exact_poseval: bool = True,
     ap_threshold: float = -math.inf,
     tracking_threshold: float = -math.inf,
-    category: str | None = None,
 ) -> dict[str, float]:
     """The numbers of a result file.
 
     Args:
         task: whose measure.
-        results: result file, or the folder of predict or track; for PoseTrack the folder of result
-            files.
-        annotations: ground truth, in the data set's own form or in that of `simplepose convert`.
+        results: result file, or a folder that holds it: of predict, track or evaluate; for
+            PoseTrack the folder of result files.
+        annotations: ground truth, in the data set's own form or in that of `simplepose convert`;
+            COCO: also as it was read.
         evaluator: of the OKS-AP tasks.
         exact_poseval: PoseTrack: repeat the original tool's quirks, its dropped last frame among
             them.
         ap_threshold: PoseTrack: keypoints with a lower score do not count in AP.
         tracking_threshold: PoseTrack: the same for the tracking numbers, which are there where
             people have track ids.
-        category: COCO: id or name of the one to score, where several have different keypoints.
 
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
-    if TASKS[task].factor == 100 and (Path(results) / LINES).is_file():
-        results = str(Path(results) / LINES)
-    _require_files(task, Path(results), annotations)
-    if task == "coco":
-        people = read_coco(annotations, None, category=category)
+    results = _inside(task, Path(results))
+    known = annotations if isinstance(annotations, Annotations) else None
+    truth = annotations if isinstance(annotations, str) else annotations.source
+    _require_files(task, Path(results), truth)
+    if known is not None or task == "coco":
+        people = read_coco(truth, None) if known is None else known
         return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
     if task == "crowdpose":
-        return evaluate_crowdpose(annotations, results, evaluator=evaluator)
+        return evaluate_crowdpose(truth, results, evaluator=evaluator)
     if task == "ochuman":
-        return evaluate_coco(annotations, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
+        return evaluate_coco(truth, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
     if task == "posetrack":
         return evaluate_posetrack(
-            posetrack.read_sequences(annotations, results),
+            posetrack.read_sequences(truth, results),
             exact=exact_poseval,
             ap_threshold=ap_threshold,
             tracking_threshold=tracking_threshold,
         )
-    if Path(annotations).suffix.lower() != ".json":
-        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(annotations))
-    people = read_annotated("mpii", annotations, "")
-    require_keypoints("mpii", people.schema, annotations)
+    if Path(truth).suffix.lower() != ".json":
+        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(truth))
+    people = read_annotated("mpii", truth, "")
+    require_keypoints("mpii", people.schema, truth)
     return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
+
+
+def _inside(task: Task, folder: Path) -> str:
+    """What a folder of predict, track or evaluate holds for the task; else itself."""
+    kind = TASKS[task]
+    names = (LINES, "results.json", kind.results) if kind.factor == 100 else (kind.results,)
+    return str(next((folder / name for name in names if (folder / name).exists()), folder))
 
 
 def _require_files(task: Task, results: Path, annotations: str) -> None:
@@ -287,18 +291,18 @@ def spell(value: float, form: str) -> str:
 
 
 def task_table(
-    task: Task, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
+    task: Task | Kind, metrics: Mapping[str, float], preset: str, box_source: str, pictures: int
 ) -> str:
     """One aligned table as the papers print it, in percent, with preset, boxes and pictures.
 
     Args:
-        task: whose columns.
+        task: whose columns; a `Kind` of its own for a detector.
         metrics: the numbers.
         preset: name of the network.
         box_source: where the boxes are from.
         pictures: how many.
     """
-    kind = TASKS[task]
+    kind = task if isinstance(task, Kind) else TASKS[task]
     heads = ("preset", "boxes", "pictures", *kind.columns.values())
     values = [spell(kind.factor * metrics[name], ".1f") for name in kind.columns]
     cells = (preset, box_source, f"{pictures:,}", *values)

@@ -22,7 +22,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
-from simplepose.data.pictures import WrongSizeError, in_order, read_picture
+from simplepose.data.pictures import by_picture, in_order, read_picture, skipping
 from simplepose.evaluation.coco import coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack import posetrack_results
@@ -78,7 +78,7 @@ def parse_epochs(text: str) -> range:
     raise UserError(f"--epochs is {text!r}. Cure: FIRST:LAST:STEP as 100:140:10, or one epoch")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Estimates:
     """Poses of D boxes, before anything is suppressed."""
 
@@ -120,34 +120,26 @@ def estimate_boxes(
         are held.
     """
     workers = workers or own_cores()
-    order = np.argsort(detections.image_index, kind="stable")
-    pictures, starts = np.unique(detections.image_index[order], return_index=True)
-    jobs = zip(pictures.tolist(), np.split(order, starts[1:]), strict=False)
     broken: dict[str, str] = {}
 
-    def cut(job: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        picture, rows = job
-        try:
+    def cut(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        picture = int(detections.image_index[rows[0]])
+        with skipping(broken if skip_broken else None, annotations.image_paths[picture]):
             image = read_picture(annotations, picture)
             return rows, *estimator.cut(image, detections.boxes_xyxy[rows])
-        except WrongSizeError:
-            raise
-        except UserError as error:
-            if not skip_broken:
-                raise
-            broken[annotations.image_paths[picture]] = str(error)
-            return None
+        return None
 
     count = len(estimator.schema)
     keypoints = [np.zeros((0, count, 2))]
     scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
-    for crops in _batches(in_order(cut, jobs, workers, 2 * workers + 2), estimator.batch_size):
+    cuts = in_order(cut, by_picture(detections), workers, 2 * workers + 2)
+    for crops in _batches(cuts, estimator.batch_size):
         found = estimator.estimate_crops(*crops[1:])
         rows.append(crops[0])
         keypoints.append(found[0])
         scores.append(found[1])
         if progress is not None:
-            progress(sum(map(len, rows)), len(order))
+            progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], estimator.input_size_wh)
     return Estimates(
@@ -281,7 +273,7 @@ def _best_rows(
     return rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evaluation:
     """The outcome of one test."""
 

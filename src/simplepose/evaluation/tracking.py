@@ -8,8 +8,8 @@ where nothing was annotated.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,14 +34,15 @@ class _Counts:
     """What the three results share: sums over sequences."""
 
     def __add__(self, other: Any) -> Any:
-        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))  # type: ignore[arg-type]
+        names = self.__dataclass_fields__  # type: ignore[attr-defined]
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClearMot(_Counts):
     """CLEAR MOT counts (Bernardin and Stiefelhagen 2008)."""
 
@@ -88,6 +89,25 @@ def clear_mot(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> ClearMo
     """
     last: dict[int, int] = {}
     counts = ClearMot()
+    for (ids, predicted_ids, similarity), pairs in zip(
+        frames, clear_pairs(frames, threshold), strict=True
+    ):
+        switches, total = 0, 0.0
+        for row, column in pairs:
+            person, name = int(ids[row]), int(predicted_ids[column])
+            switches += last.get(person, name) != name
+            last[person] = name
+            total += max(float(similarity[row, column]), 0.0)
+        hits = len(pairs)
+        counts += ClearMot(hits, switches, len(ids) - hits, len(predicted_ids) - hits, total)
+    return counts
+
+
+def clear_pairs(
+    frames: Sequence[TrackedFrame], threshold: float = 0.5
+) -> Iterator[list[tuple[int, int]]]:
+    """The matched pairs (row, column) of each frame, see `clear_mot`."""
+    last: dict[int, int] = {}
     for ids, predicted_ids, similarity in frames:
         similarity = np.maximum(similarity, 0)
         possible = similarity >= threshold
@@ -104,18 +124,11 @@ def clear_mot(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> ClearMo
         weight = np.where(possible, similarity + 2 * sum(similarity.shape) + 1, 0)
         assigned = np.stack(linear_sum_assignment(-weight), 1)
         pairs += [(row, column) for row, column in assigned.tolist() if possible[row, column]]
-        switches, total = 0, 0.0
-        for row, column in pairs:
-            person, name = int(ids[row]), int(predicted_ids[column])
-            switches += last.get(person, name) != name
-            last[person] = name
-            total += float(similarity[row, column])
-        hits = len(pairs)
-        counts += ClearMot(hits, switches, len(ids) - hits, len(predicted_ids) - hits, total)
-    return counts
+        last |= {int(ids[row]): int(predicted_ids[column]) for row, column in pairs}
+        yield pairs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity(_Counts):
     """Identity counts (Ristani et al. 2016)."""
 
@@ -147,7 +160,7 @@ def identity(frames: Sequence[TrackedFrame], threshold: float = 0.5) -> Identity
     return Identity(explained, int(reported.sum()) - explained, int(true.sum()) - explained)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Hota(_Counts):
     """HOTA counts (Luiten et al. 2021), one entry a localisation threshold, (19,) each."""
 

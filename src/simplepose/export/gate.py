@@ -187,9 +187,9 @@ def _batches(file: PoseEstimator, crops: np.ndarray) -> list[Check]:
     checks = [Check("batch", found, "free", not fixed)]
     if fixed:
         return checks
-    whole = file.in_crops(crops[: BATCHES[-1]])[0].numpy()
+    whole = file.in_crops(crops[: BATCHES[-1]])[0]
     for count in BATCHES:
-        apart = np.linalg.norm(file.in_crops(crops[:count])[0].numpy() - whole[:count], axis=-1)
+        apart = np.linalg.norm(file.in_crops(crops[:count])[0] - whole[:count], axis=-1)
         same = float((apart <= MOST_PIXELS).mean())
         limit = 1 - MOST_TIES
         checks.append(Check(f"batch {count}", f"{same:.1%} equal", f"{limit:.0%}", same >= limit))
@@ -222,7 +222,7 @@ def _answers(estimator: PoseEstimator, crops: np.ndarray) -> tuple[np.ndarray, n
     """Keypoints (N, K, 2) in crop pixels and scores (N, K)."""
     size = estimator.batch_size
     parts = [estimator.in_crops(crops[n : n + size]) for n in range(0, len(crops), size)]
-    keypoints, scores = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    keypoints, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     return keypoints, scores
 
 
@@ -234,7 +234,7 @@ def near_ties(network: PoseEstimator, crops: np.ndarray, draws: int = 4) -> np.n
     generator, rules = torch.Generator().manual_seed(0), network.spec.codec
     moved = []
     for first in range(0, len(crops), network.batch_size):
-        maps = network.maps(crops[first : first + network.batch_size]).float().cpu()
+        maps = torch.from_numpy(network.heatmaps(crops[first : first + network.batch_size]))
         direct = rules.kind in ("heatmap", "rtmpose")
         noise = TIE * maps.amax() if direct else 10 * TIE * maps
         plain = codec.decode(maps, rules, network.input_size_wh)[0]

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from simplepose.core.errors import UserError
 from simplepose.core.oks import oks, oks_terms
@@ -48,11 +46,11 @@ class Calibration:
     def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., K) raw scores -> probabilities, float32."""
         curve = self.keypoint_slope * logit(keypoint_scores) + self.keypoint_offset
-        return np.asarray(expit(curve), np.float32)
+        return logistic(curve).astype(np.float32)
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
         """(N,) raw person scores -> float64: the expected OKS with the nearest annotated person."""
-        return np.asarray(expit(self.pose_slope * logit(scores) + self.pose_offset))
+        return logistic(self.pose_slope * logit(scores) + self.pose_offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def fit(matches: Matches, source: str) -> Calibration:
         pose_offset=pose_offset,
         people=len(matches),
         error_raw=matches.calibration_error,
-        error=expected_calibration_error(expit(slope * logit(raw) + offset), right),
+        error=expected_calibration_error(logistic(slope * logit(raw) + offset), right),
     )
 
 
@@ -168,10 +166,12 @@ def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         z = weights[0] * x + weights[1]
-        error = (expit(z) - y) / len(x)
+        error = (logistic(z) - y) / len(x)
         return float(np.mean(np.logaddexp(0, z) - y * z)), np.array([error @ x, error.sum()])
 
     limits = [(1e-3, 1e3), (-1e3, 1e3)]
+    from scipy.optimize import minimize
+
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=limits)
     return float(found.x[0]), float(found.x[1])
 
@@ -195,7 +195,14 @@ def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(np.bincount(index, scores - right, BINS)).sum() / len(scores))
 
 
+def logistic(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-values)), in the dtype of the values."""
+    from scipy.special import expit  # takes .2 s, which nobody pays whose scores are raw
+
+    return np.asarray(expit(values))
+
+
 def logit(probability: np.ndarray) -> np.ndarray:
-    """The inverse of `expit`, float64; 0 and 1 are moved inward by a ten-thousandth."""
+    """The inverse of `logistic`, float64; 0 and 1 are moved inward by a ten-thousandth."""
     clipped = np.clip(np.asarray(probability, np.float64), 1e-4, 1 - 1e-4)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))

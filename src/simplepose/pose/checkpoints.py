@@ -13,13 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from simplepose import __version__
 from simplepose.config import CodecConfig, ModelConfig, PixelConfig
@@ -28,12 +25,18 @@ from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
-from simplepose.pose.network import PoseNetwork
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from simplepose.pose.network import PoseNetwork
 
 METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
 SAFETENSORS = "a safetensors file"
 HEADS = {
     "simcc": "head.x.",
+    "boxes": "head.box_output.",
     "heatmap_depthwise": "head.mixes.0.3.",
     "heatmap_light": "head.laterals.",
     "heatmap": "final_layer.",
@@ -48,7 +51,7 @@ class ModelSpec:
     preset: str
     """Name of the preset it was trained with."""
     schema: KeypointSchema
-    """Its keypoints."""
+    """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
     pixels: PixelConfig = field(default_factory=PixelConfig)
@@ -63,6 +66,11 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, which finds boxes and no keypoints."""
+        return self.model is not None and self.model.head == "boxes"
 
     def to_json(self) -> str:
         """One JSON object, the inverse of `from_json`."""
@@ -126,6 +134,8 @@ def kept_epochs(run: str | Path) -> list[int]:
 
 def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     """Writes weights and spec atomically as safetensors."""
+    from safetensors.torch import save_file
+
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
@@ -163,7 +173,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UserError: cut short, or damaged.
     """
     with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        names = file.keys()  # of what is no mapping
+        tensors = {name: file.get_tensor(name) for name in names}
         metadata = file.metadata() or {}
         spec = metadata.get(METADATA_KEY)
         if spec is not None and metadata.get(DIGEST_KEY) != digest(tensors, spec):
@@ -173,6 +184,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def digest(tensors: Mapping[str, Tensor], spec: str) -> str:
     """sha256 of a description and of tensors on the CPU: names, types, shapes and values."""
+    import torch
+
     found = hashlib.sha256(spec.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {(*tensor.shape,)} ".encode())
@@ -196,6 +209,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         path: run folder or .safetensors file.
         device: where it should live.
     """
+    from simplepose.pose.network import PoseNetwork
+
     tensors, spec = read_checkpoint(path)
     if spec.model is None:
         raise UserError(f"{path} carries no architecture. Cure: bring it in with simplepose import")
@@ -244,7 +259,6 @@ def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None
         )
 
 
-@torch.no_grad()
 def copy_tensors(
     own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str, cure: str
 ) -> None:
@@ -259,6 +273,8 @@ def copy_tensors(
     Raises:
         UserError: lists the missing, surplus and differently shaped ones in one sentence.
     """
+    import torch
+
     shapes = [(name, (*given[name].shape,), (*own[name].shape,)) for name in own if name in given]
     problems = {
         "missing": [name for name in own if name not in given],
@@ -271,8 +287,9 @@ def copy_tensors(
     if any(problems.values()):
         listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)
         raise UserError(f"{source} does not fit the network ({'; '.join(listed)}). Cure: {cure}")
-    for name, tensor in own.items():
-        tensor.copy_(given[name])
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(given[name])
 
 
 def shortened(names: list[str], most: int = 4) -> str:

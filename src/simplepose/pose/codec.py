@@ -4,6 +4,8 @@
 that the network sees). Between them stand `activate`, which turns outputs into maps, and the flip
 test: `flip_inputs` mirrors the input, `flip_average` makes one answer of the maps of both inputs.
 One `CodecConfig` rules all of them, so a round trip can be tested. Everything is torch and traces.
+The flip test and the quarter offset are written so that NumPy does them too, with equal bits: what
+ONNX Runtime puts out needs no torch (`reads_arrays`).
 
 SimCC (Li et al., ECCV 2022) describes a keypoint by two distributions, over x and over y. A row of
 outputs holds `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at
@@ -16,15 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from simplepose.config import CodecConfig
 from simplepose.pose.geometry import heatmap_scale
 from simplepose.pose.pixels import constant
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = Any
+"""A torch Tensor, or a NumPy array where `reads_arrays`; the answer is the same kind."""
 SPLIT = 2
 """SimCC's bins an input pixel: the paper's choice (section 4.1)."""
 REACH = 4.0
@@ -54,6 +60,8 @@ def encode(
         heatmaps (B, K, H, W) and target weights (B, K) in torch's default dtype (float32); a
         keypoint with weight 0 has an empty map. SimCC: distributions (B, K, Lx + Ly).
     """
+    import torch
+
     device, dtype = keypoints.device, torch.get_default_dtype()
     size = constant(tuple(input_size_wh), device)
     inside = ((keypoints >= 0) & (keypoints < size)).all(-1)
@@ -94,14 +102,28 @@ def split_axes(values: Tensor, input_size_wh: tuple[int, int]) -> tuple[Tensor, 
     return values[..., :bins], values[..., bins:]
 
 
+def reads_arrays(codec: CodecConfig) -> bool:
+    """Whether `run`, `activate`, `flip_average` and `decode` also take NumPy arrays. Logarithms and
+    exponentials, which the others need, have other last bits in NumPy."""
+    return codec.kind == "heatmap" and codec.decoder != "dark"
+
+
+def _library(array: Array) -> Any:
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
 def run(
-    network: Callable[[Tensor], Tensor],
-    pixels: Tensor,
+    network: Callable[[Array], Array],
+    pixels: Array,
     codec: CodecConfig,
     input_size_wh: tuple[int, int],
     flip_order: Sequence[int] | np.ndarray | None,
     stride: int = 0,
-) -> Tensor:
+) -> Array:
     """Network, activation and flip test: what `decode` reads.
 
     Args:
@@ -110,14 +132,15 @@ def run(
         codec: kind of outputs and alignment.
         input_size_wh: size of the network's input.
         flip_order: (K,) from the schema; None leaves the flip test out.
-        stride: input pixels a heatmap pixel; both inputs then go through the network in one call,
-            so that an exported graph has it once. 0 finds it, and calls twice.
+        stride: input pixels a heatmap pixel; both inputs then go through the network in one call
+            (tensors only), so that an exported graph has it once. 0 finds it, and calls twice.
     """
     if flip_order is None:
         return activate(network(pixels), codec, input_size_wh)
     if stride:
-        both = network(torch.cat([pixels, flip_inputs(pixels, codec, stride)]))
-        plain, mirrored = both.chunk(2)
+        library = _library(pixels)
+        both = library.concat([pixels, flip_inputs(pixels, codec, stride)])
+        plain, mirrored = network(both).chunk(2)
     else:
         plain = network(pixels)
         stride = pixels.shape[-1] // plain.shape[-1]
@@ -126,7 +149,7 @@ def run(
     return flip_average(plain, mirrored, flip_order, codec, input_size_wh)
 
 
-def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Tensor:
+def activate(outputs: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Array:
     """What the network put out -> what `flip_average` and `decode` read.
 
     Args:
@@ -142,6 +165,8 @@ def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
     if codec.kind in ("heatmap", "rtmpose"):
         return outputs
     if codec.kind == "simcc":
+        import torch
+
         parts = split_axes(outputs.float(), input_size_wh)
         return torch.cat([part.softmax(-1) for part in parts], -1)
     height, width = outputs.shape[-2:]
@@ -150,27 +175,28 @@ def activate(outputs: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
     return outputs.float().flatten(2).softmax(-1).view(outputs.shape) * (perfect * codec.peak)
 
 
-def flip_inputs(pixels: Tensor, codec: CodecConfig, stride: int = 4) -> Tensor:
+def flip_inputs(pixels: Array, codec: CodecConfig, stride: int = 4) -> Array:
     """The mirrored input of the flip test: (B, 3, H, W) -> the same shape.
 
     With `flip_shift="exact"`, which is ours, the mirrored picture also moves left by stride - 1
     input pixels, so that heatmap column j of the mirrored input is exactly column W-1-j of the
     plain one; the freed columns repeat the border.
     """
-    flipped = pixels.flip(-1)
+    library = _library(pixels)
+    flipped = library.flip(pixels, (-1,))
     if codec.flip_shift != "exact" or codec.udp or codec.has_rows:
         return flipped
-    border = flipped[..., -1:].expand(*flipped.shape[:-1], stride - 1)
-    return torch.cat([flipped[..., stride - 1 :], border], -1)
+    border = library.broadcast_to(flipped[..., -1:], (*flipped.shape[:-1], stride - 1))
+    return library.concat([flipped[..., stride - 1 :], border], -1)
 
 
 def flip_average(
-    plain: Tensor,
-    mirrored: Tensor,
+    plain: Array,
+    mirrored: Array,
     flip_order: Sequence[int] | np.ndarray,
     codec: CodecConfig,
     input_size_wh: tuple[int, int],
-) -> Tensor:
+) -> Array:
     """Mean of the plain maps and the maps of the mirrored input, brought back (paper, section 4.1).
 
     Args:
@@ -184,23 +210,22 @@ def flip_average(
     Returns:
         The same shape and dtype.
     """
-    back = mirrored[:, torch.as_tensor(flip_order, device=mirrored.device)]
+    library = _library(mirrored)
+    back = mirrored[:, library.asarray(flip_order, device=mirrored.device)]
     if codec.has_rows:
         x, y = split_axes(back, input_size_wh)
-        x = x.flip(-1)
+        x = library.flip(x, (-1,))
         if codec.kind == "rtmpose":  # the bins 0 .. 2 (W - 1) mirror, the last has no other
-            x = torch.cat([x[..., 1:], x[..., -1:]], -1)
-        back = torch.cat([x, y], -1)
+            x = library.concat([x[..., 1:], x[..., -1:]], -1)
+        back = library.concat([x, y], -1)
     else:
-        back = back.flip(-1)
+        back = library.flip(back, (-1,))
         if codec.moves_column:
-            back = torch.cat([back[..., :1], back[..., :-1]], -1)
+            back = library.concat([back[..., :1], back[..., :-1]], -1)
     return (plain + back) * 0.5
 
 
-def decode(
-    maps: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def decode(maps: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> tuple[Array, Array]:
     """Reads keypoints; of several equal peaks the first counts.
 
     Args:
@@ -215,27 +240,29 @@ def decode(
     """
     if codec.has_rows:
         return _decode_rows(maps, codec, input_size_wh)
-    height, width = maps.shape[-2:]
-    flat = maps.float().flatten(2)
-    peak = flat.argmax(-1, keepdim=True)
+    library, (height, width) = _library(maps), maps.shape[-2:]
+    flat = library.asarray(maps, dtype=library.float32).reshape(*maps.shape[:2], -1)
+    peak = library.argmax(flat, axis=-1, keepdims=True)
     # Beyond the border a neighbour belongs to another row: no decoder looks at it there.
-    around = torch.cat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
-    near = flat.gather(-1, around.clamp(0, height * width - 1))
-    value, right, left, below, above = near.unbind(-1)
+    around = library.concat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
+    around = library.clip(around, 0, height * width - 1)
+    # gather: the exporter knows no take_along_dim
+    near = np.take_along_axis(flat, around, -1) if library is np else flat.gather(-1, around)
+    value, right, left, below, above = (near[..., index] for index in range(5))
     px, py = peak[..., 0] % width, peak[..., 0] // width
-    x, y = px.float(), py.float()
+    x, y = (library.asarray(index, dtype=library.float32) for index in (px, py))
     if codec.decoder == "quarter":
         # Only where 1 < px < W-1 and 1 < py < H-1 jointly: index 1 is left out, W-2 is not (quirk
         # of both references). sign(0) = 0.
         inside = (px > 1) & (px < width - 1) & (py > 1) & (py < height - 1)
-        x = torch.where(inside, x + 0.25 * (right - left).sign(), x)
-        y = torch.where(inside, y + 0.25 * (below - above).sign(), y)
+        x = library.where(inside, x + 0.25 * library.sign(right - left), x)
+        y = library.where(inside, y + 0.25 * library.sign(below - above), y)
     elif codec.decoder == "dark":
         x, y = refine(flat, px, py, (width, height), codec.sigma_at((width, height)))
     scale = heatmap_scale(input_size_wh, (width, height), udp=codec.udp)
-    keypoints = torch.stack([x / scale[0], y / scale[1]], -1)
+    keypoints = library.stack([x / scale[0], y / scale[1]], -1)
     if codec.zero_without_peak:
-        keypoints = keypoints.masked_fill(value[..., None] <= 0, 0)
+        keypoints = library.where(value[..., None] <= 0, 0.0, keypoints)
     return keypoints, value / codec.peak
 
 
@@ -261,6 +288,8 @@ def refine(
     Returns:
         x (...) and y (...) float32 in heatmap pixels.
     """
+    import torch
+
     width, height = size_wh
     # One more than the reach: the neighbours are smoothed too. All eight of them must fit.
     half = math.ceil(REACH * sigma) + 1
@@ -296,6 +325,8 @@ def _decode_rows(
     distributions: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """`decode`; "dark" steps to the vertex of the parabola through three logarithms."""
+    import torch
+
     points, heights = [], []
     for part in split_axes(distributions, input_size_wh):
         index = part.argmax(-1, keepdim=True)

@@ -10,11 +10,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from simplepose.core.boxes import validate_xyxy
 from simplepose.core.device import autocast, choose_device, enough_memory, resolve_precision
@@ -26,7 +24,11 @@ from simplepose.core.structures import People, Poses
 from simplepose.pose import codec, geometry
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.pose.exported import SESSIONS, ExportedNetwork
-from simplepose.pose.pixels import normalise
+from simplepose.pose.pixels import normalise, normalise_crops
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class PoseEstimator:
@@ -56,7 +58,11 @@ class PoseEstimator:
             batch_size: crops that go through the network together.
             keypoint_threshold: keypoints above it count in the person's score.
         """
-        self.network, self.spec, self.device = network, spec, torch.device(device)
+        self.network, self.spec, self.device = network, spec, device
+        if not isinstance(network, ExportedNetwork):  # which needs no torch
+            import torch
+
+            self.device = torch.device(device)
         self.flip_test, self.precision, self.batch_size = flip_test, precision, batch_size
         self.keypoint_threshold = keypoint_threshold
 
@@ -67,7 +73,7 @@ class PoseEstimator:
         *,
         device: str = "auto",
         flip_test: bool = True,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int = 64,
         threads: int = 0,
     ) -> PoseEstimator:
@@ -80,14 +86,16 @@ class PoseEstimator:
             path: the weights.
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 where the hardware multiplies it
+                natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
 
         Raises:
             UserError: the file is missing, damaged or no pose network.
         """
-        weights, chosen = find_weights(path), torch.device("cpu")
+        weights = find_weights(path)
+        chosen: torch.device | str = "cpu"
         network: Callable[[Tensor], Tensor]
         if weights.suffix in SESSIONS:
             network = ExportedNetwork(weights, threads, device)
@@ -98,8 +106,16 @@ class PoseEstimator:
                     warnings.warn(f"{weights} {has}, as it was exported", stacklevel=2)
                 flip_test = network.flip_test
         elif weights.suffix == ".safetensors":
+            import torch
+
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
+            if loaded.spec.detects:
+                raise UserError(
+                    f"{path} is a detector of {', '.join(loaded.spec.schema.keypoints)[:80]}: it "
+                    "finds boxes and no keypoints. "
+                    "Cure: give it as --boxes, and a pose network as the weights"
+                )
             # missing in torch's types
             network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             spec, precision = loaded.spec, resolve_precision(precision, chosen)
@@ -241,16 +257,16 @@ class PoseEstimator:
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
-                found = self.in_crops(crops[rows])
-                keypoints[rows], scores[rows] = (part.cpu().numpy() for part in found)
+                keypoints[rows], scores[rows] = self.in_crops(crops[rows])
         return geometry.transform_points(geometry.invert_affines(to_crop), keypoints), scores
 
-    def in_crops(self, crops: np.ndarray) -> tuple[Tensor, Tensor]:
+    def in_crops(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), and their raw scores
-        (B, K)."""
+        (B, K), float32."""
         if isinstance(self.network, ExportedNetwork) and self.network.decodes:
             return self.network.keypoints(crops)
-        return codec.decode(self.maps(crops), self.spec.codec, self.input_size_wh)
+        keypoints, scores = codec.decode(self.maps(crops), self.spec.codec, self.input_size_wh)
+        return _to_numpy(keypoints), _to_numpy(scores)
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).
@@ -262,13 +278,33 @@ class PoseEstimator:
             (B, K, H', W') float32 with peaks of up to `spec.codec.peak`; (B, K, Lx + Ly) of a SimCC
             network, which makes no maps.
         """
-        return self.maps(crops).float().cpu().numpy()
+        return _to_numpy(self.maps(crops))
 
-    @torch.inference_mode()
-    def maps(self, crops: np.ndarray) -> Tensor:
-        """`heatmaps` on the network's device; averaged with the mirrored crops if `mirrors`."""
-        raw = torch.from_numpy(crops).to(self.device, non_blocking=True)
-        pixels = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)  # channels-last in memory
+    def maps(self, crops: np.ndarray) -> codec.Array:
+        """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
+        mirrored crops if `mirrors`."""
+        if isinstance(network := self.network, ExportedNetwork):
+            run = network.run if codec.reads_arrays(self.spec.codec) else network.tensors
+            return self._averaged(normalise_crops(crops, self.spec.pixels), run)
+        import torch
+
+        device = torch.device(self.device)
+
+        def ask(pixels: Tensor) -> Tensor:
+            with autocast(device, self.precision):
+                return self.network(pixels)
+
+        with torch.inference_mode():
+            raw = torch.from_numpy(crops).to(device, non_blocking=True)
+            # channels-last in memory
+            return self._averaged(normalise(raw.permute(0, 3, 1, 2), self.spec.pixels), ask)
+
+    def _averaged(
+        self, pixels: codec.Array, ask: Callable[[codec.Array], codec.Array]
+    ) -> codec.Array:
         order = self.schema.flip_order if self.mirrors else None
-        with autocast(self.device, self.precision):
-            return codec.run(self.network, pixels, self.spec.codec, self.input_size_wh, order)
+        return codec.run(ask, pixels, self.spec.codec, self.input_size_wh, order)
+
+
+def _to_numpy(array: codec.Array) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.float().cpu().numpy()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
@@ -20,6 +19,9 @@ from simplepose.core.openvino import OpenvinoSession
 from simplepose.core.schema import KeypointSchema, schema_with
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
 from simplepose.pose.codec import SPLIT
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FLIP_KEY = "simplepose_flip_test"
 """Where a `keypoints` file says whether the flip test is inside: `1` or `0`."""
@@ -88,8 +90,8 @@ class ExportedNetwork:
             "Cure: export the pose network alone, with fixed height and width"
         )
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float on any device, normalised -> (B, K, H', W') float32 on the CPU.
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) float32, normalised -> (B, K, H', W') float32; no torch is needed.
 
         Raises:
             UserError: a `keypoints` file, which has no heatmaps.
@@ -99,11 +101,21 @@ class ExportedNetwork:
                 f"{self.path} puts out keypoints: its heatmaps stay inside. "
                 "Cure: the weights it was exported from, or simplepose export --graph heatmaps"
             )
-        answers = self._ask(np.ascontiguousarray(pixels.cpu(), np.float32))
+        answers = self._ask(pixels)
         maps = np.concatenate(answers, -1) if self._simcc else answers[0]
-        return torch.from_numpy(maps.astype(np.float32, copy=False))
+        return maps.astype(np.float32, copy=False)
 
-    def keypoints(self, crops: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """`run` of a tensor on any device; the answer is on the CPU."""
+        return self.tensors(np.ascontiguousarray(pixels.cpu(), np.float32))
+
+    def tensors(self, pixels: np.ndarray) -> Tensor:
+        """`run` with a tensor for an answer."""
+        import torch
+
+        return torch.from_numpy(self.run(pixels))
+
+    def keypoints(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a `keypoints` file makes of crops.
 
         Args:
@@ -113,12 +125,14 @@ class ExportedNetwork:
             keypoints (B, K, 2) in crop pixels and raw keypoint scores (B, K), float32.
         """
         keypoints, scores = self._ask(crops)[:2]
-        return torch.from_numpy(keypoints), torch.from_numpy(scores)
+        return keypoints, scores
 
     def _ask(self, values: np.ndarray) -> list[np.ndarray]:
         """The outputs in their order."""
         parts = np.split(values, len(values)) if self.fixed_batch else [values]
         answers = [self.session.run({self._input: part}) for part in parts]
+        if len(answers) == 1:
+            return [answers[0][name] for name, _ in self.session.outputs]
         return [np.concatenate([one[name] for one in answers]) for name, _ in self.session.outputs]
 
     def spec(self) -> ModelSpec:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from simplepose.core.errors import UserError
 from simplepose.pose.backbone import convolution, make_backbone
 from simplepose.pose.codec import SPLIT
 
-LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise")
+LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise", "boxes")
+CENTER_PRIOR = -2.19
+"""Bias of a detector's centres at the beginning: probability .1 everywhere (Objects as Points)."""
 _DECONV_PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}
 """kernel -> (padding, output padding): every one doubles the map exactly."""
 
@@ -49,7 +52,8 @@ class PoseNetwork(nn.Module):
         self.backbone = make_backbone(config)
         stages = self.backbone.channels[3 - config.deconv_layers :]
         if config.head in LIGHT_HEADS:
-            self.head: nn.Module = LightHead(stages, keypoint_count, config)
+            kind = BoxHead if config.head == "boxes" else LightHead
+            self.head: nn.Module = kind(stages, keypoint_count, config)
         else:
             self.deconv_layers, channels = _deconvolutions(stages[-1], config)
             if config.head == "simcc":
@@ -138,35 +142,67 @@ class LightHead(nn.Module):
         """
         super().__init__()
         filters = config.deconv_filters
-
-        def mix() -> nn.Sequential:
-            depthwise = config.head == "heatmap_depthwise"
-            layers = nn.Sequential()
-            for kernel, groups in ((5, filters), (1, 1)) if depthwise else ((3, 1),):
-                layers.append(convolution(filters, filters, kernel, groups=groups))
-                layers.extend([_norm(config), nn.ReLU(inplace=True)])
-            return layers
-
         self.laterals = nn.ModuleList(
             nn.Sequential(convolution(count, filters, 1), _norm(config)) for count in channels
         )
-        self.mixes = nn.ModuleList(mix() for _ in channels[:-1])
+        self.mixes = nn.ModuleList(_mix(config) for _ in channels[:-1])
         self.output = nn.Conv2d(filters, keypoint_count, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = module.weight[:, 0].numel() / module.groups
-                nn.init.normal_(module.weight, std=math.sqrt(2) / math.sqrt(fan_out))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _initialise_light(self)
         nn.init.normal_(self.output.weight, std=0.001)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def fuse(self, features: Sequence[Tensor]) -> Tensor:
+        """Features of the stages -> (B, width, H, W), all of them at the first one's resolution."""
         x = functional.relu(self.laterals[-1](features[-1]))
         for stage in range(len(features) - 2, -1, -1):
             x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = self.mixes[stage](functional.relu(x + self.laterals[stage](features[stage])))
-        maps: Tensor = self.output(x)
+        return x
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        maps: Tensor = self.output(self.fuse(features))
         return maps
+
+
+class BoxHead(LightHead):
+    """Features of the stages, finest first -> (B, C + 4, H, W) maps of a detector.
+
+    C logits of centres, one map a class, and four maps of boxes, each with a step of its own behind
+    the pyramid; `simplepose.detection.centers` says what they mean.
+    """
+
+    def __init__(self, channels: Sequence[int], class_count: int, config: ModelConfig) -> None:
+        """Arguments as `LightHead`, with C classes; depthwise steps."""
+        super().__init__(channels, class_count, config)
+        self.class_mix, self.box_mix = _mix(config), _mix(config)
+        self.box_output = nn.Conv2d(config.deconv_filters, 4, 1)
+        _initialise_light(self)
+        for output, bias in ((self.output, CENTER_PRIOR), (self.box_output, 0.0)):
+            nn.init.normal_(output.weight, std=0.001)
+            nn.init.constant_(cast(Tensor, output.bias), bias)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        x = self.fuse(features)
+        return torch.cat([self.output(self.class_mix(x)), self.box_output(self.box_mix(x))], 1)
+
+
+def _mix(config: ModelConfig) -> nn.Sequential:
+    """What follows a sum of two features: a full 3x3, or a depthwise 5x5 and a 1x1 convolution."""
+    filters, layers = config.deconv_filters, nn.Sequential()
+    steps = ((3, 1),) if config.head == "heatmap_light" else ((5, filters), (1, 1))
+    for kernel, groups in steps:
+        layers.append(convolution(filters, filters, kernel, groups=groups))
+        layers.extend([_norm(config), nn.ReLU(inplace=True)])
+    return layers
+
+
+def _initialise_light(head: nn.Module) -> None:
+    """Kaiming normal over the fan out; biases at 0."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.weight[:, 0].numel() / module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2) / math.sqrt(fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class SimCCHead(nn.Module):

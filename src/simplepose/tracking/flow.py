@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -83,6 +82,8 @@ def sample(field: np.ndarray, points: np.ndarray, image_size_wh: tuple[int, int]
     Returns:
         (..., 2) float32.
     """
+    from scipy.ndimage import map_coordinates
+
     ratio = np.divide(field.shape[1::-1], image_size_wh, dtype=np.float32)
     # pixel centres at whole numbers
     at = (points + np.float32(0.5)) * ratio - np.float32(0.5)

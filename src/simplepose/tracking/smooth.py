@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from simplepose.core.errors import UserError
 from simplepose.core.settings import NotNegative, Positive, settings
@@ -131,6 +130,8 @@ def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -
     Raises:
         UserError: the poses have no track ids, or the width is not positive.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     if not sigma_frames > 0:
         raise UserError(f"sigma_frames is {sigma_frames}. Cure: give a positive number of frames")
     steady = [np.array(poses.keypoints) for poses in sequence]

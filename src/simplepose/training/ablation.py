@@ -1,10 +1,9 @@
 """What each part of a recipe is worth on your own data.
 
 An ablation trains the reference, then the reference plus the first group of fields that its goal
-changes, and so on up to the goal, every variant with every seed under the same budget. Variants
-that differ only in how a trained network is used share one training. Finished trainings are kept:
-the same command goes on where it stopped, and the same command given several times, one for each
-device, divides the trainings among the devices.
+changes, and so on up to the goal, every variant with every seed under the same budget. Finished
+trainings are kept: the same command goes on where it stopped, and the same command given several
+times, one for each device, divides the trainings among the devices.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,10 @@ from simplepose.core.files import read_json, write_bytes, write_json
 from simplepose.core.progress import Progress
 from simplepose.core.settings import build, flatten, to_plain, unflatten
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.top_down import evaluate_network
-from simplepose.pose.checkpoints import load_model, load_tensors, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.training.folder import STATE, changed_settings, read_records, read_state
+from simplepose.training.folder import STATE, changed_settings, read_records
 from simplepose.training.run import read_held_out
 from simplepose.training.schedule import fitting_drops
 
@@ -67,9 +64,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 the first group that names it."""
 SIMCC = ("codec.kind", "codec.sigma", "codec.adaptive_sigma")
 """What is switched together with a SimCC head, without which it means nothing."""
-USED_ONLY = ("codec.decoder", "codec.zero_without_peak", "codec.flip_shift", "evaluate.")
-"""Fields that say how a trained network is used: variants that differ in nothing else share one
-training."""
 NO_RECIPE = (
     *("preset", "output", "resume", "data.", "train.seed", "train.device", "train.precision"),
     *("train.epochs", "train.evaluate_every", "train.keep_every", "evaluate.ground_truth_boxes"),
@@ -77,7 +71,7 @@ NO_RECIPE = (
 """Fields that say where, how long and on which boxes, not which recipe."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
     """One row of the table: the recipe up to a group."""
 
@@ -106,33 +100,13 @@ def make_variants(base: Config, goal: Config) -> list[Variant]:
         if values[name] != value:
             group = next(group for group, names in GROUPS.items() if name.startswith(names))
             groups["head" if simcc and name in SIMCC else group][name] = value
-    variants = []
+    variants = list[Variant]()
     for name, changes in groups.items():
         if changes or not variants:
             values = values | changes
             config = build(Config, unflatten(values), f"variant {name!r}")
             variants.append(Variant(name, changes, config))
     return variants
-
-
-def shared_trainings(variants: Sequence[Variant]) -> list[int]:
-    """For each variant the index of the one whose training serves it: the last that differs from it
-    only in how a network is used.
-
-    A training with averaged weights serves those without as well, because the average changes
-    nothing in the training; both are kept.
-    """
-    fields = [flatten(to_plain(variant.config)) for variant in variants]
-
-    def serves(mine: dict[str, Any], other: dict[str, Any]) -> bool:
-        differing = {
-            name for name in mine if mine[name] != other[name] and not name.startswith(USED_ONLY)
-        }
-        return not differing or (differing == {"train.ema"} and not mine["train.ema"])
-
-    return [
-        max(index for index, other in enumerate(fields) if serves(mine, other)) for mine in fields
-    ]
 
 
 def shorten(config: Config, epochs: int) -> Config:
@@ -176,16 +150,15 @@ def ablate(
     table = Table(folder, goal, score.box_name, make_variants(base, goal), seeds)
     table.write()
     try:
-        if elsewhere := [one for one in table.trainings if not attempt(table, one, train, score)]:
-            # Those that did them may have been stopped.
-            for one in elsewhere:
-                attempt(table, one, train, score)
-            if left := table.write():
-                print(
-                    f"still with other commands: {', '.join(left)}. If one of them is stopped, "
-                    "give the same command again",
-                    flush=True,
-                )
+        # What was with others is asked for once more: they may have been stopped.
+        for config in [one for one in table.configs if not attempt(table, one, train, score)]:
+            attempt(table, config, train, score)
+        if left := table.write():
+            print(
+                f"still with other commands: {', '.join(left)}. If one of them is stopped, give "
+                "the same command again",
+                flush=True,
+            )
     except (KeyboardInterrupt, SystemExit):
         print("The ablation goes on with the same command as before", flush=True)
         raise
@@ -194,21 +167,19 @@ def ablate(
 
 def attempt(
     table: Table,
-    training: tuple[int, int],
+    config: Config,
     train: Callable[[Config], Path],
-    score: Callable[[Path, Config], dict[str, float]],
+    score: Callable[[Config], dict[str, float]],
 ) -> bool:
-    """Trains one variant with one seed and scores all that it serves, where that is not done yet.
+    """Trains and scores one variant with one seed, where that is not done yet.
 
     Returns:
         False where another command is at it.
     """
-    index, seed = training
-    trained = table.config(index, seed)
-    served = [table.config(one, seed) for one, by in enumerate(table.serving) if by == index]
     try:
-        with FileLock(f"{trained.run_folder}.lock", blocking=False):
-            if any([find_outcome(config, trained, train, score) for config in served]):
+        with FileLock(f"{config.run_folder}.lock", blocking=False):
+            if read_outcome(config) is None:
+                find_outcome(config, train, score)
                 table.write()
     except Timeout:
         return False
@@ -230,25 +201,19 @@ class Table:
     seeds: int
     """Trainings of each."""
 
-    @cached_property
-    def serving(self) -> list[int]:
-        """See `shared_trainings`."""
-        return shared_trainings(self.variants)
-
     @property
-    def trainings(self) -> list[tuple[int, int]]:
-        """(index of the variant, seed); every variant is there once before any is repeated."""
-        return [(index, seed) for seed in range(self.seeds) for index in sorted({*self.serving})]
-
-    def config(self, index: int, seed: int) -> Config:
-        """A variant as a training of its own."""
-        variant = self.variants[index]
-        return replace(
-            variant.config,
-            preset=f"{self.goal.preset}: {variant.name}",
-            output=str(self.folder / f"variant{index:02}_seed{seed}"),
-            train=replace(variant.config.train, seed=seed),
-        )
+    def configs(self) -> list[Config]:
+        """The trainings; every variant is there once before any is repeated."""
+        return [
+            replace(
+                variant.config,
+                preset=f"{self.goal.preset}: {variant.name}",
+                output=str(self.folder / f"variant{index:02}_seed{seed}"),
+                train=replace(variant.config.train, seed=seed),
+            )
+            for seed in range(self.seeds)
+            for index, variant in enumerate(self.variants)
+        ]
 
     def write(self) -> list[str]:
         """Writes ablation.md and ablation.json of all that is known, whichever command found it,
@@ -257,9 +222,12 @@ class Table:
         Returns:
             Folder names of the trainings that are not done.
         """
-        pairs = [(index, seed) for index in range(len(self.variants)) for seed in range(self.seeds)]
-        found = {pair: read_outcome(self.config(*pair)) for pair in pairs}
-        outcomes = {pair: outcome for pair, outcome in found.items() if outcome is not None}
+        found = [(config, read_outcome(config)) for config in self.configs]
+        outcomes = {
+            (place % len(self.variants), config.train.seed): outcome
+            for place, (config, outcome) in enumerate(found)
+            if outcome is not None
+        }
         rows, epochs = make_rows(self.variants, outcomes), self.goal.train.epochs
         heading = {"preset": self.goal.preset, "boxes": self.boxes, "epochs": epochs}
         write_json(self.folder / "ablation.json", {**heading, "variants": rows}, indent=True)
@@ -274,11 +242,9 @@ class Table:
         write_bytes(self.folder / "ablation.md", ("\n".join(lines) + "\n").encode())
         if rows:
             print("\n" + "\n".join(lines), flush=True)
-        left = [self.config(*pair).run_folder.name for pair in self.trainings if not found[pair]]
-        done = len(self.trainings) - len(left)
-        counts = f"{done} of {len(self.trainings)} trainings of {epochs} epochs done"
+        counts = f"{len(outcomes)} of {len(found)} trainings of {epochs} epochs done"
         print(f"{counts} -> {self.folder}", flush=True)
-        return left
+        return [config.run_folder.name for config, outcome in found if outcome is None]
 
 
 class Scorer:
@@ -300,16 +266,8 @@ class Scorer:
         self.box_name = self.held_out.box_name
         """The boxes on which every training is scored, and their AP."""
 
-    def __call__(self, run: Path, config: Config) -> dict[str, float]:
-        """The ten numbers of a variant.
-
-        Args:
-            run: folder of the training that serves it.
-            config: the variant. Where its folder is another, its weights are written there, so that
-                every variant can be used and evaluated.
-        """
-        if config.run_folder != run:
-            write_weights(run, config)
+    def __call__(self, config: Config) -> dict[str, float]:
+        """The ten numbers of a trained variant."""
         estimator = PoseEstimator.from_checkpoint(
             config.run_folder,
             device=self.goal.train.device,
@@ -328,21 +286,6 @@ class Scorer:
             ).metrics
 
 
-def write_weights(run: Path, config: Config) -> None:
-    """Writes the weights of a finished training as those of a variant that is used in another way:
-    decoded otherwise, or not averaged.
-
-    Args:
-        run: folder of the training.
-        config: the variant; `checkpoints/best.safetensors` below its folder is written.
-    """
-    trained = load_model(run)
-    if trained.spec.config["train"]["ema"] and not config.train.ema:
-        load_tensors(trained.network, read_state(run / STATE)["network"], str(run / STATE))
-    spec = replace(trained.spec, preset=config.preset, codec=config.codec, config=to_plain(config))
-    save_checkpoint(config.run_folder / WEIGHTS, trained.network, spec)
-
-
 def read_outcome(config: Config) -> dict[str, Any] | None:
     """AP and seconds of one variant, or None where they are not known yet.
 
@@ -359,40 +302,34 @@ def read_outcome(config: Config) -> dict[str, Any] | None:
 
 def find_outcome(
     config: Config,
-    trained: Config,
     train: Callable[[Config], Path],
-    score: Callable[[Path, Config], dict[str, float]],
-) -> bool:
-    """Writes the outcome of one variant if it is not there yet, and says whether it did; its
-    training is done or gone on with if need be.
+    score: Callable[[Config], dict[str, float]],
+) -> None:
+    """Writes the outcome of one variant; its training is done or gone on with if need be.
 
     Args:
         config: the variant.
-        trained: the variant whose training serves it, often itself.
         train: trains one configuration.
-        score: (folder of a training, a variant that it serves) -> AP, AP50, AP75, AR.
+        score: a trained variant -> AP, AP50, AP75, AR.
 
     Raises:
         UserError: the folder holds a training with other settings.
     """
-    if read_outcome(config) is not None:
-        return False
-    run = trained.run_folder
+    run = config.run_folder
     # Nothing is evaluated on the way, so it is the end that writes the weights.
     started, ended = (run / STATE).exists(), (run / WEIGHTS).exists()
     if started or ended:
-        require_same_settings(to_plain(load_preset(str(run / "config.yaml"))), trained)
+        require_same_settings(to_plain(load_preset(str(run / "config.yaml"))), config)
     if not ended:
-        train(replace(trained, resume=started))
+        train(replace(config, resume=started))
     records = read_records(run / "metrics.jsonl")
     seconds = [record["seconds"] for record in records if "seconds" in record]
-    scores = score(run, config)
+    scores = score(config)
     outcome = {name: scores[name] for name in ("AP", "AP50", "AP75", "AR")} | {
         "seconds_an_epoch": statistics.median(seconds) if seconds else None,
         "settings": to_plain(config),
     }
-    write_json(config.run_folder / "outcome.json", outcome, durable=True)
-    return True
+    write_json(run / "outcome.json", outcome, durable=True)
 
 
 def require_same_settings(stored: dict[str, Any], config: Config) -> None:

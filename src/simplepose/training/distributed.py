@@ -24,6 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from simplepose.core.device import collective_backend, has_own_sync_batch_norm
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.detection.trained import TrainedDetector
+from simplepose.evaluation.boxes import Found, detect_pictures
 from simplepose.evaluation.top_down import Estimates, estimate_boxes
 from simplepose.pose.estimator import PoseEstimator
 
@@ -39,7 +41,7 @@ LOST_PEER = (
 """What the messages of the collective libraries say when another process has gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class World:
     """The processes that train together, and which of them this is."""
 
@@ -203,6 +205,22 @@ def average(values: torch.Tensor, world: World) -> torch.Tensor:
         dist.all_reduce(values)
         values /= world.size
     return values
+
+
+def detect_together(
+    detector: TrainedDetector,
+    annotations: Annotations,
+    pictures: range,
+    *,
+    world: World,
+    **options: Any,
+) -> tuple[Found, dict[str, str]]:
+    """`detect_pictures` on several processes, which deal the pictures out; every process gets all
+    boxes, ordered by picture."""
+    mine = pictures[world.rank :: world.size]
+    parts = gather(detect_pictures(detector, annotations, mine, **options), world)
+    found = sorted((one for part, _ in parts for one in part), key=lambda one: one[0])
+    return found, {path: reason for _, broken in parts for path, reason in broken.items()}
 
 
 def estimate_together(

@@ -10,9 +10,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import torch
@@ -176,7 +175,7 @@ class Journal:
             self._writer.close()
 
 
-def _write_whole(file: FileIO, line: bytes) -> None:
+def _write_whole(file: IO[bytes], line: bytes) -> None:
     """Appends a line, or nothing.
 
     Raises:

@@ -13,17 +13,15 @@ import torch
 from simplepose.config import Config
 from simplepose.core.device import choose_device, is_accelerator, synchronize
 from simplepose.data.loader import Batch, TrainLoader
-from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
 from simplepose.training.distributed import join_world
-from simplepose.training.start import assemble
+from simplepose.training.start import assemble, read_training
 
 WARM_UP, MEASURED = 3, 20
 """Steps that are not counted, and steps that are."""
 PARTS = ("wait for data", "copy and cut", "forward", "backward", "optimiser")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
     """Where the time of the measured steps went."""
 
@@ -102,7 +100,7 @@ def profile(config: Config) -> Profile:
     """
     device = choose_device(config.train.device)
     with join_world(device, timeout_minutes=config.train.timeout_minutes) as world:
-        people = require_sound(read_split(config.data, "train"), config.data).trainable()
+        people = read_training(config)
         parts = assemble(config, people, device, world, say=lambda sentence: None)
         parts.network.train()
         watch, samples = Watch(device), 0

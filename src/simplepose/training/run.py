@@ -21,9 +21,17 @@ from simplepose.core.progress import format_seconds
 from simplepose.core.stopping import Stopped
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.source import read_split
-from simplepose.doctor.gate import require_sound
-from simplepose.evaluation.tasks import boxes_of_task, require_truth, task_table, write_results
-from simplepose.evaluation.top_down import evaluate_network, name_boxes
+from simplepose.detection.trained import TrainedDetector
+from simplepose.doctor.checks import require_sound
+from simplepose.evaluation.boxes import BOX_TEST, evaluate_detector
+from simplepose.evaluation.tasks import (
+    TASKS,
+    boxes_of_task,
+    require_truth,
+    task_table,
+    write_results,
+)
+from simplepose.evaluation.top_down import Evaluation, evaluate_network, name_boxes
 from simplepose.pose.checkpoints import epoch_weights, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.training.distributed import (
@@ -31,6 +39,7 @@ from simplepose.training.distributed import (
     anyone,
     average,
     broadcast_buffers,
+    detect_together,
     estimate_together,
 )
 from simplepose.training.folder import STATE, Journal, Position, save_state
@@ -69,13 +78,18 @@ class HeldOut:
 
     people: Annotations
     """The ground truth."""
-    boxes: Detections
-    """Where the network looks."""
+    boxes: Detections | None
+    """Where the network looks; None for a detector, which finds out."""
 
     @cached_property
     def box_name(self) -> str:
         """The boxes with their AP, which takes seconds to measure."""
-        return name_boxes(self.people, self.boxes)[0]
+        return name_boxes(self.people, self.boxes)[0] if self.boxes else "its own"
+
+    @property
+    def box_source(self) -> str:
+        """What a weight file says of the boxes beside its score."""
+        return self.boxes.source if self.boxes else "its own"
 
 
 def read_held_out(config: Config, people: Annotations) -> HeldOut:
@@ -86,6 +100,9 @@ def read_held_out(config: Config, people: Annotations) -> HeldOut:
             or has other keypoints than `people`, who are trained on.
     """
     data, test = config.data, config.evaluate
+    if config.detects:
+        data = replace(data, category=",".join(people.schema.keypoints))
+        return HeldOut(require_sound(read_split(data, "val", boxes=True), data), None)
     held_out = require_sound(read_split(data, "val"), data)
     require_same_keypoints(people, held_out)
     require_truth(test.task, held_out)
@@ -288,10 +305,46 @@ class Run:
         held_out, position, test = self.held_out, self.position, self.config.evaluate
         assert held_out is not None
         epoch = position.step // self.per_epoch
-        network = self.parts.used.eval()
-        broadcast_buffers(network, self.world)
+        broadcast_buffers(self.parts.used.eval(), self.world)
+        outcome = self._test_boxes() if held_out.boxes is None else self._test_poses()
+        kind = BOX_TEST if held_out.boxes is None else TASKS[test.task]
+        metrics, name = outcome.metrics, held_out.box_name if self.world.first else ""
+        self.journal.say(task_table(kind, metrics, self.config.preset, name, outcome.pictures))
+        self.journal.record(
+            position.step, epoch=epoch, **metrics, evaluation_seconds=outcome.seconds
+        )
+        position.evaluated_step = position.step
+        if outcome.score > position.best_score:
+            position.best_score = outcome.score
+            source = {"boxes": held_out.box_source, "annotations": held_out.people.source}
+            self.save_weights("best", {**metrics, **source, "epoch": epoch})
+            if self.world.first:
+                write_results(self.folder, test.task, held_out.people, outcome.results)
+        self.save()
+
+    def _test_boxes(self) -> Evaluation:
+        assert self.held_out is not None
+        network, data = self.parts.used, self.config.data
+        detector = TrainedDetector(
+            network, self.parts.spec, device=self.device, precision=self.parts.precision
+        )
+        return evaluate_detector(
+            detector,
+            self.held_out.people,
+            detect=partial(detect_together, world=self.world),
+            workers=data.threads,
+            skip_broken=data.skip_broken,
+            progress=lambda done, count: self.journal.progress(
+                f"evaluating {done}/{count} pictures"
+            ),
+        )
+
+    def _test_poses(self) -> Evaluation:
+        held_out, test = self.held_out, self.config.evaluate
+        assert held_out is not None
+        assert held_out.boxes is not None
         estimator = PoseEstimator(
-            network,
+            self.parts.used,
             self.parts.spec,
             device=self.device,
             flip_test=test.flip_test,
@@ -299,7 +352,7 @@ class Run:
             batch_size=test.batch_size,
             keypoint_threshold=test.keypoint_threshold,
         )
-        outcome = evaluate_network(
+        return evaluate_network(
             estimator,
             held_out.people,
             held_out.boxes,
@@ -308,19 +361,6 @@ class Run:
             progress=lambda done, count: self.journal.progress(f"evaluating {done}/{count} boxes"),
             estimate=partial(estimate_together, world=self.world),
         )
-        metrics, name = outcome.metrics, held_out.box_name if self.world.first else ""
-        self.journal.say(task_table(test.task, metrics, self.config.preset, name, outcome.pictures))
-        self.journal.record(
-            position.step, epoch=epoch, **metrics, evaluation_seconds=outcome.seconds
-        )
-        position.evaluated_step = position.step
-        if outcome.score > position.best_score:
-            position.best_score = outcome.score
-            source = {"boxes": held_out.boxes.source, "annotations": held_out.people.source}
-            self.save_weights("best", {**metrics, **source, "epoch": epoch})
-            if self.world.first:
-                write_results(self.folder, test.task, held_out.people, outcome.results)
-        self.save()
 
 
 def resume_command(folder: Path, world: World) -> str:

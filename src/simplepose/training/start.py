@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,12 +24,15 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
+from simplepose.data.boxes import as_pictures
 from simplepose.data.cache import open_pixels
 from simplepose.data.loader import TrainLoader, owners
-from simplepose.data.source import find_layout
+from simplepose.data.source import find_layout, read_split
+from simplepose.doctor.checks import require_sound
 from simplepose.pose.backbone import TITLES
 from simplepose.pose.checkpoints import ModelSpec, find_weights, read_spec, require_head
 from simplepose.pose.network import PoseNetwork
+from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
 from simplepose.training.schedule import make_optimizer
@@ -70,6 +74,18 @@ class Parts:
         return self.ema.network if self.ema else self.network  # type: ignore[return-value]
 
 
+def read_training(config: Config) -> Annotations:
+    """The people to train on; for a detector all boxes.
+
+    Raises:
+        UserError: they are missing, damaged or broken (`require_sound`).
+    """
+    split = read_split(config.data, "train", boxes=config.detects)
+    if config.detects:
+        return require_sound(split, config.data)
+    return require_sound(with_sides_of_weights(split, config), config.data).trainable()
+
+
 def assemble(
     config: Config,
     people: Annotations,
@@ -83,18 +99,23 @@ def assemble(
 
     Args:
         config: the run.
-        people: trainable people.
+        people: from `read_training`.
         device: where to train.
         world: the processes.
         say: takes sentences for people.
         progress: called while a cache of pixels is filled.
     """
     options, data = config.train, config.data
+    schema = people.schema
+    make_step: Callable[..., TrainStep] = TrainStep
+    if config.detects:
+        people, labels = as_pictures(people, skip_broken=data.skip_broken)
+        make_step = partial(BoxStep, labels=labels)
     seed_everything(options.seed)
     tune_for_fixed_sizes(device)
     precision = resolve_precision(options.precision, device)
-    network = PoseNetwork(config.model, len(people.schema), config.input_size_wh)
-    for sentence in [] if config.resume else load_weights(network, people.schema, config):
+    network = PoseNetwork(config.model, len(schema), config.input_size_wh)
+    for sentence in [] if config.resume else load_weights(network, schema, config):
         say(sentence)
     if options.frozen_stages:
         network.freeze(options.frozen_stages)
@@ -106,7 +127,7 @@ def assemble(
         # All began with the same weights; colours and cut-outs are each process's own.
         torch.manual_seed(options.seed + world.rank)
     # Before minutes of reading pictures: it may not fit.
-    teacher = load_teacher(config, people.schema, device)
+    teacher = load_teacher(config, schema, device)
     # The references' Adam keeps its plain form on the host, where the fused one would change last
     # bits for a few percent of time.
     plain = options.optimizer == "adam" or is_accelerator(device)
@@ -142,8 +163,8 @@ def assemble(
         apart=data.shard,
     )
     ema = Ema(network, options.ema) if options.ema else None
-    spec = _spec(config, people.schema)
-    step = TrainStep(wrapped, optimizer, config, device, precision, teacher)
+    spec = _spec(config, schema)
+    step = make_step(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
 
 
@@ -210,6 +231,22 @@ def find_imagenet_weights(backbone: str, root: str) -> Path | None:
     patterns = LITE_FILES if lite else [name.format(depth=depth) for name in RESNET_FILES]
     found = (sorted(folder.glob(pattern)) for folder in folders for pattern in patterns)
     return next((files[0] for files in found if files), None)
+
+
+def with_sides_of_weights(people: Annotations, config: Config) -> Annotations:
+    """The people, with the left/right pairs of the network that the run starts with where neither
+    names nor options tell any and the keypoints are the same; a sentence says so."""
+    files = [str(config.run_folder)] * config.resume + [config.train.weights]
+    for name in filter(None, [] if people.schema.knows_sides else files):
+        try:
+            known = read_spec(find_weights(name)).schema
+        except UserError:  # of another program, or not there: who loads it says so
+            continue
+        if known.keypoints == people.schema.keypoints and known.knows_sides:
+            schema = replace(people.schema, flip_pairs=known.flip_pairs)
+            note = f"{people.source}: left/right pairs are those of {name}"
+            return replace(people, schema=schema, warnings=(*people.warnings, note))
+    return people
 
 
 def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:

@@ -17,14 +17,20 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import torch
+
 from simplepose.config import Config, dump_config
-from simplepose.core.device import choose_device, enough_memory
+from simplepose.core.device import (
+    choose_device,
+    enough_memory,
+    has_fused_optimizer,
+    is_accelerator,
+)
 from simplepose.core.files import write_bytes
 from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
-from simplepose.data.source import has_split, read_split
-from simplepose.doctor.gate import require_sound
+from simplepose.data.source import has_split
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
     STATE,
@@ -37,7 +43,7 @@ from simplepose.training.folder import (
 from simplepose.training.run import HeldOut, Run, Stop, read_held_out
 from simplepose.training.schedule import check_schedule
 from simplepose.training.snapshot import check_snapshot, continue_snapshot
-from simplepose.training.start import assemble
+from simplepose.training.start import assemble, read_training
 
 
 def train(config: Config) -> Path:
@@ -66,7 +72,7 @@ def train(config: Config) -> Path:
     ):
         check_schedule(options, config.augment.weak_epochs)
         check_snapshot(config)
-        people = require_sound(read_split(config.data, "train"), config.data).trainable()
+        people = read_training(config)
         evaluated = options.evaluate_every and has_split(config.data, "val")
         held_out = read_held_out(config, people) if evaluated else None
         if world.first and not config.resume:
@@ -78,16 +84,8 @@ def train(config: Config) -> Path:
             anew=not config.resume,
         )
         with closing(log) as journal:
-            tested = held_out.people.warnings if held_out else ()
-            for warning in dict.fromkeys((*people.warnings, *tested)):
-                journal.say(f"note: {warning}")
-            if note := people.schema.sides_note():
+            for note in _notes(config, people, held_out):
                 journal.say(f"note: {note}")
-            if held_out is None:
-                why = (
-                    "no validation data" if options.evaluate_every else "train.evaluate_every is 0"
-                )
-                journal.say(f"note: {why}: nothing is evaluated, `best` is the last")
             run = begin(config, people, held_out, world, journal, stop)
             # The run may have been killed between the state of an epoch and its weights.
             run.keep_epoch()
@@ -104,6 +102,17 @@ def train(config: Config) -> Path:
                 if not (folder / STATE.with_name(f"{name}.safetensors")).exists():
                     run.save_weights(name)
     return folder
+
+
+def _notes(config: Config, people: Annotations, held_out: HeldOut | None) -> list[str]:
+    """What is to be known of the data before hours of training."""
+    tested = held_out.people.warnings if held_out else ()
+    notes = [*dict.fromkeys((*people.warnings, *tested)), people.schema.sides_note()]
+    if held_out is None:
+        every = config.train.evaluate_every
+        why = "no validation data" if every else "train.evaluate_every is 0"
+        notes.append(f"{why}: nothing is evaluated, `best` is the last")
+    return list(filter(None, notes))
 
 
 def begin(
@@ -147,11 +156,28 @@ def begin(
         )
     layout = ", channels-last" if options.channels_last else ""
     journal.say(
-        f"{config.preset}: {len(people):,} people in {len(people.image_ids):,} pictures, "
+        f"{config.preset}: {len(people):,} {'boxes' if config.detects else 'people'} "
+        f"in {len(people.image_ids):,} pictures, "
         f"{per_epoch} steps an epoch, {options.epochs} epochs on {device}{world}, "
         f"{parts.precision}{layout} -> {folder}"
     )
+    if is_accelerator(device):
+        journal.say(accelerator_line(config, parts.precision, device))
     return Run(config, folder, world, device, parts, position, held_out, journal, stop)
+
+
+def accelerator_line(config: Config, precision: str, device: torch.device) -> str:
+    """What of the fast ways is on and off in a run on an accelerator, with the option of each."""
+    options = config.train
+    ways = {
+        "bf16 (--train.precision bf16)": precision == "bf16",
+        "channels-last (--train.channels-last)": options.channels_last,
+        "fused optimiser": has_fused_optimizer(device),
+        "compiled step (--train.compile on)": options.compile != "off",
+        "device graph (--train.compile graphs)": options.compile == "graphs",
+    }
+    on, off = (", ".join(way for way in ways if ways[way] == wanted) for wanted in (True, False))
+    return f"{device}: on: {on or 'nothing'}; off: {off or 'nothing'}"
 
 
 def train_epoch(run: Run) -> None:

@@ -23,11 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import cv2
 import numpy as np
-import torch
 
-from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
 from simplepose.core.structures import Frame, People, Poses
 from simplepose.detection.people import Detector, PeopleSource, people_in
@@ -51,19 +48,6 @@ class Looked:
     """What the detector saw; None where it did not look."""
     field: np.ndarray
     """Flow from the frame before, where somebody may be."""
-
-
-def share_processor() -> int:
-    """Gives each of the two networks that run at the same time half of the processor; sets OpenCV's
-    and torch's threads for this process.
-
-    Returns:
-        Threads for each ONNX Runtime session.
-    """
-    threads = max(1, own_cores() // 2)
-    cv2.setNumThreads(threads)
-    torch.set_num_threads(threads)
-    return threads
 
 
 class PoseTracker:

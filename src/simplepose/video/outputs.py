@@ -27,6 +27,7 @@ from simplepose.core.files import (
     encode_json,
     readable,
     remove_dead_partials,
+    take,
     visible_partial,
     write_json,
 )
@@ -90,7 +91,9 @@ class LinesWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_dead_partials(self.path.parent)
-            self._file: IO[bytes] = self._partial.open("wb")
+            self._file: IO[bytes] = self._partial.open("ab")
+            take(self._file, self.path)
+            self._file.truncate(0)
             lines = [encode_json(self.header) + b"\n", *(line.encoded() for line in self.before)]
             self._add(b"".join(lines))
         except OSError as error:
@@ -199,9 +202,9 @@ def keep_sources(sources: Iterable[str | Path], outputs: Iterable[Path]) -> None
             )
 
 
-def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
-    """COCO keypoint results with `file_name` and, of followed people, `track_id`. No `bbox`: with
-    one, COCO's code measures other areas."""
+def write_coco_results(path: str | Path, lines: Iterable[Line], category_id: int | str = 1) -> None:
+    """COCO keypoint results with `file_name` and, of followed people, `track_id`; all of one
+    category. No `bbox`: with one, COCO's code measures other areas."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         separator = b"["
         for line in lines:
@@ -209,7 +212,7 @@ def write_coco_results(path: str | Path, lines: Iterable[Line]) -> None:
                 entry = {
                     "image_id": line.image_id,
                     "file_name": PurePath(line.source).name,
-                    "category_id": 1,
+                    "category_id": category_id,
                     "keypoints": [*chain(*person.keypoints)],
                     "score": person.score,
                 } | _identity(person)

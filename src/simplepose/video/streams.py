@@ -7,6 +7,8 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -15,13 +17,25 @@ import cv2
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import give_name, read_bytes, visible_partial
+from simplepose.core.files import give_name, no_room_behind, read_bytes, visible_partial
 from simplepose.core.images import decode_image, is_still, list_pictures, orientation_of
 from simplepose.core.structures import Frame
 
-CODECS = {"vp9": ("VP90", ".webm"), "vp8": ("VP80", ".webm"), "mp4": ("mp4v", ".mp4")}
-"""Codec -> four letters and file ending. Browsers play vp9 and vp8; vp8 is written some five times
-faster than vp9; mp4 (MPEG-4 part 2) is the fastest and for players on the desktop."""
+CODECS = {
+    "vp9": ("VP90", ".webm"),
+    "vp8": ("VP80", ".webm"),
+    "mp4": ("mp4v", ".mp4"),
+    "h264": ("", ".mp4"),
+}
+"""Codec -> four letters for OpenCV and file ending. Browsers play all but mp4 (MPEG-4 part 2),
+which players on the desktop do; vp8 is written some five times slower than mp4, vp9 some twenty
+times. H.264 is written by an `ffmpeg` on the path."""
+FFMPEG = (
+    *("-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"),
+    *("-video_size", "{size}", "-framerate", "{fps}", "-i", "-", "-c:v", "libx264"),
+    *("-preset", "veryfast", "-pix_fmt", "yuv420p", "-f", "mp4", "-movflags", "+faststart"),
+)
+"""What `ffmpeg` is told: frames from its input, H.264 that every browser plays."""
 RETRIES = 100
 """Reads in a row that may fail in the middle of a file before the rest is given up."""
 LONGEST_STILL = 600.0
@@ -144,6 +158,52 @@ class PictureStream:
                 yield Frame(image, str(path), index, orientation=orientation_of(content))
 
 
+def usual_codec() -> str:
+    """A codec that keeps up with the networks: h264 where an `ffmpeg` with it is on the path, else
+    mp4."""
+    if not (program := shutil.which("ffmpeg")):
+        return "mp4"
+    asked = subprocess.run(
+        [program, "-hide_banner", "-h", "encoder=libx264"], capture_output=True, check=False
+    )
+    return "h264" if b"Encoder libx264" in asked.stdout else "mp4"
+
+
+class FfmpegWriter:
+    """What OpenCV's VideoWriter does, by an `ffmpeg` of its own session: a Ctrl-C meant for us does
+    not end it."""
+
+    def __init__(self, path: Path, fps: float, size_wh: tuple[int, ...]) -> None:
+        size = f"{size_wh[0]}x{size_wh[1]}"
+        told = [one.format(size=size, fps=fps) for one in FFMPEG]
+        self._process = subprocess.Popen(
+            [str(shutil.which("ffmpeg")), *told, str(path.absolute())],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def write(self, image: np.ndarray) -> None:
+        """Adds a frame, (H, W, 3) uint8 BGR."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(image).data)
+        except BrokenPipeError:
+            self.release()
+
+    def release(self) -> None:
+        """Finishes the file.
+
+        Raises:
+            OSError: ffmpeg ended with an error; its last words.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            _, errors = self._process.communicate()
+        if self._process.returncode:
+            words = errors.decode(errors="replace").splitlines() or ["it was stopped"]
+            raise OSError(f"ffmpeg says: {words[-1]}")
+
+
 def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
     """A video file, camera number or network address, or pictures: a file, a folder or a glob
     pattern.
@@ -232,7 +292,7 @@ class VideoWriter:
     Args:
         path: ends in .webm or .mp4.
         fps: frames per second; for mp4 with as many decimals as the format holds.
-        codec: `vp9`, `vp8` (.webm) or `mp4` (.mp4); by the ending where None, vp9 for .webm.
+        codec: `vp9`, `vp8` (.webm), `mp4` or `h264` (.mp4); by the ending where None: vp9, mp4.
 
     Raises:
         UserError: another ending, or the file cannot be written.
@@ -245,7 +305,12 @@ class VideoWriter:
         if not ending or ending != self.path.suffix:
             raise UserError(
                 f"cannot write {path} as {codec or 'a video'}. "
-                "Cure: .webm with vp9 or vp8, .mp4 with mp4"
+                "Cure: .webm with vp9 or vp8, .mp4 with mp4 or h264"
+            )
+        if codec == "h264" and not shutil.which("ffmpeg"):
+            raise UserError(
+                f"cannot write {path} as H.264: there is no ffmpeg on the path. "
+                "Cure: install ffmpeg, or take mp4 or vp8"
             )
         self.fps, self.frames = fps if fps > 0 else 25.0, 0
         if codec == "mp4":
@@ -254,7 +319,7 @@ class VideoWriter:
             self.fps = round(self.fps, next(fits, 0)) or self.fps
         self._due, self._seconds = 0.0, float("nan")
         self._partial = visible_partial(self.path)
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: cv2.VideoWriter | FfmpegWriter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -285,13 +350,19 @@ class VideoWriter:
         if self._due <= self.frames - 0.75:
             return
         while self._due >= self.frames + 0.75:
-            self._writer.write(self._last)
-            self.frames += 1
+            self._add()
         self._last = cv2.cvtColor(fit_into(image, self._size_wh), cv2.COLOR_RGB2BGR)
-        self._writer.write(self._last)
+        self._add()
+
+    def _add(self) -> None:
+        assert self._writer is not None
+        try:
+            self._writer.write(self._last)
+        except OSError as error:
+            raise self._failed(str(error), "choose another codec, and check the space") from error
         self.frames += 1
 
-    def _open(self) -> cv2.VideoWriter:
+    def _open(self) -> cv2.VideoWriter | FfmpegWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.touch()
@@ -299,6 +370,8 @@ class VideoWriter:
             raise self._failed(
                 str(error.strerror), "choose a folder that is writable and has space"
             ) from error
+        if not self.letters:
+            return FfmpegWriter(self._partial, self.fps, self._size_wh)
         with _quiet():
             letters = cv2.VideoWriter.fourcc(*self.letters)
             writer = cv2.VideoWriter(str(self._partial), letters, self.fps, self._size_wh)
@@ -314,10 +387,19 @@ class VideoWriter:
         """Finishes the file; without a frame there is none."""
         if self._writer is None:
             return
-        self._writer.release()
+        try:
+            self._writer.release()
+        except OSError as error:
+            self._partial.unlink(missing_ok=True)
+            raise self._failed(str(error), "choose another codec, and check the space") from error
         if not (self.frames and self._partial.stat().st_size):
             self._partial.unlink()
             raise self._failed("nothing arrived in the file", "check the space on the disk")
+        # OpenCV does not tell of a full disk.
+        if problem := no_room_behind(self._partial):
+            raise self._failed(
+                f"{problem}; what fitted is {self._partial}", "make space, or another folder"
+            )
         give_name(self._partial, self.path)
 
     def _failed(self, why: str, cure: str) -> UserError:

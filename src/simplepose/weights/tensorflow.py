@@ -144,7 +144,8 @@ def _table(path: Path) -> Iterator[tuple[str, Message]]:
         # The first two numbers of the footer are the handle of the meta index, which is not used.
         *_, offset, size = _varints(data[-FOOTER_BYTES:], 4)
         for _, handle in _block_entries(_block(data, offset, size, path)):
-            for key, value in _block_entries(_block(data, *_varints(handle, 2), path)):
+            offset, size = _varints(handle, 2)
+            for key, value in _block_entries(_block(data, offset, size, path)):
                 yield key.decode(), _message(value)
 
 
@@ -208,15 +209,13 @@ def _message(data: memoryview) -> Message:
     place = 0
     while place < len(data):
         tag, place = read_varint(data, place)
-        wire, value = tag & 7, None
+        wire, number = tag & 7, 0
         if wire in (0, 2):
-            value, place = read_varint(data, place)
-        if wire:
-            start, place = place, place + {1: 8, 2: value, 5: 4}[wire]
-            if place > len(data):
-                raise ValueError("a field lies beyond the end")
-            value = data[start:place]
-        fields[tag >> 3].append(value)
+            number, place = read_varint(data, place)
+        start, place = place, place + {0: 0, 1: 8, 2: number, 5: 4}[wire]
+        if place > len(data):
+            raise ValueError("a field lies beyond the end")
+        fields[tag >> 3].append(data[start:place] if wire else number)
     return fields
 
 
@@ -255,8 +254,11 @@ def _read_v1(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         raise ValueError(
             f"{len(lost)} of its {len(variables)} variables are not there, {lost[0]} first"
         )
-    found = {name: (tensor, name, *variables[name]) for name, tensor in tensors.items()}
-    return {name: partial(_v1_array, *facts) for name, facts in found.items() if facts[-1]}
+    return {
+        name: partial(_v1_array, tensors[name], name, shape, dtype)
+        for name, (shape, dtype) in variables.items()
+        if dtype
+    }
 
 
 def _v1_array(tensor: memoryview, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -442,7 +444,8 @@ def read_adam(variables: Mapping[str, np.ndarray], path: str) -> AdamState:
                     "infinite or negative). Cure: use an earlier snapshot of that run"
                 )
             found[ours] = torch_layout(array.astype(np.float32))
-    updates, underflowed = count_updates(*(float(variables[name]) for name in _POWERS), path)
+    beta1_power, beta2_power = (float(variables[name]) for name in _POWERS)
+    updates, underflowed = count_updates(beta1_power, beta2_power, path)
     rate = variables.get("Variable")
     return AdamState(
         first_moments=moments[FIRST],

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from simplepose.commands.train import evaluate_command
-from simplepose.config import DataConfig
+from simplepose.config import Config, DataConfig, load_preset
 from simplepose.data.source import find_layout
 
 
 def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:
     def command(**data: str) -> str:
-        return evaluate_command("run", DataConfig(**data))
+        return evaluate_command("run", Config(data=DataConfig(**data)))
 
     (tmp_path / "my data").mkdir()
     root = str(tmp_path / "my data")
@@ -39,3 +39,8 @@ def test_the_evaluation_that_fits_the_data(tmp_path: Path) -> None:
     assert command(val_annotations="v.json", val_images="v", category="2").endswith(
         "--boxes gt --data.category 2"
     )
+
+
+def test_a_detector_is_tested_without_boxes() -> None:
+    command = evaluate_command("run", load_preset("person_lite0_320"))
+    assert command == "simplepose evaluate run --annotations FILE --images DIR"

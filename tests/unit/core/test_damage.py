@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from simplepose import COCO_17, UserError, load_model
+from simplepose.cli import main
 from simplepose.config import ModelConfig, load_preset
+from simplepose.core import matlab
 from simplepose.core.device import enough_memory
 from simplepose.core.errors import brief, shown
 from simplepose.core.files import decode_json, decode_yaml, reading, require_whole_zip
+from simplepose.core.images import decode_image
 from simplepose.core.matlab import read_matlab
 from simplepose.data.coco import read_coco
 from simplepose.data.mpii import read_mpii
@@ -217,6 +222,8 @@ def test_a_state_that_is_something_else(tmp_path: Path) -> None:
         MemoryError(),
         torch.OutOfMemoryError("out of memory. Tried to allocate 9 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to"),
+        RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"),
     ],
 )
 def test_memory_that_runs_out_names_the_batch_size(error: Exception) -> None:
@@ -230,6 +237,33 @@ def test_memory_that_runs_out_names_the_batch_size(error: Exception) -> None:
 def test_real_memory_that_runs_out() -> None:
     with pytest.raises(UserError, match="batches of 7"), enough_memory(7, "batch_size"):
         torch.empty(2**60)
+
+
+def test_real_pictures_that_memory_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenCV's own error: of a picture that is decoded, and wherever else it arises."""
+    resource = pytest.importorskip("resource")
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the size of this process is not known here")
+    content = cv2.imencode(".png", np.zeros((7_000, 7_000, 3), np.uint8))[1].tobytes()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    small = np.zeros((2, 2, 3), np.uint8)
+
+    def work(_: object) -> None:
+        cv2.resize(small, (8_000, 8_000))
+
+    monkeypatch.setattr("simplepose.commands.weights.run", work)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, hard))
+    try:
+        with pytest.raises(UserError, match=r"a\.png cannot be decoded.*Cure: stop") as caught:
+            decode_image(content, "a.png")
+        status = main(["weights", "list"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert isinstance(caught.value.__cause__, cv2.error) and status == 2
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_other_errors_are_not_memory() -> None:
@@ -260,6 +294,36 @@ def test_matlab_files_of_every_class_are_read(tmp_path: Path, compressed: bool) 
     assert {*content} <= {*found} and {*found} == {*loadmat(tmp_path / "a.mat")}
     assert found["nested"]["b"][0, 0]["c"][0, 0][0] == "words"
     np.testing.assert_array_equal(found["numbers"], content["numbers"])
+
+
+def test_the_short_way_through_a_matlab_file_refuses_what_the_long_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte of usual matrices damaged in turn: numbers, words, flags, structures, cells."""
+    from scipy.io import savemat
+
+    values = [1.5, np.uint8(3), True, "word", np.eye(2), 2 + 1j]
+    savemat(path := tmp_path / "a.mat", {"r": {"list": np.array(values, object)}})
+    content, short = path.read_bytes(), matlab._is_leaf
+    monkeypatch.setattr("scipy.io.loadmat", lambda path: {})
+
+    def verdict(data: bytes, leaf: Callable[..., bool]) -> str:
+        monkeypatch.setattr(matlab, "_is_leaf", leaf)
+        monkeypatch.setattr(matlab, "read_bytes", lambda _: data)
+        try:
+            read_matlab(path, "a file", "none")
+        except UserError as error:
+            return str(error)
+        return ""
+
+    seen = set()
+    for at in range(128, len(content)):
+        for change in (0x01, 0x88):
+            damaged = content[:at] + bytes([content[at] ^ change]) + content[at + 1 :]
+            long = verdict(damaged, lambda *_: False)
+            assert verdict(damaged, short) == long, (at, change)
+            seen.add(bool(long))
+    assert seen == {True, False} and not verdict(content, short)
 
 
 def test_a_number_of_an_unknown_type_is_refused_before_scipy_follows_it(tmp_path: Path) -> None:

@@ -228,3 +228,23 @@ def test_labels_stay_on_the_picture(corner: tuple[float, float]):
     image = GREY.copy()
     draw_label(image, "Jos\u00e9 #3", corner, 14, plate=(250, 200, 10))
     assert changed(image).sum() > 100
+
+
+def test_a_picture_of_nobody_stays_whoever_was_looked_for():
+    nobody = Poses(np.zeros((0, 0, 2)), np.zeros((0, 0)), np.zeros((0, 4)), np.zeros(0))
+    assert np.array_equal(draw_poses(GREY, nobody), GREY)
+
+
+def test_each_limb_has_the_colour_of_its_side():
+    # a square whose upper limb joins left and right, whose sides are left and right
+    schema = KeypointSchema(
+        name="square",
+        keypoints=("left_a", "right_a", "left_b", "right_b"),
+        skeleton=((0, 1), (0, 2), (1, 3)),
+        flip_pairs=((0, 1), (2, 3)),
+    )
+    keypoints = [[[40, 20], [120, 20], [40, 100], [120, 100]]]
+    poses = Poses(keypoints, np.ones((1, 4)), [[30, 10, 130, 110]], [1.0])
+    drawn = draw_poses(GREY, poses, schema)
+    centre, left, right = person_colours(0)
+    assert [tuple(drawn[y, x]) for x, y in ((80, 20), (40, 60), (120, 60))] == [centre, left, right]

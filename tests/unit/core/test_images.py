@@ -309,12 +309,35 @@ def test_what_follows_a_jpeg_is_not_the_picture(options: dict[str, object]) -> N
 @pytest.mark.parametrize("more", [b"", VIDEO, b"second"])
 def test_a_cut_picture_is_refused_whatever_follows(kind: str, more: bytes) -> None:
     content = saved(kind)
-    # Of a header that runs on into another picture the decoder makes that picture.
-    first = content.find(b"\xff\xda") + 20 if more == b"second" and kind == "JPEG" else 20
     more = saved(kind) if more == b"second" else more
-    for length in [*range(first, len(content), 61), len(content) - 1]:
+    for length in [*range(20, len(content), 61), len(content) - 1]:
         with pytest.raises(UserError, match=r"cut\.x is cut short.*Cure"):
             decode_image(content[:length] + more, "cut.x")
+
+
+THUMBNAIL = Image.Exif().tobytes() + saved("JPEG", RGB[:8, :8])
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {},
+        {"progressive": True},
+        {"exif": THUMBNAIL},
+        {"exif": THUMBNAIL, "icc_profile": bytes(range(256)) * 20},
+    ],
+)
+@pytest.mark.parametrize("second", [{}, {"progressive": True}, {"exif": THUMBNAIL}])
+def test_a_header_cut_anywhere_does_not_become_the_picture_behind_it(
+    first: dict[str, object], second: dict[str, object]
+) -> None:
+    """The decoder would make the second picture, or a mixture of both."""
+    content, more = saved("JPEG", **first), saved("JPEG", RGB[::-1], **second)
+    wanted = decode_image(saved("JPEG", **{**first, "exif": b""}), "alone")
+    np.testing.assert_array_equal(decode_image(content + more, "whole"), wanted)
+    for length in range(2, content.rfind(b"\xff\xda") + 20):
+        with pytest.raises(UserError, match=r"cut\.jpg is cut short"):
+            decode_image(content[:length] + more, "cut.jpg")
 
 
 def test_what_follows_a_png_is_not_the_picture() -> None:

@@ -21,10 +21,11 @@ def test_built_in_schemas_are_consistent(name: str) -> None:
     schema = SCHEMAS[name]
     assert build(KeypointSchema, to_plain(schema), "a file") == schema
     for left, right in schema.flip_pairs:
-        assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
-    assert {schema.keypoints[i] for pair in schema.flip_pairs for i in pair} == {
-        k for k in schema.keypoints if "left" in k or "right" in k
-    }
+        if not schema.keypoints[left].startswith("face_"):
+            assert schema.keypoints[left] == schema.keypoints[right].replace("right", "left")
+    sided = {k for k in schema.keypoints if "left" in k or "right" in k}
+    paired = {schema.keypoints[i] for pair in schema.flip_pairs for i in pair}
+    assert {k for k in paired if not k.startswith(("face_", "wrist"))} == sided
     assert not set(schema.upper_body) & set(schema.lower_body)
 
 
@@ -115,3 +116,46 @@ def test_pairs_from_names(names: list[str], pairs: tuple[tuple[int, int], ...]) 
 def test_mistakes_are_named(fields: dict, word: str) -> None:
     with pytest.raises(UserError, match=word):
         KeypointSchema(name="mine", **fields)
+
+
+def test_the_larger_schemas_are_the_published_ones() -> None:
+    whole, halpe = SCHEMAS["coco_wholebody_133"], SCHEMAS["halpe_26"]
+    hand, animal = SCHEMAS["hand_21"], SCHEMAS["ap10k_17"]
+    assert [len(one) for one in (whole, halpe, hand, animal)] == [133, 26, 21, 17]
+    for one in (whole, halpe):
+        assert one.keypoints[:17] == COCO_17.keypoints
+        assert one.sigmas[:17] == COCO_17.sigmas
+    # COCO-WholeBody: 17 of the body, 6 of the feet, 68 of the face, 21 of each hand. Sums and
+    # single values are those of its evaluation code.
+    feet, face = whole.sigmas[17:23], whole.sigmas[23:91]
+    left, right = whole.sigmas[91:112], whole.sigmas[112:]
+    assert feet == (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
+    assert left == right == hand.sigmas
+    assert sum(face) == pytest.approx(1.137) and sum(left) == pytest.approx(0.553)
+    assert face[8] == 0.02 and face[30] == 0.007 and face[47] == 0.034 and left[4] == 0.047
+    assert set(halpe.sigmas[17:20]) == {0.08} and set(halpe.sigmas[20:]) == {0.089}
+    # AP-10K gives a joint the sigma of the like joint of a person.
+    like = {"front_paw": "wrist", "back_paw": "ankle"}
+    for name, sigma in zip(animal.keypoints, animal.sigmas, strict=True):
+        side, _, joint = name.partition("_")
+        human = f"{side}_{like.get(joint, joint)}" if joint else name
+        if human in COCO_17.keypoints:
+            assert sigma == COCO_17.sigmas[COCO_17.keypoints.index(human)], name
+
+
+def test_the_mirrored_face_keeps_its_parts() -> None:
+    """The 68 points: contour 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67. A mirrored
+    contour runs backwards; the midline 8, 27-30, 33, 51, 57, 62, 66 stays."""
+    order = SCHEMAS["coco_wholebody_133"].flip_order[23:91] - 23
+    assert order[:17].tolist() == list(range(16, -1, -1))
+    assert order[17:27].tolist() == list(range(26, 16, -1))
+    assert [i for i, to in enumerate(order) if i == to] == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+    assert sorted(order[36:42]) == list(range(42, 48))
+    parts = [range(17), range(17, 27), range(27, 36), range(36, 48), range(48, 60), range(60, 68)]
+    for part in parts:
+        assert sorted(order[list(part)]) == list(part)
+
+
+def test_a_mirrored_hand_is_the_other_hand() -> None:
+    hand = SCHEMAS["hand_21"]
+    assert hand.knows_sides and hand.flip_order.tolist() == list(range(21))

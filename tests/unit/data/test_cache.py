@@ -15,10 +15,10 @@ from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.data import cache
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import person_views
 from simplepose.data.cache import open_pixels
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader, owners
-from simplepose.data.regions import person_views
 
 GB = 10**9
 CPU, CARD = torch.device("cpu"), torch.device("xpu", 0)

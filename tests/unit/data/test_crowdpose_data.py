@@ -11,7 +11,7 @@ import pytest
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, CROWDPOSE_14
-from simplepose.data.crowdpose import read_crowdpose, read_ochuman
+from simplepose.data.source import read_crowdpose, read_ochuman
 
 
 def crowd(**image: Any) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from training_workers import write_people
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import View
 from simplepose.data.cache import Files
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader, owners
-from simplepose.data.regions import View
 
 AUGMENT, SIZE = AugmentConfig(), (32, 32)
 

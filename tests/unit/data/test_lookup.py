@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simplepose.data.lookup import find_pictures
+from simplepose.data.pictures import find_pictures
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -45,6 +45,10 @@ NFD = unicodedata.normalize("NFD", "Äpfel.jpg")
         (NFD, "Äpfel.jpg", "without regard"),
         ("ÄPFEL.JPG", NFD, "without regard"),
         ("100%.png", "100%.png", None),
+        ("b/c", "b/c.png", "missing ending"),
+        ("shots/C", "b/c.PNG", "missing ending"),
+        ("b/c.png ", "b/c.png", "without regard"),
+        ("v1.2", "v1.2.jpg", "missing ending"),
     ],
 )
 def test_ways(tmp_path: Path, name: str, there: str, sentence: str | None) -> None:
@@ -81,6 +85,12 @@ def test_the_folder_itself_or_one_beside_it_in_the_name(tmp_path: Path) -> None:
 def test_what_fits_two_files_is_not_guessed(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path, "1/a.png", "2/a.png")
     assert find_pictures([name], folder) == ((str(folder / name),), [])
+
+
+def test_a_name_without_ending_is_of_one_picture(tmp_path: Path) -> None:
+    """Labels beside it do not count, a second picture does."""
+    folder = make(tmp_path, "a.png", "a.txt", "a.json", "b.png", "b.jpg")
+    assert below(folder, find_pictures(["a", "b"], folder)[0]) == ["a.png", "b"]
 
 
 def test_two_names_never_lead_to_one_picture(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.data import pack as pack_module
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import from_view
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.mapping import concatenate
 from simplepose.data.pack import PackPlan, estimate_pack, open_pack, plan_pack
-from simplepose.data.regions import from_view
 from simplepose.pose.geometry import warp_crop
 
 AUGMENT, SIZE = AugmentConfig(), (32, 32)

@@ -19,12 +19,12 @@ from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data import cache
 from simplepose.data.annotations import Annotations
+from simplepose.data.augment import person_views
 from simplepose.data.cache import PixelSource, fill_memory, open_pixels
 from simplepose.data.coco import read_coco
 from simplepose.data.loader import TrainLoader
 from simplepose.data.pack import open_pack, plan_pack, write_pack
 from simplepose.data.pictures import WrongSizeError, picture_size, with_picture_sizes
-from simplepose.data.regions import person_views
 from simplepose.data.source import boxes_to_test, read_split
 
 AUGMENT, SIZE, CPU = AugmentConfig(), (32, 32), torch.device("cpu")

@@ -18,8 +18,8 @@ from simplepose.config import AugmentConfig, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.augment import draw
+from simplepose.data.categories import with_flip_pairs
 from simplepose.data.coco import read_coco
-from simplepose.data.schemas import with_flip_pairs
 from simplepose.data.source import read_split
 from simplepose.doctor.checks import check_sides
 from simplepose.pose.checkpoints import ModelSpec, read_spec

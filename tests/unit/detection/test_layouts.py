@@ -129,6 +129,80 @@ def test_labels_boxes_scores_with_the_size_of_the_picture(tmp_path: Path) -> Non
     only_person(path, BOX)
 
 
+def save_published(path: Path, kind: str) -> None:
+    """The graph that is published, around fixed logits and boxes of 20 queries.
+
+    `transformers`: RT-DETR and D-FINE of Hugging Face. `deployed`: export_onnx.py of the RT-DETR
+    and D-FINE repositories, whose postprocessor takes the best (query, class) pairs and gives
+    corners in pixels of the picture.
+    """
+    onnx = pytest.importorskip("onnx")
+    helper, kinds, answer = onnx.helper, onnx.TensorProto, queries()
+    fixed = {
+        "kernel": np.zeros((1, 3, 1, 1), np.float32),
+        "logits_value": answer["logits"],
+        "boxes_value": answer["pred_boxes"],
+        "flat": np.array([1, -1]),
+        "count": np.array([20]),
+        "classes": np.array(80),
+        "to_corners": np.array(
+            [[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]], np.float32
+        ),
+        "twice": np.array([1, 2]),
+        "to_column": np.array([1, 20, 1]),
+        "to_four": np.array([1, 1, 4]),
+        "to_picture": np.array([1, 1, 4]),
+    }
+    sides = ["height", "width"] if kind == "transformers" else [640, 640]
+    picture = "pixel_values" if kind == "transformers" else "images"
+    float_info = lambda name, shape: helper.make_tensor_value_info(name, kinds.FLOAT, shape)  # noqa: E731
+    int_info = lambda name, shape: helper.make_tensor_value_info(name, kinds.INT64, shape)  # noqa: E731
+    inputs, node = [float_info(picture, ["batch_size", 3, *sides])], helper.make_node
+    nodes = [node("Conv", [picture, "kernel"], ["seen"])]
+    if kind == "transformers":
+        nodes += [node("Identity", ["logits_value"], ["logits"])]
+        nodes += [node("Identity", ["boxes_value"], ["pred_boxes"])]
+        outputs = [float_info("logits", ["batch_size", "num_queries", 80])]
+        outputs += [float_info("pred_boxes", ["batch_size", "num_queries", 4])]
+    else:
+        inputs += [int_info("orig_target_sizes", ["N", 2])]
+        nodes += [
+            node("Sigmoid", ["logits_value"], ["probabilities"]),
+            node("Reshape", ["probabilities", "flat"], ["pairs"]),
+            node("TopK", ["pairs", "count"], ["scores", "best"]),
+            node("Mod", ["best", "classes"], ["labels"]),
+            node("Div", ["best", "classes"], ["query"]),
+            node("Reshape", ["query", "to_column"], ["column"]),
+            node("Tile", ["column", "to_four"], ["index"]),
+            node("MatMul", ["boxes_value", "to_corners"], ["corners"]),
+            node("Cast", ["orig_target_sizes"], ["size"], to=kinds.FLOAT),
+            node("Tile", ["size", "twice"], ["size4"]),
+            node("Reshape", ["size4", "to_picture"], ["scale"]),
+            node("Mul", ["corners", "scale"], ["pixels"]),
+            node("GatherElements", ["pixels", "index"], ["boxes"], axis=1),
+        ]
+        outputs = [int_info("labels", ["N", 20]), float_info("boxes", ["N", 20, 4])]
+        outputs += [float_info("scores", ["N", 20])]
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in fixed.items()]
+    graph = helper.make_graph(nodes, "main_graph", inputs, outputs, weights)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), str(path))
+
+
+@pytest.mark.parametrize("kind", ["transformers", "deployed"])
+def test_rt_detr_and_d_fine_as_they_are_published(tmp_path: Path, kind: str) -> None:
+    """Both stretch the picture; the answer is the same box, whichever graph gives it."""
+    save_published(tmp_path / "d.onnx", kind)
+    width, height = PICTURE.shape[1::-1]
+    box = np.array(BOX) / SIZE * [width, height, width, height]
+    detector = only_person(tmp_path / "d.onnx", box)
+    assert detector.input_size_wh == (640, 640) and detector.layout.stretched
+    assert detector.layout.colours == "rgb"
+    other = PersonDetector(tmp_path / "d.onnx", threads=1, person_class=3, score_threshold=0.04)
+    # exp(-3) / (1 + exp(-3)) for every query
+    assert len(other(PICTURE)) == (20 if kind == "transformers" else 19)
+
+
 @pytest.mark.parametrize(
     "outputs",
     [
@@ -155,6 +229,16 @@ def test_another_layout_says_what_was_found(tmp_path: Path, outputs) -> None:
         PersonDetector(path, threads=1)
     for name, array in outputs.items():
         assert f"{name} {array.shape}" in str(error.value)
+
+
+def test_boxes_with_an_angle_are_another_layout(tmp_path: Path) -> None:
+    """(1, 4 + classes + 1, A): the angle is no objectness, and may look like a probability."""
+    array = grid(3, objectness=True, units="pixels").transpose(0, 2, 1).copy()
+    path = save_constant_network(
+        tmp_path / "d.onnx", {"o": array}, first="Conv", size=SIZE, names=["person", "b", "c"]
+    )
+    with pytest.raises(UserError, match=r"d\.onnx .*layout"):
+        PersonDetector(path, threads=1)
 
 
 def test_a_grid_of_a_free_size_is_checked_at_every_picture() -> None:

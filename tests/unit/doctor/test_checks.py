@@ -24,7 +24,7 @@ from simplepose.doctor.checks import (
     histograms,
     overview,
 )
-from simplepose.doctor.page import thumbnail, write_page
+from simplepose.report.findings import thumbnail, write_findings
 
 FRONT = np.array(
     [
@@ -109,6 +109,8 @@ def test_clean_and_empty() -> None:
         (change("keypoints", lambda k: k / 400), "broken", "keypoints in 0..1", 20),
         (change("area", lambda a: 0 * a), "broken", "area 0", 20),
         (change("area", lambda a: part(a, 3, 0)), "warning", "area 0", 1),
+        (change("area", lambda a: a * 50), "broken", "AP will be too high", 20),
+        (change("area", lambda a: part(a, 3, 1e6)), "warning", "AP will be too high", 1),
         (change("area", lambda a: part(a, 3, 20000)), "warning", "area larger than their box", 1),
         (change("bbox_xywh", lambda b: part(b, (4, 2), 0)), "warning", "no positive width", 1),
         (
@@ -282,13 +284,14 @@ def test_images(tmp_path: Path) -> None:
 def test_page_and_thumbnail(tmp_path: Path) -> None:
     annotations = drawn(tmp_path)
     findings = check_annotations(replace(annotations, area=np.zeros(8)))
-    write_page(tmp_path / "page.html", ["a <fact>"], findings, histograms(annotations), annotations)
+    charts = histograms(annotations)
+    write_findings(tmp_path / "page.html", ["a <fact>"], findings, charts, annotations)
     page = (tmp_path / "page.html").read_text()
     assert (
         "a &lt;fact&gt;" in page
         and page.count("data:image/jpeg;base64,") >= 2
         and "cannot be read" in page
-        and "src='http" not in page
+        and "//" not in page.replace("data:image/jpeg;base64,", "").split("<pre>")[0]
     )
     canvas = thumbnail(np.zeros((300, 400, 3), np.uint8), annotations, 0)
     assert canvas.shape[0] == 260 and canvas.any()

@@ -21,8 +21,7 @@ from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
 from simplepose.data.pictures import turned_pictures, with_orientation_note
-from simplepose.doctor.checks import check_annotations
-from simplepose.doctor.gate import require_sound
+from simplepose.doctor.checks import check_annotations, require_sound
 
 POINTS = [[10, 12], [30, 14], [22, 60], [12, 88]]
 Edit = Callable[[dict[str, Any]], None]

@@ -11,8 +11,12 @@ import pytest
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
-from simplepose.evaluation.coco import evaluate_coco, write_coco_submission
-from simplepose.evaluation.crowdpose import PAPER_BORDERS, evaluate_crowdpose
+from simplepose.evaluation.coco import (
+    PAPER_BORDERS,
+    evaluate_coco,
+    evaluate_crowdpose,
+    write_coco_submission,
+)
 
 RNG = np.random.default_rng(0)
 

@@ -66,7 +66,7 @@ def test_nothing_is_left_behind_and_nothing_half_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("simplepose.pose.checkpoints.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(UserError, match=r"cannot write .*best\.safetensors: No space left"):
         save_checkpoint(weights, PoseNetwork(MODEL, 17), spec())
     assert weights.read_bytes() == before and len(list(weights.parent.iterdir())) == 1

@@ -12,9 +12,11 @@ from simplepose.cli import main
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, POSETRACK_15, KeypointSchema
+from simplepose.data.coco import read_coco
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.network import PoseNetwork
-from simplepose.training.start import load_weights
+from simplepose.training.start import load_weights, with_sides_of_weights
+from simplepose.training.train import accelerator_line
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +187,53 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
             COCO_17,
             replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))),
         )
+
+
+def test_a_run_on_an_accelerator_says_what_is_on_and_off() -> None:
+    config = load_preset("coco_r50_256x192_modern")
+    line = accelerator_line(config, "bf16", torch.device("cuda", 0))
+    on, off = line.split("; off: ")
+    assert on.startswith("cuda:0: on: bf16") and "channels-last" in on and "fused" in on
+    assert "--train.compile on" in off and "--train.compile graphs" in off
+    config = replace(config, train=replace(config.train, compile="graphs", channels_last=False))
+    on, off = accelerator_line(config, "fp32", torch.device("mps")).split("; off: ")
+    assert "graphs" in on and "compile on" in on
+    assert "bf16" in off and "channels-last" in off and "fused" in off
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "own", "known", "pairs"),
+    [
+        ("abc", (), ((0, 2),), ((0, 2),)),
+        ("abc", ((0, 1),), ((0, 2),), ((0, 1),)),  # what the data says counts
+        ("acb", (), ((0, 2),), ()),  # other keypoints: whose sides?
+        ("abc", (), (), ()),
+    ],
+)
+def test_sides_come_with_the_weights(
+    tmp_path: Path, keypoints: str, own: tuple, known: tuple, pairs: tuple
+) -> None:
+    """For keypoints whose names do not tell left from right."""
+    network, config = make("coco_r50_256x192_ms", COCO_17, 0)
+    schema = KeypointSchema(name="abc", keypoints=tuple("abc"), flip_pairs=known)
+    spec = ModelSpec(preset="x", schema=schema, input_size_wh=(32, 32), model=config.model)
+    save_checkpoint(tmp_path / "w.safetensors", network, spec)
+    rows = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [1, 1, 9, 9],
+        "keypoints": [3, 3, 2] * 3,
+    }
+    listed = [{"id": 1, "name": "x", "keypoints": list(keypoints)}]
+    images = [{"id": 1, "file_name": "1.jpg", "width": 20, "height": 20}]
+    people = read_coco({"images": images, "annotations": [rows], "categories": listed}, None)
+    people = replace(people, schema=replace(people.schema, flip_pairs=own))
+    for name in (str(tmp_path / "w.safetensors"), ""):
+        changed = replace(config, train=replace(config.train, weights=name))
+        found = with_sides_of_weights(people, changed)
+        assert found.schema.flip_pairs == (pairs if name else own)
+        told = len(found.warnings) - len(people.warnings)
+        assert told == (found.schema.flip_pairs != own)
+    missing = replace(config, train=replace(config.train, weights=str(tmp_path / "none")))
+    assert with_sides_of_weights(people, missing) is people

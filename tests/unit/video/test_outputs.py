@@ -74,6 +74,14 @@ def test_lines_come_back(lines: Path) -> None:
     assert [one.filled for one in back[1].people] == [False, True]
 
 
+def test_what_editors_do_to_lines_is_read(lines: Path) -> None:
+    """A byte order mark, line ends of Windows, empty lines."""
+    before, header = list(read_lines(lines)), read_header(lines)
+    content = lines.read_bytes().replace(b"\n", b"\r\n") + b"\r\n \n"
+    lines.write_bytes(b"\xef\xbb\xbf" + content)
+    assert list(read_lines(lines)) == before and read_header(lines) == header
+
+
 def test_an_interruption_leaves_whole_lines(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), LinesWriter(tmp_path / "p.jsonl", HEADER) as writer:
         writer.write(Frame(IMAGE), some(1))

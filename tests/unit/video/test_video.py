@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from simplepose.video.streams import (
     open_stream,
     shown_address,
     stream_name,
+    usual_codec,
 )
 
 
@@ -121,6 +123,63 @@ def test_vp8_and_a_wrong_pair_of_codec_and_ending(tmp_path: Path) -> None:
     for name, codec in (("a.avi", None), ("a.mp4", "vp9"), ("a.webm", "mp4"), ("a.webm", "h264")):
         with pytest.raises(UserError, match=name):
             VideoWriter(tmp_path / name, 10, codec)
+
+
+FAKE = """#!{python}
+import sys
+if "-h" in sys.argv:
+    print({answer!r})
+else:
+    content = sys.stdin.buffer.read({most})
+    if {most} >= 0:
+        sys.exit("no space")
+    open(sys.argv[-1], "wb").write(" ".join(sys.argv).encode() + b"|" + content)
+"""
+
+
+def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, most: int = -1) -> None:
+    """A program of that name alone on the path; with `most` it ends after so many bytes."""
+    folder.mkdir()
+    program = folder / "ffmpeg"
+    program.write_text(FAKE.format(python=sys.executable, answer=answer, most=most))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def test_h264_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ffmpeg(tmp_path / "bin", monkeypatch, "Encoder libx264 [H.264]")
+    assert usual_codec() == "h264"
+    with VideoWriter(tmp_path / "-a.mp4", 12.5, "h264") as writer:
+        writer.write(picture(0))
+        writer.write(picture(250))
+    command, content = (tmp_path / "-a.mp4").read_bytes().split(b"|", 1)
+    height, width = picture(0).shape[:2]
+    assert f"-video_size {width}x{height} -framerate 12.5".encode() in command
+    assert content == b"".join(picture(level)[..., ::-1].tobytes() for level in (0, 250))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-a.mp4", "bin"]
+
+
+def test_an_ffmpeg_that_fails_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_ffmpeg(tmp_path / "bin", monkeypatch, "", most=10)
+    assert usual_codec() == "mp4"  # it has no such encoder
+    with (
+        pytest.raises(UserError, match=r"a\.mp4.*ffmpeg says: no space"),
+        VideoWriter(tmp_path / "a.mp4", 10, "h264") as writer,
+    ):
+        for _ in range(100):
+            writer.write(np.zeros((200, 300, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_without_ffmpeg_the_usual_codec_is_mp4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert usual_codec() == "mp4"
+    with pytest.raises(UserError, match=r"a\.mp4.*no ffmpeg"):
+        VideoWriter(tmp_path / "a.mp4", 10, "h264")
 
 
 def test_an_interruption_leaves_a_video_that_plays(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""A detector that `simplepose train` has made: picture -> People."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from simplepose.core.boxes import nms
+from simplepose.core.device import autocast, choose_device, resolve_precision
+from simplepose.core.errors import UserError
+from simplepose.core.images import require_rgb
+from simplepose.core.structures import People
+from simplepose.detection.centers import decode
+from simplepose.detection.layouts import find_class
+from simplepose.detection.onnx import people_within
+from simplepose.pose.checkpoints import ModelSpec, load_model
+from simplepose.pose.network import PoseNetwork
+from simplepose.pose.pixels import normalise
+
+NMS_IOU = 0.6
+"""Of two boxes of a class that overlap more, the weaker one goes."""
+
+
+class TrainedDetector:
+    """Finds people, or what else it was trained on: picture -> People.
+
+    The picture is scaled to fit the network's input; what it leaves free beyond a multiple of 32 is
+    cut off, so that a wide picture costs less.
+    """
+
+    def __init__(
+        self,
+        network: PoseNetwork,
+        spec: ModelSpec,
+        *,
+        device: torch.device,
+        score_threshold: float = 0.3,
+        person_class: str | int = "",
+        precision: str = "fp32",
+        source: str = "the detector",
+    ) -> None:
+        """Wraps a network that is on its device already.
+
+        Args:
+            network: with the head `boxes`.
+            spec: what its file says; the schema's names are its classes.
+            device: where it is.
+            score_threshold: boxes below it are dropped.
+            person_class: number or name of the class that `__call__` returns; by default person,
+                or everything where no class is called so.
+            precision: `fp32` or `bf16`.
+            source: what messages call it.
+
+        Raises:
+            UserError: a pose network, or one that has no such class.
+        """
+        if not spec.detects:
+            raise UserError(
+                f"{source} is a pose network: it estimates {len(spec.schema)} keypoints of people "
+                "whose boxes are known. Cure: give it as --weights, and as --boxes a detector, for "
+                "example one that simplepose train person_lite0_320 has trained"
+            )
+        self.network, self.spec, self.device = network, spec, device
+        self.score_threshold, self.precision = score_threshold, precision
+        self.classes = spec.schema.keypoints
+        names = dict(enumerate(self.classes))
+        self.person_class: int | None = None
+        if str(person_class) or "person" in self.classes:
+            option = "--person-class (person_class from Python)"
+            self.person_class = find_class(person_class, names, len(names), source, option)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        score_threshold: float = 0.3,
+        person_class: str | int = "",
+        device: str = "auto",
+        precision: str = "fp32",
+    ) -> TrainedDetector:
+        """Opens a run folder or a .safetensors file.
+
+        Raises:
+            UserError: the file is missing, damaged or no detector.
+        """
+        chosen = choose_device(device)
+        network, spec = load_model(path, chosen)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(
+            network,
+            spec,
+            device=chosen,
+            score_threshold=score_threshold,
+            person_class=person_class,
+            precision=resolve_precision(precision, chosen),
+            source=str(path),
+        )
+
+    def __call__(self, image: np.ndarray) -> People:
+        """(H, W, 3) uint8 RGB -> People, best score first.
+
+        Raises:
+            UserError: no such picture.
+        """
+        boxes, scores, classes = self.detect(image)
+        wanted = scores >= self.score_threshold
+        if self.person_class is not None:
+            wanted &= classes == self.person_class
+        return people_within(boxes[wanted], scores[wanted], image)
+
+    @torch.inference_mode()
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Up to 100 boxes of all classes, whatever their score, after suppression.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            boxes (N, 4) float32 in pixels of the picture, cut at its border, scores (N,) float32
+            in 0..1 and classes (N,) int64.
+
+        Raises:
+            UserError: no such picture.
+        """
+        require_rgb(image)
+        assert self.spec.model is not None
+        pixels, scale = fitted(image, self.spec.input_size_wh)
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
+        with autocast(self.device, self.precision):
+            maps = self.network(normalise(batch, self.spec.pixels))
+        found = decode(maps, self.spec.model.heatmap_stride)
+        boxes, scores, classes = (part[0].cpu().numpy() for part in found)
+        limits = np.tile(image.shape[1::-1], 2)
+        boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
+        alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet
+        kept = nms(alone, scores, NMS_IOU)
+        # A score of 0 is a cell that is no peak; NaN is none either.
+        kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
+        return boxes[kept], scores[kept], classes[kept]
+
+
+def fitted(image: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The picture scaled into the input's size, in the upper left corner of black of a multiple of
+    32, and the scales (x, y): (H, W, 3) uint8 -> (h, w, 3) uint8."""
+    size = np.array(image.shape[1::-1])
+    scale = float((input_size_wh / size).min())
+    width, height = np.maximum(np.round(size * scale), 1).astype(int).tolist()
+    canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=how)
+    return canvas, np.array([width, height]) / size
