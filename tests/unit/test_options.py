@@ -106,7 +106,7 @@ def test_common_options_come_first(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["predict", "--help"])
     text = capsys.readouterr().out
-    assert text.index("--weights ") < text.index("--boxes ") < text.index("--draw-boxes")
+    assert text.index("--weights ") < text.index("--boxes ") < text.index("--draw ")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -180,8 +180,8 @@ class EvaluateOptions(HeldOutPeople):
     PoseTrack predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
     """Which implementation scores; their numbers are equal."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware multiplies it natively."""
     channel_order: Literal["file", "rgb", "bgr"] = "file"
     """Channels the network expects: as the weight file says, or this (for ONNX files that say
     nothing: RGB)."""

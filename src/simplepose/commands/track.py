@@ -54,10 +54,8 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video, codec = None, options.video_codec
-    if codec != "none":
-        codec = usual_codec() if codec == "auto" else codec
-        video = folder / f"{name}{CODECS[codec][1]}"
+    codec = usual_codec() if options.video_codec == "auto" else str(options.video_codec)
+    video = None if codec == "none" else folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -74,7 +72,7 @@ def run(options: TrackOptions) -> None:
     options, runner = build(options)
     estimator = runner.estimator
     stream = open_stream(options.video)
-    if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
+    if not stream.is_video and any((options.smooth, options.smooth_after, options.fill_gaps)):
         raise UserError(
             f"{options.video}: people in pictures are not followed. "
             "Cure: leave --smooth, --smooth-after and --fill-gaps out"
@@ -96,13 +94,21 @@ def run(options: TrackOptions) -> None:
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
         _follow(options, runner, stream, lines, video and (video, codec), window)
+    _tell(runner, stream, lines, folder)
+
+
+def _tell(
+    runner: PoseTracker, stream: VideoStream | PictureStream, lines: LinesWriter, folder: Path
+) -> None:
+    """What came out, and how fast."""
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
     followed = f", {len(lines.track_ids):,} identities" if stream.is_video else ""
     written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
     print(f"{lines.frames:,} frames{broken}: {lines.people:,} poses{followed} -> {written}")
-    print(f"frames/s of each stage alone: {runner.speed}; device {_device_name(estimator)}")
+    device = _device_name(runner.estimator)
+    print(f"frames/s of each stage alone: {runner.speed}; device {device}")
 
 
 def _image_ids(detector: object, stream: VideoStream | PictureStream) -> list[int | str] | None:

@@ -107,10 +107,12 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     are far apart in hue."""
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = (hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78)
-    centre, left, right = (
-        tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*tone)) for tone in tones
-    )
+    centre, left, right = (_eight_bits(*colorsys.hsv_to_rgb(*tone)) for tone in tones)
     return centre, left, right
+
+
+def _eight_bits(red: float, green: float, blue: float) -> Colour:
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_heatmaps(
@@ -243,7 +245,7 @@ def _sizes(keypoints: np.ndarray, drawn: np.ndarray, boxes_xyxy: np.ndarray) -> 
             np.fmax.reduce(known, 1) - np.fmin.reduce(known, 1),
             boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2],
         )
-    return np.nan_to_num(np.hypot(*sides.T))
+    return np.asarray(np.nan_to_num(np.hypot(*sides.T)))
 
 
 def _edge(width: float) -> float:

@@ -16,7 +16,6 @@ from simplepose.core.structures import Frame, People
 from simplepose.detection.files import read_boxes
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
-from simplepose.detection.trained import TrainedDetector
 from simplepose.detection.transformers import TransformersDetector
 from simplepose.pose.checkpoints import STARTER, STARTER_PERSON
 from simplepose.weights.public import named
@@ -118,6 +117,8 @@ def people_source(
         near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
         raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
     if is_trained(path):
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
         return TrainedDetector.from_pretrained(
             path, score_threshold=threshold, person_class=person_class, device=device
         )

@@ -9,10 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from simplepose.pose.checkpoints import ModelSpec
+from simplepose.core.files import write_bytes
+from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
+from simplepose.pose.hub import CARD, MODEL
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def save_with_card(
+    path: str | Path,
+    network: nn.Module,
+    spec: ModelSpec,
+    *,
+    half: bool = False,
+    licence: str = "",
+    about: str = "",
+) -> Path:
+    """Writes a pose network or a detector and its card; see `PoseEstimator.save_pretrained`."""
+    path = Path(path)
+    file = path if path.suffix == ".safetensors" else path / MODEL
+    spec = without_folders(spec)
+    save_checkpoint(file, network, spec, half=half)
+    card = file.with_suffix(".md") if file == path else path / CARD
+    text = model_card(file, network, spec, licence=licence, about=about)
+    write_bytes(card, text.encode())
+    return file
 
 
 def without_folders(spec: ModelSpec) -> ModelSpec:
@@ -43,14 +65,17 @@ def model_card(
     """
     header = {
         "library_name": "simplepose",
-        "pipeline_tag": "keypoint-detection",
+        "pipeline_tag": "object-detection" if spec.detects else "keypoint-detection",
         "license": licence.lower() or "unknown",
-        "tags": ["keypoint-detection", "pose-estimation"],
+        "tags": ["object-detection"] if spec.detects else ["keypoint-detection", "pose-estimation"],
     }
     millions = sum(one.numel() for one in network.parameters()) / 1e6
     (width, height), model = spec.input_size_wh, spec.model
+    listed = ", ".join(spec.schema.keypoints)
     rows = {
-        "keypoints": f"{len(spec.schema)} ({spec.schema.name}): {', '.join(spec.schema.keypoints)}",
+        "classes" if spec.detects else "keypoints": listed
+        if spec.detects
+        else f"{len(spec.schema)} ({spec.schema.name}): {listed}",
         "network": f"{model.backbone}, head {model.head}, {millions:.2f} M parameters"
         if model
         else "",
@@ -61,16 +86,19 @@ def model_card(
         "licence": licence or "not stated",
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text)
+    opened = f'.from_pretrained("{path.name}")  # or hf:OWNER/NAME'
+    if spec.detects:
+        opened = f'(detector="{path.name}")  # on the command line --boxes {path.name}'
     return (
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n"
         f"# {path.stem if path.stem != 'model' else spec.preset}\n\n"
-        "A top-down pose network, trained with simplepose.\n\n"
+        f"A {'detector' if spec.detects else 'top-down pose network'}, trained with simplepose.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"{about.strip() + chr(10) * 2 if about.strip() else ''}"
         "## Use\n\n"
         "```python\n"
         "from simplepose import PoseEstimator\n\n"
-        f'estimator = PoseEstimator.from_pretrained("{path.name}")  # or hf:OWNER/NAME\n'
+        f"estimator = PoseEstimator{opened}\n"
         'estimator("photo.jpg").draw().save("poses.jpg")\n'
         "```\n"
     )

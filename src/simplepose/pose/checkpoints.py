@@ -212,7 +212,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     cure = "copy or download it again"
     if path.parent == STARTERS:
-        cure = "install it again: pip install --force-reinstall --no-deps simplepose"
+        cure = (
+            "install simplepose again: pip install --force-reinstall --no-deps, as the first time"
+        )
     with reading(path, SAFETENSORS, cure), safe_open(path, framework="pt") as file:
         names = file.keys()  # of what is no mapping
         tensors = {name: file.get_tensor(name) for name in names}

@@ -19,14 +19,13 @@ import numpy as np
 from simplepose.core.boxes import validate_xyxy
 from simplepose.core.device import autocast, choose_device, enough_memory, resolve_precision
 from simplepose.core.errors import UserError, shown
-from simplepose.core.files import write_bytes
 from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Frame, People, Poses
 from simplepose.pose import codec, geometry, hub
-from simplepose.pose.card import model_card, without_folders
-from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model, save_checkpoint
+from simplepose.pose.card import save_with_card
+from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.pose.onnx import OnnxNetwork
 from simplepose.pose.pixels import normalise, normalise_crops
 
@@ -80,7 +79,7 @@ class PoseEstimator:
         *,
         device: str = "auto",
         flip_test: bool = True,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int = 64,
         threads: int = 0,
         detector: Callable[[np.ndarray], People] | None = None,
@@ -93,7 +92,8 @@ class PoseEstimator:
                 Hugging Face hub).
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 on accelerators that multiply it
+                natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
             detector: see the class.
@@ -166,15 +166,8 @@ class PoseEstimator:
                 f"{path}: only networks of torch are saved, this one is from an ONNX file. "
                 "Cure: copy that file"
             )
-        path = Path(path)
-        file = path if path.suffix == ".safetensors" else path / hub.MODEL
-        spec = without_folders(self.spec)
         network: Any = self.network
-        save_checkpoint(file, network, spec, half=half)
-        card = file.with_suffix(".md") if file == path else path / hub.CARD
-        text = model_card(file, network, spec, licence=licence, about=about)
-        write_bytes(card, text.encode())
-        return file
+        return save_with_card(path, network, self.spec, half=half, licence=licence, about=about)
 
     def push_to_hub(
         self,

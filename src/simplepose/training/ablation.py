@@ -268,6 +268,7 @@ class Scorer:
 
     def __call__(self, config: Config) -> dict[str, float]:
         """The ten numbers of a trained variant."""
+        assert self.held_out.boxes is not None
         estimator = PoseEstimator.from_pretrained(
             config.run_folder,
             device=self.goal.train.device,
@@ -275,6 +276,7 @@ class Scorer:
             precision=config.train.precision,
             batch_size=config.evaluate.batch_size,
         )
+        assert self.held_out.boxes is not None  # those of a pose network
         with Progress("evaluating", "boxes") as progress:
             return evaluate_network(
                 estimator,

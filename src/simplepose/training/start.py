@@ -93,6 +93,14 @@ def read_training(config: Config) -> Annotations:
     return require_sound(with_sides_of_weights(split, config), config.data).trainable()
 
 
+def samples_of(people: Annotations, config: Config) -> tuple[Annotations, Callable[..., TrainStep]]:
+    """What the loader shows, and the step that learns from it: people; for a detector pictures."""
+    if not config.detects:
+        return people, TrainStep
+    pictures, labels = as_pictures(people, skip_broken=config.data.skip_broken)
+    return pictures, partial(BoxStep, labels=labels)
+
+
 def assemble(
     config: Config,
     people: Annotations,
@@ -113,13 +121,11 @@ def assemble(
         progress: called while a cache of pixels is filled.
     """
     options, data = config.train, config.data
-    schema, make_step = people.schema, TrainStep
-    if config.detects:
-        people, labels = as_pictures(people, skip_broken=data.skip_broken)
-        make_step = partial(BoxStep, labels=labels)
+    schema = people.schema
+    people, make_step = samples_of(people, config)
     seed_everything(options.seed)
     tune_for_fixed_sizes(device)
-    precision = resolve_precision(options.precision, device)
+    precision = resolve_precision(options.precision, device, training=True)
     network = PoseNetwork(config.model, len(schema), config.input_size_wh)
     for sentence in [] if config.resume else load_weights(network, schema, config):
         say(sentence)

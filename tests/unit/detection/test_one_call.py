@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_onnx import save_network
 
 from simplepose import COCO_17, KeypointSchema, People, PoseEstimator, UserError
+from simplepose.config import load_preset
 from simplepose.core.images import write_image
 from simplepose.detection import estimator as one_call
 from simplepose.detection.estimator import default_boxes, default_weights, told
 from simplepose.detection.people import people_source
-from simplepose.pose.checkpoints import STARTERS
+from simplepose.detection.trained import TrainedDetector
+from simplepose.pose import checkpoints
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.network import PoseNetwork
 from simplepose.weights.public import cache_folder, find_public, named
 
 IMAGE = np.full((90, 70, 3), 90, np.uint8)
@@ -135,12 +140,29 @@ def test_names_are_found_or_the_error_is_the_command(tmp_path: Path) -> None:
         people_source("yolox-nano")
 
 
-def test_the_starter_detector_is_opened_as_any_other() -> None:
-    if not (STARTERS / "starter-person.safetensors").exists():
-        with pytest.raises(UserError, match="without the network starter-person"):
-            people_source("starter-person")
-        return
-    assert len(people_source("starter-person")(IMAGE)) == 0  # type: ignore[operator]
+def test_a_starter_detector_is_lit_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    config = load_preset("person_lite0_320")
+    classes = KeypointSchema(name="classes", keypoints=("person",))
+    spec = ModelSpec(
+        preset=config.preset, schema=classes, input_size_wh=(64, 64), model=config.model
+    )
+    network = PoseNetwork(config.model, 1, (64, 64)).eval()
+    detector = TrainedDetector(network, spec, device=torch.device("cpu"))
+    for module in (checkpoints, one_call):
+        monkeypatch.setattr(module, "STARTERS", tmp_path)
+    with pytest.raises(UserError, match="without the network starter-person"):
+        people_source("starter-person")
+    detector.save_pretrained(tmp_path / "starter-person.safetensors", half=True, licence="MIT")
+    card = (tmp_path / "starter-person.md").read_text()
+    assert "object-detection" in card and "| classes | person |" in card and "MIT" in card
+    assert default_boxes(COCO_17) == "starter-person"
+    found = people_source("starter-person", score_threshold=0, device="cpu")
+    assert isinstance(found, TrainedDetector) and len(found(IMAGE)) > 0
+    with pytest.raises(UserError, match="is a detector of person.*Cure: give it as --boxes"):
+        PoseEstimator.from_pretrained("starter-person")
 
 
 def test_one_network_in_place_of_the_other_is_one_sentence(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_damaged_starter_says_how_to_get_a_whole_one(
     content = bytearray((tmp_path / "starter.safetensors").read_bytes())
     content[-1000] ^= 8
     (tmp_path / "starter.safetensors").write_bytes(content)
-    message = r"starter\.safetensors.*changed.*Cure: .*--force-reinstall.* simplepose"
+    message = r"starter\.safetensors.*changed.*Cure: install simplepose again.*--force-reinstall"
     with pytest.raises(UserError, match=message):
         PoseEstimator.from_pretrained("starter")
     (tmp_path / "starter.safetensors").unlink()
