@@ -6,12 +6,13 @@ from __future__ import annotations
 import itertools
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from simplepose.commands.options import PredictOptions
 from simplepose.core.device import share_cores
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, need
 from simplepose.core.files import readable
 from simplepose.core.images import is_picture, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
@@ -38,6 +39,8 @@ from simplepose.video.streams import PictureStream, shown_address
 def run(options: PredictOptions) -> None:
     """Predicts and writes a line of poses.jsonl and the overlay of each picture, then results.json
     and the table."""
+    if options.engine == "ray":
+        return _run_on_ray(options)
     pictures = _pictures(options)
     require_choice(options.boxes)
     require_table(options.table)
@@ -84,6 +87,56 @@ def run(options: PredictOptions) -> None:
         f"{lines.people:,} people in {lines.frames:,} pictures -> {readable(str(folder))}/ "
         f"({lines.frames:,} overlays, poses.jsonl, results.json)"
     )
+
+
+def _run_on_ray(options: PredictOptions) -> None:
+    """Shards of poses, by Ray Data."""
+    if not options.pictures or not options.output:
+        raise UserError(
+            "--engine ray needs pictures and --output, so that a run can go on. "
+            "Cure: simplepose predict FOLDER --engine ray --output poses ..."
+        )
+    if options.table != "none" or options.draw_boxes:
+        raise UserError(
+            "--engine ray writes Parquet shards and draws poses only. "
+            "Cure: leave --table and --draw-boxes out"
+        )
+    for package in ("ray", "pyarrow"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise need(package, "ray", "--engine ray") from error
+    from simplepose.ray.job import predict_shards
+
+    people = {
+        "annotations": _absolute(options.annotations) or None,
+        "score_threshold": options.box_threshold,
+        "person_class": options.person_class,
+    }
+    predictor = {
+        "weights": _absolute(options.weights),
+        "boxes": _absolute(options.boxes),
+        "flip_test": options.flip_test,
+        "flip_pairs": _absolute(options.flip_pairs),
+        "skip_broken": options.skip_broken,
+        **people,
+    }
+    print(
+        predict_shards(
+            options.pictures,
+            options.output,
+            predictor,
+            options.ray,
+            device=options.device,
+            keypoint_threshold=options.keypoint_threshold,
+            overwrite=options.overwrite,
+        )
+    )
+
+
+def _absolute(path: str) -> str:
+    """A file that is there by its whole path, which other machines need; else the word as it is."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
 
 
 def _made_by(options: PredictOptions) -> dict[str, str]:
