@@ -101,6 +101,16 @@ def test_a_list_that_has_no_column_path(tmp_path: Path) -> None:
         list(addresses((str(tmp_path / "list.parquet"),)))
 
 
+def test_a_broken_picture_becomes_a_row(folder: Path) -> None:
+    (folder / "pictures" / "2.jpg").write_bytes(b"\xff\xd8\xff no")
+    given = arguments(folder, skip_broken=True, numbered=True)
+    paths = np.array(list(addresses((str(folder / "pictures"),))))
+    found = PosePredictor(**given, device="cpu")({"path": paths}).to_pylist()
+    assert [(row["image_id"], bool(row["error"])) for row in found] == [
+        *((1, False), (10, False), (2, True)),
+    ]
+
+
 def shard_worker(folder: Path, version: str) -> ShardPredictor:
     output = OutputFolder(str(folder / "out"))
     (folder / "out").mkdir()
