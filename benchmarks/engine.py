@@ -93,7 +93,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
     cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
 
     def estimator(threads: int) -> PoseEstimator:
-        return PoseEstimator.from_checkpoint(
+        return PoseEstimator.from_pretrained(
             options.weights, device="cpu", flip_test=False, threads=threads
         )
 
@@ -153,7 +153,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
     """Resident memory while a long drawn video goes through everything: reading, motion boxes, network, tracking, writing."""
     share_cores(2)
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         options.weights, device="cpu", flip_test=False, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:

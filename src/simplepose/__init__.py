@@ -19,7 +19,8 @@ _HOME = {
     "MPII_16": "core.schema",
     "POSETRACK_15": "core.schema",
     "CROWDPOSE_14": "core.schema",
-    "PoseEstimator": "pose.estimator",
+    "PoseEstimator": "detection.estimator",
+    "PersonDetector": "detection.onnx",
     "load_model": "pose.checkpoints",
     "read_image": "core.images",
     "UserError": "core.errors",
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from simplepose.core.images import read_image
     from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
     from simplepose.core.structures import Frame, People, Poses
+    from simplepose.detection.estimator import PoseEstimator
+    from simplepose.detection.onnx import PersonDetector
     from simplepose.pose.checkpoints import load_model
-    from simplepose.pose.estimator import PoseEstimator
     from simplepose.tracking.track import Tracker
     from simplepose.video.engine import PoseTracker
 

@@ -101,6 +101,7 @@ def test_evaluate_prints_box_ap(
 ) -> None:
     annotations, images = files(animals, "val")
     words = ["evaluate", str(run), "--annotations", annotations, "--images", images]
+    words += ["--precision", "fp32"]  # as it was trained
     assert main([*words, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert "AP (S)" in table[0] and "person_lite0_320" in table[2]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,19 +167,17 @@ def test_missing_pictures_and_lonely_options(
     assert run("--detections", file) == 2 and "add --annotations" in capsys.readouterr().err
 
 
-def test_torch_that_cannot_be_imported_is_explained(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import importlib.util
-    import sys
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: object() if name == "torch_npu" else find(name, *rest),
+def test_torch_that_cannot_be_imported_is_explained(tmp_path: Path) -> None:
+    for name in ("torch", "torch_npu"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('no libhccl.so')")
+    paths = [str(tmp_path), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "simplepose", "doctor"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
     )
-    monkeypatch.setitem(sys.modules, "simplepose.core.device", None)
-    assert run() == 1
-    out = capsys.readouterr().out
-    assert "torch cannot be imported" in out and "CANN" in out and "set_env.sh" in out
+    assert done.returncode == 1
+    for words in ("torch cannot be imported", "no libhccl.so", "CANN", "set_env.sh"):
+        assert words in done.stdout

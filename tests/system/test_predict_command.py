@@ -220,7 +220,7 @@ def test_boxes_that_are_not_used_are_said(folder: Path, capsys: pytest.CaptureFi
 
 def test_ground_truth_is_that_of_the_networks_keypoints(folder: Path) -> None:
     draw(folder / "7.jpg")
-    names = PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints
+    names = PoseEstimator.from_pretrained(folder / "net.onnx", device="cpu").schema.keypoints
     listed = [
         {"id": 1, "name": "person", "keypoints": ["tip"]},
         {"id": 2, "name": "dog", "keypoints": list(names)},
@@ -257,7 +257,7 @@ def test_results_have_the_category_of_the_annotations(
     folder: Path, rows: list[int | None] | None, listed: list[int] | None, wanted: int
 ) -> None:
     draw(folder / "7.jpg")
-    names = list(PoseEstimator.from_checkpoint(folder / "net.onnx", device="cpu").schema.keypoints)
+    names = list(PoseEstimator.from_pretrained(folder / "net.onnx", device="cpu").schema.keypoints)
     boxes, more = "whole", []
     if rows:
         boxes, box = str(folder / "boxes.json"), {"image_id": 7, "bbox": [5, 5, 30, 40]}

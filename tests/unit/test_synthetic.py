@@ -310,4 +310,4 @@ def test_the_demo_can_draw_only(tmp_path: Path, capsys: pytest.CaptureFixture[st
     output = tmp_path / "demo"
     demo.run(DemoOptions(output=str(output), people=2, val_people=1, only_data=True))
     assert find_layout(output / "dataset").missing == ()
-    assert "simplepose train synthetic_demo" in capsys.readouterr().out
+    assert "--train.weights starter" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def run(options: CalibrateOptions) -> None:
     annotations = require_sound(annotations, options.data.config)
     for warning in annotations.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    estimator = PoseEstimator.from_checkpoint(weights, device=options.device)
+    estimator = PoseEstimator.from_pretrained(weights, device=options.device)
     schema = with_flip_pairs(estimator.schema, options.data.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)
     if note := schema.sides_note():

@@ -1,4 +1,5 @@
-"""`simplepose demo`: the whole main job on drawn people: draw, train, evaluate, predict."""
+"""`simplepose demo`: the whole main job on drawn people: draw, fine-tune the starter network,
+evaluate before and after, predict."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from pathlib import Path
 from simplepose.commands.options import DemoOptions, PredictOptions, TrainOptions, parse
 from simplepose.config import DataConfig, load_preset
 from simplepose.data.source import find_layout
+from simplepose.pose.checkpoints import STARTER
 from simplepose.synthetic.dataset import write_synthetic_dataset
 
-PRESET = "synthetic_demo"
+PRESET, EPOCHS = "coco_lite0_192x160_mini_modern", 2
+"""The starter's network at a size and length that take a minute."""
 
 
 def run(options: DemoOptions) -> None:
@@ -28,19 +31,22 @@ def run(options: DemoOptions) -> None:
     )
     _say(f"   {dataset}: a COCO-format folder ({time.monotonic() - began:.0f} s)")
     if options.only_data:
-        _say(f"next: simplepose train {PRESET} --data.root {dataset}")
+        _say(f"next: simplepose train {PRESET} --train.weights {STARTER} --data.root {dataset}")
         return
+    _say(f"\n2. evaluating {STARTER}, the network that comes with simplepose and saw photographs")
+    _evaluate(options, dataset, STARTER, "gt", results / STARTER)
     _train(options, dataset, trained)
-    _evaluate(options, dataset, trained, results)
+    for boxes in ("gt", "detections"):
+        _say(f"\n4. evaluating the fine-tuned network on held-out people, boxes: {boxes}")
+        _evaluate(options, dataset, str(trained), boxes, results / boxes)
     sheet = _predict(options, dataset, trained, folder / "overlays")
     _say(
         f"\nThe demo took {time.monotonic() - began:.0f} s. Everything is in {folder}:\n"
         f"  {dataset}  drawn people in the layout that --data.root takes\n"
         f"  {trained}  the run: config.yaml, metrics.jsonl, checkpoints\n"
-        f"  {results}  predictions.json and metrics.json for both kinds of boxes\n"
+        f"  {results}  predictions.json and metrics.json, before and after\n"
         f"  {sheet}  what the network found on held-out pictures\n"
-        f"next: simplepose predict YOUR.jpg --weights {trained} --boxes whole"
-        "    (it has only ever seen drawings)"
+        "next: simplepose predict YOUR.jpg    (the starter network: the new one knows drawings now)"
     )
 
 
@@ -52,28 +58,32 @@ def _train(options: DemoOptions, dataset: Path, run: Path) -> None:
     """Trains, or goes on where an earlier demo was stopped."""
     from simplepose.commands import train
 
-    _say("\n2. training")
-    preset = load_preset(PRESET)
-    epochs = options.epochs or preset.train.epochs
+    preset, epochs = load_preset(PRESET), options.epochs or EPOCHS
+    _say(f"\n3. fine-tuning it on drawn people, {epochs} epochs")
     config = replace(
         preset,
         output=str(run),
         resume=(run / "checkpoints" / "last.train.pt").exists(),
         data=DataConfig(root=str(dataset)),
-        train=replace(preset.train, seed=options.seed, device=options.device, epochs=epochs),
+        train=replace(
+            preset.train,
+            weights=STARTER,
+            seed=options.seed,
+            device=options.device,
+            epochs=epochs,
+            evaluate_every=0,
+        ),
     )
     train.run(TrainOptions(preset=PRESET, config=config))
 
 
-def _evaluate(options: DemoOptions, dataset: Path, run: Path, results: Path) -> None:
-    """Scores the run on the held-out people, with exact boxes and with the noisy detections."""
+def _evaluate(options: DemoOptions, dataset: Path, weights: str, boxes: str, results: Path) -> None:
+    """Scores a network on the held-out people."""
     from simplepose.commands import evaluate
 
-    for boxes in ("gt", "detections"):
-        _say(f"\n3. evaluating on held-out people, boxes: {boxes}")
-        words = ["--data.root", dataset, "--boxes", boxes, "--device", options.device]
-        words += ["--output", results / boxes, "--overwrite"]
-        evaluate.run(parse("evaluate", [str(word) for word in (run, *words)]))
+    words = ["--data.root", dataset, "--boxes", boxes, "--device", options.device]
+    words += ["--output", results, "--overwrite"]
+    evaluate.run(parse("evaluate", [str(word) for word in (weights, *words)]))
 
 
 def _predict(options: DemoOptions, dataset: Path, run: Path, overlays: Path) -> Path:
@@ -88,7 +98,7 @@ def _predict(options: DemoOptions, dataset: Path, run: Path, overlays: Path) -> 
 
     layout = find_layout(dataset)
     pictures = list_pictures([str(layout.val_images)])[: options.pictures]
-    _say(f"\n4. predicting {len(pictures)} held-out pictures")
+    _say(f"\n5. predicting {len(pictures)} held-out pictures")
     predict.run(
         PredictOptions(
             pictures=tuple(map(str, pictures)),

@@ -59,11 +59,7 @@ def run(options: EvaluateOptions | ScoreOptions) -> None:
     if is_trained(options.weights) and read_spec(options.weights).detects:
         evaluate_boxes.run(options)
         return
-    output = Path(options.output) if options.output else None
-    networks: dict[int, tuple[str, Path | None]] = {0: (options.weights, output)}
-    if options.epochs:
-        kept = weights_of_epochs(options.weights, options.epochs)
-        networks = {n: (str(path), output and output / path.stem) for n, path in kept.items()}
+    networks = _networks(options)
     _require_free(options, [folder for _, folder in networks.values() if folder])
     data: tuple[Annotations, Detections] | None = None
     task, written = options.evaluate.task, []
@@ -82,20 +78,39 @@ def run(options: EvaluateOptions | ScoreOptions) -> None:
         print(table if first else table.splitlines()[-1], flush=True)
         if not epoch:
             _say_more(estimator, outcome)
-        if folder is None:
-            continue
-        record = _record(options, weights, estimator, outcome)
-        record |= {"boxes": data[1].source, "box_AP": box_quality, "annotations": data[0].source}
-        write_json(
-            folder / "metrics.json", record | ({"epoch": epoch} if epoch else {}), indent=True
-        )
-        written += [write_results(folder, task, data[0], outcome.results), folder / "metrics.json"]
-        if options.submission:
-            name, split = options.submission, split_of(options)
-            path = write_coco_submission(folder, outcome.results, name, split=split)
-            print(f"for the COCO server: {path}")
+        if folder:
+            record = _record(options, weights, estimator, outcome) | {"boxes": data[1].source}
+            record |= {"box_AP": box_quality, "annotations": data[0].source}
+            record |= {"epoch": epoch} if epoch else {}
+            written += _write(options, folder, data[0], outcome, record)
     if written:
         print(f"written: {', '.join(map(str, written))}")
+
+
+def _networks(options: EvaluateOptions) -> dict[int, tuple[str, Path | None]]:
+    """What is tested and where its results go, by epoch; one network has the epoch 0."""
+    output = Path(options.output) if options.output else None
+    if not options.epochs:
+        return {0: (options.weights, output)}
+    kept = weights_of_epochs(options.weights, options.epochs)
+    return {epoch: (str(path), output and output / path.stem) for epoch, path in kept.items()}
+
+
+def _write(
+    options: EvaluateOptions,
+    folder: Path,
+    annotations: Annotations,
+    outcome: Evaluation,
+    record: dict[str, Any],
+) -> list[Path]:
+    """Writes a network's results and numbers, and what the COCO server takes."""
+    write_json(folder / "metrics.json", record, indent=True)
+    results = write_results(folder, options.evaluate.task, annotations, outcome.results)
+    if options.submission:
+        split = split_of(options)
+        path = write_coco_submission(folder, outcome.results, options.submission, split=split)
+        print(f"for the COCO server: {path}")
+    return [results, folder / "metrics.json"]
 
 
 def _require_free(options: EvaluateOptions, folders: list[Path]) -> None:
@@ -144,7 +159,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.data.config)
     if is_trained(options.boxes) and task != "mpii":
-        detector = TrainedDetector.from_checkpoint(options.boxes, device=options.device)
+        detector = TrainedDetector.from_pretrained(options.boxes, device=options.device)
         detections = detected_people(
             detector, annotations, options.boxes, skip_broken=options.data.skip_broken
         )
@@ -164,7 +179,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
 
 def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
     """The network, with what the options say about its preprocessing and decoding."""
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         weights,
         device=options.device,
         flip_test=options.evaluate.flip_test,

@@ -30,7 +30,7 @@ def run(options: EvaluateOptions) -> None:
     folder = Path(options.output) if options.output else None
     if folder and not options.overwrite and (folder / "metrics.json").exists():
         raise UserError(f"{folder} already holds results. Cure: --overwrite, or another --output")
-    detector = TrainedDetector.from_checkpoint(
+    detector = TrainedDetector.from_pretrained(
         options.weights, device=options.device, precision=options.precision
     )
     annotations = read_boxes_to_find(options, detector)

@@ -99,13 +99,16 @@ class HeldOutPeople(OnDevice):
 class PeopleInPictures(OnDevice):
     """Commands that find people and estimate their poses."""
 
-    weights: PathText
-    """Run folder, .safetensors file or .onnx file of the pose network."""
+    weights: PathText = ""
+    """The pose network: run folder, .safetensors or .onnx file, hf:OWNER/NAME, or a name of
+    simplepose weights list. By default what simplepose weights get people fetched, else starter,
+    which comes with simplepose."""
     boxes: PathText = ""
-    """Where people are: the run folder of a detector, FILE.onnx (detector), hf:NAME (RT-DETR or
-    DETR), FILE.json (boxes), whole,
-    for pictures gt (of --annotations), for videos motion. Boxes of a file belong to the picture as
-    stored, without its EXIF orientation, and are turned upright with it."""
+    """Where people are: a detector (a name of simplepose weights list, the run folder of your own,
+    FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for pictures gt (of
+    --annotations), for videos motion. By default what was fetched, else starter-person. Boxes of a
+    file belong to the picture as stored, without its EXIF orientation, and are turned upright with
+    it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
     flip_pairs: PathText = ""
@@ -117,10 +120,21 @@ class PeopleInPictures(OnDevice):
     keypoint_threshold: Fraction | None = None
     """Keypoints with a lower score are not drawn; by default the threshold of the network's own
     test, usually .2."""
+    draw: str = ""
+    """Also drawn, with commas between: boxes, scores."""
     table: Literal["none", "csv", "parquet"] = "none"
     """Also write poses.csv or poses.parquet."""
     overwrite: Flag = False
     """Write into an output folder that already holds something, and replace what is there."""
+
+    def __post_init__(self) -> None:
+        if others := set(filter(None, self.draw.split(","))) - {"boxes", "scores"}:
+            raise UserError(f"--draw is {self.draw}: {others.pop()}. Cure: boxes, scores or both")
+
+    @property
+    def style(self) -> dict[str, bool]:
+        """For `draw_poses`."""
+        return {word: word in self.draw.split(",") for word in ("boxes", "scores")}
 
 
 @settings()
@@ -160,8 +174,8 @@ class EvaluateOptions(HeldOutPeople):
     PoseTrack predictions/ with a file a sequence; with --epochs for one folder of each epoch."""
     evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco"
     """Which implementation scores; their numbers are equal."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the network."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto is bf16 where the hardware multiplies it natively."""
     channel_order: Literal["file", "rgb", "bgr"] = "file"
     """Channels the network expects: as the weight file says, or this (for ONNX files that say
     nothing: RGB)."""
@@ -247,20 +261,19 @@ class ReportOptions(OnDevice):
 class PredictOptions(PeopleInPictures):
     """Estimates poses in pictures and draws them.
 
-    example: simplepose predict photo.jpg --weights runs/first --boxes whole
+    example: simplepose predict photo.jpg
     """
 
     pictures: tyro.conf.Positional[tuple[PathText, ...]]
-    """Pictures, folders or glob patterns (for videos and cameras: simplepose track). With --engine
-    ray also videos, addresses (s3://BUCKET/FOLDER) and .parquet files with a column path."""
+    """Pictures, folders, glob patterns or http addresses of pictures. A video is handed to
+    simplepose track. With --engine ray also several videos, s3://BUCKET/FOLDER and .parquet files
+    with a column path."""
     annotations: PathText = ""
     """COCO JSON whose `images` tell which picture has which image_id; by default the number in the
     file name, or the position where not every name has one of its own."""
     output: PathText = ""
     """Folder for the overlay pictures, poses.jsonl and results.json; by default predictions,
     predictions-2, ..."""
-    draw_boxes: Flag = False
-    """Also draw the boxes."""
     flip_test: Flag = True
     """Average with the mirrored crop."""
     skip_broken: Flag = False
@@ -276,7 +289,7 @@ class PredictOptions(PeopleInPictures):
 class TrackOptions(PeopleInPictures):
     """Estimates and follows people through a video.
 
-    example: simplepose track street.mp4 --weights runs/first --boxes detector.onnx
+    example: simplepose track street.mp4
     """
 
     video: tyro.conf.Positional[PathText]
@@ -309,6 +322,8 @@ class TrackOptions(PeopleInPictures):
     posetrack: Flag = False
     """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with
     --no-tracking), which needs a network with PoseTrack's 15 keypoints."""
+    show: Flag = False
+    """Open a window with the poses as they come, for cameras; q closes it and ends."""
     drop_frames: Flag = False
     """For cameras: leave out old frames where the camera is faster than the network, so that what
     comes out is not late. With --batch-frames 1 for the least delay."""
@@ -373,16 +388,17 @@ class ImportOptions:
 class WeightsOptions:
     """Lists known public weights, and downloads and verifies them on request.
 
-    example: simplepose weights list
+    example: simplepose weights get people
     """
 
     action: tyro.conf.Positional[Literal["list", "get"]]
     """list shows the table; get downloads one row, verifies it and imports it where it is a pose
     network."""
     name: tyro.conf.Positional[str] = ""
-    """Row to get."""
-    output: Path = Path("weights")
-    """Folder for the download and the imported checkpoint."""
+    """Row to get; people gets a person detector and a pose network, which are then the default."""
+    output: PathText = ""
+    """Folder for the download and the imported checkpoint; ~/.cache/simplepose by default. Names
+    are found there and in ./weights."""
 
 
 @settings()
@@ -498,8 +514,8 @@ class DoctorOptions:
 
 @settings()
 class DemoOptions(OnDevice):
-    """Draws people, trains a small network on them, evaluates it on others and draws what it
-    finds.
+    """Draws people, fine-tunes the starter network on them, evaluates it on others before and
+    after, and draws what it finds.
 
     example: simplepose demo --output demo
     """
@@ -507,14 +523,14 @@ class DemoOptions(OnDevice):
     output: PathText = "demo"
     """Folder for everything. A demo that was stopped goes on; drawings with other settings are
     never overwritten."""
-    people: AtLeast1 = 1800
+    people: AtLeast1 = 400
     """Drawn people to train on."""
-    val_people: AtLeast1 = 200
+    val_people: AtLeast1 = 100
     """Drawn people to evaluate on."""
     seed: Seed = 0
     """Decides the drawings and the training."""
     epochs: AtLeast0 = 0
-    """Epochs of the training; 0 takes those of the preset."""
+    """Epochs of the training; 0 takes two."""
     pictures: AtLeast1 = 12
     """Held-out pictures to predict and draw."""
     only_data: Flag = False

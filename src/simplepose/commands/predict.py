@@ -1,27 +1,29 @@
-"""`simplepose predict PICTURES... --weights W --boxes FILE|DETECTOR|whole`: poses of pictures,
-drawn and as JSON."""
+"""`simplepose predict PICTURES...`: poses of pictures, drawn and as JSON."""
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import sys
-from dataclasses import replace
-from importlib import import_module
+import urllib.error
+import urllib.request
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from simplepose.commands.options import PredictOptions
+from simplepose import __version__ as VERSION
+from simplepose.commands import predict_on_ray, track
+from simplepose.commands.networks import Seen, open_estimator, open_people
+from simplepose.commands.options import PeopleInPictures, PredictOptions, TrackOptions
 from simplepose.core.device import share_cores
-from simplepose.core.errors import UserError, need
-from simplepose.core.files import readable
-from simplepose.core.images import is_picture, list_pictures, write_image
+from simplepose.core.draw import draw_poses
+from simplepose.core.errors import UserError
+from simplepose.core.files import readable, write_bytes
+from simplepose.core.images import is_picture, kind_of, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import KeypointSchema
-from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile, read_listing
-from simplepose.detection.people import people_source, require_choice
-from simplepose.pose.estimator import PoseEstimator
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import (
     LinesWriter,
@@ -33,39 +35,30 @@ from simplepose.video.outputs import (
     write_coco_results,
     write_table,
 )
-from simplepose.video.streams import PictureStream, shown_address
+from simplepose.video.streams import VIDEO_ENDINGS, PictureStream, shown_address, stream_name
+from simplepose.weights.public import cache_folder
+
+LARGEST_PICTURE = 100 << 20
+"""Bytes of an address that are read at most."""
 
 
 def run(options: PredictOptions) -> None:
     """Predicts and writes a line of poses.jsonl and the overlay of each picture, then results.json
     and the table."""
     if options.engine == "ray":
-        return _run_on_ray(options)
+        return predict_on_ray.run(options)
+    if _is_video(options):
+        return _track(options)
     pictures = _pictures(options)
-    require_choice(options.boxes)
     require_table(options.table)
+    # a detector works beside the network
+    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
+    estimator, options = open_estimator(options, threads)
     folder, before = _folder(options, pictures)
     overlays = _overlays(options, pictures, folder, before)
     if before:
         print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
-    # a detector works beside the network
-    threads = share_cores(1 if options.boxes.endswith((".json", "gt", "whole")) else 2)
-    estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
-    )
-    schema = with_flip_pairs(estimator.schema, options.flip_pairs)
-    estimator.spec = replace(estimator.spec, schema=schema)
-    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
-        print(f"note: {note}", file=sys.stderr)
-    people = people_source(
-        options.boxes,
-        annotations=options.annotations or None,
-        score_threshold=options.box_threshold,
-        keypoints=estimator.schema.keypoints,
-        device=options.device,
-        threads=threads,
-        person_class=options.person_class,
-    )
+    people = open_people(options, estimator, annotations=options.annotations, threads=threads)
     listing = people if isinstance(people, BoxFile) else None
     if listing:
         _require_match(listing, pictures)
@@ -79,64 +72,18 @@ def run(options: PredictOptions) -> None:
         image_ids=picture_ids(pictures, listing),
         before=before,
     )
+    threshold = options.keypoint_threshold
+    seen = Seen(estimator.drawn_threshold if threshold is None else threshold)
     with finished(lines, lambda: _finish(options, folder, estimator.schema, category)):
-        _predict(options, PoseTracker(estimator, people, track=False), stream, overlays, lines)
+        runner = PoseTracker(estimator, people, track=False)
+        _predict(options, runner, stream, overlays, lines, seen)
+    seen.tell()
     for reason in stream.broken:
         print(f"skipped: {reason}", file=sys.stderr)
     print(
         f"{lines.people:,} people in {lines.frames:,} pictures -> {readable(str(folder))}/ "
         f"({lines.frames:,} overlays, poses.jsonl, results.json)"
     )
-
-
-def _run_on_ray(options: PredictOptions) -> None:
-    """Shards of poses, by Ray Data."""
-    if not options.pictures or not options.output:
-        raise UserError(
-            "--engine ray needs pictures and --output, so that a run can go on. "
-            "Cure: simplepose predict FOLDER --engine ray --output poses ..."
-        )
-    if options.table != "none" or options.draw_boxes:
-        raise UserError(
-            "--engine ray writes Parquet shards and draws poses only. "
-            "Cure: leave --table and --draw-boxes out"
-        )
-    for package in ("ray", "pyarrow"):
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise need(package, "ray", "--engine ray") from error
-    from simplepose.ray.job import predict_shards
-
-    people = {
-        "annotations": _absolute(options.annotations) or None,
-        "score_threshold": options.box_threshold,
-        "person_class": options.person_class,
-    }
-    predictor = {
-        "weights": _absolute(options.weights),
-        "boxes": _absolute(options.boxes),
-        "flip_test": options.flip_test,
-        "flip_pairs": _absolute(options.flip_pairs),
-        "skip_broken": options.skip_broken,
-        **people,
-    }
-    print(
-        predict_shards(
-            options.pictures,
-            options.output,
-            predictor,
-            options.ray,
-            device=options.device,
-            keypoint_threshold=options.keypoint_threshold,
-            overwrite=options.overwrite,
-        )
-    )
-
-
-def _absolute(path: str) -> str:
-    """A file that is there by its whole path, which other machines need; else the word as it is."""
-    return str(Path(path).absolute()) if path and Path(path).exists() else path
 
 
 def _made_by(options: PredictOptions) -> dict[str, str]:
@@ -177,6 +124,31 @@ def _folder(options: PredictOptions, pictures: list[Path]) -> tuple[Path, list[L
     return free, []
 
 
+def _is_video(options: PredictOptions) -> bool:
+    """Whether the one thing that is named is a video."""
+    paths = [Path(one) for one in options.pictures if "://" not in one]
+    videos = [one for one in paths if one.suffix.lower() in VIDEO_ENDINGS and one.is_file()]
+    if videos and len(options.pictures) > 1:
+        raise UserError(
+            f"{videos[0]} is a video among other sources. Cure: alone, simplepose track {videos[0]}"
+        )
+    return bool(videos)
+
+
+def _track(options: PredictOptions) -> None:
+    """Hands a video on to `simplepose track`."""
+    (video,) = options.pictures
+    for name in ("annotations", "skip_broken"):
+        if getattr(options, name):
+            raise UserError(
+                f"{video} is a video, and --{name.replace('_', '-')} is for pictures. "
+                "Cure: leave it out"
+            )
+    print(f"note: {video} is a video: people are followed, as by simplepose track", file=sys.stderr)
+    shared = {one.name for one in fields(PeopleInPictures)} | {"output", "flip_test"}
+    track.run(TrackOptions(video=video, **{name: getattr(options, name) for name in shared}))
+
+
 def _pictures(options: PredictOptions) -> list[Path]:
     """The pictures that are named."""
     if not options.pictures:
@@ -184,16 +156,40 @@ def _pictures(options: PredictOptions) -> list[Path]:
             "no picture is named. "
             "Cure: simplepose predict PICTURES..., files, folders or glob patterns"
         )
-    for address in (one for one in options.pictures if "://" in one):
-        raise UserError(
-            f"{shown_address(address)} is a network address, predict takes files. "
-            "Cure: simplepose track ADDRESS for a stream; download a picture"
-        )
-    pictures = list_pictures(options.pictures)
+    named = [_fetched(one) if "://" in one else one for one in options.pictures]
+    pictures = list_pictures(named)
     for path in pictures:
         if path.is_file() and not is_picture(path):
             raise UserError(f"{path} is no picture. Cure: for a video, simplepose track {path}")
     return pictures
+
+
+def _fetched(address: str) -> Path:
+    """The picture at a network address, in the user's cache."""
+    shown = shown_address(address)
+    if not address.startswith(("http://", "https://")):
+        raise UserError(
+            f"{shown} is no http address of a picture. Cure: simplepose track ADDRESS for a stream"
+        )
+    try:
+        request = urllib.request.Request(address, headers={"User-Agent": f"simplepose/{VERSION}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content = answer.read(LARGEST_PICTURE)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        refused = isinstance(error, urllib.error.HTTPError)
+        reason = error if refused else getattr(error, "reason", None) or error
+        raise UserError(
+            f"{shown} cannot be fetched: {reason}. Cure: check the address and the connection"
+        ) from error
+    if not (kind := kind_of(content)):
+        raise UserError(
+            f"{shown} is no picture ({len(content):,} bytes). "
+            "Cure: the address of the picture itself; for a video, simplepose track ADDRESS"
+        )
+    path = cache_folder() / "pictures" / f"{stream_name(address)}.{kind.lower()}"
+    write_bytes(path, content)
+    print(f"note: {shown} is fetched into {path} ({len(content):,} bytes)", file=sys.stderr)
+    return path
 
 
 def _overlays(
@@ -231,18 +227,21 @@ def _predict(
     stream: PictureStream,
     overlays: dict[str, Path],
     lines: LinesWriter,
+    seen: Seen,
 ) -> None:
     """Writes a line, then an overlay for each picture."""
-    schema, threshold = runner.estimator.schema, options.keypoint_threshold
-    threshold = runner.estimator.drawn_threshold if threshold is None else threshold
-    style = {"keypoint_threshold": threshold, "boxes": options.draw_boxes}
+    schema, style = runner.estimator.schema, options.style
     with Progress("predicting", "pictures") as progress:
         for frame, poses in runner(stream):
             # the reader is ahead: what comes before the broken picture is finished first
             if frame.index > lines.frames:
                 _stop_at_broken(stream, options.skip_broken)
             lines.write(frame, poses)
-            write_image(overlays[frame.source], poses.draw(frame.image, schema, **style))
+            drawn = draw_poses(
+                frame.image, poses, schema, keypoint_threshold=seen.threshold, **style
+            )
+            write_image(overlays[frame.source], drawn)
+            seen.add(poses)
             progress(lines.frames, stream.frame_count)
     _stop_at_broken(stream, options.skip_broken)
 

@@ -163,7 +163,7 @@ def _heatmap(options: ReportOptions, source: Source, people: Annotations) -> Hea
         weights = source.path
     if not weights or options.no_heatmaps:
         return None
-    estimator = PoseEstimator.from_checkpoint(find_weights(weights), device=options.device)
+    estimator = PoseEstimator.from_pretrained(find_weights(weights), device=options.device)
     require_schema(estimator.spec, people.schema, weights)
 
     def draw(image: np.ndarray, box: np.ndarray) -> np.ndarray | None:

@@ -1,23 +1,21 @@
-"""`simplepose track VIDEO --weights W --boxes DETECTOR`: estimate and follow people, draw them,
-write their poses."""
+"""`simplepose track VIDEO`: estimate and follow people, draw them, write their poses."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
+from simplepose.commands.networks import Seen, open_estimator, open_people
 from simplepose.commands.options import TrackOptions
 from simplepose.core.device import own_cores, share_cores
+from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
-from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.files import BoxFile
-from simplepose.detection.people import people_source, require_choice
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.onnx import OnnxNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
@@ -45,6 +43,7 @@ from simplepose.video.streams import (
     stream_name,
     usual_codec,
 )
+from simplepose.video.window import Window
 
 
 def run(options: TrackOptions) -> None:
@@ -55,10 +54,8 @@ def run(options: TrackOptions) -> None:
     folder = Path(options.output) if options.output else usual
     if not options.output and not options.overwrite:
         folder, _ = free_folder(usual)
-    video, codec = None, options.video_codec
-    if codec != "none":
-        codec = usual_codec() if codec == "auto" else codec
-        video = folder / f"{name}{CODECS[codec][1]}"
+    codec = usual_codec() if options.video_codec == "auto" else str(options.video_codec)
+    video = None if codec == "none" else folder / f"{name}{CODECS[codec][1]}"
     if options.boxes == "gt":
         raise UserError(
             "--boxes gt belongs to simplepose predict. "
@@ -71,9 +68,11 @@ def run(options: TrackOptions) -> None:
         (options.video, options.boxes, options.weights),
         [*(folder / file for file in outputs), *([video] if video else [])],
     )
-    estimator, runner = build(options)
+    window = Window(name) if options.show else None
+    options, runner = build(options)
+    estimator = runner.estimator
     stream = open_stream(options.video)
-    if not stream.is_video and (options.smooth or options.smooth_after or options.fill_gaps):
+    if not stream.is_video and any((options.smooth, options.smooth_after, options.fill_gaps)):
         raise UserError(
             f"{options.video}: people in pictures are not followed. "
             "Cure: leave --smooth, --smooth-after and --fill-gaps out"
@@ -94,14 +93,22 @@ def run(options: TrackOptions) -> None:
     boxes = runner.detector
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
-        _follow(options, runner, stream, lines, video and (video, codec))
+        _follow(options, runner, stream, lines, video and (video, codec), window)
+    _tell(runner, stream, lines, folder)
+
+
+def _tell(
+    runner: PoseTracker, stream: VideoStream | PictureStream, lines: LinesWriter, folder: Path
+) -> None:
+    """What came out, and how fast."""
     broken = f", {stream.skipped:,} frames did not decode" if stream.skipped else ""
     if runner.speed.dropped:
         broken += f", {runner.speed.dropped:,} left out because the network was slower"
     followed = f", {len(lines.track_ids):,} identities" if stream.is_video else ""
     written = readable(f"{folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")
     print(f"{lines.frames:,} frames{broken}: {lines.people:,} poses{followed} -> {written}")
-    print(f"frames/s of each stage alone: {runner.speed}; device {_device_name(estimator)}")
+    device = _device_name(runner.estimator)
+    print(f"frames/s of each stage alone: {runner.speed}; device {device}")
 
 
 def _image_ids(detector: object, stream: VideoStream | PictureStream) -> list[int | str] | None:
@@ -117,53 +124,44 @@ def _follow(
     stream: VideoStream | PictureStream,
     lines: LinesWriter,
     video: tuple[Path, str] | None,
+    window: Window | None,
 ) -> None:
     """Writes each frame's line, then its picture into the annotated video."""
     estimator, threshold = runner.estimator, options.keypoint_threshold
-    threshold = estimator.drawn_threshold if threshold is None else threshold
+    seen = Seen(estimator.drawn_threshold if threshold is None else threshold)
+    style = {"keypoint_threshold": seen.threshold, **options.style}
     with ExitStack() as open_files:
         writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
-        if writer:
-            open_files.enter_context(writer)
+        for one in filter(None, (writer, window)):
+            open_files.enter_context(one)
         progress = open_files.enter_context(Progress("tracking", "frames"))
         for frame, poses in runner(stream, drop_frames=options.drop_frames):
             if writer:
                 # Before the first line: a codec that is missing costs nobody an older file.
                 writer.begin(frame.image)
             lines.write(frame, poses)
-            if writer:
+            seen.add(poses)
+            if writer or window:
                 with runner.speed.measure("draw and write"):
-                    drawn = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
-                    writer.write(drawn, frame.seconds)
+                    drawn = draw_poses(frame.image, poses, estimator.schema, **style)
+                    if writer:
+                        writer.write(drawn, frame.seconds)
+                    if window and not window.show(drawn):
+                        break
             progress(lines.frames, stream.frame_count or None)
             if lines.frames == options.frames:
                 break
+    seen.tell()
 
 
-def build(options: TrackOptions) -> tuple[PoseEstimator, PoseTracker]:
-    """The network and the engine that the options describe. Each network gets its half of the
-    processor, as both run at the same time."""
-    require_choice(options.boxes)
+def build(options: TrackOptions) -> tuple[TrackOptions, PoseTracker]:
+    """The engine that the options describe, and the options with the networks that nobody chose.
+    Each network gets its half of the processor, as both run at the same time."""
     threads = share_cores(2)
-    estimator = PoseEstimator.from_checkpoint(
-        options.weights, device=options.device, flip_test=options.flip_test, threads=threads
-    )
-    schema = with_flip_pairs(estimator.schema, options.flip_pairs)
-    estimator.spec = replace(estimator.spec, schema=schema)
-    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
-        print(f"note: {note}", file=sys.stderr)
-    detector = people_source(
-        options.boxes,
-        score_threshold=options.box_threshold,
-        keypoints=estimator.schema.keypoints,
-        device=options.device,
-        threads=threads,
-        cut_border=True,
-        person_class=options.person_class,
-    )
-    return estimator, PoseTracker(
+    estimator, options = open_estimator(options, threads)
+    return options, PoseTracker(
         estimator,
-        detector,
+        open_people(options, estimator, threads=threads, cut_border=True),
         config=TrackConfig(
             mode=options.mode, matching=options.matching, keep_frames=options.keep_frames
         ),

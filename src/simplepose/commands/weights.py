@@ -3,25 +3,55 @@ request and verified."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from simplepose.commands.options import ImportOptions, WeightsOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
-from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, download, find_public
+from simplepose.pose.checkpoints import STARTERS
+from simplepose.weights.public import (
+    KINDS,
+    PUBLIC_WEIGHTS,
+    PublicWeights,
+    cache_folder,
+    download,
+    find_public,
+)
+
+PEOPLE = "people"
+"""What `weights get` calls the networks that are then the default."""
 
 
-def table(rows: tuple[PublicWeights, ...] = PUBLIC_WEIGHTS) -> str:
-    """The table as aligned text."""
-    cells = [("name", "MiB", "sha256", "licence", "reported", "import as", "source")]
-    for row in rows:
-        source = f"{row.url} (by hand: {row.by_hand})" if row.by_hand else row.url
-        facts = (f"{row.size_mb or '-'}", row.sha256[:8] or "-", row.licence, row.score)
-        cells.append((row.name, *facts, row.preset or "-", source))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [zip(line, widths, strict=True) for line in cells]
+def table() -> str:
+    """The table as text, a line or two a row, at most 100 columns."""
+    width = max(len(row.name) for row in PUBLIC_WEIGHTS)
+    lines = []
+    for kind in KINDS:
+        lines += ["", f"{kind[0].upper()}{kind[1:]}s"]
+        for row in (one for one in PUBLIC_WEIGHTS if one.kind == kind):
+            size = f"{row.size_mb:g} MiB" if row.size_mb else "-"
+            facts = [row.licence, row.score]
+            facts += [f"part of {PEOPLE}"] * row.people + ["by hand"] * bool(row.by_hand)
+            if path := row.found():
+                facts.append(f"here: {path}")
+            first, *more = textwrap.wrap("; ".join(filter(None, facts)), 99 - width - 14)
+            lines.append(f"  {row.name:<{width}}  {size:>9}  {first}")
+            lines += [" " * (width + 15) + line for line in more]
+    starters = [
+        f"  {path.stem:<{width}}  {path.stat().st_size / 2**20:>5.1f} MiB  Apache-2.0"
+        for path in sorted(STARTERS.glob("*.safetensors"))
+    ]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in line).rstrip() for line in lines
+        [
+            "Come with simplepose",
+            *starters,
+            *lines,
+            "",
+            f"simplepose weights get NAME downloads one ({PEOPLE}: a detector and a pose network,",
+            "from then on the default), and names its address, licence and sha256. --weights and",
+            "--boxes take the names.",
+        ]
     )
 
 
@@ -40,18 +70,23 @@ def get(row: PublicWeights, folder: Path) -> list[str]:
         )
     said = [f"{path}: complete, sha256 begins {row.sha256[:8]} as published; licence {row.licence}"]
     if path.suffix == ".onnx":
-        return [*said, f"next: simplepose predict PICTURES --weights W --boxes {path}"]
+        return [*said, f"next: simplepose predict PICTURES --boxes {_named(row, path)}"]
     if not row.preset:
         return [*said, f"next: simplepose train PRESET --model.init {path} --data.root DIR"]
     from simplepose.commands.import_weights import import_weights
 
     output = folder / f"{row.name}.safetensors"
-    follow = f"next: simplepose evaluate {output} --data.root DIR"
     if output.exists():
-        return [*said, f"{output} is there already and stays as it is", follow]
-    imported = import_weights(ImportOptions(file=path, preset=row.preset, output=output))
-    notes = [f"note: {note}" for note in imported.notes]
-    return [*said, *notes, f"wrote {imported.path}", follow]
+        said.append(f"{output} is there already and stays as it is")
+    else:
+        imported = import_weights(ImportOptions(file=path, preset=row.preset, output=output))
+        said += [f"note: {note}" for note in imported.notes] + [f"wrote {imported.path}"]
+    return [*said, f"next: simplepose predict PICTURES --weights {_named(row, output)}"]
+
+
+def _named(row: PublicWeights, path: Path) -> str:
+    """What the options call it: its name, where names are looked for, else its path."""
+    return row.name if row.found() else str(path)
 
 
 def run(options: WeightsOptions) -> None:
@@ -64,5 +99,14 @@ def run(options: WeightsOptions) -> None:
             "no weights are named. Cure: simplepose weights get NAME; "
             "simplepose weights list shows the names"
         )
-    for sentence in get(find_public(options.name), options.output):
-        print(sentence)
+    wanted = [row for row in PUBLIC_WEIGHTS if row.people]
+    if options.name != PEOPLE:
+        wanted = [find_public(options.name)]
+    for row in wanted:
+        score = f", {row.score}" if row.score else ""
+        print(f"{row.name}: {row.kind}, {row.size}{score}; licence {row.licence}\n  {row.url}")
+    for row in wanted:
+        for sentence in get(row, Path(options.output) if options.output else cache_folder()):
+            print(sentence)
+    if options.name == PEOPLE and all(row.found() for row in wanted):
+        print("predict and track take them from now on. next: simplepose predict photo.jpg")

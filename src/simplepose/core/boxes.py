@@ -31,9 +31,12 @@ def area(boxes_xyxy: np.ndarray) -> np.ndarray:
 def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     """Intersection over union of every pair: (N, 4), (M, 4) xyxy -> (N, M); two empty boxes: 0."""
     boxes_a, boxes_b = np.asarray(boxes_a, np.float64), np.asarray(boxes_b, np.float64)
-    first = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
-    second = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
-    intersection = area(np.concatenate([first, second], -1))
+    width, height = (
+        np.minimum(boxes_a[:, None, axis + 2], boxes_b[:, axis + 2])
+        - np.maximum(boxes_a[:, None, axis], boxes_b[:, axis])
+        for axis in range(2)
+    )
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
     union: np.ndarray = area(boxes_a)[:, None] + area(boxes_b)[None, :] - intersection
     return np.asarray(
         np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
@@ -45,11 +48,13 @@ def nms(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
 
     A box goes when its IoU with a kept one exceeds `threshold`.
     """
-    overlap = iou(boxes_xyxy, boxes_xyxy)
+    over = iou(boxes_xyxy, boxes_xyxy) > threshold
+    gone = np.zeros(len(over), bool)
     kept: list[int] = []
-    for index in np.argsort(-np.asarray(scores), kind="stable"):
-        if (overlap[index, kept] <= threshold).all():
-            kept.append(int(index))
+    for index in np.argsort(-np.asarray(scores), kind="stable").tolist():
+        if not gone[index]:
+            kept.append(index)
+            gone |= over[index]
     return np.array(kept, dtype=np.int64)
 
 

@@ -234,8 +234,9 @@ def share_cores(networks: int = 1) -> int:
     """
     import cv2
 
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = min(own_cores(), int(asked) if asked.isdecimal() else own_cores())
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), own_cores()
+    if asked.isdecimal() and int(asked):
+        cores = min(cores, int(asked))
     threads = _shared["threads"] = max(1, cores // networks)
     cv2.setNumThreads(threads)
     if torch := sys.modules.get("torch"):  # else when a device is chosen
@@ -350,13 +351,16 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
         getattr(torch, device.type).set_rng_state(state["device"])
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: str, device: torch.device, *, training: bool = False) -> str:
     """`auto` is bf16 where the hardware multiplies it natively, fp32 elsewhere: emulated bf16 is
-    several times slower than fp32."""
+    several times slower than fp32. On a processor only a training takes bf16: poses and AP are
+    those of every other processor."""
     import torch
 
     if precision != "auto":
         return precision
+    if device.type == "cpu" and not training:
+        return "fp32"
     module: Any = getattr(torch, device.type)
     if device.type == "cpu":
         tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -1,8 +1,9 @@
 """Poses over pictures: limbs, keypoints, boxes, identities, heatmaps, labels, contact sheets.
 
 One hue a person (or a track id, which keeps it from frame to frame); left limbs are lighter, right
-limbs deeper; the dots say it again: left amber, right blue, centre white. Lines grow with the
-person and the picture, so they read on 160x120 and on 4000x3000.
+limbs deeper; the dots say it again: left amber, right blue, centre white. What the network is not
+sure of lets the picture through. Lines grow with the person and the picture, so they read on
+160x120 and on 4000x3000, and leave the eyes free.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Colour = tuple[int, int, int]
 _DOTS: tuple[Colour, Colour, Colour] = ((255, 255, 255), (255, 190, 30), (60, 165, 255))
 """RGB of centre, left and right keypoints."""
+_OPACITIES, _SURE = (0.35, 0.65, 1.0), 0.6
+"""Of keypoints from the threshold to the score from which they are sure, in equal steps."""
 _OUTLINE, _PAPER, _INK = (18, 18, 22), (245, 245, 242), (40, 40, 44)
 _SHIFT = 4
 """Fractional bits of the coordinates given to OpenCV: sixteenths of a pixel."""
@@ -51,7 +54,8 @@ def draw_poses(
         poses: N poses in pixels of that picture; NaN keypoints are left out.
         schema: skeleton and sides; None takes the known schema with K keypoints (17 COCO, 16 MPII,
             15 PoseTrack, 14 CrowdPose), else dots only.
-        keypoint_threshold: keypoints with a lower score are not drawn.
+        keypoint_threshold: keypoints with a lower score are not drawn; those with a little more are
+            drawn fainter than the sure ones.
         boxes: draw the boxes the poses were estimated in.
         ids: write the track ids, where there are any.
         scores: write the pose scores.
@@ -81,11 +85,12 @@ def draw_poses(
     order = np.argsort(-sizes, kind="stable")  # large people first: small ones stay on top
     numbers = np.arange(len(poses)) if poses.track_ids is None else poses.track_ids
     points, skeleton = _points(poses.keypoints), _Skeleton(schema)
+    levels = np.where(drawn, _levels(poses.keypoint_scores, keypoint_threshold), -1)
     for person in order.tolist():
         colours = person_colours(int(numbers[person]))
         if boxes:
             _draw_box(canvas, poses.boxes_xyxy[person], colours[1], 0.6 * widths[person])
-        skeleton.draw(canvas, points[person], drawn[person], colours, widths[person])
+        skeleton.draw(canvas, points[person], levels[person], colours, widths[person])
     for person in order[np.isfinite(poses.boxes_xyxy[order]).all(1)]:
         words = [f"#{numbers[person]}"] if ids and poses.track_ids is not None else []
         words += [f"{float(poses.scores[person]):.2f}"] if scores else []
@@ -102,10 +107,12 @@ def person_colours(number: int) -> tuple[Colour, Colour, Colour]:
     are far apart in hue."""
     hue = (0.33 + 0.618034 * number) % 1.0
     tones = (hue, 0.30, 1.0), ((hue - 0.03) % 1, 0.62, 1.0), ((hue + 0.05) % 1, 0.95, 0.78)
-    centre, left, right = (
-        tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*tone)) for tone in tones
-    )
+    centre, left, right = (_eight_bits(*colorsys.hsv_to_rgb(*tone)) for tone in tones)
     return centre, left, right
+
+
+def _eight_bits(red: float, green: float, blue: float) -> Colour:
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_heatmaps(
@@ -238,7 +245,7 @@ def _sizes(keypoints: np.ndarray, drawn: np.ndarray, boxes_xyxy: np.ndarray) -> 
             np.fmax.reduce(known, 1) - np.fmin.reduce(known, 1),
             boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2],
         )
-    return np.nan_to_num(np.hypot(*sides.T))
+    return np.asarray(np.nan_to_num(np.hypot(*sides.T)))
 
 
 def _edge(width: float) -> float:
@@ -257,36 +264,83 @@ class _Skeleton:
         ends = self.sides[self.limbs]
         # A limb between left and right belongs to the centre.
         self.limb_sides = np.where(ends.sum(1) == 3, 0, ends.max(1, initial=0))
+        self.eyes = np.array(["eye" in name.lower() for name in schema.keypoints], bool)
 
     def draw(
         self,
         canvas: np.ndarray,
         points: np.ndarray,
-        drawn: np.ndarray,
+        levels: np.ndarray,
         colours: tuple[Colour, Colour, Colour],
         width: float,
     ) -> None:
-        """The limbs of one person over their outlines, then the dots.
+        """One person, what is unsure first; a limb is as sure as its less sure end.
 
         Args:
             canvas: changed.
             points: (K, 2) from `_points`.
-            drawn: (K,) bool.
+            levels: (K,) indices of _OPACITIES, -1 where nothing is drawn.
             colours: of centre, left and right limbs.
             width: of limbs in pixels.
         """
+        limb_levels = levels[self.limbs].min(1, initial=len(_OPACITIES))
+        for level in np.unique(levels[levels >= 0]).tolist():
+            dots, limbs = levels == level, np.flatnonzero(limb_levels == level)
+            if level == len(_OPACITIES) - 1:
+                self._draw_level(canvas, points, dots, limbs, colours, width)
+                continue
+            used = np.concatenate([points[dots], points[self.limbs[limbs]].reshape(-1, 2)])
+            reach = round(3 * width) + 3
+            low, high = (used >> _SHIFT).min(0) - reach, (used >> _SHIFT).max(0) + reach
+            (left, top), (right, bottom) = np.maximum(low, 0), np.maximum(high, 0)
+            patch = canvas[top:bottom, left:right]
+            if not patch.size:
+                continue
+            layer, moved = patch.copy(), points - (np.array([left, top]) << _SHIFT).astype(np.int32)
+            self._draw_level(layer, moved, dots, limbs, colours, width)
+            opacity = _OPACITIES[level]
+            patch[:] = cv2.addWeighted(layer, opacity, patch, 1 - opacity, 0)
+
+    def _draw_level(
+        self,
+        canvas: np.ndarray,
+        points: np.ndarray,
+        dots: np.ndarray,
+        limbs: np.ndarray,
+        colours: tuple[Colour, Colour, Colour],
+        width: float,
+    ) -> None:
+        """The limbs over their outlines, then the dots: (K,) bool, and the indices of limbs."""
         edge = _edge(width)
-        shown = drawn[self.limbs].all(1)
-        if edge:
-            _draw_lines(canvas, points[self.limbs[shown]], _OUTLINE, width + 2 * edge)
-        for side, colour in enumerate(colours):
-            limbs = self.limbs[shown & (self.limb_sides == side)]
-            _draw_lines(canvas, points[limbs], colour, width)
         radius = 0.82 * width if edge else 0.5
-        outer, inner = (round(size * (1 << _SHIFT)) for size in (radius + 0.8 * edge, radius))
-        for centre, side in zip(points[drawn].tolist(), self.sides[drawn].tolist(), strict=True):
-            cv2.circle(canvas, centre, outer, _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
-            cv2.circle(canvas, centre, inner, _DOTS[side], -1, cv2.LINE_AA, _SHIFT)
+        ends = self._short_of_eyes(points, limbs, (3 * radius + edge) * (1 << _SHIFT))
+        if edge:
+            _draw_lines(canvas, ends, _OUTLINE, width + 2 * edge)
+        for side, colour in enumerate(colours):
+            _draw_lines(canvas, ends[self.limb_sides[limbs] == side], colour, width)
+        for row in np.flatnonzero(dots).tolist():
+            centre, size = points[row].tolist(), 0.6 * radius if self.eyes[row] else radius
+            for each, tone in ((size + 0.8 * edge, _OUTLINE), (size, _DOTS[self.sides[row]])):
+                scaled = round(each * (1 << _SHIFT))
+                cv2.circle(canvas, centre, scaled, tone, -1, cv2.LINE_AA, _SHIFT)
+
+    def _short_of_eyes(self, points: np.ndarray, limbs: np.ndarray, gap: float) -> np.ndarray:
+        """(L, 2, 2) ends of limbs; those at an eye end `gap` before it."""
+        ends = points[self.limbs[limbs]]
+        along = np.diff(ends, axis=1).astype(float)  # (L, 1, 2)
+        length = np.linalg.norm(along, axis=-1, keepdims=True)
+        part = (
+            np.minimum(gap / np.maximum(length, 1), 0.4) * self.eyes[self.limbs[limbs]][..., None]
+        )
+        return np.round(ends + along * part * [[[1], [-1]]]).astype(np.int32)
+
+
+def _levels(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Scores -> indices of _OPACITIES."""
+    steps = len(_OPACITIES) - 1
+    sure = max(_SURE, threshold + 1e-6)
+    part = (scores - threshold) / (sure - threshold) * steps
+    return np.clip(np.nan_to_num(part), 0, steps).astype(int)
 
 
 def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, colour: Colour, width: float) -> None:

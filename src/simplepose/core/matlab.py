@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,9 @@ def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[
         order = {b"IM": "<", b"MI": ">"}.get(content[126:128], "")
         if not order or content[124:126] not in (b"\x00\x01", b"\x01\x00"):
             raise ValueError("it has no header of MATLAB 5 to 7.2")
-        pair, start = struct.Struct(f"{order}II"), HEADER
-        while start < len(content):
-            element = _element(content, start, len(content), pair)
+        pair = struct.Struct(f"{order}II")
+        for element in _elements(content, HEADER, len(content), pair):
             _check_variable(content, element, pair)
-            start = element[-1]
         variables: dict[str, Any] = loadmat(path, **options)
     return variables
 
@@ -90,13 +89,9 @@ def _check_variable(data: bytes, element: Element, pair: struct.Struct) -> None:
 
 def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> None:
     """Flags, sizes and name, then what the class of the matrix asks for, to its last byte."""
-    parts = list[Element]()
-    while start < end:
-        parts.append(_element(data, start, end, pair))
-        start = parts[-1][-1]
-    if not parts:
+    if start >= end:
         return
-    flags, sizes, name, *rest = parts
+    flags, sizes, name, *rest = _elements(data, start, end, pair)
     if (flags[0], flags[2], sizes[0], name[0]) != (6, 8, 5, 1) or sizes[2] % 4:
         raise ValueError("a matrix without flags, sizes and name")
     bits, _ = pair.unpack_from(data, flags[1])
@@ -118,6 +113,12 @@ def _check_matrix(data: bytes, start: int, end: int, pair: struct.Struct) -> Non
     for _, begin, size, _ in rest if MATRIX in kinds else ():
         if not _is_leaf(data, begin, size, leaf):
             _check_matrix(data, begin, begin + size, pair)
+
+
+def _elements(data: bytes, start: int, end: int, pair: struct.Struct) -> Iterator[Element]:
+    while start < end:
+        yield (element := _element(data, start, end, pair))
+        start = element[-1]
 
 
 def _fields(data: bytes, parts: list[Element], pair: struct.Struct) -> int:

@@ -7,8 +7,8 @@ spread of human annotations of keypoint k.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 
@@ -142,17 +142,43 @@ def oks_nms_batch(
     _, starts, counts = np.unique(
         np.asarray(image_index)[best_first], return_index=True, return_counts=True
     )
-    # Pictures with equally many poses go through the greedy choice together, rank by rank, a few
-    # at a time: what they need stays in the processor's cache.
+    # Pictures with equally many poses are compared together, a few at a time: what they need stays
+    # in the processor's cache.
     for count in np.unique(counts):
         together = best_first[starts[counts == count, None] + np.arange(count)]
-        parts = np.array_split(together, 1 + together.size // 2000)  # (pictures, count) each
-        for poses, rank in product(parts, range(count - 1)):
-            alive = kept[poses[:, rank]]
-            better, worse = poses[alive, rank, None], poses[alive, rank + 1 :]
-            middle = (areas[better] + areas[worse]) / 2
-            terms = oks_terms(keypoints[better], keypoints[worse], middle, spreads)
-            kept[worse[terms.sum(-1) / len(spreads) > threshold]] = False
+        for poses in np.array_split(together, 1 + together.size * count // 40_000):
+            kept[poses] = _suppress(keypoints[poses], areas[poses], spreads, threshold)
+    return kept
+
+
+def _suppress(
+    keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float
+) -> np.ndarray:
+    """(P, N) bool: the kept ones of N poses, best first, in each of P pictures."""
+    (pictures, count), parts = areas.shape, len(sigmas)
+    kept = np.ones((pictures, count), bool)
+    better, worse = np.triu_indices(count, 1)
+    middle = (areas[:, better] + areas[:, worse]) / 2
+    # No term is above 1: a few keypoints that are far off show that two poses are two people. They
+    # are compared in float32, with more room than its error.
+    few = min(parts, math.ceil(parts * (1 - threshold)) + 2)
+    x, y = keypoints[:, :, :few].transpose(3, 2, 0, 1).copy()  # (few, P, N) each
+    with np.errstate(over="ignore"):
+        dx, dy = ((c[..., better] - c[..., worse]).astype(np.float32) for c in (x, y))
+        spread = (-8 * sigmas[:few, None, None] ** 2 * (middle + EPS)).astype(np.float32)
+        terms = np.exp((dx * dx + dy * dy) / spread)
+    picture, pair = np.nonzero(terms.sum(0) > parts * threshold - (parts - few) - 1e-3)
+    better, worse = better[pair], worse[pair]
+    terms = oks_terms(
+        keypoints[picture, better], keypoints[picture, worse], middle[picture, pair], sigmas
+    )
+    alike = terms.sum(-1) / parts > threshold
+    picture, better, worse = picture[alike], better[alike], worse[alike]
+    order = np.argsort(better, kind="stable")
+    ranks, starts = np.unique(better[order], return_index=True)
+    for rank, rows in zip(ranks, np.split(order, starts)[1:], strict=True):
+        rows = rows[kept[picture[rows], rank]]
+        kept[picture[rows], worse[rows]] = False
     return kept
 
 

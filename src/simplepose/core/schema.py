@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html import escape
 from importlib import resources
 from itertools import chain
 
@@ -72,6 +73,16 @@ class KeypointSchema:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def _repr_html_(self) -> str:
+        partners = dict([*self.flip_pairs, *(pair[::-1] for pair in self.flip_pairs)])
+        rows = "".join(
+            f"<tr><td>{index}</td><td>{escape(name)}</td><td>{partners.get(index, '')}</td>"
+            f"<td>{sigma:g}</td></tr>"
+            for index, (name, sigma) in enumerate(zip(self.keypoints, self.sigmas, strict=True))
+        )
+        titles = "<tr><th></th><th>keypoint</th><th>other side</th><th>OKS sigma</th></tr>"
+        return f"<b>{escape(self.name)}</b><table>{titles}{rows}</table>"
 
     @property
     def knows_sides(self) -> bool:

@@ -7,14 +7,20 @@ Zero people is a normal value.
 
 from __future__ import annotations
 
+import base64
+import html
 import inspect
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from simplepose.core.errors import UserError, need
-from simplepose.core.images import require_rgb
+from simplepose.core.errors import UserError, need, shown
+from simplepose.core.files import atomic_path, write_json
+from simplepose.core.images import PICTURE_ENDINGS, read_image, require_rgb
 from simplepose.core.schema import KeypointSchema
 
 
@@ -37,6 +43,30 @@ class Frame:
     def __post_init__(self) -> None:
         require_rgb(self.image)
 
+    @classmethod
+    def of(cls, picture: Any) -> Frame:
+        """A file's path, a Pillow picture (both are turned upright, as their EXIF orientation
+        says), an (H, W, 3) uint8 RGB array, or a Frame as it is.
+
+        Raises:
+            UserError: something else, or a file that is missing or no picture.
+        """
+        if isinstance(picture, Frame):
+            return picture
+        if isinstance(picture, (str, Path)):
+            return cls(read_image(picture, upright=True), str(picture))
+        if isinstance(picture, Image.Image):
+            return cls(np.array(ImageOps.exif_transpose(picture).convert("RGB")))
+        if isinstance(picture, np.ndarray):
+            return cls(picture)
+        raise UserError(
+            f"{shown(picture)} ({type(picture).__name__}) is no picture. "
+            "Cure: give a path, a Pillow picture or an (H, W, 3) uint8 RGB array"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"{_html_picture(self.image)}<br>{html.escape(repr(self))}"
+
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
         return (
@@ -45,13 +75,23 @@ class Frame:
         )
 
 
+_NO_ROWS = ("schema", "frame")
+"""Fields of Poses that belong to all people together."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class _Rows:
     """What People and Poses share: read-only arrays of N rows, numpy indexing over them."""
 
     def _check(self, name: str, *shape: int | None, dtype: type = np.float32) -> np.ndarray:
         """Makes a field a read-only array of `dtype` whose shape fits (None fits any length)."""
-        array: np.ndarray = np.array(getattr(self, name), dtype)
+        given = getattr(self, name)
+        try:
+            array: np.ndarray = np.array(given, dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{name} is {shown(given)}. Cure: pass an array of numbers with a row a person"
+            ) from error
         if not array.size and array.ndim != len(shape):
             array = array.reshape([length or 0 for length in shape])
         fits = [want in (None, have) for want, have in zip(shape, array.shape, strict=False)]
@@ -65,21 +105,21 @@ class _Rows:
         object.__setattr__(self, name, array)
         return array
 
-    def _arrays(self) -> dict[str, np.ndarray | None]:
-        """The fields by name."""
-        return {one.name: getattr(self, one.name) for one in fields(type(self))}
+    def arrays(self) -> dict[str, np.ndarray | None]:
+        """The columns by name."""
+        names = (one.name for one in fields(type(self)) if one.name not in _NO_ROWS)
+        return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
         return len(getattr(self, "scores"))  # noqa: B009
 
     def __getitem__(self, index: Any) -> Any:
         rows = np.atleast_1d(index) if isinstance(index, (int, np.integer)) else index
-        return type(self)(
-            **{name: None if a is None else a[rows] for name, a in self._arrays().items()}
-        )
+        columns = self.arrays().items()
+        return replace(self, **{name: None if a is None else a[rows] for name, a in columns})
 
     def __repr__(self) -> str:
-        shapes = (f"{name}={getattr(a, 'shape', None)}" for name, a in self._arrays().items())
+        shapes = (f"{name}={getattr(a, 'shape', None)}" for name, a in self.arrays().items())
         return f"{type(self).__name__}({', '.join(shapes)})"
 
 
@@ -116,6 +156,10 @@ class Poses(_Rows):
     """(N,) float32: confidence of each pose."""
     track_ids: np.ndarray | None = None
     """(N,) int64 identities, or None where nothing was tracked."""
+    schema: KeypointSchema | None = None
+    """What the keypoints are, where that is known."""
+    frame: Frame | None = None
+    """The picture, where `PoseEstimator()(picture)` keeps it to draw upon."""
 
     def __post_init__(self) -> None:
         count, keypoint_count, _ = self._check("keypoints", None, None, 2).shape
@@ -131,12 +175,72 @@ class Poses(_Rows):
         keypoints = np.zeros((0, keypoint_count, 2))
         return cls(keypoints, keypoints[..., 0], np.zeros((0, 4)), np.zeros(0))
 
-    def draw(self, image: np.ndarray, schema: Any = None, **style: Any) -> np.ndarray:
-        """Draws the poses over a copy of the (H, W, 3) uint8 RGB picture; the styles are those of
-        `simplepose.core.draw.draw_poses`."""
+    def draw(
+        self, image: np.ndarray | None = None, schema: KeypointSchema | None = None, **style: Any
+    ) -> Image.Image:
+        """Draws the poses over a copy of the picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; by default the picture that they were estimated in.
+            schema: skeleton and sides, by default their own.
+            style: see `simplepose.core.draw.draw_poses`, which gives an array.
+
+        Returns:
+            A Pillow picture, which can be saved, shown and made an array of.
+
+        Raises:
+            UserError: nobody knows the picture.
+        """
         from simplepose.core.draw import draw_poses
 
-        return draw_poses(image, self, schema, **style)
+        if image is None:
+            if self.frame is None:
+                raise UserError(
+                    "these poses do not know their picture. Cure: draw(image), an (H, W, 3) uint8 "
+                    "RGB array"
+                )
+            image = self.frame.image
+        return Image.fromarray(draw_poses(image, self, schema or self.schema, **style))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the poses as the ending says: .json (COCO results), .csv or .parquet (see
+        `to_pandas`), or a picture with the poses drawn upon.
+
+        Raises:
+            UserError: another ending, a package is missing, or the file cannot be written.
+        """
+        path = Path(path)
+        ending = path.suffix.lower()
+        if ending == ".json":
+            return write_json(path, self.to_coco())
+        if ending not in (".csv", ".parquet", *PICTURE_ENDINGS):
+            raise UserError(
+                f"{path}: poses are not saved as {ending or 'a file without ending'}. "
+                "Cure: .json, .csv, .parquet, .jpg or .png"
+            )
+        what = self.draw() if ending in PICTURE_ENDINGS else self.to_pandas()
+        with atomic_path(path) as temporary:
+            if ending == ".csv":
+                what.to_csv(temporary, index=False)
+            elif ending == ".parquet":
+                what.to_parquet(temporary)
+            else:
+                what.save(temporary)
+        return None
+
+    def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
+        """Rows of COCO keypoint results: x, y, score of each keypoint, the pose's score, and the
+        `track_id` of who was followed."""
+        triples = np.dstack([self.keypoints, self.keypoint_scores]).astype(float)
+        ids = {"image_id": image_id, "category_id": category_id}
+        rows = [
+            {**ids, "keypoints": one.ravel().tolist(), "score": float(score)}
+            for one, score in zip(triples, self.scores, strict=True)
+        ]
+        if self.track_ids is not None:
+            for row, track_id in zip(rows, self.track_ids.tolist(), strict=True):
+                row["track_id"] = track_id
+        return rows
 
     def to_supervision(self) -> tuple[Any, Any]:
         """`supervision.KeyPoints` and `supervision.Detections` of the same people in the same
@@ -164,9 +268,12 @@ class Poses(_Rows):
         )
         return keypoints, detections
 
-    def to_pandas(self, schema: KeypointSchema) -> Any:
+    def to_pandas(self, schema: KeypointSchema | None = None) -> Any:
         """A `pandas.DataFrame` with one row a person and keypoint: person, track_id, keypoint, x,
         y, score.
+
+        Args:
+            schema: names the keypoints, by default their own; numbers from 0 where there is none.
 
         Raises:
             UserError: pandas is not installed.
@@ -175,15 +282,29 @@ class Poses(_Rows):
             import pandas
         except ImportError as error:
             raise need("pandas", "tables", "poses as a table") from error
-        people, count = len(self), len(schema)
+        people, count = self.keypoint_scores.shape
+        schema = schema or self.schema
+        names = schema.keypoints if schema else tuple(map(str, range(count)))
         ids = np.full(people, -1) if self.track_ids is None else self.track_ids
         return pandas.DataFrame(
             {
                 "person": np.repeat(np.arange(people), count),
                 "track_id": np.repeat(ids, count),
-                "keypoint": np.tile(np.array(schema.keypoints), people),
+                "keypoint": np.tile(np.array(names), people),
                 "x": self.keypoints[..., 0].ravel(),
                 "y": self.keypoints[..., 1].ravel(),
                 "score": self.keypoint_scores.ravel(),
             }
         )
+
+    def _repr_html_(self) -> str:
+        picture = _html_picture(np.array(self.draw())) if self.frame else ""
+        return f"{picture}<br>{html.escape(repr(self))}"
+
+
+def _html_picture(image: np.ndarray, longest: int = 640) -> str:
+    """A picture (H, W, 3) as an element of a page, made smaller where it is larger."""
+    picture, file = Image.fromarray(image), BytesIO()
+    picture.thumbnail((longest, longest))
+    picture.save(file, "JPEG", quality=90)
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

@@ -52,9 +52,9 @@ def read_labelled_boxes(
     index = {one.id: number for number, one in enumerate(chosen)}
     rows = [_centred(row, index) for row in file.rows if row.category_id in index]
     if not rows:
-        names = ", ".join(str(one.name) for one in chosen)
+        wanted = ", ".join(str(one.name) for one in chosen)
         raise UserError(
-            f"{source} has no box of {names}. Cure: choose categories by --data.category"
+            f"{source} has no box of {wanted}. Cure: choose categories by --data.category"
         )
     names = [plain_name(one.name or one.id) or str(one.id) for one in chosen]
     schema = KeypointSchema(name="classes", keypoints=tuple(names), flip_pairs=((0, 0),))

@@ -209,7 +209,7 @@ def read_split(config: DataConfig, split: Split, *, boxes: bool = False) -> Anno
     return concatenate([with_orientation_note(part) for part in parts])
 
 
-def _files_of(config: DataConfig, split: Split) -> tuple[str, ...]:
+def _files_of(config: DataConfig, split: Split) -> tuple[str, str]:
     """Annotations and pictures of a split: as named, else where the layout has them."""
     names = (f"{split}_annotations", f"{split}_images")
     lacking = [name for name in names if not getattr(config, name)]
@@ -219,7 +219,8 @@ def _files_of(config: DataConfig, split: Split) -> tuple[str, ...]:
             f"--data.{split}-annotations FILE and --data.{split}-images DIR"
         )
     layout: Any = find_layout(config.root).require(*lacking) if lacking else None
-    return tuple(str(getattr(config, name) or getattr(layout, name)) for name in names)
+    file, folder = (str(getattr(config, name) or getattr(layout, name)) for name in names)
+    return file, folder
 
 
 def has_split(config: DataConfig, split: Split) -> bool:

@@ -16,14 +16,15 @@ from simplepose.core.structures import Frame, People
 from simplepose.detection.files import read_boxes
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
-from simplepose.detection.trained import TrainedDetector
 from simplepose.detection.transformers import TransformersDetector
+from simplepose.pose.checkpoints import STARTER, STARTER_PERSON
+from simplepose.weights.public import named
 
 CHOICES = (
-    "--boxes says where people come from: a detector (the run folder of one of your own, "
-    "FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection or annotation file "
-    "(FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the whole picture is one "
-    "person)"
+    "--boxes says where people come from: a detector (a name of simplepose weights list, the run "
+    "folder of one of your own, FILE.onnx, or hf:NAME_OR_FOLDER for RT-DETR and DETR), a detection "
+    "or annotation file (FILE.json), 'motion' (moving regions of a still camera) or 'whole' (the "
+    "whole picture is one person)"
 )
 WORDS = ("whole", "motion", "gt")
 
@@ -52,16 +53,11 @@ def whole(image: np.ndarray) -> People:
     return People(np.array([[0, 0, width, height]]), np.ones(1))
 
 
-def require_choice(boxes: str | Path | None) -> None:
-    """Raises where nobody chose: asked before networks are loaded."""
-    if not boxes:
-        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
-
-
 def is_trained(boxes: str | Path) -> bool:
     """Whether a choice is a network of `simplepose train`: a run folder or a .safetensors file."""
     path = Path(boxes)
-    return path.suffix.lower() == ".safetensors" or (path / "checkpoints").is_dir()
+    ours = path.suffix.lower() == ".safetensors" or (path / "checkpoints").is_dir()
+    return ours or str(boxes) in (STARTER, STARTER_PERSON)
 
 
 def people_source(
@@ -79,8 +75,9 @@ def people_source(
     asked for by `hf:`.
 
     Args:
-        boxes: run folder or FILE.safetensors of a detector, FILE.onnx, FILE.json, `hf:NAME`, a
-            folder of a transformers model, `gt`, `motion` or `whole`.
+        boxes: a name of `simplepose weights list`, `starter-person`, run folder or
+            FILE.safetensors of a detector, FILE.onnx, FILE.json, `hf:NAME`, a folder of a
+            transformers model, `gt`, `motion` or `whole`.
         annotations: COCO file: the boxes of `gt`, and the picture and category names of a detection
             file.
         score_threshold: of detectors (.3 where None) and of detection files (0 where None).
@@ -93,8 +90,10 @@ def people_source(
     Raises:
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
     """
-    require_choice(boxes)
-    text, path = str(boxes), Path(str(boxes))
+    if not boxes:
+        raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
+    text = named(str(boxes))
+    path = Path(text)
     if person_class and (text in ("whole", "motion", "gt") or path.suffix.lower() == ".json"):
         raise UserError(
             f"--person-class {person_class} chooses among the classes of a detector, and --boxes "
@@ -114,11 +113,13 @@ def people_source(
         return TransformersDetector(
             name, score_threshold=threshold, device=device, person_class=person_class
         )
-    if not path.exists():
+    if not (path.exists() or is_trained(text)):
         near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
         raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
     if is_trained(path):
-        return TrainedDetector.from_checkpoint(
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
+        return TrainedDetector.from_pretrained(
             path, score_threshold=threshold, person_class=person_class, device=device
         )
     if path.suffix.lower() == ".onnx":

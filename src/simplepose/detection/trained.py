@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,11 @@ from simplepose.core.device import autocast, choose_device, resolve_precision
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
 from simplepose.core.structures import People
+from simplepose.data.boxes import USUAL_REGION
 from simplepose.detection.centers import decode
 from simplepose.detection.layouts import find_class
 from simplepose.detection.onnx import people_within
+from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import ModelSpec, load_model
 from simplepose.pose.network import PoseNetwork
 from simplepose.pose.pixels import normalise
@@ -27,8 +30,9 @@ NMS_IOU = 0.6
 class TrainedDetector:
     """Finds people, or what else it was trained on: picture -> People.
 
-    The picture is scaled to fit the network's input; what it leaves free beyond a multiple of 32 is
-    cut off, so that a wide picture costs less.
+    A sample of the training shows a part of a picture (`data.boxes.USUAL_REGION`), so a whole
+    picture is scaled to fit a larger input, in which its subjects are as large. What it leaves free
+    beyond a multiple of 32 is cut off, so that a wide picture costs less.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class TrainedDetector:
         self.network, self.spec, self.device = network, spec, device
         self.score_threshold, self.precision = score_threshold, precision
         self.classes = spec.schema.keypoints
+        width, height = (32 * math.ceil(side / USUAL_REGION / 32) for side in spec.input_size_wh)
+        self.input_size_wh = width, height
         names = dict(enumerate(self.classes))
         self.person_class: int | None = None
         if str(person_class) or "person" in self.classes:
@@ -73,7 +79,7 @@ class TrainedDetector:
             self.person_class = find_class(person_class, names, len(names), source, option)
 
     @classmethod
-    def from_checkpoint(
+    def from_pretrained(
         cls,
         path: str | Path,
         *,
@@ -98,6 +104,14 @@ class TrainedDetector:
             person_class=person_class,
             precision=resolve_precision(precision, chosen),
             source=str(path),
+        )
+
+    def save_pretrained(
+        self, path: str | Path, *, half: bool = False, licence: str = "", about: str = ""
+    ) -> Path:
+        """Writes the network with a model card; see `PoseEstimator.save_pretrained`."""
+        return save_with_card(
+            path, self.network, self.spec, half=half, licence=licence, about=about
         )
 
     def __call__(self, image: np.ndarray) -> People:
@@ -128,7 +142,7 @@ class TrainedDetector:
         """
         require_rgb(image)
         assert self.spec.model is not None
-        pixels, scale = fitted(image, self.spec.input_size_wh)
+        pixels, scale = fitted(image, self.input_size_wh)
         batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
         with autocast(self.device, self.precision):
             maps = self.network(normalise(batch, self.spec.pixels))

@@ -51,12 +51,13 @@ def detect_pictures(
     """
     found, broken = Found(), dict[str, str]()
 
-    def read(picture: int) -> tuple[int, np.ndarray | None]:
+    def read(picture: int) -> np.ndarray | None:
         with skipping(broken if skip_broken else None, annotations.image_paths[picture]):
-            return picture, read_picture(annotations, picture)
-        return picture, None
+            return read_picture(annotations, picture)
+        return None
 
-    for done, (picture, image) in enumerate(in_order(read, pictures, workers, 2 * workers), 1):
+    images = in_order(read, pictures, workers, 2 * workers)
+    for done, (picture, image) in enumerate(zip(pictures, images, strict=True), 1):
         if image is not None:
             found.append((picture, *detector.detect(image)))
         progress(done, len(pictures))

@@ -449,7 +449,7 @@ def evaluate_crowdpose(
     rows = read_results(results, people)
     whole = score_rows(people, rows, sigmas, evaluator)
     numbers = {name: whole[name] for name in CROWDPOSE_METRICS if name in whole}
-    crowding = np.array([extra["crowdIndex"] for extra in people.image_extras or ()])
+    crowding = np.array([extra["crowdIndex"] for extra in people.image_extras])
     levels = np.digitize(crowding, borders)
     for level, name in enumerate(LEVELS):
         ids = people.image_ids[levels == level].tolist()

@@ -339,12 +339,6 @@ def read_sequences(ground_truth: Path | str, predictions: Path | str) -> dict[st
             "Cure: give the folder of annotations (annotations/val)"
         )
     truth = {file.stem: frames_of(file, str(file)) for file in files}
-    for name, frames in truth.items():
-        if not frames:
-            raise UserError(
-                f"{ground_truth}: {name}.json is an empty sequence. "
-                "Cure: check that it was copied completely"
-            )
     folder = predictions.is_dir()
     if folder and ground_truth.is_file() and not (predictions / ground_truth.name).is_file():
         truth = _by_sequence(truth[ground_truth.stem])
@@ -519,10 +513,11 @@ def posetrack_results(
         "score": rounded(scores, score_decimals).tolist(),
     }
     image_ids = annotations.image_ids.tolist()
-    extras = annotations.image_extras or ({},) * len(image_ids)
     sequences: dict[str, dict[str, Any]] = {}
     content_of = []
-    for image_id, path, extra in zip(image_ids, annotations.image_paths, extras, strict=True):
+    for image_id, path, extra in zip(
+        image_ids, annotations.image_paths, annotations.image_extras, strict=True
+    ):
         name = picture_name(path)
         empty = {"images": [], "annotations": [], "categories": [category_of(POSETRACK_15)]}
         content = sequences.setdefault(_key(name).rpartition("/")[0], empty)

@@ -235,26 +235,27 @@ def score_results(
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
     results = _inside(task, Path(results))
-    known = isinstance(annotations, Annotations)
-    _require_files(task, Path(results), annotations.source if known else annotations)
-    if known or task == "coco":
-        people = annotations if known else read_coco(annotations, None)
+    known = annotations if isinstance(annotations, Annotations) else None
+    truth = annotations if isinstance(annotations, str) else annotations.source
+    _require_files(task, Path(results), truth)
+    if known is not None or task == "coco":
+        people = read_coco(truth, None) if known is None else known
         return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
     if task == "crowdpose":
-        return evaluate_crowdpose(annotations, results, evaluator=evaluator)
+        return evaluate_crowdpose(truth, results, evaluator=evaluator)
     if task == "ochuman":
-        return evaluate_coco(annotations, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
+        return evaluate_coco(truth, results, sigmas=COCO_17.sigmas, evaluator=evaluator)
     if task == "posetrack":
         return evaluate_posetrack(
-            posetrack.read_sequences(annotations, results),
+            posetrack.read_sequences(truth, results),
             exact=exact_poseval,
             ap_threshold=ap_threshold,
             tracking_threshold=tracking_threshold,
         )
-    if Path(annotations).suffix.lower() != ".json":
-        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(annotations))
-    people = read_annotated("mpii", annotations, "")
-    require_keypoints("mpii", people.schema, annotations)
+    if Path(truth).suffix.lower() != ".json":
+        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(truth))
+    people = read_annotated("mpii", truth, "")
+    require_keypoints("mpii", people.schema, truth)
     return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
 
 

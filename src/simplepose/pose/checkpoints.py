@@ -25,6 +25,7 @@ from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
+from simplepose.pose.hub import fetch
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 METADATA_KEY, DIGEST_KEY = "simplepose", "sha256"
 SAFETENSORS = "a safetensors file"
+STARTER, STARTER_PERSON = "starter", "starter-person"
+STARTERS = Path(__file__).parents[1] / "starter"
+"""Folder of the two networks that come with the package: a pose network and a person detector."""
 HEADS = {
     "simcc": "head.x.",
     "boxes": "head.box_output.",
@@ -97,15 +101,27 @@ class LoadedModel(NamedTuple):
     spec: ModelSpec
 
 
+def has_no_path(name: str | Path) -> bool:
+    """Whether it names a network of the package or of the hub, and no file."""
+    return str(name) in (STARTER, STARTER_PERSON) or str(name).startswith("hf:")
+
+
 def find_weights(path: str | Path) -> Path:
-    """The weight file that a run folder, a checkpoint folder or a file name means.
+    """The weight file that a name means.
+
+    Args:
+        path: a run folder, a checkpoint folder, the folder of a `save_pretrained`, a file,
+            `starter`, `starter-person` (the networks that come with the package) or
+            `hf:OWNER/NAME` (on the Hugging Face hub).
 
     Raises:
         UserError: nothing is there.
     """
+    if has_no_path(path):
+        return fetch(str(path)) if str(path).startswith("hf:") else _come_with(str(path))
     path = Path(path)
     if path.is_dir():
-        names = ("checkpoints/best", "checkpoints/last", "best")
+        names = ("checkpoints/best", "checkpoints/last", "best", "model")
         for candidate in (path / f"{name}.safetensors" for name in names):
             if candidate.exists():
                 return candidate
@@ -116,6 +132,16 @@ def find_weights(path: str | Path) -> Path:
     if not path.exists():
         raise UserError(
             f"no weights at {path}. Cure: name a run folder, a .safetensors file or an .onnx file"
+        )
+    return path
+
+
+def _come_with(name: str) -> Path:
+    path = STARTERS / f"{name}.safetensors"
+    if not path.exists():
+        raise UserError(
+            f"this installation of simplepose comes without the network {name}. "
+            "Cure: simplepose weights get people fetches published networks"
         )
     return path
 
@@ -132,13 +158,25 @@ def kept_epochs(run: str | Path) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
-def save_checkpoint(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
-    """Writes weights and spec atomically as safetensors."""
+def save_checkpoint(
+    path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False
+) -> None:
+    """Writes weights and spec atomically as safetensors.
+
+    Args:
+        path: the file.
+        network: whose weights are written.
+        spec: what the file says of itself.
+        half: write the convolutions in half precision, and so half the file. What batch norms
+            measured stays in single precision: it is small, and its range is wide.
+    """
     from safetensors.torch import save_file
 
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
+    if half:
+        tensors = {name: one.half() if one.ndim > 1 else one for name, one in tensors.items()}
     metadata = {METADATA_KEY: spec.to_json()}
     metadata[DIGEST_KEY] = digest(tensors, metadata[METADATA_KEY])
     with atomic_path(path, durable=True) as temporary:
@@ -172,7 +210,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UserError: cut short, or damaged.
     """
-    with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
+    cure = "copy or download it again"
+    if path.parent == STARTERS:
+        cure = (
+            "install simplepose again: pip install --force-reinstall --no-deps, as the first time"
+        )
+    with reading(path, SAFETENSORS, cure), safe_open(path, framework="pt") as file:
         names = file.keys()  # of what is no mapping
         tensors = {name: file.get_tensor(name) for name in names}
         metadata = file.metadata() or {}

@@ -202,7 +202,7 @@ def decode(maps: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> t
     if codec.kind == "simcc":
         return _decode_simcc(maps, codec, input_size_wh)
     library, (height, width) = _library(maps), maps.shape[-2:]
-    flat = library.asarray(maps, dtype=library.float32).reshape(*maps.shape[:2], -1)
+    flat = library.asarray(maps, dtype=library.float32).reshape(*maps.shape[:2], height * width)
     peak = library.argmax(flat, axis=-1, keepdims=True)
     # Beyond the border a neighbour belongs to another row: no decoder looks at it there.
     around = library.concat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)

@@ -1,7 +1,9 @@
 """PoseEstimator: picture and boxes in, Poses out. Torch or ONNX Runtime behind one call.
 
-estimator = PoseEstimator.from_checkpoint("runs/NAME")
-poses = estimator(read_image("photo.jpg"), boxes_xyxy=[[10, 20, 110, 220]])
+estimator = PoseEstimator.from_pretrained("runs/NAME")
+poses = estimator("photo.jpg", boxes=[[10, 20, 110, 220]])
+
+`simplepose.PoseEstimator` is this one with a detector of its own (`detection.estimator`).
 """
 
 from __future__ import annotations
@@ -9,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from simplepose.core.boxes import validate_xyxy
 from simplepose.core.device import autocast, choose_device, enough_memory, resolve_precision
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.structures import People, Poses
-from simplepose.pose import codec, geometry
+from simplepose.core.structures import Frame, People, Poses
+from simplepose.pose import codec, geometry, hub
+from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
 from simplepose.pose.onnx import OnnxNetwork
 from simplepose.pose.pixels import normalise, normalise_crops
@@ -43,6 +47,7 @@ class PoseEstimator:
         precision: str = "fp32",
         batch_size: int = 64,
         keypoint_threshold: float = 0.2,
+        detector: Callable[[np.ndarray], People] | None = None,
     ) -> None:
         """Wraps a network.
 
@@ -56,7 +61,9 @@ class PoseEstimator:
             precision: `fp32`, `bf16`, `fp16`.
             batch_size: crops that go through the network together.
             keypoint_threshold: keypoints above it count in the person's score.
+            detector: (H, W, 3) uint8 RGB -> People, asked where a call gives no boxes.
         """
+        self.detector = detector
         self.network, self.spec, self.device = network, spec, device
         if not isinstance(network, OnnxNetwork):  # which needs no torch
             import torch
@@ -66,29 +73,39 @@ class PoseEstimator:
         self.keypoint_threshold = keypoint_threshold
 
     @classmethod
-    def from_checkpoint(
+    def from_pretrained(
         cls,
         path: str | Path,
         *,
         device: str = "auto",
         flip_test: bool = True,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int = 64,
         threads: int = 0,
-    ) -> PoseEstimator:
-        """Opens a run folder, a .safetensors file or an .onnx file.
+        detector: Callable[[np.ndarray], People] | None = None,
+    ) -> Self:
+        """Opens a network.
 
         Args:
-            path: the weights.
+            path: a run folder, a .safetensors or .onnx file, the folder of a `save_pretrained`,
+                `starter` (the network that comes with the package) or `hf:OWNER/NAME` (on the
+                Hugging Face hub).
             device: `auto`, `cpu`, ...; for ONNX Runtime too.
             flip_test: see the class.
-            precision: `auto`, `fp32`, `bf16`, `fp16`.
+            precision: `fp32`, `bf16`, `fp16`; `auto` is bf16 on accelerators that multiply it
+                natively.
             batch_size: crops a call of the network.
             threads: threads of ONNX Runtime; 0 takes the cores that this process may use.
+            detector: see the class.
 
         Raises:
             UserError: the file is missing, damaged or no pose network.
         """
+        if not isinstance(path, (str, Path)):
+            raise UserError(
+                f"{shown(path)} ({type(path).__name__}) names no network. "
+                "Cure: a path, starter or hf:OWNER/NAME"
+            )
         weights = find_weights(path)
         chosen: torch.device | str = "cpu"
         network: Callable[[Tensor], Tensor]
@@ -123,7 +140,60 @@ class PoseEstimator:
             batch_size=batch_size,
             # a trained run knows its own
             keypoint_threshold=spec.config.get("evaluate", {}).get("keypoint_threshold", 0.2),
+            detector=detector,
         )
+
+    def save_pretrained(
+        self, path: str | Path, *, half: bool = False, licence: str = "", about: str = ""
+    ) -> Path:
+        """Writes the network, all that is needed to use it, and a model card.
+
+        Args:
+            path: NAME.safetensors, whose card becomes NAME.md; or a folder, which gets
+                model.safetensors and README.md, as the hub wants them.
+            half: store the weights in half precision, which halves the file.
+            licence: of the weights, e.g. `Apache-2.0`; the card says where none is stated.
+            about: Markdown for the card: data, limits.
+
+        Returns:
+            The weight file. `from_pretrained` opens it and its folder.
+
+        Raises:
+            UserError: an ONNX network, which is a file already; or the files cannot be written.
+        """
+        if isinstance(self.network, OnnxNetwork):
+            raise UserError(
+                f"{path}: only networks of torch are saved, this one is from an ONNX file. "
+                "Cure: copy that file"
+            )
+        network: Any = self.network
+        return save_with_card(path, network, self.spec, half=half, licence=licence, about=about)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        half: bool = False,
+        licence: str = "",
+        about: str = "",
+    ) -> str:
+        """Publishes the network with its card as `hf:OWNER/NAME` (extra `hub`).
+
+        Args:
+            repository: OWNER/NAME; made where it is not there.
+            private: of a new repository: nobody else sees it.
+            half: see `save_pretrained`, as `licence` and `about`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: see `save_pretrained`; nobody is logged in, or the hub refuses.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, half=half, licence=licence, about=about)
+            return hub.publish(Path(folder), repository, private=private)
 
     @property
     def schema(self) -> KeypointSchema:
@@ -140,20 +210,49 @@ class PoseEstimator:
         """Size of the crops the network sees."""
         return self.spec.input_size_wh
 
-    def __call__(self, image: np.ndarray, boxes_xyxy: Any, scores: Any = None) -> Poses:
+    def __call__(self, picture: Any, boxes: Any = None) -> Poses:
         """Estimates everybody in one picture.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            boxes_xyxy: (N, 4) boxes in its pixels; none gives empty Poses.
-            scores: (N,) scores of the boxes, 1 by default.
+            picture: path, Pillow picture, (H, W, 3) uint8 RGB array or Frame; see `Frame.of`.
+            boxes: (N, 4) left, top, right, bottom in its pixels, none of them gives empty Poses;
+                People; `whole`, where one person fills the picture; or None, which asks the
+                `detector`.
+
+        Returns:
+            Poses that know their picture and their keypoints, so that they can be drawn and saved.
 
         Raises:
-            UserError: see `estimate_batch`; also a box without width and height.
+            UserError: see `estimate_batch`; also a box without width and height, something that is
+                no picture or no boxes, or no detector to ask.
         """
-        boxes = validate_xyxy(np.asarray(boxes_xyxy), "boxes_xyxy")
-        people = People(boxes, np.ones(len(boxes)) if scores is None else scores)
-        return self.estimate_batch([image], [people])[0]
+        frame = Frame.of(picture)
+        people = self._people(frame, boxes)
+        return replace(self.estimate_batch([frame.image], [people])[0], frame=frame)
+
+    def _people(self, frame: Frame, boxes: Any) -> People:
+        if isinstance(boxes, People):
+            return boxes
+        if boxes is None:
+            if self.detector is None:
+                raise UserError(
+                    "nobody said where the people are. Cure: give boxes, (N, 4) or 'whole', or "
+                    "the estimator a detector"
+                )
+            return self.detector(frame.image)
+        if isinstance(boxes, str):
+            if boxes != "whole":
+                raise UserError(f"boxes is {boxes!r}. Cure: (N, 4) numbers, People or 'whole'")
+            boxes = [[0, 0, *frame.image.shape[1::-1]]]
+        try:
+            checked = validate_xyxy(np.asarray(boxes, np.float64), "boxes")
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"boxes is {shown(boxes)}. Cure: (N, 4) numbers, People or 'whole'"
+            ) from error
+        return People(checked, np.ones(len(checked)))
 
     def estimate_batch(
         self, images: Sequence[np.ndarray], people: Sequence[People], *, calibrated: bool = True
@@ -192,7 +291,8 @@ class PoseEstimator:
         for one in people:
             rows = slice(first, first := first + len(one))
             scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
-            poses.append(Poses(keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores))
+            found = keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores
+            poses.append(Poses(*found, schema=self.schema))
         return [self.calibrated(one) for one in poses] if calibrated else poses
 
     def calibrated(self, poses: Poses) -> Poses:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +178,7 @@ class BoxHead(LightHead):
         _initialise_light(self)
         for output, bias in ((self.output, CENTER_PRIOR), (self.box_output, 0.0)):
             nn.init.normal_(output.weight, std=0.001)
-            nn.init.constant_(output.bias, bias)
+            nn.init.constant_(cast(Tensor, output.bias), bias)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         x = self.fuse(features)

@@ -43,6 +43,7 @@ from simplepose.core.shards import (
 from simplepose.pose.checkpoints import find_weights
 from simplepose.ray.predictor import PosePredictor
 from simplepose.ray.storage import OutputFolder, addresses, is_remote, is_video
+from simplepose.weights.public import named
 
 LISTING = "listing.parquet"
 """Name of the list in the output folder: a row group a shard."""
@@ -166,7 +167,10 @@ def _parts(every: Iterator[str], shard: int) -> Iterator[list[str]]:
 
 def _digests(predictor: Mapping[str, Any]) -> dict[str, str]:
     """Of the weights and of a file of boxes."""
-    paths = {"weights": find_weights(predictor["weights"]), "boxes": Path(predictor["boxes"])}
+    paths = {
+        "weights": find_weights(named(predictor["weights"])),
+        "boxes": Path(predictor["boxes"]),
+    }
     digests = {}
     for name, path in paths.items():
         if path.is_file():

@@ -19,9 +19,9 @@ from simplepose.core.lines import Line, line_of
 from simplepose.core.shards import table_of
 from simplepose.core.structures import Frame, Poses
 from simplepose.data.categories import with_flip_pairs
+from simplepose.detection.estimator import PoseEstimator
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source, require_choice
-from simplepose.pose.estimator import PoseEstimator
 from simplepose.ray.storage import is_remote, is_video, local_copy, read_address, shown
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import picture_ids
@@ -64,7 +64,7 @@ class PosePredictor:
         require_choice(boxes)
         let_threads_sleep()
         threads = share_cores()
-        self.estimator = PoseEstimator.from_checkpoint(
+        self.estimator = PoseEstimator.from_pretrained(
             weights, device=device, flip_test=flip_test, threads=threads
         )
         schema = with_flip_pairs(self.estimator.schema, flip_pairs)

@@ -17,9 +17,7 @@ from pyarrow import fs
 from simplepose.core.errors import UserError, brief
 from simplepose.core.files import read_bytes, write_bytes
 from simplepose.core.images import PICTURE_ENDINGS, is_picture, natural
-
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
-"""A file of such a name is a video."""
+from simplepose.video.streams import VIDEO_ENDINGS
 
 
 def is_remote(address: str) -> bool:

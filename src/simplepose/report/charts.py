@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 34
+SPANS_WIDTH = 840
+"""Spans over time take the whole page."""
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 34
 """Room around the axes."""
 COLOURS = 6
 """The page's line colours are --c0 and so on."""
@@ -89,8 +91,8 @@ def span_chart(
     """A line a name: (from, to, colour) spans over time from 0 to `last`."""
     x_ticks, line = ticks(0, max(last, 1)), 14
     left, bottom = 70, TOP + line * len(spans)
-    scale = (WIDTH - left - RIGHT) / x_ticks[-1]
-    parts = [Markup('<svg viewBox="0 0 {} {}" role="img">').format(WIDTH, bottom + BOTTOM)]
+    scale = (SPANS_WIDTH - left - RIGHT) / x_ticks[-1]
+    parts = [Markup('<svg viewBox="0 0 {} {}" role="img">').format(SPANS_WIDTH, bottom + BOTTOM)]
     for tick in x_ticks:
         x = round(left + tick * scale, 1)
         rule = Markup('<line class="axis" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>')
@@ -106,7 +108,7 @@ def span_chart(
             x = round(left + start * scale, 1)
             numbers = x, y + 2, wide, line - 4, colour % COLOURS, name, start, end
             parts.append(Markup(box).format(*numbers))
-    parts.append(_text(left + (WIDTH - left - RIGHT) / 2, bottom + 28, x_label, "middle"))
+    parts.append(_text(left + (SPANS_WIDTH - left - RIGHT) / 2, bottom + 28, x_label, "middle"))
     return Markup("").join([*parts, Markup("</svg>")])
 
 

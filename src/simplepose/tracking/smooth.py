@@ -4,7 +4,7 @@ for finished tracks."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -115,8 +115,8 @@ def _join(parts: list[Poses]) -> Poses:
     parts = [poses for poses in parts if len(poses)] or parts[:1]
     if len(parts) == 1:
         return parts[0]
-    names = [one.name for one in fields(Poses)]
-    return Poses(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
+    columns = {name: [getattr(one, name) for one in parts] for name in parts[0].arrays()}
+    return replace(parts[0], **{name: np.concatenate(each) for name, each in columns.items()})
 
 
 def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -> list[Poses]:

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from simplepose.core.boxes import area, iou, nms
-from simplepose.core.oks import oks, oks_nms, rescore
+from simplepose.core.oks import EPS, oks_nms, oks_terms, rescore
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import AtLeast0, AtLeast1, Flag, Fraction, NotNegative, settings
 from simplepose.core.structures import People, Poses
@@ -93,10 +93,9 @@ class Track:
     """Sightings by the network alone, in frames where the detector looked, since the detector last
     saw the person."""
 
-    def sight(self, keypoints: np.ndarray, history: int) -> None:
-        """Takes the (K, 2) pose found in the present frame."""
-        shift = np.median(keypoints - self.seen, axis=0) / self.missed
-        self.velocity += (shift - self.velocity) / min(self.hits, SPEED_FRAMES)
+    def sight(self, keypoints: np.ndarray, shift: np.ndarray, history: int) -> None:
+        """Takes the (K, 2) pose found in the present frame, (2,) pixels from where it was seen."""
+        self.velocity += (shift / self.missed - self.velocity) / min(self.hits, SPEED_FRAMES)
         self.missed, self.hits, self.seen = 0, self.hits + 1, keypoints
         self.keypoints = np.concatenate([keypoints[None], self.keypoints])[:history]
 
@@ -141,10 +140,13 @@ class Tracker:
                 track.scale(np.divide(size_wh, previous.shape[1::-1], dtype=np.float32))
         elif self.config.mode == "flow":
             field = self.flow(previous, image) if field is None else field
-            for track in self.tracks:
-                moved = propagate(track.keypoints, field, size_wh)
-                shift = np.median(moved[0] - track.keypoints[0], axis=0)
-                track.keypoints, track.box_xyxy = moved, track.box_xyxy + np.tile(shift, 2)
+            before = np.concatenate([track.keypoints for track in self.tracks])
+            moved = propagate(before, field, size_wh)
+            starts = np.cumsum([0, *(len(track.keypoints) for track in self.tracks)])
+            shifts = np.median((moved - before)[starts[:-1]], axis=1)  # of the newest poses
+            parts = np.split(moved, starts[1:-1])
+            for track, keypoints, shift in zip(self.tracks, parts, shifts, strict=True):
+                track.keypoints, track.box_xyxy = keypoints, track.box_xyxy + np.tile(shift, 2)
 
     def propagated_boxes(self, image: np.ndarray) -> People:
         """The boxes of tracks seen lately, in the frame `image`, for the network to look at."""
@@ -204,8 +206,11 @@ class Tracker:
         owner_of = {column: self.tracks[row] for row, column in pairs}
         for track in self.tracks:
             track.missed += 1
-        for column, track in owner_of.items():
-            track.sight(poses.keypoints[column], self.config.history)
+        found = poses.keypoints[list(owner_of)]
+        seen = [track.seen for track in owner_of.values()]
+        shifts = np.median(found - np.array(seen).reshape(found.shape), axis=1)
+        for (column, track), shift in zip(owner_of.items(), shifts, strict=True):
+            track.sight(poses.keypoints[column], shift, self.config.history)
             track.keypoint_scores = poses.keypoint_scores[column]
             track.box_xyxy = poses.boxes_xyxy[column]
             if detected is not None:
@@ -234,11 +239,27 @@ class Tracker:
         if self.config.mode == "iou":
             return iou(np.stack([track.box_xyxy for track in self.tracks]), poses.boxes_xyxy)
         past = [self._candidates(track) for track in self.tracks]
-        alike = oks(
-            poses.keypoints, np.concatenate(past), self._areas(poses), self.schema.sigmas
-        )  # (N, M of all tracks)
+        alike = self._alike(poses, np.concatenate(past))
         first = np.cumsum([0, *map(len, past[:-1])])
         return np.maximum.reduceat(alike.T, first)
+
+    def _alike(self, poses: Poses, others: np.ndarray) -> np.ndarray:
+        """(N, M) OKS of poses and (M, K, 2) others; 0 where it cannot reach `min_similarity`, which
+        is most pairs of a crowd: no keypoint is nearer than the boxes around them."""
+        sigmas, areas = np.asarray(self.schema.sigmas), self._areas(poses)
+        ours, theirs = (part.astype(np.float64) for part in (poses.keypoints, others))
+        apart = np.zeros((len(ours), len(theirs)))
+        for axis in range(2):
+            one, other = ours[..., axis], theirs[..., axis]
+            gap = np.maximum(
+                one.min(1)[:, None] - other.max(1), other.min(1) - one.max(1)[:, None]
+            ).clip(0)
+            apart += gap * gap
+        most = np.exp(-apart / (8 * sigmas.max() ** 2 * (areas + EPS))[:, None])
+        near = np.nonzero(most >= 0.99 * self.config.min_similarity)
+        alike = np.zeros(apart.shape)
+        alike[near] = oks_terms(ours[near[0]], theirs[near[1]], areas[near[0]], sigmas).mean(-1)
+        return alike
 
     def _candidates(self, track: Track) -> np.ndarray:
         """(M, K, 2) where the person may be now."""
@@ -335,17 +356,18 @@ def match(
         hungarian: the pairs of largest sum; else greedily the best pair first (Simple Baselines,
             algorithm 1).
     """
-    similarity = np.where(similarity >= minimum, similarity, 0)
     if hungarian:
         from scipy.optimize import linear_sum_assignment
 
-        rows, columns = linear_sum_assignment(similarity, maximize=True)
-    else:
-        order = np.argsort(-similarity, axis=None, kind="stable")
-        rows, columns = np.divmod(order, max(similarity.shape[1], 1))
-    pairs: list[tuple[int, int]] = []
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        free = all(row != other and column != another for other, another in pairs)
-        if free and similarity[row, column] >= minimum:
-            pairs.append((row, column))
-    return pairs
+        found = linear_sum_assignment(np.where(similarity >= minimum, similarity, 0), maximize=True)
+        rows, columns = (index[similarity[found] >= minimum] for index in found)
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+    rows, columns = np.nonzero(similarity >= minimum)
+    order = np.argsort(-similarity[rows, columns], kind="stable")
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return list(pairs.items())

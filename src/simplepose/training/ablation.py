@@ -268,13 +268,15 @@ class Scorer:
 
     def __call__(self, config: Config) -> dict[str, float]:
         """The ten numbers of a trained variant."""
-        estimator = PoseEstimator.from_checkpoint(
+        assert self.held_out.boxes is not None
+        estimator = PoseEstimator.from_pretrained(
             config.run_folder,
             device=self.goal.train.device,
             flip_test=config.evaluate.flip_test,
             precision=config.train.precision,
             batch_size=config.evaluate.batch_size,
         )
+        assert self.held_out.boxes is not None  # those of a pose network
         with Progress("evaluating", "boxes") as progress:
             return evaluate_network(
                 estimator,

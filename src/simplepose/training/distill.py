@@ -78,7 +78,7 @@ def load_teacher(config: Config, schema: KeypointSchema, device: torch.device) -
         raise UserError("train.teacher-fraction is 0. Cure: a number above 0, up to 1")
     # an ONNX teacher runs on what ONNX Runtime has: it need not be the student's device
     elsewhere = Path(path).suffix == ".onnx" and is_accelerator(device)
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         path, device="auto" if elsewhere else str(device), flip_test=False
     )
     spec = estimator.spec

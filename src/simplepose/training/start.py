@@ -30,13 +30,20 @@ from simplepose.data.loader import TrainLoader, owners
 from simplepose.data.source import find_layout, read_split
 from simplepose.doctor.checks import require_sound
 from simplepose.pose.backbone import TITLES
-from simplepose.pose.checkpoints import ModelSpec, find_weights, read_spec, require_head
+from simplepose.pose.checkpoints import (
+    ModelSpec,
+    find_weights,
+    has_no_path,
+    read_spec,
+    require_head,
+)
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
+from simplepose.weights.public import named
 from simplepose.weights.weight_file import OUTPUT_NAMES, WeightFile, load_into, load_weight_file
 
 RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
@@ -86,6 +93,14 @@ def read_training(config: Config) -> Annotations:
     return require_sound(with_sides_of_weights(split, config), config.data).trainable()
 
 
+def samples_of(people: Annotations, config: Config) -> tuple[Annotations, Callable[..., TrainStep]]:
+    """What the loader shows, and the step that learns from it: people; for a detector pictures."""
+    if not config.detects:
+        return people, TrainStep
+    pictures, labels = as_pictures(people, skip_broken=config.data.skip_broken)
+    return pictures, partial(BoxStep, labels=labels)
+
+
 def assemble(
     config: Config,
     people: Annotations,
@@ -106,13 +121,11 @@ def assemble(
         progress: called while a cache of pixels is filled.
     """
     options, data = config.train, config.data
-    schema, make_step = people.schema, TrainStep
-    if config.detects:
-        people, labels = as_pictures(people, skip_broken=data.skip_broken)
-        make_step = partial(BoxStep, labels=labels)
+    schema = people.schema
+    people, make_step = samples_of(people, config)
     seed_everything(options.seed)
     tune_for_fixed_sizes(device)
-    precision = resolve_precision(options.precision, device)
+    precision = resolve_precision(options.precision, device, training=True)
     network = PoseNetwork(config.model, len(schema), config.input_size_wh)
     for sentence in [] if config.resume else load_weights(network, schema, config):
         say(sentence)
@@ -250,8 +263,8 @@ def with_sides_of_weights(people: Annotations, config: Config) -> Annotations:
 
 def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
     """Takes a whole network; where its keypoints are others, everything but the output layer."""
-    path = Path(name)
-    file = load_weight_file(find_weights(path) if path.is_dir() else path)
+    path = Path(named(name))
+    file = load_weight_file(find_weights(path) if path.is_dir() or has_no_path(path) else path)
     if file.is_backbone_only:
         raise UserError(
             f"{name} holds only a backbone ({file.kind}). Cure: --model.init {name}, or a network "

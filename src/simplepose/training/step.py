@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
@@ -148,7 +150,7 @@ class TrainStep:
         total: Any = 0.0
         for part in range(parts):
             rows = slice(part * count // parts, (part + 1) * count // parts)
-            people = [part[rows] for part in truth]
+            people = truth[0][rows], truth[1][rows]
             # Several processes average their gradients once an update, not once a part.
             alone = getattr(self.network, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if part == parts - 1 else alone():
@@ -178,20 +180,28 @@ class Ema:
         """Begins as a copy of the network."""
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
+        self._own = _tensors(self.network)
+        self._followed, self._new = self.network, self._own
 
     @torch.no_grad()
     def update(self, network: torch.nn.Module) -> None:
-        """Takes in the weights after an update; counters are copied."""
-        pairs = list(
-            zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
-        )
+        """Takes in the weights after an update; counters are copied. A handful of operations over
+        lists, which stay the same tensors from step to step."""
+        if self._followed is not network:
+            self._followed, self._new = network, _tensors(network)
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        get_ema_multi_avg_fn(decay)(*map(list, zip(*floats, strict=True)), None)
-        for own, new in pairs:
-            if not own.is_floating_point():
-                own.copy_(new)
+        (own, counters), (new, counted) = self._own, self._new
+        get_ema_multi_avg_fn(decay)(own, new, None)
+        if counters:
+            torch._foreach_copy_(counters, counted)
         self.updates += 1
+
+
+def _tensors(network: torch.nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Its weights and running statistics, and its counters."""
+    values = list(network.state_dict().values())
+    floats = [value.is_floating_point() for value in values]
+    return list(compress(values, floats)), list(compress(values, map(not_, floats)))
 
 
 def training_loss(

@@ -17,8 +17,15 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import torch
+
 from simplepose.config import Config, dump_config
-from simplepose.core.device import choose_device, enough_memory
+from simplepose.core.device import (
+    choose_device,
+    enough_memory,
+    has_fused_optimizer,
+    is_accelerator,
+)
 from simplepose.core.files import write_bytes
 from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
@@ -154,7 +161,23 @@ def begin(
         f"{per_epoch} steps an epoch, {options.epochs} epochs on {device}{world}, "
         f"{parts.precision}{layout} -> {folder}"
     )
+    if is_accelerator(device):
+        journal.say(accelerator_line(config, parts.precision, device))
     return Run(config, folder, world, device, parts, position, held_out, journal, stop)
+
+
+def accelerator_line(config: Config, precision: str, device: torch.device) -> str:
+    """What of the fast ways is on and off in a run on an accelerator, with the option of each."""
+    options = config.train
+    ways = {
+        "bf16 (--train.precision bf16)": precision == "bf16",
+        "channels-last (--train.channels-last)": options.channels_last,
+        "fused optimiser": has_fused_optimizer(device),
+        "compiled step (--train.compile on)": options.compile != "off",
+        "device graph (--train.compile graphs)": options.compile == "graphs",
+    }
+    on, off = (", ".join(way for way in ways if ways[way] == wanted) for wanted in (True, False))
+    return f"{device}: on: {on or 'nothing'}; off: {off or 'nothing'}"
 
 
 def train_epoch(run: Run) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, shown
 from simplepose.core.structures import Frame, People, Poses
 from simplepose.detection.people import Detector, PeopleSource, people_in
 from simplepose.tracking.flow import STILL, Flow, carry_boxes, dis_flow
@@ -116,7 +116,13 @@ class PoseTracker:
         Yields:
             Each frame with its poses; `track_ids` are set where people are followed.
         """
-        self.stream = open_stream(source) if isinstance(source, (str, Path, int)) else source
+        named = isinstance(source, (str, Path, int))
+        if not (named or isinstance(source, Iterable)):
+            raise UserError(
+                f"{shown(source)} is no source of frames. "
+                "Cure: a video, a camera number, pictures, or an iterable of Frame"
+            )
+        self.stream = open_stream(source) if named else source  # type: ignore[arg-type,assignment]
         self.speed = Speed()
         run = copy(self)  # another run may start while this one goes on
         # what learns from frames, as MotionDetector does, starts anew

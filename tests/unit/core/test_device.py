@@ -278,3 +278,43 @@ def test_threads_keep_to_affinity_and_quota(
     assert device_module.own_cores() == 2
     (tmp_path / "cpu" / "job" / "cpu.cfs_quota_us").write_text("-1\n")
     assert device_module.own_cores() == 4
+
+
+@pytest.mark.parametrize(
+    ("cores", "networks", "asked", "threads"),
+    [
+        (8, 1, None, 8),
+        (8, 2, None, 4),
+        (1, 2, None, 1),
+        (8, 2, "6", 3),
+        (8, 1, "0", 8),
+        (4, 1, "x", 4),
+    ],
+)
+def test_cores_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch, cores: int, networks: int, asked: str | None, threads: int
+) -> None:
+    said: dict[str, int] = {}
+    monkeypatch.setattr(device_module, "own_cores", lambda: cores)
+    monkeypatch.setattr("cv2.setNumThreads", lambda count: said.update(opencv=count))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: said.update(torch=count))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setitem(device_module._shared, "threads", 0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert device_module.share_cores(networks) == threads
+    assert said == {"opencv": threads, "torch": threads}
+    said.clear()
+    device_module.choose_device("cpu")  # torch, where it is imported later
+    assert said == {"torch": threads}
+
+
+def test_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, wanted in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        device_module.let_threads_sleep()
+        assert device_module.os.environ["OMP_WAIT_POLICY"] == wanted
+    monkeypatch.delenv("OMP_WAIT_POLICY")

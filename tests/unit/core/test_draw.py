@@ -248,3 +248,43 @@ def test_each_limb_has_the_colour_of_its_side():
     drawn = draw_poses(GREY, poses, schema)
     centre, left, right = person_colours(0)
     assert [tuple(drawn[y, x]) for x, y in ((80, 20), (40, 60), (120, 60))] == [centre, left, right]
+
+
+def test_what_is_unsure_lets_the_picture_through() -> None:
+    poses = standing()
+    strength = []
+    for score in (0.25, 0.45, 0.9):
+        scores = np.full(poses.keypoint_scores.shape, score)
+        drawn = draw_poses(GREY, Poses(poses.keypoints, scores, poses.boxes_xyxy, poses.scores))
+        strength.append(np.abs(drawn.astype(int) - GREY).sum())
+    faint, half, sure = strength
+    assert 0.3 < faint / sure < 0.4 and 0.6 < half / sure < 0.7
+
+
+def test_one_unsure_keypoint_makes_its_limbs_faint_and_no_others() -> None:
+    schema = KeypointSchema(name="bones", keypoints=tuple("abcd"), skeleton=((0, 1), (2, 3)))
+    keypoints = np.array([[[20.0, 20], [120, 20], [20, 90], [120, 90]]])
+    poses = Poses(keypoints, [[0.9, 0.3, 0.9, 0.9]], [[10, 10, 130, 100]], [0.9])
+    drawn = draw_poses(GREY, poses, schema)
+    colour = np.array(person_colours(0)[0])
+    np.testing.assert_array_equal(drawn[90, 70], colour)
+    np.testing.assert_allclose(drawn[20, 70], 0.35 * colour + 0.65 * GREY[20, 70], atol=1)
+
+
+@pytest.mark.parametrize("far", [-1e6, 1e6])
+def test_unsure_keypoints_far_away_break_nothing(far: float) -> None:
+    schema = KeypointSchema(name="bones", keypoints=tuple("ab"), skeleton=((0, 1),))
+    poses = Poses([[[far, far], [80, 60]]], [[0.3, 0.3]], [[10, 10, 130, 100]], [0.9])
+    assert changed(draw_poses(GREY, poses, schema)).any()
+
+
+def test_limbs_and_dots_leave_the_eyes_free() -> None:
+    image = np.full((400, 500, 3), 120, np.uint8)
+    poses = Poses([[[100, 200], [400, 200]]], [[0.9, 0.9]], [[90, 100, 410, 300]], [0.9])
+    free = {}
+    for names in (("left_eye", "left_ear"), ("left_hand", "left_ear")):
+        schema = KeypointSchema(name="two", keypoints=names, skeleton=((0, 1),))
+        row = changed(draw_poses(image, poses, schema), image)[200]
+        free[names[0]] = int((~row[100:400]).sum())
+        assert row[100] and row[250] and row[399]
+    assert free["left_hand"] == 0 and free["left_eye"] >= 2

@@ -43,7 +43,7 @@ def estimator(stride: int = 4, *, flip_test: bool = True) -> PoseEstimator:
 )
 def test_boxes_without_sense_are_refused(box: list[float], problem: str) -> None:
     boxes = [[1, 1, 20, 20], box]
-    with pytest.raises(UserError, match=rf"boxes_xyxy: box 1 .*{problem}.*Cure"):
+    with pytest.raises(UserError, match=rf"boxes: box 1 .*{problem}.*Cure"):
         estimator()(IMAGE, boxes)
     good = People([[1, 1, 20, 20]], [1])
     if not np.isfinite(box).all():
@@ -59,7 +59,7 @@ def test_scores_that_are_not_finite_are_refused(score: float) -> None:
     boxes, scores = [[1, 1, 20, 20], [1, 1, 30, 30]], [0.5, score]
     message = f"picture 0, person 1: .*score {score}"
     with pytest.raises(UserError, match=message):
-        estimator()(IMAGE, boxes, scores)
+        estimator()(IMAGE, People(boxes, scores))
     with pytest.raises(UserError, match=message):
         estimator().estimate_batch([IMAGE], [People(boxes, scores)])
 
@@ -87,7 +87,7 @@ def test_an_estimator_of_a_checkpoint_travels_to_another_process(tmp_path: Path)
     model = ModelConfig(backbone="resnet18", deconv_layers=2, deconv_filters=8)
     spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=(64, 64), model=model)
     save_checkpoint(tmp_path / "w.safetensors", PoseNetwork(model, 17, (64, 64)), spec)
-    first = PoseEstimator.from_checkpoint(tmp_path / "w.safetensors", device="cpu")
+    first = PoseEstimator.from_pretrained(tmp_path / "w.safetensors", device="cpu")
     again = pickle.loads(pickle.dumps(first))
     boxes = [[5, 5, 40, 70]]
     np.testing.assert_array_equal(again(IMAGE, boxes).keypoints, first(IMAGE, boxes).keypoints)

@@ -34,10 +34,10 @@ def with_input(path: Path, kind: int, to: Path) -> Path:
 def test_inputs_of_other_types(tmp_path: Path, kind: str) -> None:
     plain = save_network(tmp_path / "a.onnx")
     other = with_input(plain, getattr(onnx.TensorProto, kind), tmp_path / "b.onnx")
-    first, second = (PoseEstimator.from_checkpoint(path) for path in (plain, other))
+    first, second = (PoseEstimator.from_pretrained(path) for path in (plain, other))
     for one, two in zip(
-        first(PICTURE, BOXES)._arrays().values(),
-        second(PICTURE, BOXES)._arrays().values(),
+        first(PICTURE, BOXES).arrays().values(),
+        second(PICTURE, BOXES).arrays().values(),
         strict=True,
     ):
         if one is not None:
@@ -48,7 +48,7 @@ def test_a_network_of_bytes_gets_bytes(tmp_path: Path) -> None:
     path = with_input(
         save_network(tmp_path / "a.onnx"), onnx.TensorProto.UINT8, tmp_path / "b.onnx"
     )
-    estimator = PoseEstimator.from_checkpoint(path, flip_test=False)
+    estimator = PoseEstimator.from_pretrained(path, flip_test=False)
     seen = []
     run = estimator.network.session._session.run
 
@@ -66,7 +66,7 @@ def test_a_network_of_bytes_gets_bytes(tmp_path: Path) -> None:
 def test_an_input_that_is_no_number_is_named(tmp_path: Path) -> None:
     path = with_input(save_network(tmp_path / "a.onnx"), onnx.TensorProto.BOOL, tmp_path / "b.onnx")
     with pytest.raises(UserError, match=r"b\.onnx.*bool"):
-        PoseEstimator.from_checkpoint(path)
+        PoseEstimator.from_pretrained(path)
 
 
 def test_device_and_threads_reach_onnx_runtime(tmp_path: Path, monkeypatch) -> None:
@@ -84,20 +84,20 @@ def test_device_and_threads_reach_onnx_runtime(tmp_path: Path, monkeypatch) -> N
         lambda: ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
     )
     monkeypatch.setattr("simplepose.core.onnx.own_cores", lambda: 3)
-    PoseEstimator.from_checkpoint(path, device="cpu")
+    PoseEstimator.from_pretrained(path, device="cpu")
     with pytest.warns(UserWarning, match="CUDA"):
-        PoseEstimator.from_checkpoint(path, device="cuda:0", threads=2)
+        PoseEstimator.from_pretrained(path, device="cuda:0", threads=2)
     assert asked == [
         (["CPUExecutionProvider"], 3),
         (["CUDAExecutionProvider", "CPUExecutionProvider"], 2),
     ]
     for name in ("gpu", "mps"):
         with pytest.raises(UserError, match=f"'{name}'"):
-            PoseEstimator.from_checkpoint(path, device=name)
+            PoseEstimator.from_pretrained(path, device=name)
 
 
 def test_an_estimator_travels_to_another_process(tmp_path: Path) -> None:
-    estimator = PoseEstimator.from_checkpoint(save_network(tmp_path / "a.onnx"), threads=1)
+    estimator = PoseEstimator.from_pretrained(save_network(tmp_path / "a.onnx"), threads=1)
     again = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(
         again(PICTURE, BOXES).keypoints, estimator(PICTURE, BOXES).keypoints

@@ -144,7 +144,7 @@ def test_ticks_are_round_and_cover(low: float, high: float, expected: list[float
 def test_chart_places_points_and_escapes(both: tuple[Analysis, Analysis]) -> None:
     line = Series("<b>", [0, 1, float("nan")], [0, 1, 5], dots=True)
     text = str(line_chart([line], "x", "y & z", x_range=(0, 1), y_range=(0, 1)))
-    assert '<polyline points="52.0,216.0 408.0,10.0"' in text and text.count("<circle") == 2
+    assert '<polyline points="62.0,216.0 408.0,10.0"' in text and text.count("<circle") == 2
     assert "&lt;b&gt;" in text and "y &amp; z" in text and "<b>" not in text
     assert "<svg" in line_chart([], "x", "y")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simplepose.core.errors import UserError
+from simplepose.core.oks import oks
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import People, Poses
 from simplepose.tracking.track import TrackConfig, Tracker, join_boxes, keypoint_boxes, match
@@ -259,3 +260,31 @@ def test_the_resolution_changes_in_mid_stream(mode) -> None:
     half = poses_at((100, 20))
     half = Poses(half.keypoints / 2, half.keypoint_scores, half.boxes_xyxy / 2, half.scores)
     assert follower.update(np.zeros((120, 320, 3), np.uint8), half).track_ids.tolist() == [1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("minimum", [0.0, 0.4, 1.0])
+def test_greedy_pairs_are_those_of_the_definition(seed: int, minimum: float) -> None:
+    similarity = np.random.default_rng(seed).choice([0, 0.3, 0.4, 0.7, 1], (6, 9))
+    left, wanted = similarity.copy(), []
+    while left.size and left.max() >= minimum:
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        wanted.append((int(row), int(column)))
+        left[row], left[:, column] = -1, -1
+    assert match(similarity, minimum) == wanted
+
+
+def test_a_crowd_is_compared_only_where_it_can_be_alike() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0, 600, (30, 1, 2)) + rng.uniform(0, [60, 120], (30, 17, 2))
+    boxes = np.concatenate([base.min(1), base.max(1)], 1)
+    crowd, image = Tracker(COCO_17), np.zeros((720, 720, 3), np.uint8)
+    crowd.update(image, Poses(base, np.full((30, 17), 0.9), boxes, np.full(30, 0.9)))
+    moved = (base + rng.normal(0, 4, base.shape)).astype(np.float32)
+    poses = Poses(moved, np.full((30, 17), 0.9), boxes, np.full(30, 0.9))
+    found = crowd.similarity(poses)
+    last = np.stack([track.keypoints[0] for track in crowd.tracks])
+    whole = oks(poses.keypoints, last, crowd._areas(poses), COCO_17.sigmas).T
+    assert (whole >= 0.2).sum() > 20 and (found > 0).sum() < whole.size / 4
+    np.testing.assert_array_equal(found[whole >= 0.2], whole[whole >= 0.2])
+    assert (found[whole < 0.2] < 0.2).all()

@@ -12,12 +12,16 @@ import torch.distributed as dist
 from torch import nn
 
 from simplepose.core.errors import UserError
+from simplepose.core.images import write_image
 from simplepose.core.schema import COCO_17
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.boxes import read_labelled_boxes
 from simplepose.evaluation.top_down import Estimates
+from simplepose.training import distributed
 from simplepose.training.distributed import (
     World,
     average,
+    detect_together,
     gather,
     join_world,
     merge_estimates,
@@ -129,3 +133,28 @@ def test_gathered_boxes_come_once_and_in_the_order_of_one_process() -> None:
         merge_estimates([*parts, parts[0]], annotations, detections)
     with pytest.raises(UserError, match=" 0 .*picture 0.* 2"):
         merge_estimates(parts[1:], annotations, detections)
+
+
+def test_pictures_are_dealt_out_to_a_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes find what one finds, in its order, the broken picture included."""
+    images = [{"id": n, "file_name": f"{n}.png"} for n in range(1, 6)]
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    file = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "box"}]}
+    for number in (1, 2, 4, 5):
+        write_image(tmp_path / f"{number}.png", np.full((10, 10, 3), number, np.uint8))
+
+    class Counting:
+        def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            return image[:1, :4, 0], image[0, :1, 0], image[0, :1, 0]
+
+    boxes, parts = read_labelled_boxes(file, tmp_path), []
+    monkeypatch.setattr(distributed, "gather", lambda part, world: parts.append(part) or parts)
+    for rank in (0, 1):
+        found, broken = detect_together(
+            Counting(), boxes, range(5), world=World(rank, 2), skip_broken=True
+        )
+    assert [picture for picture, *_ in found] == [0, 1, 3, 4]
+    assert [int(scores[0]) for _, _, scores, _ in found] == [1, 2, 4, 5]
+    assert [Path(path).name for path in broken] == ["3.png"]

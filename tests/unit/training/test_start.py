@@ -13,9 +13,10 @@ from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, POSETRACK_15, KeypointSchema
 from simplepose.data.coco import read_coco
-from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
+from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.pose.network import PoseNetwork
 from simplepose.training.start import load_weights, with_sides_of_weights
+from simplepose.training.train import accelerator_line
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +187,35 @@ def test_a_trunk_is_no_network(tmp_path: Path) -> None:
             COCO_17,
             replace(config, train=replace(config.train, weights=str(tmp_path / "absent.pth"))),
         )
+
+
+def test_the_starter_is_fine_tuned_to_other_keypoints() -> None:
+    config = load_preset("coco_lite0_256x192_mini_modern")
+    config = replace(config, train=replace(config.train, weights="starter"))
+    dogs = KeypointSchema(name="dog_3", keypoints=("nose", "withers", "tail"))
+    network = PoseNetwork(config.model, len(dogs), config.input_size_wh)
+    output = values(network, "head.output")
+    (sentence,) = load_weights(network, dogs, config)
+    assert "starter" in sentence and "left out (other keypoints): head.output" in sentence
+    starter = load_model("starter").network
+    assert same(values(network, "backbone"), values(starter, "backbone"))
+    assert same(values(network, "head.mixes"), values(starter, "head.mixes"))
+    assert same(values(network, "head.output"), output)
+    people = PoseNetwork(config.model, len(COCO_17), config.input_size_wh)
+    (sentence,) = load_weights(people, COCO_17, config)
+    assert "left out" not in sentence and same(values(people, ""), values(starter, ""))
+
+
+def test_a_run_on_an_accelerator_says_what_is_on_and_off() -> None:
+    config = load_preset("coco_r50_256x192_modern")
+    line = accelerator_line(config, "bf16", torch.device("cuda", 0))
+    on, off = line.split("; off: ")
+    assert on.startswith("cuda:0: on: bf16") and "channels-last" in on and "fused" in on
+    assert "--train.compile on" in off and "--train.compile graphs" in off
+    config = replace(config, train=replace(config.train, compile="graphs", channels_last=False))
+    on, off = accelerator_line(config, "fp32", torch.device("mps")).split("; off: ")
+    assert "graphs" in on and "compile on" in on
+    assert "bf16" in off and "channels-last" in off and "fused" in off
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simplepose.config import PixelConfig, load_preset
 from simplepose.data.loader import Batch, Regions
 from simplepose.pose import pixels as pixel_constants
 from simplepose.training.schedule import make_optimizer
-from simplepose.training.step import TrainStep
+from simplepose.training.step import Ema, TrainStep
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,36 @@ def test_whole_batches_are_compiled_once_and_short_ones_not_at_all(
         assert torch.equal(batch.pixels, regions.warp())  # type: ignore[arg-type]
         step(batch, 1e-3, 0)
         assert counts.frame_count == graphs, count
+
+
+def test_an_average_of_weights_is_a_handful_of_operations() -> None:
+    """Lists of tensors, made once: few launches on an accelerator, and the definition's numbers."""
+
+    class Counted(TorchDispatchMode):
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    network = torch.nn.Sequential(
+        *(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)) for _ in range(9))
+    )
+    ema, wanted = Ema(network, 0.9), [value.clone() for value in network.state_dict().values()]
+    for update in range(3):
+        for value in network.state_dict().values():
+            value.add_(1)
+        decay = min(0.9, (1 + update) / (10 + update))
+        for own, new in zip(wanted, network.state_dict().values(), strict=True):
+            own.copy_(own.lerp(new, 1 - decay) if own.is_floating_point() else new)
+        Counted.names.clear()
+        with Counted():
+            ema.update(network)
+    assert len(Counted.names) <= 4, Counted.names
+    for own, found in zip(wanted, ema.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(found, own, rtol=1e-6, atol=1e-6)
+    other = copy.deepcopy(network)
+    other.load_state_dict({name: 0 * value for name, value in other.state_dict().items()})
+    before = ema.network.state_dict()["0.0.weight"].clone()
+    ema.update(other)
+    assert not torch.equal(ema.network.state_dict()["0.0.weight"], before)

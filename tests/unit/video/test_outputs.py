@@ -314,9 +314,6 @@ def test_tables(lines: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "p.parquet", read_lines(lines), COCO_17)
     table = pandas.read_parquet(tmp_path / "p.parquet")
     assert table.shape == (3, 11 + 51) and table["track_id"].tolist() == [1, 2, 1]
-    assert some(2).to_pandas(COCO_17).shape == (34, 6) and Poses.empty(17).to_pandas(
-        COCO_17
-    ).shape == (0, 6)
 
 
 def test_supervision_gets_the_same_people() -> None:

@@ -43,7 +43,7 @@ def walk(seed: int, count: int, width: int = 128) -> Iterator[Frame]:
 @pytest.fixture
 def networks(tmp_path: Path) -> tuple[PoseEstimator, PersonDetector]:
     pytest.importorskip("onnxruntime")
-    estimator = PoseEstimator.from_checkpoint(
+    estimator = PoseEstimator.from_pretrained(
         save_network(tmp_path / "pose.onnx"), flip_test=False, threads=1
     )
     return estimator, PersonDetector(

@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simplepose.cli import main
+from simplepose.commands import weights
 from simplepose.core.errors import UserError
+from simplepose.weights import public
 from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, download, find_public
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
@@ -211,3 +214,38 @@ def test_the_table() -> None:
             assert "detections" in row.score and row.preset
     with pytest.raises(UserError, match=r"'resnet'.*torchvision-resnet18-v1"):
         find_public("resnet")
+
+
+def test_people_are_told_fetched_and_then_the_default(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    row = PublicWeights(
+        name="finder",
+        url=server.url.replace("weights.pth", "finder.onnx"),
+        licence="Apache-2.0",
+        score="box AP 41",
+        size_mb=0.3,
+        people=True,
+    )
+    for module in (public, weights):
+        monkeypatch.setattr(module, "PUBLIC_WEIGHTS", (row,))
+    server.faults = ["missing"]
+    assert main(["weights", "get", "people"]) == 2
+    told = capsys.readouterr().out
+    for fact in ("finder: person detector", "0.3 MiB", "box AP 41", "licence Apache-2.0", row.url):
+        assert fact in told
+    assert not public.fetched("person detector")
+    assert main(["weights", "get", "people", "--output", "elsewhere"]) == 0
+    assert "--boxes elsewhere/finder.onnx" in capsys.readouterr().out
+    assert not public.fetched("person detector")
+    assert main(["weights", "get", "people"]) == 0
+    said = capsys.readouterr().out
+    assert "--boxes finder" in said and "from now on" in said
+    assert public.fetched("person detector") == "finder"
+    assert (tmp_path / "cache" / "simplepose" / "finder.onnx").read_bytes() == CONTENT
+    assert main(["weights", "list"]) == 0 and "here: " in capsys.readouterr().out
