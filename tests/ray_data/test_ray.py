@@ -39,7 +39,8 @@ PICTURES = 64
 def cluster() -> Iterator[None]:
     os.environ[MARK] = str(os.getpid())
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # Ray is modest: beside other work its workers starve
+    # Ray is modest: beside other work its workers would starve
+    os.environ.update({"RAY_worker_niceness": "0"})
     helpers = Path(__file__).parent.parent / "helpers"
     os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{helpers}"
     ray.init(

@@ -27,6 +27,7 @@ import ray.data
 
 from simplepose import __version__
 from simplepose.config import RayConfig
+from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError, brief, is_out_of_memory
 from simplepose.core.images import write_image
 from simplepose.core.lines import header_of
@@ -275,7 +276,8 @@ class ShardPredictor:
             found.append((line, error))
             if self.overlays and picture:
                 frame, poses = picture
-                drawn = poses.draw(frame.image, estimator.schema, keypoint_threshold=threshold)
+                schema = estimator.schema
+                drawn = draw_poses(frame.image, poses, schema, keypoint_threshold=threshold)
                 name = f"{frame.index:09d}_{Path(frame.source).stem}.jpg"
                 write_image(Path(self.folder.path) / "overlays" / name, drawn)
         sink = pa.BufferOutputStream()

@@ -21,7 +21,7 @@ from simplepose.core.structures import Frame, Poses
 from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import PoseEstimator
 from simplepose.detection.files import BoxFile, read_listing
-from simplepose.detection.people import people_source, require_choice
+from simplepose.detection.people import people_source
 from simplepose.ray.storage import is_remote, is_video, local_copy, read_address, shown
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import picture_ids
@@ -61,7 +61,6 @@ class PosePredictor:
         numbered: bool = False,
         **people: Any,
     ) -> None:
-        require_choice(boxes)
         let_threads_sleep()
         threads = share_cores()
         self.estimator = PoseEstimator.from_pretrained(
