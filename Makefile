@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint site test-package test-lowest test-highest test-tensorflow test-trackeval clean
+.PHONY: demo test lint site test-package test-lowest test-highest test-ray test-tensorflow test-trackeval clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'simplepose needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
@@ -27,6 +27,10 @@ lint: $(READY)
 
 test-package: $(READY)
 	VENV=$(VENV) sh tests/package/run.sh
+
+test-ray: $(READY)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest tests/ray_data
 
 site:
 	test -x $(VENV)-site/bin/zensical || $(PYTHON) -m venv $(VENV)-site

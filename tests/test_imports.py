@@ -18,7 +18,7 @@ FLOORS = [  # from the ground to the roof; a room may import from its own floor 
     {"weights", "synthetic"},
     {"detection", "tracking", "doctor"},
     {"evaluation", "video"},
-    {"training", "export", "report", "serve"},
+    {"training", "export", "report", "serve", "ray"},
     {"commands"},
     {"cli"},
 ]

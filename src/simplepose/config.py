@@ -112,6 +112,22 @@ class DataConfig:
         return self.workers or own_cores()
 
 
+@settings("ray")
+class RayConfig:
+    """How Ray works."""
+
+    workers: AtLeast0 = 0
+    """Processes with a network each; 0: as many as the cluster's processors or GPUs allow."""
+    num_gpus: NotNegative = 0.0
+    """GPUs of each worker; a fraction lets several share one."""
+    num_cpus: AtLeast1 = 1
+    """Processors of each worker."""
+    shard: AtLeast1 = 256
+    """Pictures a shard: what is done again when a worker dies, and held in its memory."""
+    overlays: Flag = False
+    """Also draw each picture, into overlays/ of a local --output."""
+
+
 @settings("pixels")
 class PixelConfig:
     """Channel order and normalisation: (pixel - mean) / std, in that order of channels."""

@@ -154,6 +154,18 @@ def train_here(
         os._exit(stopped.status)
 
 
+def train_in_ray(data: str, output: str) -> None:
+    """What each worker of Ray Train runs."""
+    import torch
+
+    from simplepose.training import start
+    from simplepose.training.train import train
+
+    torch.set_num_threads(1)
+    start.PoseNetwork = tiny_network
+    train(small_config(Path(data), Path(output)))
+
+
 def run_training(
     config: Config,
     *,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -436,3 +437,12 @@ def test_the_ids_are_those_of_the_annotations(folder: Path) -> None:
     assert run(folder, folder / "a.jpg", folder / "b.jpg", more=more) == 0
     rows = json.loads((folder / "out" / "results.json").read_text())
     assert [(row["image_id"], row["file_name"]) for row in rows] == [(71, "a.jpg"), (70, "b.jpg")]
+
+
+def test_without_ray(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(folder / "a.jpg")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(folder, folder / "a.jpg", more=("--engine", "ray")) == 2
+    assert "simplepose[ray]" in capsys.readouterr().err and not (folder / "out").exists()

@@ -12,6 +12,7 @@ from simplepose.commands.options import ConvertOptions
 from simplepose.core.errors import UserError
 from simplepose.core.lines import LINES, read_header
 from simplepose.core.schema import schema_named
+from simplepose.core.shards import RUN
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco, write_coco
 from simplepose.data.mapping import (
@@ -71,7 +72,8 @@ def convert_results(options: ConvertOptions) -> str:
     Raises:
         UserError: no such results, none of the forms is named, or an output that exists.
     """
-    results = options.input / LINES if options.input.is_dir() else options.input
+    name = RUN if (options.input / RUN).is_file() else LINES
+    results = options.input / name if options.input.is_dir() else options.input
     if options.to is None:
         raise UserError(
             "convert results needs --to. "

@@ -21,6 +21,7 @@ from simplepose.config import (
     Config,
     DataConfig,
     EvaluateConfig,
+    RayConfig,
     RecipeName,
     ServeConfig,
     Task,
@@ -290,7 +291,8 @@ class PredictOptions(PeopleInPictures):
 
     pictures: tyro.conf.Positional[tuple[PathText, ...]]
     """Pictures, folders, glob patterns or http addresses of pictures. A video is handed to
-    simplepose track."""
+    simplepose track. With --engine ray also several videos, s3://BUCKET/FOLDER and .parquet files
+    with a column path."""
     annotations: PathText = ""
     """COCO JSON whose `images` tell which picture has which image_id; by default the number in the
     file name, or the position where not every name has one of its own."""
@@ -301,6 +303,11 @@ class PredictOptions(PeopleInPictures):
     """Average with the mirrored crop."""
     skip_broken: Flag = False
     """Leave unreadable pictures out and go on, also with a try that such a picture stopped."""
+    engine: Literal["local", "ray"] = "local"
+    """local: this process. ray: Ray Data, on this machine or the cluster that RAY_ADDRESS names;
+    --output gets Parquet shards of poses, the same command goes on where it stopped."""
+    ray: RayConfig = field(default_factory=RayConfig)
+    """For --engine ray."""
 
 
 @settings()

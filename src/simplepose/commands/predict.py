@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simplepose import __version__ as VERSION
-from simplepose.commands import track
+from simplepose.commands import predict_on_ray, track
 from simplepose.commands.networks import Seen, open_estimator, open_people
 from simplepose.commands.options import PeopleInPictures, PredictOptions, TrackOptions
 from simplepose.core.device import share_cores
@@ -35,11 +35,9 @@ from simplepose.video.outputs import (
     write_coco_results,
     write_table,
 )
-from simplepose.video.streams import PictureStream, shown_address, stream_name
+from simplepose.video.streams import VIDEO_ENDINGS, PictureStream, shown_address, stream_name
 from simplepose.weights.public import cache_folder
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
-"""A file of such a name goes to `simplepose track`."""
 LARGEST_PICTURE = 100 << 20
 """Bytes of an address that are read at most."""
 
@@ -47,6 +45,8 @@ LARGEST_PICTURE = 100 << 20
 def run(options: PredictOptions) -> None:
     """Predicts and writes a line of poses.jsonl and the overlay of each picture, then results.json
     and the table."""
+    if options.engine == "ray":
+        return predict_on_ray.run(options)
     if _is_video(options):
         return _track(options)
     pictures = _pictures(options)

@@ -15,6 +15,7 @@ from simplepose.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.shards import RUN, read_rows, read_run
 from simplepose.core.structures import Frame, Poses
 
 LINES = "poses.jsonl"
@@ -121,11 +122,13 @@ def header_of(schema: KeypointSchema, **made_by: str) -> Header:
 
 
 def read_header(path: str | Path) -> Header:
-    """The first line of a file of JSON lines.
+    """The first line of a file of JSON lines, or what the file beside shards says.
 
     Raises:
         UserError: the file is missing, or begins otherwise.
     """
+    if Path(path).name == RUN:
+        return msgspec.convert(read_run(path).header, Header)
     try:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.readline().removeprefix(BOM_UTF8), type=Header)
@@ -139,11 +142,14 @@ def read_header(path: str | Path) -> Header:
 
 
 def read_lines(path: str | Path) -> Iterator[Line]:
-    """The frames of a file of JSON lines, one at a time.
+    """The frames of a file of JSON lines, or of the shards beside a `RUN` file, one at a time.
 
     Raises:
         UserError: the file is missing, or a line is not whole.
     """
+    if Path(path).name == RUN:
+        yield from (msgspec.convert(row, Line) for row in read_rows(Path(path)))
+        return
     read_header(path)
     decoder = msgspec.json.Decoder(Line)
     try:

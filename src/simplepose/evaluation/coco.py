@@ -26,6 +26,7 @@ from simplepose.core.files import atomic_path, encode_json
 from simplepose.core.lines import read_header, read_lines
 from simplepose.core.oks import check_sigmas
 from simplepose.core.schema import CROWDPOSE_14, KeypointSchema
+from simplepose.core.shards import RUN
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import schema_from_count
 from simplepose.data.coco import (
@@ -189,7 +190,7 @@ def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
             many finite keypoint numbers and a finite score.
     """
     source = "the results" if isinstance(results, list) else str(results)
-    if source.lower().endswith(".jsonl"):
+    if source.lower().endswith((".jsonl", RUN)):
         rows = _rows_of_lines(source, people.schema)
     else:
         rows = load_rows(results, source)

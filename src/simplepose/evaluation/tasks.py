@@ -20,6 +20,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import write_json
 from simplepose.core.lines import LINES
 from simplepose.core.schema import COCO_17, CROWDPOSE_14, MPII_16, POSETRACK_15, KeypointSchema
+from simplepose.core.shards import RUN
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.coco import coco_content, read_coco
 from simplepose.data.source import boxes_to_test, read_annotated
@@ -261,7 +262,7 @@ def score_results(
 def _inside(task: Task, folder: Path) -> str:
     """What a folder of predict, track or evaluate holds for the task; else itself."""
     kind = TASKS[task]
-    names = (LINES, "results.json", kind.results) if kind.factor == 100 else (kind.results,)
+    names = (LINES, RUN, "results.json", kind.results) if kind.factor == 100 else (kind.results,)
     return str(next((folder / name for name in names if (folder / name).exists()), folder))
 
 

@@ -30,6 +30,8 @@ CODECS = {
 """Codec -> four letters for OpenCV and file ending. Browsers play all but mp4 (MPEG-4 part 2),
 which players on the desktop do; vp8 is written some five times slower than mp4, vp9 some twenty
 times. H.264 is written by an `ffmpeg` on the path."""
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+"""A file of such a name is meant to be a video."""
 FFMPEG = (
     *("-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"),
     *("-video_size", "{size}", "-framerate", "{fps}", "-i", "-", "-c:v", "libx264"),
