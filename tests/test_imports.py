@@ -29,7 +29,7 @@ NETWORKS = {
     "pose.network",
     "pose.checkpoints",
     "pose.estimator",
-    "pose.onnx",
+    "pose.exported",
     "pose.calibration",
 }
 """What `data` never imports: it may know geometry, codec and pixels."""

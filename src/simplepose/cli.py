@@ -27,6 +27,7 @@ COMMANDS = {
     "weights": "list and download known public weights",
     "convert": "annotations -> COCO's JSON; results -> OpenPose, DeepLabCut, TRC",
     "calibrate": "turn scores into probabilities, fitted on held-out people",
+    "export": "write a network for another runtime, checked by its score",
     "ablation": "train a recipe group by group of its fields and write the table",
     "doctor": "check versions, devices, the data layout and annotations",
     "demo": "draw people, train on them, evaluate and predict",

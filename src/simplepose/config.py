@@ -199,10 +199,11 @@ class CodecConfig:
     adaptive_sigma: Flag = False
     """`sigma` counts at 64x48 and grows with the square root of the map's height elsewhere: 2 means
     1.41 at 32x24 and 2.45 at 96x72."""
-    kind: Literal["heatmap", "softmax", "simcc"] = "heatmap"
+    kind: Literal["heatmap", "softmax", "simcc", "rtmpose"] = "heatmap"
     """What the network puts out: the map itself, trained by squared error (both references); logits
     whose softmax over the map is a distribution, trained by cross-entropy; logits of two
-    distributions, over x and over y (SimCC, head `simcc`; `sigma` is in input pixels there)."""
+    distributions, over x and over y (SimCC, head `simcc`; `sigma` is in input pixels there); the
+    rows of RTMPose's published networks, which are read, not trained."""
     peak: Positive = 1.0
     """Height of the target: 255 in tf, 1 in ms. Scores are divided by it."""
     center: Literal["floor", "truncate", "exact"] = "truncate"
@@ -225,6 +226,11 @@ class CodecConfig:
     zero_without_peak: Flag = True
     """Put keypoints whose peak is not positive at heatmap position 0 (ms); tf leaves them where the
     argmax fell."""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the network puts out a row over x and one over y, not maps."""
+        return self.kind in ("simcc", "rtmpose")
 
     @property
     def moves_column(self) -> bool:
@@ -450,6 +456,8 @@ class Config:
     """The test."""
 
     def __post_init__(self) -> None:
+        if self.codec.kind == "rtmpose":
+            raise UserError("codec.kind is rtmpose, which is only read. Cure: simcc, with its head")
         if (self.model.head == "simcc") != (self.codec.kind == "simcc"):
             raise UserError(
                 f"model.head is {self.model.head} and codec.kind {self.codec.kind}: "

@@ -44,8 +44,8 @@ from simplepose.detection.onnx import PersonDetector
 from simplepose.evaluation.coco import read_results, score_rows
 from simplepose.evaluation.mpii import evaluate_mpii, read_mpii_predictions, read_mpii_truth
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
+from simplepose.pose.exported import ExportedNetwork
 from simplepose.pose.network import PoseNetwork
-from simplepose.pose.onnx import OnnxNetwork
 from simplepose.training.folder import STATE_PARTS, read_state
 from simplepose.weights.tensorflow import read_checkpoint
 from simplepose.weights.weight_file import _read_pickle, load_weight_file
@@ -306,7 +306,7 @@ def tensorflow_data(folder: Path) -> Format:
 @a_format
 def onnx(folder: Path) -> Format:
     def read(path: Path) -> Any:
-        network = OnnxNetwork(path, threads=1)
+        network = ExportedNetwork(path, threads=1)
         network.spec()
         width, height = network.input_size_wh
         if width * height <= 10**6:

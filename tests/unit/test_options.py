@@ -29,6 +29,7 @@ BAD: dict[str, list[str]] = {
     "weights": ["list", "--outputs", "x"],
     "convert": ["mpii", "a.mat", "--output", "o.json", "--overwrit"],
     "calibrate": ["runs/x", "--box", "gt"],
+    "export": ["runs/x", "--format", "onnx", "--allow-loss", "2"],
     "ablation": ["coco_r50_256x192_modern", "--seeds", "0"],
     "doctor": ["--imges", "x"],
     "demo": ["--people", "0"],

@@ -17,9 +17,11 @@ from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test, read_split
 from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
+from simplepose.export.formats import write_calibrated
 from simplepose.pose.calibration import fit
 from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.exported import SESSIONS
 
 
 def run(options: CalibrateOptions) -> None:
@@ -29,7 +31,7 @@ def run(options: CalibrateOptions) -> None:
         UserError: too few people, other keypoints, or an output that exists.
     """
     weights = find_weights(options.weights)
-    if weights.suffix != ".safetensors":
+    if weights.suffix not in (".safetensors", *SESSIONS):
         raise UserError(
             f"{weights} cannot carry a calibration. "
             "Cure: a run folder or a .safetensors file (simplepose import makes one)"
@@ -68,8 +70,11 @@ def run(options: CalibrateOptions) -> None:
         print(f"skipped {path}: {reason}", file=sys.stderr)
     config = stored_settings(estimator.spec, weights)
     calibration = fit(match_estimates(estimates, annotations, config), annotations.source)
-    assert isinstance(estimator.network, torch.nn.Module)  # it came from a .safetensors file
-    save_checkpoint(output, estimator.network, replace(estimator.spec, calibration=calibration))
+    spec = replace(estimator.spec, calibration=calibration)
+    if isinstance(estimator.network, torch.nn.Module):
+        save_checkpoint(output, estimator.network, spec)
+    else:
+        write_calibrated(weights, output, spec)
     change = f"{calibration.error_raw:.3f} -> {calibration.error:.3f}"
     print(f"expected calibration error of keypoint scores {change} on {calibration.people} people")
     if calibration.spread_offset is not None:

@@ -45,6 +45,7 @@ from simplepose.evaluation.top_down import (
 )
 from simplepose.pose.checkpoints import read_spec, require_schema
 from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.exported import ExportedNetwork
 
 
 def run(options: EvaluateOptions | ScoreOptions) -> None:
@@ -192,6 +193,13 @@ def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
     pixels, codec = replace(spec.pixels, **changes), changed_codec(options, spec.codec)
     schema = with_flip_pairs(spec.schema, options.data.flip_pairs)
     estimator.spec = replace(spec, schema=schema, pixels=pixels, codec=codec)
+    network = estimator.network
+    if isinstance(network, ExportedNetwork) and network.decodes and estimator.spec != spec:
+        raise UserError(
+            f"{weights} has normalisation, flip test and decoding inside. Cure: leave "
+            "--mean, --std, --channel-order, --decoder, --flip-shift, --kind and "
+            "--data.flip-pairs out, or export --graph heatmaps"
+        )
     if estimator.flip_test and (note := schema.sides_note()):
         print(f"note: {note}", file=sys.stderr)
     return estimator
@@ -199,12 +207,16 @@ def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
 
 def changed_codec(options: EvaluateOptions, own: CodecConfig) -> CodecConfig:
     """The network's codec with what the options override."""
-    if own.kind == "simcc" and (options.flip_shift != "file" or options.decoder == "quarter"):
+    if own.has_rows and (options.flip_shift != "file" or options.decoder == "quarter"):
         raise UserError(
             f"{options.weights} is a SimCC network: it has no heatmap to shift, and no quarter "
             "pixels. Cure: leave --flip-shift out, and choose --decoder argmax or dark"
         )
-    given: dict[str, Any] = {"decoder": options.decoder, "flip_shift": options.flip_shift}
+    given: dict[str, Any] = {
+        "kind": options.kind,
+        "decoder": options.decoder,
+        "flip_shift": options.flip_shift,
+    }
     return replace(own, **{name: value for name, value in given.items() if value != "file"})
 
 

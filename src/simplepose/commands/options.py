@@ -41,6 +41,17 @@ from simplepose.core.settings import (
     settings,
 )
 
+FormatName = Literal[
+    "onnx",
+    "onnx-int8",
+    "openvino",
+    "openvino-bf16",
+    "openvino-int8",
+    "tensorrt",
+    "cann",
+]
+"""`simplepose export --format`; `export.formats.FORMATS` has a row for each."""
+
 
 @settings("data")
 class HeldOutData:
@@ -187,6 +198,9 @@ class EvaluateOptions(HeldOutPeople):
     ImageNet's)."""
     std: tuple[Positive, Positive, Positive] | None = None
     """Deviation in units of 0..255, in place of the weight file's."""
+    kind: Literal["file", "heatmap", "softmax", "simcc", "rtmpose"] = "file"
+    """What the network puts out: as the weight file says (ONNX files that say nothing: heatmap, or
+    rtmpose where there are two rows), or this."""
     decoder: Literal["file", "argmax", "quarter", "dark"] = "file"
     """How keypoints are read from heatmaps: as the weight file says, or this."""
     flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
@@ -450,9 +464,51 @@ class CalibrateOptions(HeldOutPeople):
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder or .safetensors file."""
+    """Run folder, .safetensors file or exported network."""
     output: PathText = ""
     """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
+
+
+@settings("int8")
+class Int8Data:
+    """Pictures that the ranges of int8 are chosen by; none of them may be scored too."""
+
+    annotations: PathText = ""
+    """COCO annotations of people that the network may have been trained on."""
+    images: PathText = ""
+    """Folder of their pictures."""
+    people: AtLeast1 = 300
+    """People to take, spread over the file."""
+
+
+@settings()
+class ExportOptions(HeldOutPeople):
+    """Writes a network for another runtime, opens it again, scores it beside the network, and
+    gives it its name only if the numbers agree.
+
+    example: simplepose export runs/first --format onnx --annotations val.json --images pictures
+    """
+
+    weights: tyro.conf.Positional[PathText]
+    """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
+    format: FormatName
+    """bf16: computed so where the processor can; int8: needs --int8.annotations; tensorrt, cann:
+    ONNX for these compilers, whose command lines are printed."""
+    graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
+    """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
+    auto: keypoints where the format can."""
+    output: PathText = ""
+    """The file; beside the weights by default. NAME.parity.json appears beside it."""
+    device: str = "cpu"
+    """The comparison runs on the processor."""
+    flip_test: Flag = True
+    """Put the flip test into keypoints, and compare with it."""
+    int8: Int8Data = field(default_factory=Int8Data)
+    """What int8 is fitted to."""
+    allow_loss: Fraction | None = None
+    """AP (0..1) that may be lost; by default .001, and .005 for int8."""
+    answers: Flag = False
+    """Also write NAME.answers.npz: 16 inputs and what must come out, for a check on the device."""
 
 
 @settings()
@@ -557,6 +613,7 @@ OPTIONS: dict[str, type] = {
     "weights": WeightsOptions,
     "convert": ConvertOptions,
     "calibrate": CalibrateOptions,
+    "export": ExportOptions,
     "ablation": AblationOptions,
     "doctor": DoctorOptions,
     "demo": DemoOptions,

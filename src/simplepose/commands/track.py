@@ -17,7 +17,7 @@ from simplepose.core.progress import Progress
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
 from simplepose.detection.files import BoxFile
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.onnx import OnnxNetwork
+from simplepose.pose.exported import ExportedNetwork
 from simplepose.tracking.flow import dis_flow, farneback_flow
 from simplepose.tracking.smooth import OneEuroConfig, fill_gaps, smooth_zero_phase
 from simplepose.tracking.track import TrackConfig
@@ -196,7 +196,7 @@ def _note_posetrack(options: TrackOptions, schema: KeypointSchema) -> None:
 
 def _device_name(estimator: PoseEstimator) -> str:
     """Where the pose network runs, in words."""
-    if isinstance(estimator.network, OnnxNetwork):
+    if isinstance(estimator.network, ExportedNetwork):
         return estimator.network.session.provider
     cores = f" ({own_cores()} cores)" if str(estimator.device) == "cpu" else ""
     return f"{estimator.device}{cores}"

@@ -50,8 +50,8 @@ class OnnxSession:
         try:
             import onnxruntime
         except ImportError as error:
-            raise need("onnxruntime", "onnx", f"running {source}") from error
-        if not os.path.isfile(source):
+            raise need("onnxruntime", "predict", f"running {source}") from error
+        if not content and not os.path.isfile(source):
             raise UserError(f"no such ONNX file: {source}. Cure: check the path")
         self._made = (source, content, device, threads)
         providers = onnx_providers(device, onnxruntime.get_available_providers())

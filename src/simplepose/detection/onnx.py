@@ -67,7 +67,7 @@ class PersonDetector:
         try:
             import onnx
         except ImportError as error:
-            raise need(error.name or "onnx", "onnx", "an ONNX detector") from error
+            raise need(error.name or "onnx", "predict", "an ONNX detector") from error
         self.path, self.score_threshold = str(path), score_threshold
         self.session = OnnxSession(self.path, device=device, threads=threads)
         inputs = [(name, shape) for name, shape, _ in self.session.inputs]

@@ -10,12 +10,14 @@ ONNX Runtime puts out needs no torch (`reads_arrays`).
 SimCC (Li et al., ECCV 2022) describes a keypoint by two distributions, over x and over y. A row of
 outputs holds `SPLIT` bins an input pixel, first those of x, then those of y. Bin b stands at
 (b + .5) / SPLIT - .5 input pixels, so reversing the bins of x is exactly the mirror x -> W-1-x.
+RTMPose's published networks (Jiang et al. 2023) have the same rows with two differences: bin b
+stands at b / SPLIT, and the rows are no distributions but maps that peak at 1. They are only read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +103,7 @@ def split_axes(values: Tensor, input_size_wh: tuple[int, int]) -> tuple[Tensor, 
 
 
 def reads_arrays(codec: CodecConfig) -> bool:
-    """Whether `activate`, `flip_average` and `decode` also take NumPy arrays. Logarithms and
+    """Whether `run`, `activate`, `flip_average` and `decode` also take NumPy arrays. Logarithms and
     exponentials, which the others need, have other last bits in NumPy."""
     return codec.kind == "heatmap" and codec.decoder != "dark"
 
@@ -114,6 +116,39 @@ def _library(array: Array) -> Any:
     return torch
 
 
+def run(
+    network: Callable[[Array], Array],
+    pixels: Array,
+    codec: CodecConfig,
+    input_size_wh: tuple[int, int],
+    flip_order: Sequence[int] | np.ndarray | None,
+    stride: int = 0,
+) -> Array:
+    """Network, activation and flip test: what `decode` reads.
+
+    Args:
+        network: (B, 3, H, W) -> its outputs.
+        pixels: (B, 3, H, W) normalised.
+        codec: kind of outputs and alignment.
+        input_size_wh: size of the network's input.
+        flip_order: (K,) from the schema; None leaves the flip test out.
+        stride: input pixels a heatmap pixel; both inputs then go through the network in one call
+            (tensors only), so that an exported graph has it once. 0 finds it, and calls twice.
+    """
+    if flip_order is None:
+        return activate(network(pixels), codec, input_size_wh)
+    if stride:
+        library = _library(pixels)
+        both = library.concat([pixels, flip_inputs(pixels, codec, stride)])
+        plain, mirrored = network(both).chunk(2)
+    else:
+        plain = network(pixels)
+        stride = pixels.shape[-1] // plain.shape[-1]
+        mirrored = network(flip_inputs(pixels, codec, stride))
+    plain, mirrored = (activate(one, codec, input_size_wh) for one in (plain, mirrored))
+    return flip_average(plain, mirrored, flip_order, codec, input_size_wh)
+
+
 def activate(outputs: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> Array:
     """What the network put out -> what `flip_average` and `decode` read.
 
@@ -123,11 +158,11 @@ def activate(outputs: Array, codec: CodecConfig, input_size_wh: tuple[int, int])
         input_size_wh: size of the network's input.
 
     Returns:
-        The maps themselves, untouched, for `heatmap`. Otherwise probabilities, float32; those of a
-        map are scaled so that a perfect answer peaks at `codec.peak`: a map that is unsure where
-        the keypoint is spreads out and peaks lower.
+        The maps themselves, untouched, for `heatmap` and `rtmpose`. Otherwise probabilities,
+        float32; those of a map are scaled so that a perfect answer peaks at `codec.peak`: a map
+        that is unsure where the keypoint is spreads out and peaks lower.
     """
-    if codec.kind == "heatmap":
+    if codec.kind in ("heatmap", "rtmpose"):
         return outputs
     if codec.kind == "simcc":
         import torch
@@ -149,7 +184,7 @@ def flip_inputs(pixels: Array, codec: CodecConfig, stride: int = 4) -> Array:
     """
     library = _library(pixels)
     flipped = library.flip(pixels, (-1,))
-    if codec.flip_shift != "exact" or codec.udp or codec.kind == "simcc":
+    if codec.flip_shift != "exact" or codec.udp or codec.has_rows:
         return flipped
     border = library.broadcast_to(flipped[..., -1:], (*flipped.shape[:-1], stride - 1))
     return library.concat([flipped[..., stride - 1 :], border], -1)
@@ -177,9 +212,12 @@ def flip_average(
     """
     library = _library(mirrored)
     back = mirrored[:, library.asarray(flip_order, device=mirrored.device)]
-    if codec.kind == "simcc":
+    if codec.has_rows:
         x, y = split_axes(back, input_size_wh)
-        back = library.concat([library.flip(x, (-1,)), y], -1)
+        x = library.flip(x, (-1,))
+        if codec.kind == "rtmpose":  # the bins 0 .. 2 (W - 1) mirror, the last has no other
+            x = library.concat([x[..., 1:], x[..., -1:]], -1)
+        back = library.concat([x, y], -1)
     else:
         back = library.flip(back, (-1,))
         if codec.moves_column:
@@ -197,17 +235,19 @@ def decode(maps: Array, codec: CodecConfig, input_size_wh: tuple[int, int]) -> t
 
     Returns:
         keypoints (B, K, 2) in input pixels and keypoint scores (B, K), float32: the peak's value
-        over `codec.peak`; for SimCC the geometric mean of both peaks over that of a perfect target.
+        over `codec.peak`; for SimCC the geometric mean of both peaks over that of a perfect target,
+        for RTMPose the lower peak.
     """
-    if codec.kind == "simcc":
-        return _decode_simcc(maps, codec, input_size_wh)
+    if codec.has_rows:
+        return _decode_rows(maps, codec, input_size_wh)
     library, (height, width) = _library(maps), maps.shape[-2:]
     flat = library.asarray(maps, dtype=library.float32).reshape(*maps.shape[:2], height * width)
     peak = library.argmax(flat, axis=-1, keepdims=True)
     # Beyond the border a neighbour belongs to another row: no decoder looks at it there.
     around = library.concat([peak, peak + 1, peak - 1, peak + width, peak - width], -1)
-    gather = np.take_along_axis if library is np else library.take_along_dim
-    near = gather(flat, library.clip(around, 0, height * width - 1), -1)
+    around = library.clip(around, 0, height * width - 1)
+    # gather: the exporter knows no take_along_dim
+    near = np.take_along_axis(flat, around, -1) if library is np else flat.gather(-1, around)
     value, right, left, below, above = (near[..., index] for index in range(5))
     px, py = peak[..., 0] % width, peak[..., 0] // width
     x, y = (library.asarray(index, dtype=library.float32) for index in (px, py))
@@ -248,9 +288,9 @@ def spread(
     library = _library(maps)
     weights = library.asarray(maps, dtype=library.float32)
     weights = library.where(weights > 0, weights, 0.0) + 1e-9 * codec.peak
-    rows = codec.kind == "simcc"
-    if rows:
-        parts, steps, first = split_axes(weights, input_size_wh), (1 / SPLIT,) * 2, -0.25
+    if codec.has_rows:
+        parts, steps = split_axes(weights, input_size_wh), (1 / SPLIT, 1 / SPLIT)
+        first = 0.0 if codec.kind == "rtmpose" else 0.5 / SPLIT - 0.5
     else:
         scale = heatmap_scale(input_size_wh, maps.shape[:-3:-1], udp=codec.udp)
         parts, steps, first = (weights.sum(-2), weights.sum(-1)), (1 / scale[0], 1 / scale[1]), 0.0
@@ -260,7 +300,7 @@ def spread(
         away.append(index * step + first - keypoints[..., axis, None])
         variance = (part * away[axis] ** 2).sum(-1) / part.sum(-1)
         variances.append(variance + step * step / 12)
-    if rows:
+    if codec.has_rows:
         mixed = library.zeros_like(variances[0])
     else:
         along = (weights @ away[0][..., None])[..., 0]
@@ -324,7 +364,7 @@ def refine(
     return torch.where(concave, cx + step_x, px), torch.where(concave, cy + step_y, py)
 
 
-def _decode_simcc(
+def _decode_rows(
     distributions: Tensor, codec: CodecConfig, input_size_wh: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """`decode`; "dark" steps to the vertex of the parabola through three logarithms."""
@@ -344,7 +384,9 @@ def _decode_simcc(
             vertex = (left - right) / (2 * bend.clamp(max=-1e-12))
             step = torch.where(bend < 0, vertex, index - middle)
             point = middle + step.clamp(-LONGEST_STEP, LONGEST_STEP)
-        points.append((point + 0.5) / SPLIT - 0.5)
+        points.append(point / SPLIT + (0 if codec.kind == "rtmpose" else 0.5 / SPLIT - 0.5))
+    if codec.kind == "rtmpose":
+        return torch.stack(points, -1), torch.minimum(*heights).clamp(0, 1)
     perfect = math.sqrt(2 * math.pi) * codec.sigma * SPLIT
     scores = (heights[0] * heights[1]).sqrt() * perfect
     return torch.stack(points, -1), scores.clamp(max=1)

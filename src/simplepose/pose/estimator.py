@@ -8,6 +8,7 @@ poses = estimator("photo.jpg", boxes=[[10, 20, 110, 220]])
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from simplepose.core.structures import Frame, People, Poses
 from simplepose.pose import codec, geometry, hub
 from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
-from simplepose.pose.onnx import OnnxNetwork
+from simplepose.pose.exported import SESSIONS, ExportedNetwork
 from simplepose.pose.pixels import normalise, normalise_crops
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class PoseEstimator:
 
         Args:
             network: normalised (B, 3, H, W) -> heatmaps (B, K, H', W'); a torch module in
-                evaluation mode on `device`, or an OnnxNetwork.
+                evaluation mode on `device`, or an `ExportedNetwork`.
             spec: its schema, input size, preprocessing and codec.
             device: where pixels are sent.
             flip_test: average with the mirrored crop (twice the work, about +1 AP); not done
@@ -65,7 +66,7 @@ class PoseEstimator:
         """
         self.detector = detector
         self.network, self.spec, self.device = network, spec, device
-        if not isinstance(network, OnnxNetwork):  # which needs no torch
+        if not isinstance(network, ExportedNetwork):  # which needs no torch
             import torch
 
             self.device = torch.device(device)
@@ -85,6 +86,9 @@ class PoseEstimator:
         detector: Callable[[np.ndarray], People] | None = None,
     ) -> Self:
         """Opens a network.
+
+        A file that has flip test and decoding inside decides about the flip test itself; a warning
+        says where that is not what was asked for.
 
         Args:
             path: a run folder, a .safetensors or .onnx file, the folder of a `save_pretrained`,
@@ -109,9 +113,14 @@ class PoseEstimator:
         weights = find_weights(path)
         chosen: torch.device | str = "cpu"
         network: Callable[[Tensor], Tensor]
-        if weights.suffix == ".onnx":
-            network = OnnxNetwork(weights, threads, device)
+        if weights.suffix in SESSIONS:
+            network = ExportedNetwork(weights, threads, device)
             spec, precision = network.spec(), "fp32"
+            if network.decodes and network.flip_test != flip_test:
+                if spec.schema.knows_sides:
+                    has = "has the flip test inside" if network.flip_test else "has no flip test"
+                    warnings.warn(f"{weights} {has}, as it was exported", stacklevel=2)
+                flip_test = network.flip_test
         elif weights.suffix == ".safetensors":
             import torch
 
@@ -161,7 +170,7 @@ class PoseEstimator:
         Raises:
             UserError: an ONNX network, which is a file already; or the files cannot be written.
         """
-        if isinstance(self.network, OnnxNetwork):
+        if isinstance(self.network, ExportedNetwork):
             raise UserError(
                 f"{path}: only networks of torch are saved, this one is from an ONNX file. "
                 "Cure: copy that file"
@@ -316,10 +325,19 @@ class PoseEstimator:
         )
 
     @property
+    def has_moments(self) -> bool:
+        """Whether the second moments of heatmaps can be had; a file that decodes keeps them inside,
+        unless it was exported with covariances."""
+        network = self.network
+        inside = isinstance(network, ExportedNetwork) and network.decodes
+        return not inside or network.has_covariances
+
+    @property
     def knows_covariances(self) -> bool:
         """Whether calibrated poses have `covariances`."""
         calibration = self.spec.calibration
-        return calibration is not None and calibration.spread_offset is not None
+        fitted = calibration is not None and calibration.spread_offset is not None
+        return fitted and self.has_moments
 
     @property
     def drawn_threshold(self) -> float:
@@ -359,21 +377,39 @@ class PoseEstimator:
         """
         keypoints = np.zeros((len(crops), len(self.schema), 2))
         scores = np.zeros(keypoints.shape[:2], np.float32)
+        covariances = covariances and self.has_moments
         moments = np.zeros((*keypoints.shape, 2)) if covariances else None
-        rules, size_wh = self.spec.codec, self.input_size_wh
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
-                maps = self.maps(crops[rows])
-                found = codec.decode(maps, rules, size_wh)
-                keypoints[rows], scores[rows] = map(_to_numpy, found)
+                found = self.in_crops(crops[rows], covariances=covariances)
+                keypoints[rows], scores[rows] = found[:2]
                 if moments is not None:
-                    moments[rows] = _to_numpy(codec.spread(maps, found[0], rules, size_wh))
+                    moments[rows] = found[2]
         to_image = geometry.invert_affines(to_crop)
         if moments is not None:
             linear = to_image[:, None, :, :2]
             moments = linear @ moments @ np.swapaxes(linear, -1, -2)
         return geometry.transform_points(to_image, keypoints), scores, moments
+
+    def in_crops(
+        self, crops: np.ndarray, *, covariances: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), their raw scores (B, K)
+        and second moments (B, K, 2, 2) or None, float32."""
+        if isinstance(self.network, ExportedNetwork) and self.network.decodes:
+            keypoints, scores, spread = self.network.keypoints(crops)
+            if not covariances or spread is None or self.spec.calibration is None:
+                return keypoints, scores, None
+            return keypoints, scores, spread / self.spec.calibration.spread(scores)
+        maps, rules, size_wh = self.maps(crops), self.spec.codec, self.input_size_wh
+        keypoints, scores = codec.decode(maps, rules, size_wh)
+        moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
+        return (
+            _to_numpy(keypoints),
+            _to_numpy(scores),
+            None if moments is None else _to_numpy(moments),
+        )
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).
@@ -390,7 +426,7 @@ class PoseEstimator:
     def maps(self, crops: np.ndarray) -> codec.Array:
         """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
         mirrored crops if `mirrors`."""
-        if isinstance(network := self.network, OnnxNetwork):
+        if isinstance(network := self.network, ExportedNetwork):
             run = network.run if codec.reads_arrays(self.spec.codec) else network.tensors
             return self._averaged(normalise_crops(crops, self.spec.pixels), run)
         import torch
@@ -409,14 +445,8 @@ class PoseEstimator:
     def _averaged(
         self, pixels: codec.Array, ask: Callable[[codec.Array], codec.Array]
     ) -> codec.Array:
-        size_wh, rules = self.input_size_wh, self.spec.codec
-        plain = ask(pixels)
-        if not self.mirrors:
-            return codec.activate(plain, rules, size_wh)
-        stride = pixels.shape[-1] // plain.shape[-1]
-        mirrored = ask(codec.flip_inputs(pixels, rules, stride))
-        plain, mirrored = (codec.activate(maps, rules, size_wh) for maps in (plain, mirrored))
-        return codec.flip_average(plain, mirrored, self.schema.flip_order, rules, size_wh)
+        order = self.schema.flip_order if self.mirrors else None
+        return codec.run(ask, pixels, self.spec.codec, self.input_size_wh, order)
 
 
 def _to_numpy(array: codec.Array) -> np.ndarray:

@@ -106,7 +106,9 @@ def heatmap_scale(
     input_size_wh: tuple[int, int], heatmap_size_wh: tuple[int, int], *, udp: bool = False
 ) -> tuple[float, float]:
     """Factors (x, y) input pixels -> heatmap pixels."""
-    x, y = ((m - udp) / (i - udp) for m, i in zip(heatmap_size_wh, input_size_wh, strict=True))
+    x, y = (
+        (m - int(udp)) / (i - int(udp)) for m, i in zip(heatmap_size_wh, input_size_wh, strict=True)
+    )
     return x, y
 
 

@@ -12,8 +12,8 @@ from simplepose.config import CodecConfig, Config, ModelConfig, TrainConfig
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, MPII_16, KeypointSchema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
+from simplepose.pose.exported import ExportedNetwork
 from simplepose.pose.network import PoseNetwork
-from simplepose.pose.onnx import OnnxNetwork
 from simplepose.training.distill import load_teacher
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import TrainStep
@@ -135,7 +135,7 @@ def test_an_onnx_teacher_takes_pixels_of_any_device(tmp_path: Path) -> None:
         tmp_path / "teacher.onnx",
     )
     pixels = torch.randn(1, 3, 64, 64)
-    found = OnnxNetwork(tmp_path / "teacher.onnx")(Elsewhere(pixels))
+    found = ExportedNetwork(tmp_path / "teacher.onnx")(Elsewhere(pixels))
     assert torch.equal(found, pixels.relu())
 
 

@@ -1,0 +1,238 @@
+"""`simplepose export WEIGHTS --format FORMAT`: a network for another runtime, which gets its name
+only when it scores as the network does."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from simplepose.commands.evaluate import read_data
+from simplepose.commands.options import EvaluateOptions, ExportOptions
+from simplepose.core.errors import UserError, brief, need
+from simplepose.core.files import cannot_write, give_name, partial_name, write_json
+from simplepose.core.onnx import OnnxSession
+from simplepose.data.coco import read_coco
+from simplepose.data.source import boxes_to_test
+from simplepose.evaluation.top_down import stored_settings
+from simplepose.export.formats import FORMATS, Format
+from simplepose.export.gate import (
+    Scored,
+    drawn_crops,
+    examine,
+    require_other_pictures,
+    to_plain,
+)
+from simplepose.export.graph import GraphName, Material, onnx_of, onnx_with_free_batch
+from simplepose.pose.checkpoints import LoadedModel, find_weights, require_schema
+from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.exported import ExportedNetwork
+from simplepose.pose.network import PoseNetwork
+
+FEWEST_CROPS = 32
+"""Fewer people say too little about the ranges of int8."""
+
+
+def run(options: ExportOptions) -> None:
+    """Writes the file into a hidden folder, examines it there, and gives it its name.
+
+    Raises:
+        UserError: options that do not fit each other, a package that is missing, or a file that
+            does not do what the network does.
+    """
+    form, weights = FORMATS[options.format], find_weights(options.weights)
+    output = Path(options.output or weights.with_name(weights.stem + form.ending))
+    _require_sense(options, form, output)
+    network = PoseEstimator.from_pretrained(
+        weights, device=options.device, flip_test=options.flip_test
+    )
+    scored = _scored(options, network)
+    if scored is None:
+        print("note: no annotations: numbers only, nothing is scored", file=sys.stderr)
+    material = _material(options, form, network, scored)
+    with _hidden_folder(output) as folder:
+        candidate = folder / output.name
+        try:
+            form.write(material, candidate)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # the writers' own are of many kinds
+            raise UserError(
+                f"{options.format} could not be written: {brief(error)}. "
+                "Cure: another --format, or --graph heatmaps"
+            ) from error
+        _examine(options, form, network, scored, candidate)
+        if options.answers:
+            _write_answers(material, candidate, network, scored)
+        # the file itself last: where it stands, all that belongs to it stands too
+        for path in sorted(folder.iterdir(), key=lambda path: path == candidate):
+            target = output.with_name(path.name)
+            if target.is_dir():
+                shutil.rmtree(target)
+            give_name(path, target)
+    print(f"written: {output}", file=sys.stderr)
+    if form.command:
+        print(f"next, on the device: {form.next_command(output, material)}")
+
+
+def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
+    """Refuses what would be found out only after the work."""
+    if bool(options.annotations) != bool(options.images):
+        raise UserError("--annotations and --images belong together. Cure: give both, or neither")
+    if form.kind == "int8" and not (options.annotations or options.data.root):
+        raise UserError(
+            f"{options.format} loses what only a score shows. "
+            "Cure: --annotations and --images of people to score it on"
+        )
+    if form.kind == "int8" and not (options.int8.annotations and options.int8.images):
+        raise UserError(
+            f"{options.format} needs pictures to choose its ranges by, others than those that are "
+            "scored. Cure: --int8.annotations and --int8.images, of training pictures"
+        )
+    if options.graph not in ("auto", *form.graphs):
+        raise UserError(
+            f"--graph is {options.graph}, {options.format} is of {form.graphs[0]} only. "
+            "Cure: leave --graph out"
+        )
+    for path in (output, parity_path(output)):
+        if path.exists() and not options.overwrite:
+            raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
+    ending = "." + form.ending.rpartition(".")[2]
+    if output.suffix != ending:
+        raise UserError(f"--output is {output}. Cure: a name that ends in {ending}")
+    for package in form.packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise need(package, form.extra, f"--format {options.format}") from error
+
+
+def parity_path(output: Path) -> Path:
+    """Where the findings about an export stand."""
+    return output.with_name(f"{output.stem}.parity.json")
+
+
+def _scored(options: ExportOptions, network: PoseEstimator) -> Scored | None:
+    """The people to score on, if there are any."""
+    if not (options.annotations or options.data.root):
+        return None
+    config = stored_settings(network.spec, options.weights)
+    config = replace(config, flip_test=options.flip_test)
+    shared = {name: getattr(options, name) for name in ("annotations", "images", "boxes", "data")}
+    asked = EvaluateOptions(weights=options.weights, evaluate=config, **shared)
+    annotations, detections = read_data(asked, network.schema)
+    require_schema(network.spec, annotations.schema, options.weights)
+    return Scored(annotations, detections, config)
+
+
+def _material(
+    options: ExportOptions, form: Format, network: PoseEstimator, scored: Scored | None
+) -> Material:
+    """The graph, and for int8 crops."""
+    model, graph = None, form.graphs[0] if options.graph == "auto" else options.graph
+    if isinstance(network.network, ExportedNetwork):
+        source, graph = Path(network.network.path), _graph_of_file(options, network.network)
+        proto = onnx_with_free_batch(source, network.spec)
+    else:
+        assert isinstance(network.network, PoseNetwork)
+        model = LoadedModel(network.network, network.spec)
+        proto = onnx_of(model, graph, flip_test=network.mirrors)
+    crops = np.zeros((0, *network.input_size_wh[::-1], 3), np.uint8)
+    if form.kind == "int8":
+        assert scored is not None
+        ranges = read_coco(options.int8.annotations, options.int8.images)
+        require_schema(network.spec, ranges.schema, options.weights)
+        require_other_pictures(ranges, scored.annotations)
+        people = Scored(ranges, boxes_to_test("gt", ranges, ""), scored.config)
+        crops = people.crops(network, options.int8.people)
+        if len(crops) < FEWEST_CROPS:
+            raise UserError(
+                f"{options.int8.annotations} has {len(crops)} people to choose the ranges of int8 "
+                f"by. Cure: at least {FEWEST_CROPS}"
+            )
+    return Material(proto, graph, network.spec, model, crops)
+
+
+def _graph_of_file(options: ExportOptions, network: ExportedNetwork) -> GraphName:
+    """The graph that an ONNX file is made into.
+
+    Raises:
+        UserError: it cannot be made into what is asked for.
+    """
+    form = FORMATS[options.format]
+    problem = ""
+    if not form.takes_onnx or not network.path.endswith(".onnx"):
+        problem = f"{network.path} is no network that {options.format} can be made of"
+    elif network.decodes or options.graph == "keypoints":
+        problem = f"{network.path} can only become heatmaps, if it has heatmaps"
+    if problem:
+        raise UserError(f"{problem}. Cure: the run folder or .safetensors file it came from")
+    return "heatmaps"
+
+
+def _examine(
+    options: ExportOptions,
+    form: Format,
+    network: PoseEstimator,
+    scored: Scored | None,
+    candidate: Path,
+) -> None:
+    """The gate: prints the table and writes it beside the candidate, or refuses it."""
+    if not form.opens:
+        print(f"note: {options.format} does not open here: NOT VERIFIED", file=sys.stderr)
+        return
+    parity = examine(network, candidate, form.kind, scored, allow_loss=options.allow_loss)
+    print(parity.table())
+    if refused := parity.refused:
+        named = "; ".join(f"{c.name}: {c.found} (limit {c.limit})" for c in refused)
+        raise UserError(
+            f"{options.format} is refused, nothing is written: {named}. "
+            "Cure: another --format, or for a loss of AP that you accept --allow-loss"
+        )
+    about = {
+        "format": options.format,
+        "source": options.weights,
+        "preset": network.spec.preset,
+        "flip_test": network.mirrors,
+        "annotations": scored and scored.annotations.source,
+        "boxes": scored and scored.detections.source,
+        "machine": platform.machine(),
+        "versions": {name: version(name) for name in ("torch", *form.packages)},
+    }
+    write_json(parity_path(candidate), to_plain(parity, **about), indent=True)
+
+
+def _write_answers(
+    material: Material, candidate: Path, network: PoseEstimator, scored: Scored | None
+) -> None:
+    """16 inputs and what ONNX Runtime makes of them."""
+    crops = (drawn_crops(network) if scored is None else scored.crops(network))[:16]
+    session = OnnxSession("", content=material.proto.SerializeToString(), device="cpu")
+    fed = {material.input_name: material.feed(crops)}
+    arrays = {"crops": crops, **fed, **session.run(fed)}
+    np.savez(candidate.with_name(f"{candidate.stem}.answers.npz"), **arrays)
+
+
+@contextmanager
+def _hidden_folder(output: Path) -> Iterator[Path]:
+    """A folder beside the output, which goes whatever happens.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    folder = partial_name(output)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
