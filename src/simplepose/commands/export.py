@@ -51,7 +51,7 @@ def run(options: ExportOptions) -> None:
     form, weights = FORMATS[options.format], find_weights(options.weights)
     output = Path(options.output or weights.with_name(weights.stem + form.ending))
     _require_sense(options, form, output)
-    network = PoseEstimator.from_checkpoint(
+    network = PoseEstimator.from_pretrained(
         weights, device=options.device, flip_test=options.flip_test
     )
     scored = _scored(options, network)

@@ -133,7 +133,7 @@ def estimate_boxes(
             return rows, *estimator.cut(image, detections.boxes_xyxy[rows])
         return None
 
-    count = len(estimator.schema)
+    count, covariances = len(estimator.schema), covariances and estimator.has_moments
     keypoints = [np.zeros((0, count, 2))]
     scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
     spread = [np.zeros((0, count, 2, 2))]

@@ -143,7 +143,7 @@ def examine(
         UserError: the file does not open or run, fewer than 64 boxes, or a picture that cannot be
             read.
     """
-    file = PoseEstimator.from_checkpoint(
+    file = PoseEstimator.from_pretrained(
         path, device="cpu", flip_test=network.flip_test, batch_size=network.batch_size
     )
     crops = drawn_crops(network) if scored is None else scored.crops(network)
@@ -222,8 +222,8 @@ def _answers(estimator: PoseEstimator, crops: np.ndarray) -> tuple[np.ndarray, n
     """Keypoints (N, K, 2) in crop pixels and scores (N, K)."""
     size = estimator.batch_size
     parts = [estimator.in_crops(crops[n : n + size]) for n in range(0, len(crops), size)]
-    keypoints, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return keypoints, scores
+    keypoints, scores, _ = zip(*parts, strict=True)
+    return np.concatenate(keypoints), np.concatenate(scores)
 
 
 def near_ties(network: PoseEstimator, crops: np.ndarray, draws: int = 4) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The two graphs that leave simplepose, as ONNX.
 
 `keypoints`: uint8 crops (B, H, W, 3) RGB in; `keypoints` (B, K, 2) in crop pixels and raw `scores`
-(B, K) out, and with a calibration `probabilities` (B, K). Colour order, normalisation, flip test
-and decoding are inside: the same functions that the estimator calls.
+(B, K) out, and with a calibration `probabilities` (B, K) and `covariances` (B, K, 2, 2). Colour
+order, normalisation, flip test and decoding are inside: the same functions that the estimator
+calls.
 `heatmaps`: the network alone, normalised (B, 3, H, W) float in, its outputs out: for processors and
 runtimes that take plain networks only.
 
@@ -25,7 +26,14 @@ from torch import Tensor, nn
 from simplepose.core.errors import UserError, need
 from simplepose.pose import codec
 from simplepose.pose.checkpoints import METADATA_KEY, LoadedModel, ModelSpec
-from simplepose.pose.exported import CROPS, FLIP_KEY, KEYPOINTS, PROBABILITIES, SCORES
+from simplepose.pose.exported import (
+    COVARIANCES,
+    CROPS,
+    FLIP_KEY,
+    KEYPOINTS,
+    PROBABILITIES,
+    SCORES,
+)
 from simplepose.pose.pixels import normalise
 
 GraphName = Literal["keypoints", "heatmaps"]
@@ -54,7 +62,11 @@ class KeypointGraph(nn.Module):
         curve = spec.calibration
         logit = torch.logit(scores, eps=1e-4)
         probabilities = (curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()
-        return keypoints, scores, probabilities
+        if curve.spread_slope is None or curve.spread_offset is None:
+            return keypoints, scores, probabilities
+        factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
+        moments = codec.spread(maps, keypoints, spec.codec, size_wh)
+        return keypoints, scores, probabilities, moments * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,9 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
     if graph == "keypoints":
         module: nn.Module = KeypointGraph(model, flip_test=flip_test)
         example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-        names = [CROPS, KEYPOINTS, SCORES, PROBABILITIES][: 3 + bool(model.spec.calibration)]
+        names, curve = [CROPS, KEYPOINTS, SCORES], model.spec.calibration
+        names += [PROBABILITIES] if curve else []
+        names += [COVARIANCES] if curve and curve.spread_offset is not None else []
     else:
         module, example = model.network, torch.zeros(2, 3, height, width)
         names = ["pixels", "simcc" if model.spec.codec.has_rows else "heatmaps"]

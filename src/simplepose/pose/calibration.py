@@ -60,9 +60,13 @@ class Calibration:
 
     def covariances(self, moments: np.ndarray, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., 2, 2) second moments and (...) raw scores -> calibrated covariances, float32."""
+        return (moments * self.spread(keypoint_scores)).astype(np.float32)
+
+    def spread(self, keypoint_scores: np.ndarray) -> np.ndarray:
+        """(...) raw scores -> (..., 1, 1) float64: the factor on second moments."""
         assert self.spread_slope is not None and self.spread_offset is not None
-        factor = np.exp(self.spread_slope * logit(keypoint_scores) + self.spread_offset)
-        return (moments * factor[..., None, None]).astype(np.float32)
+        curve = self.spread_slope * logit(keypoint_scores) + self.spread_offset
+        return np.exp(curve)[..., None, None]
 
     def coverage(self, matches: Matches) -> float:
         """Fraction of labelled keypoints within their ellipses; NaN where there are none.
@@ -72,8 +76,8 @@ class Calibration:
         """
         if self.spread_offset is None or matches.distances is None or not matches.labelled.any():
             return float("nan")
-        curve = self.spread_slope * logit(matches.keypoint_scores) + self.spread_offset
-        return float((matches.distances <= ELLIPSE * np.exp(curve))[matches.labelled].mean())
+        most = ELLIPSE * self.spread(matches.keypoint_scores)[..., 0, 0]
+        return float((matches.distances <= most)[matches.labelled].mean())
 
     def expected_oks(self, scores: np.ndarray) -> np.ndarray:
         """(N,) raw person scores -> float64: the expected OKS with the nearest annotated person."""

@@ -288,9 +288,9 @@ def spread(
     library = _library(maps)
     weights = library.asarray(maps, dtype=library.float32)
     weights = library.where(weights > 0, weights, 0.0) + 1e-9 * codec.peak
-    rows = codec.kind == "simcc"
-    if rows:
-        parts, steps, first = split_axes(weights, input_size_wh), (1 / SPLIT,) * 2, -0.25
+    if codec.has_rows:
+        parts, steps = split_axes(weights, input_size_wh), (1 / SPLIT, 1 / SPLIT)
+        first = 0.0 if codec.kind == "rtmpose" else 0.5 / SPLIT - 0.5
     else:
         scale = heatmap_scale(input_size_wh, maps.shape[:-3:-1], udp=codec.udp)
         parts, steps, first = (weights.sum(-2), weights.sum(-1)), (1 / scale[0], 1 / scale[1]), 0.0
@@ -300,7 +300,7 @@ def spread(
         away.append(index * step + first - keypoints[..., axis, None])
         variance = (part * away[axis] ** 2).sum(-1) / part.sum(-1)
         variances.append(variance + step * step / 12)
-    if rows:
+    if codec.has_rows:
         mixed = library.zeros_like(variances[0])
     else:
         along = (weights @ away[0][..., None])[..., 0]

@@ -325,12 +325,19 @@ class PoseEstimator:
         )
 
     @property
+    def has_moments(self) -> bool:
+        """Whether the second moments of heatmaps can be had; a file that decodes keeps them inside,
+        unless it was exported with covariances."""
+        network = self.network
+        inside = isinstance(network, ExportedNetwork) and network.decodes
+        return not inside or network.has_covariances
+
+    @property
     def knows_covariances(self) -> bool:
         """Whether calibrated poses have `covariances`; maps that stay inside a file have none."""
         calibration = self.spec.calibration
-        if isinstance(self.network, ExportedNetwork) and self.network.decodes:
-            return False
-        return calibration is not None and calibration.spread_offset is not None
+        fitted = calibration is not None and calibration.spread_offset is not None
+        return fitted and self.has_moments
 
     @property
     def drawn_threshold(self) -> float:
@@ -370,31 +377,39 @@ class PoseEstimator:
         """
         keypoints = np.zeros((len(crops), len(self.schema), 2))
         scores = np.zeros(keypoints.shape[:2], np.float32)
+        covariances = covariances and self.has_moments
         moments = np.zeros((*keypoints.shape, 2)) if covariances else None
-        rules, size_wh = self.spec.codec, self.input_size_wh
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
-                if moments is None:
-                    keypoints[rows], scores[rows] = self.in_crops(crops[rows])
-                    continue
-                maps = self.maps(crops[rows])
-                found = codec.decode(maps, rules, size_wh)
-                keypoints[rows], scores[rows] = map(_to_numpy, found)
-                moments[rows] = _to_numpy(codec.spread(maps, found[0], rules, size_wh))
+                found = self.in_crops(crops[rows], covariances=covariances)
+                keypoints[rows], scores[rows] = found[:2]
+                if moments is not None:
+                    moments[rows] = found[2]
         to_image = geometry.invert_affines(to_crop)
         if moments is not None:
             linear = to_image[:, None, :, :2]
             moments = linear @ moments @ np.swapaxes(linear, -1, -2)
         return geometry.transform_points(to_image, keypoints), scores, moments
 
-    def in_crops(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), and their raw scores
-        (B, K), float32."""
+    def in_crops(
+        self, crops: np.ndarray, *, covariances: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), their raw scores (B, K)
+        and second moments (B, K, 2, 2) or None, float32."""
         if isinstance(self.network, ExportedNetwork) and self.network.decodes:
-            return self.network.keypoints(crops)
-        keypoints, scores = codec.decode(self.maps(crops), self.spec.codec, self.input_size_wh)
-        return _to_numpy(keypoints), _to_numpy(scores)
+            keypoints, scores, spread = self.network.keypoints(crops)
+            if not covariances or spread is None or self.spec.calibration is None:
+                return keypoints, scores, None
+            return keypoints, scores, spread / self.spec.calibration.spread(scores)
+        maps, rules, size_wh = self.maps(crops), self.spec.codec, self.input_size_wh
+        keypoints, scores = codec.decode(maps, rules, size_wh)
+        moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
+        return (
+            _to_numpy(keypoints),
+            _to_numpy(scores),
+            None if moments is None else _to_numpy(moments),
+        )
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).

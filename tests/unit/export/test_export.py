@@ -99,7 +99,7 @@ def test_both_graphs_answer_as_the_estimator(
     for graph in ("keypoints", "heatmaps"):
         path = tmp_path / f"{graph}.onnx"
         onnx.save(onnx_of(model, graph, flip_test=flip_test), str(path))
-        file = PoseEstimator.from_checkpoint(path, flip_test=flip_test)
+        file = PoseEstimator.from_pretrained(path, flip_test=flip_test)
         assert file.spec == network.spec and file.network.fixed_batch == 0
         for count in gate.BATCHES:
             found, wanted = (one.in_crops(CROPS[:count]) for one in (file, network))
@@ -124,10 +124,30 @@ def test_probabilities_are_those_of_the_calibration(tmp_path: Path) -> None:
     model = LoadedModel(network, replace(spec, calibration=CURVE))
     path = tmp_path / "a.onnx"
     onnx.save(onnx_of(model, "keypoints", flip_test=False), str(path))
-    file = PoseEstimator.from_checkpoint(path, flip_test=False)
+    file = PoseEstimator.from_pretrained(path, flip_test=False)
     answers = file.network.session.run({"crops": CROPS[:4]})
     wanted = CURVE.keypoints(answers["scores"])
     np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-5)
+    assert "covariances" not in answers and not file.has_moments
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_covariances_are_those_of_the_network(tmp_path: Path, flip_test: bool) -> None:
+    network, spec = tiny()
+    curve = replace(CURVE, spread_slope=-0.7, spread_offset=-1.3)
+    model = LoadedModel(network, replace(spec, calibration=curve))
+    path = tmp_path / "a.onnx"
+    onnx.save(onnx_of(model, "keypoints", flip_test=flip_test), str(path))
+    whole = PoseEstimator(*model, flip_test=flip_test)
+    file = PoseEstimator.from_pretrained(path, flip_test=flip_test)
+    _, scores, moments = whole.in_crops(CROPS[:3], covariances=True)
+    wanted = curve.covariances(moments, scores)
+    answers = file.network.session.run({"crops": CROPS[:3]})
+    np.testing.assert_allclose(answers["covariances"], wanted, rtol=1e-3, atol=1e-2)
+    boxes = [[4, 4, 60, 60], [0, 0, 90, 70]]
+    image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    ours, theirs = whole(image, boxes).covariances, file(image, boxes).covariances
+    np.testing.assert_allclose(theirs, ours, rtol=1e-2, atol=1e-2)
 
 
 def altered(how: str, model: LoadedModel) -> tuple[LoadedModel, ModelSpec]:
@@ -183,7 +203,7 @@ def test_the_command_writes_a_file_that_every_command_opens(
     record = json.loads((tmp_path / "tiny.parity.json").read_text())
     assert record["network"].keys() == record["file"].keys() and record["flip_test"]
     answers = np.load(tmp_path / "tiny.answers.npz")
-    found = PoseEstimator.from_checkpoint(weights, device="cpu").in_crops(answers["crops"])
+    found = PoseEstimator.from_pretrained(weights, device="cpu").in_crops(answers["crops"])
     np.testing.assert_allclose(answers["scores"], found[1], atol=1e-4)
     assert main(["evaluate", str(output), *people, "--boxes", "gt"]) == 0
     photo = next(Path(people[3]).iterdir())
@@ -262,7 +282,7 @@ def test_an_old_file_of_another_program_gets_a_free_batch(tmp_path: Path) -> Non
     spec = replace(tiny().spec, model=None, codec=CodecConfig())
     onnx.save(onnx_with_free_batch(path, spec), str(tmp_path / "free.onnx"))
     fixed, free = (
-        PoseEstimator.from_checkpoint(one, flip_test=False)
+        PoseEstimator.from_pretrained(one, flip_test=False)
         for one in (path, tmp_path / "free.onnx")
     )
     assert (fixed.network.fixed_batch, free.network.fixed_batch) == (1, 0)
@@ -322,9 +342,9 @@ def test_a_published_network_of_two_rows_opens(tmp_path: Path) -> None:
     keypoints = np.round(rng.uniform(2, 60, (17, 2)) * 2) / 2  # RTMPose's bins: half pixels
     peaks = rng.uniform(0.3, 1, (17, 2))
     path = rtmpose_file(tmp_path / "rtmpose.onnx", keypoints, peaks)
-    plain = PoseEstimator.from_checkpoint(path, flip_test=False)
+    plain = PoseEstimator.from_pretrained(path, flip_test=False)
     assert plain.spec.codec.kind == "rtmpose"
-    found, scores = plain.in_crops(CROPS[:3])
+    found, scores, _ = plain.in_crops(CROPS[:3])
     # MMPose's get_simcc_maximum: argmax / split ratio, the lower of the two peaks
     np.testing.assert_allclose(found[2], keypoints, atol=1e-5)
     np.testing.assert_allclose(scores[2], peaks.min(1), atol=1e-5)
@@ -334,7 +354,7 @@ def test_a_published_network_of_two_rows_opens(tmp_path: Path) -> None:
     mirrored[order[order > np.arange(17)], 1] = keypoints[order > np.arange(17), 1]
     mirrored[order == np.arange(17), 0] = 31.5
     path = rtmpose_file(tmp_path / "mirror.onnx", mirrored, np.ones((17, 2)))
-    found, _ = PoseEstimator.from_checkpoint(path).in_crops(CROPS[:1])
+    found, *_ = PoseEstimator.from_pretrained(path).in_crops(CROPS[:1])
     np.testing.assert_allclose(found[0], mirrored, atol=1e-5)
 
 
@@ -352,8 +372,8 @@ def test_other_formats_pass_the_gate_and_open(
     output = tmp_path / f"a{FORMATS[form].ending}"
     words = ["export", str(weights), "--format", form, *people, *int8, "--output", str(output)]
     assert main([*words, "--int8.people", "32", "--no-flip-test"]) == 0
-    file = PoseEstimator.from_checkpoint(output, flip_test=False)
-    network = PoseEstimator.from_checkpoint(weights, device="cpu", flip_test=False)
+    file = PoseEstimator.from_pretrained(output, flip_test=False)
+    network = PoseEstimator.from_pretrained(weights, device="cpu", flip_test=False)
     assert file.spec == network.spec and file.network.decodes
     if form == "openvino":
         found, wanted = (one.in_crops(CROPS[:3])[1] for one in (file, network))
@@ -374,24 +394,24 @@ def test_int8_needs_a_score_and_other_pictures(
 def test_what_is_inside_a_file_cannot_be_changed_by_options(
     weights: Path, people: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = PoseEstimator.from_checkpoint(weights, device="cpu")
+    model = PoseEstimator.from_pretrained(weights, device="cpu")
     path = tmp_path / "a.onnx"
     proto = onnx_of(LoadedModel(model.network, model.spec), "keypoints", flip_test=True)
     onnx.save(proto, str(path))
     assert main(["evaluate", str(path), *people, "--decoder", "argmax"]) == 2
     assert "--decoder" in capsys.readouterr().err
     with pytest.raises(UserError, match="keypoints"):
-        PoseEstimator.from_checkpoint(path).heatmaps(CROPS[:1])
+        PoseEstimator.from_pretrained(path).heatmaps(CROPS[:1])
 
 
 def test_calibrated_files_keep_their_curve(weights: Path, tmp_path: Path) -> None:
-    model = PoseEstimator.from_checkpoint(weights, device="cpu")
+    model = PoseEstimator.from_pretrained(weights, device="cpu")
     spec = replace(model.spec, calibration=CURVE)
     plain, calibrated = tmp_path / "a.onnx", tmp_path / "b.onnx"
     proto = onnx_of(LoadedModel(model.network, model.spec), "keypoints", flip_test=True)
     onnx.save(proto, str(plain))
     write_calibrated(plain, calibrated, spec)
-    assert PoseEstimator.from_checkpoint(calibrated).spec == spec
+    assert PoseEstimator.from_pretrained(calibrated).spec == spec
     inside = onnx_of(LoadedModel(model.network, spec), "keypoints", flip_test=True)
     onnx.save(inside, str(plain))
     with pytest.raises(UserError, match="probabilities"):
