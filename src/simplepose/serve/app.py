@@ -86,6 +86,55 @@ class Numbers:
         self.open = Gauge("simplepose_open_requests", "Not answered yet", registry=registry)
 
 
+class Desk:
+    """Takes the requests for poses: what may come in, what is said where it may not."""
+
+    def __init__(self, batches: Batches, numbers: Numbers, config: ServeConfig) -> None:
+        self.batches, self.numbers, self.config = batches, numbers, config
+        self.rates, self.inside = Rates(config.rate), 0
+
+    async def answer(self, request: Request, name: str) -> Response:
+        """The line of a picture, or why there is none."""
+        began, requests = time.perf_counter(), self.numbers.requests
+        try:
+            line = await self._line(request, name)
+        except UserError as error:
+            status = getattr(error, "status", 422)
+            requests.labels(status).inc()
+            sentence = {"error": error.problem, "cure": error.cure}
+            return JSONResponse(sentence, status, getattr(error, "headers", {}))
+        except ClientDisconnect:
+            requests.labels(499).inc()
+            return Response(status_code=499)
+        except Exception:
+            LOG.exception("a picture of %s failed", request.client)
+            requests.labels(500).inc()
+            sentence = {"error": "the network failed on this picture.", "cure": "try another one"}
+            return JSONResponse(sentence, 500)
+        requests.labels(200).inc()
+        self.numbers.seconds.observe(time.perf_counter() - began)
+        return Response(line, media_type="application/json")
+
+    async def _line(self, request: Request, name: str) -> bytes:
+        self.rates.check(request.client.host if request.client else "", time.monotonic())
+        if self.inside >= self.config.max_open:
+            sentence = f"{self.inside} pictures are waiting. Cure: try again in a second"
+            raise Refusal(503, sentence, 1)
+        self._count(1)
+        try:
+            content = await read_body(request, self.config)
+            answer = self.batches.put(content, name or "the upload")
+            frame, poses = await asyncio.wrap_future(answer)
+        finally:
+            self._count(-1)
+        self.numbers.people.inc(len(poses))
+        return line_of(frame, poses, 0).encoded()
+
+    def _count(self, more: int) -> None:
+        self.inside += more
+        self.numbers.open.set(self.inside)
+
+
 def create_app(
     estimate: Estimate,
     header: Header,
@@ -104,7 +153,7 @@ def create_app(
             whose name leads to this machine cannot read poses.
         threshold: keypoints with a lower score are not drawn at first.
     """
-    numbers, rates = Numbers(), Rates(config.rate)
+    numbers = Numbers()
     batches = Batches(
         estimate,
         largest=config.batch_pictures,
@@ -112,7 +161,7 @@ def create_app(
         max_pixels=round(config.max_megapixels * 1e6),
         done=numbers.batch.observe,
     )
-    inside = 0
+    desk = Desk(batches, numbers, config)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -126,46 +175,11 @@ def create_app(
     if hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
 
-    async def answer(request: Request, name: str) -> bytes:
-        nonlocal inside
-        address = request.client.host if request.client else ""
-        rates.check(address, time.monotonic())
-        if inside >= config.max_open:
-            raise Refusal(503, f"{inside} pictures are waiting. Cure: try again in a second", 1)
-        inside += 1
-        numbers.open.set(inside)
-        try:
-            content = await read_body(request, config)
-            frame, poses = await asyncio.wrap_future(batches.put(content, name or "the upload"))
-        finally:
-            inside -= 1
-            numbers.open.set(inside)
-        numbers.people.inc(len(poses))
-        return line_of(frame, poses, 0).encoded()
-
     @app.post("/poses", openapi_extra=_BODY)
     async def poses(request: Request, name: str = "") -> Response:
         """The poses of the picture that is the body: a line of poses.jsonl, whose `source` is
         `name`."""
-        began = time.perf_counter()
-        try:
-            line = await answer(request, name[:200])
-        except UserError as error:
-            status = getattr(error, "status", 422)
-            numbers.requests.labels(status).inc()
-            sentence = {"error": error.problem, "cure": error.cure}
-            return JSONResponse(sentence, status, getattr(error, "headers", {}))
-        except ClientDisconnect:
-            numbers.requests.labels(499).inc()
-            return Response(status_code=499)
-        except Exception:
-            LOG.exception("a picture of %s failed", request.client)
-            numbers.requests.labels(500).inc()
-            sentence = {"error": "the network failed on this picture.", "cure": "try another one"}
-            return JSONResponse(sentence, 500)
-        numbers.requests.labels(200).inc()
-        numbers.seconds.observe(time.perf_counter() - began)
-        return Response(line, media_type="application/json")
+        return await desk.answer(request, name[:200])
 
     @app.get("/header")
     async def names() -> Response:
