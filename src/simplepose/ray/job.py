@@ -190,6 +190,7 @@ def _finished(folder: OutputFolder, run: Run, *, overwrite: bool) -> set[int]:
     ours = {name for name in names if re.fullmatch(r"poses-\d+\.parquet", name)}
     if RUN in names:
         before = decode_run(folder.read(RUN).read(), f"{folder.address}/{RUN}")
+        run = decode_run(encode_run(run), RUN)  # tuples become lists
         other = [
             name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)
         ]
