@@ -353,8 +353,8 @@ def _cluster() -> Iterator[bool]:
         except Exception as error:  # Ray's are of many kinds, and of none
             raise UserError(
                 f"Ray does not start: {brief(error)}. "
-                "Cure: see that RAY_ADDRESS names a cluster that runs, with the same Ray and Python, "
-                "or that this machine is not too busy"
+                "Cure: see that RAY_ADDRESS names a cluster that runs, with the same Ray and "
+                "Python, or that this machine is not too busy"
             ) from error
     try:
         yield started
