@@ -190,6 +190,7 @@ def _finished(folder: OutputFolder, run: Run, *, overwrite: bool) -> set[int]:
     ours = {name for name in names if re.fullmatch(r"poses-\d+\.parquet", name)}
     if RUN in names:
         before = decode_run(folder.read(RUN).read(), f"{folder.address}/{RUN}")
+        run = decode_run(encode_run(run), RUN)  # tuples become lists
         other = [
             name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)
         ]
@@ -349,10 +350,11 @@ def _cluster() -> Iterator[bool]:
         local = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **(local if started else {}))
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray's are of many kinds, and of none
             raise UserError(
                 f"Ray does not start: {brief(error)}. "
-                "Cure: see that RAY_ADDRESS names a cluster that runs, with the same Ray and Python"
+                "Cure: see that RAY_ADDRESS names a cluster that runs, with the same Ray and "
+                "Python, or that this machine is not too busy"
             ) from error
     try:
         yield started
