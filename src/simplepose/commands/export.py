@@ -52,7 +52,7 @@ def run(options: ExportOptions) -> None:
     output = Path(options.output or weights.with_name(weights.stem + form.ending))
     _require_sense(options, form, output)
     network = PoseEstimator.from_checkpoint(
-        weights, device=options.device, flip_test=options.flip_test
+        weights, device=options.device, flip_test=options.flip_test, precision="fp32"
     )
     scored = _scored(options, network)
     if scored is None:
