@@ -3,7 +3,6 @@ only when it scores as the network does."""
 
 from __future__ import annotations
 
-import importlib
 import platform
 import shutil
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def run(options: ExportOptions) -> None:
     output = Path(options.output or weights.with_name(weights.stem + form.ending))
     _require_sense(options, form, output)
     network = PoseEstimator.from_pretrained(
-        weights, device=options.device, flip_test=options.flip_test
+        weights, device=options.device, flip_test=options.flip_test, precision="fp32"
     )
     scored = _scored(options, network)
     if scored is None:
@@ -109,10 +109,8 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
     if output.suffix != ending:
         raise UserError(f"--output is {output}. Cure: a name that ends in {ending}")
     for package in form.packages:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise need(package, form.extra, f"--format {options.format}") from error
+        if find_spec(package) is None:
+            raise need(package, form.extra, f"--format {options.format}")
 
 
 def parity_path(output: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,10 +36,7 @@ class OpenvinoSession:
     """
 
     def __init__(self, source: str, *, device: str = "auto", threads: int = 0) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise need("openvino", "openvino", f"running {source}") from error
+        openvino = import_openvino(f"running {source}")
         if device not in ("auto", "cpu"):
             raise UserError(
                 f"{source} is an OpenVINO network, which runs on the processor here, not on "
@@ -70,6 +68,20 @@ class OpenvinoSession:
         with reading(self._made[0], "a network that runs", "export or copy it again"):
             answers = self._network({name: values[name] for name, *_ in self.inputs})
         return {name: np.array(answers[name]) for name, _ in self.outputs}
+
+
+def import_openvino(purpose: str) -> Any:
+    """The package, without the one that reports its use to its makers over the network.
+
+    Raises:
+        UserError: it is not installed; `purpose` says what needs it.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise need("openvino", "openvino", purpose) from error
+    return openvino
 
 
 def _open(source: str, device: str, threads: int) -> OpenvinoSession:

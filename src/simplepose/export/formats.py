@@ -9,6 +9,7 @@ from typing import Literal
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_bytes
+from simplepose.core.openvino import import_openvino
 from simplepose.export.graph import GraphName, Material, import_onnx, set_metadata
 from simplepose.export.int8 import write_onnx_int8
 from simplepose.export.openvino import write_openvino, write_openvino_bf16, write_openvino_int8
@@ -137,8 +138,7 @@ def write_calibrated(source: Path, output: Path, spec: ModelSpec) -> None:
         set_metadata(proto, {METADATA_KEY: spec.to_json()})
         write_bytes(output, proto.SerializeToString())
         return
-    import openvino
-
+    openvino = import_openvino("a calibration")
     model = openvino.Core().read_model(source)
     model.set_rt_info(spec.to_json(), METADATA_KEY)
     openvino.save_model(model, output, compress_to_fp16=False)

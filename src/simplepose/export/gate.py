@@ -38,10 +38,10 @@ CROPS = 128
 """Crops that are compared, at least the largest batch."""
 MOST_PIXELS, MOST_SCORE = 0.01, 1e-4
 """How far a keypoint and a score of an fp32 file may lie from the network's."""
-TIE, MOST_TIES = 1e-6, 0.05
-"""Noise that no keypoint should feel, as a fraction of the highest peak (of ten times each value
-where values are probabilities); those that move by more than `MOST_PIXELS` are near ties and
-counted apart, up to this fraction."""
+TIE, MOST_TIES = 1e-5, 0.05
+"""Noise that no keypoint should feel, as a fraction of the largest value (of each value where they
+are probabilities); those that move by more than `MOST_PIXELS` are near ties and counted apart, up
+to this fraction."""
 LOSS: dict[Kind, float] = {"fp32": 0.001, "half": 0.001, "int8": 0.005}
 """AP (0..1) that may be lost; fp32 and half must not gain more either."""
 TIMED = {1: 10, 16: 3}
@@ -226,7 +226,7 @@ def _answers(estimator: PoseEstimator, crops: np.ndarray) -> tuple[np.ndarray, n
     return np.concatenate(keypoints), np.concatenate(scores)
 
 
-def near_ties(network: PoseEstimator, crops: np.ndarray, draws: int = 4) -> np.ndarray:
+def near_ties(network: PoseEstimator, crops: np.ndarray, draws: int = 8) -> np.ndarray:
     """(N, K) bool: keypoints that noise in the last digits moves.
 
     Two peaks or two neighbours are as good as equal there, and no two runtimes need agree.
@@ -236,7 +236,7 @@ def near_ties(network: PoseEstimator, crops: np.ndarray, draws: int = 4) -> np.n
     for first in range(0, len(crops), network.batch_size):
         maps = torch.from_numpy(network.heatmaps(crops[first : first + network.batch_size]))
         direct = rules.kind in ("heatmap", "rtmpose")
-        noise = TIE * maps.amax() if direct else 10 * TIE * maps
+        noise = TIE * maps.abs().amax() if direct else TIE * maps
         plain = codec.decode(maps, rules, network.input_size_wh)[0]
         others = [
             codec.decode(

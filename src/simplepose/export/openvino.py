@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simplepose.core.openvino import PRECISION_KEY
+from simplepose.core.openvino import PRECISION_KEY, import_openvino
 from simplepose.export.graph import Material
 from simplepose.export.int8 import AGREEMENT, TAILS, Agreement
 
 RANKED = 32
 """Crops by which layers are ranked where they must go back to float."""
+MOST_BACK = 12
+"""Layers that go back to float, one after the other, before the gate has the last word."""
 
 
 def write_openvino(material: Material, path: Path) -> None:
@@ -31,15 +34,14 @@ def write_openvino_bf16(material: Material, path: Path) -> None:
 
 def openvino_model(material: Material) -> Any:
     """The graph as an `openvino.Model`."""
-    import openvino
-
-    return openvino.convert_model(io.BytesIO(material.proto.SerializeToString()))
+    return import_openvino("an export").convert_model(
+        io.BytesIO(material.proto.SerializeToString())
+    )
 
 
 def _save(model: Any, path: Path, material: Material) -> None:
     """Writes both files, with the metadata of the graph."""
-    import openvino
-
+    openvino = import_openvino("an export")
     for one in material.proto.metadata_props:
         model.set_rt_info(one.value, one.key)
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -47,9 +49,9 @@ def _save(model: Any, path: Path, material: Material) -> None:
 
 def write_openvino_int8(material: Material, path: Path) -> None:
     """NNCF with accuracy control: layers go back to float until the poses agree."""
-    import nncf
-
     model, agreement = openvino_model(material), Agreement(material)
+    os.environ.setdefault("NNCF_CI", "1")  # reports nothing to its makers
+    import nncf
 
     def validate(network: Any, rows: Iterable[int]) -> tuple[float, None]:
         def ask(fed: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,7 +71,7 @@ def write_openvino_int8(material: Material, path: Path) -> None:
         subset_size=count,
         ignored_scope=nncf.IgnoredScope(names=float_operations(model, TAILS[0]), validate=False),
         advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-            ranking_subset_size=RANKED
+            max_num_iterations=MOST_BACK, ranking_subset_size=RANKED
         ),
     )
     _save(quantised, path, material)
