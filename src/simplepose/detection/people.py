@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -94,12 +94,11 @@ def people_source(
         raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
     text = named(str(boxes))
     path = Path(text)
-    if person_class and (text in ("whole", "motion", "gt") or path.suffix.lower() == ".json"):
+    if person_class and (text in WORDS or path.suffix.lower() == ".json"):
         raise UserError(
             f"--person-class {person_class} chooses among the classes of a detector, and --boxes "
             f"{text} is none. Cure: leave it out"
         )
-    threshold = 0.3 if score_threshold is None else score_threshold
     if text == "whole":
         return whole
     if text == "motion":
@@ -108,34 +107,33 @@ def people_source(
         if annotations is None:
             raise UserError("--boxes gt needs the annotations. Cure: add --annotations FILE.json")
         return read_boxes(annotations, keypoints=keypoints)
-    if text.startswith("hf:") or (path / "config.json").is_file():
-        name = text.removeprefix("hf:")
-        return TransformersDetector(
-            name, score_threshold=threshold, device=device, person_class=person_class
-        )
-    if not (path.exists() or is_trained(text)):
-        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
-        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
-    if is_trained(path):
-        from simplepose.detection.trained import TrainedDetector  # brings torch
-
-        return TrainedDetector.from_pretrained(
-            path, score_threshold=threshold, person_class=person_class, device=device
-        )
-    if path.suffix.lower() == ".onnx":
-        return PersonDetector(
-            path,
-            score_threshold=threshold,
-            person_class=person_class,
-            device=device,
-            threads=threads,
-            cut_border=cut_border,
-        )
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" and path.exists():
         return read_boxes(
             path,
             annotations=annotations,
             score_threshold=score_threshold or 0.0,
             keypoints=keypoints,
         )
+    options = {
+        "score_threshold": 0.3 if score_threshold is None else score_threshold,
+        "person_class": person_class,
+        "device": device,
+    }
+    return _open_detector(text, options, {"threads": threads, "cut_border": cut_border})
+
+
+def _open_detector(text: str, options: dict[str, Any], of_onnx: dict[str, Any]) -> Detector:
+    """The detector of a name, folder or file; its options, and those that only ONNX files have."""
+    path = Path(text)
+    if text.startswith("hf:") or (path / "config.json").is_file():
+        return TransformersDetector(text.removeprefix("hf:"), **options)
+    if not (path.exists() or is_trained(text)):
+        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
+        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
+    if is_trained(path):
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
+        return TrainedDetector.from_pretrained(path, **options)
+    if path.suffix.lower() == ".onnx":
+        return PersonDetector(path, **options, **of_onnx)
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")
