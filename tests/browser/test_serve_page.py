@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from serving import serving
 
 from simplepose.config import ServeConfig
 from simplepose.core.lines import header_of
@@ -17,6 +16,9 @@ from simplepose.core.schema import COCO_17
 from simplepose.core.structures import Frame, Poses
 
 pytest.importorskip("fastapi", reason="simplepose serve needs fastapi (pip install '.[serve]')")
+pytest.importorskip("prometheus_client", reason="simplepose serve needs prometheus-client")
+from serving import serving
+
 from simplepose.serve.app import create_app
 
 FIGURE = np.array(
