@@ -97,6 +97,7 @@ def test_every_norm_of_the_network(family: str) -> None:
         17,
     )
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 24  # one more than usual: the slim backbone's first stage needs a projection
+    # One more than usual: the slim backbone's first stage needs a projection.
+    assert len(norms) == 24
     for norm in norms:
         assert norm.momentum == pytest.approx(1 - DECAY[family]) and norm.eps == EPS[family]
