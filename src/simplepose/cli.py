@@ -40,7 +40,7 @@ def usage() -> str:
     """The text of `simplepose --help`."""
     lines = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
     return (
-        "example: simplepose predict photo.jpg --weights runs/first --boxes whole\n\n"
+        "example: simplepose predict photo.jpg\n\n"
         "usage: simplepose COMMAND [OPTIONS]\n\n"
         "Top-down keypoint estimation and tracking with Simple Baselines networks.\n\n"
         f"commands:\n{lines}\n\n"

@@ -23,7 +23,7 @@ DECAY, EPS = {"ms": 0.9, "tf": 0.99}, {"ms": 1e-5, "tf": 1.001e-5}
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slim trunk: only its norms matter here."""
+    """A slim backbone: only its norms matter here."""
     monkeypatch.setattr("simplepose.pose.backbone.STAGE_WIDTHS", (8, 8, 8, 8))
 
 
@@ -97,6 +97,7 @@ def test_every_norm_of_the_network(family: str) -> None:
         17,
     )
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 24  # one more than usual: the slim trunk's first stage needs a projection
+    # One more than usual: the slim backbone's first stage needs a projection.
+    assert len(norms) == 24
     for norm in norms:
         assert norm.momentum == pytest.approx(1 - DECAY[family]) and norm.eps == EPS[family]

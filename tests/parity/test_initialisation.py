@@ -1,8 +1,8 @@
 """First values of both references, as distributions: standard deviations to 3 % (more than ten thousand draws each), bounds exactly.
 
 tf: variance scaling 2 / fan in, drawn from a normal of deviation sqrt(1.3 x 2 / fan in) cut at two deviations (slim's initialiser) for
-trunk and output; a normal of .01 cut at two deviations for the deconvolutions. A cut at two deviations leaves .8796 of the deviation.
-ms: deconvolutions and output normal .001; the trunk always comes from a file.
+backbone and output; a normal of .01 cut at two deviations for the deconvolutions. A cut at two deviations leaves .8796 of the deviation.
+ms: deconvolutions and output normal .001; the backbone always comes from a file.
 """
 
 from __future__ import annotations

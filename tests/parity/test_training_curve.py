@@ -5,7 +5,7 @@ Adam; only the random numbers (order and augmentation) and the first weights are
 small training amplifies differences about sevenfold an update (measured: the very same code in single and double precision is 1 % apart
 after 20 updates), because Adam divides gradients by their own size. For the same reason the rate falls early, so that all three rates are
 seen and rounding stays below the tolerance; crops come from the picture files, and the mirror is a matrix on both sides (test_crops
-compares it with a mirrored copy): one grey level in one pixel moves these curves by 1e-3. The trunk is slimmed for speed.
+compares it with a mirrored copy): one grey level in one pixel moves these curves by 1e-3. The backbone is slimmed for speed.
 """
 
 from __future__ import annotations

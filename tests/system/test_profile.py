@@ -1,4 +1,4 @@
-"""`simplepose train PRESET --profile` says where a step's time goes and what the wall is."""
+"""`simplepose train PRESET --profile` says where a step's time goes and what the bottleneck is."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ def test_without_any_readable_picture_it_ends(
     [
         (
             (5, 0, 3, 6, 0.1),
-            "The wall is the loader: the device stands idle 35%.*--data.cache ram or device, or run simplepose pack",
+            "The bottleneck is the loader: the device stands idle 35%.*--data.cache ram or device, or run simplepose pack",
         ),
         ((0.1, 4, 3, 6, 0.1), "bringing pixels to the device.*--data.cache device"),
         ((0.1, 0.1, 3, 6, 4), "The optimiser takes 30%; raise --train.batch-size"),
         (
             (0.1, 0.1, 3, 6, 0.3),
-            r"The wall is the network \(95% forward and backward\), as it should be",
+            r"The bottleneck is the network \(95% forward and backward\), as it should be",
         ),
     ],
 )
 def test_the_sentence(seconds: tuple[float, ...], words: str) -> None:
     import re
 
-    assert re.search(words, Profile(dict(zip(PARTS, seconds, strict=True)), 1.0, "cpu", "").wall())
+    assert re.search(
+        words, Profile(dict(zip(PARTS, seconds, strict=True)), 1.0, "cpu", "").bottleneck()
+    )

@@ -100,7 +100,7 @@ class HeldOutPeople(OnDevice):
     """Folder of their pictures."""
     boxes: PathText = "gt"
     """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
-    file, or the run folder of a detector."""
+    file, or a detector (the run folder of your own, or starter-person)."""
     data: HeldOutData = field(default_factory=HeldOutData)
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
@@ -112,7 +112,7 @@ class Networks(OnDevice):
     """Commands that find people and estimate their poses."""
 
     weights: PathText = ""
-    """The pose network: run folder, .safetensors or .onnx file, hf:OWNER/NAME, or a name of
+    """The pose network: run folder, .safetensors, .onnx or .xml file, hf:OWNER/NAME, or a name of
     simplepose weights list. By default what simplepose weights get people fetched, else starter,
     which comes with simplepose."""
     boxes: PathText = ""
@@ -178,14 +178,15 @@ class TrainOptions:
 
 @settings()
 class EvaluateOptions(HeldOutPeople):
-    """Scores a network on annotated pictures and prints the ten COCO numbers with preset and source
-    of the boxes; of a detector, the box AP.
+    """Scores a network on annotated pictures and prints the task's numbers (COCO's ten) with preset
+    and source of the boxes; of a detector, the box AP.
 
     example: simplepose evaluate runs/first --data.root coco --boxes detections
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder, .safetensors or .onnx file."""
+    """Run folder, weight file (.safetensors, .onnx, .xml), starter, starter-person or
+    hf:OWNER/NAME; or finished results, which are scored as simplepose score does."""
     epochs: str = ""
     """Epochs of a run with train.keep_every to test, a row each: FIRST:LAST:STEP (100:140:10, both
     ends belong to it), FIRST:LAST, or one epoch."""
@@ -345,8 +346,8 @@ class TrackOptions(PeopleInPictures):
     """Fill gaps of a track of up to so many frames in the finished files; what was filled is
     marked."""
     posetrack: Flag = False
-    """Also write a PoseTrack folder for simplepose evaluate --task posetrack (of pictures with
-    --no-tracking), which needs a network with PoseTrack's 15 keypoints."""
+    """Also write a PoseTrack folder for simplepose score --task posetrack, which needs a network
+    with PoseTrack's 15 keypoints."""
     show: Flag = False
     """Open a window with the poses as they come, for cameras; q closes it and ends."""
     drop_frames: Flag = False

@@ -38,19 +38,19 @@ class Profile:
         """How much of a step some parts take, 0..1."""
         return sum(self.seconds[part] for part in parts) / sum(self.seconds.values())
 
-    def wall(self) -> str:
-        """One sentence: which part is the wall, and what to change."""
+    def bottleneck(self) -> str:
+        """One sentence: which part is the bottleneck, and what to change."""
         data, copy = self.fraction("wait for data"), self.fraction("copy and cut")
         if data > 0.1:
             return (
-                f"The wall is the loader: the device stands idle {data:.0%} of the time; let "
-                "--data.workers be the number of cores, or keep decoded pixels with --data.cache "
-                "ram or device, or run simplepose pack."
+                f"The bottleneck is the loader: the device stands idle {data:.0%} of the time; "
+                "let --data.workers be the number of cores, or keep decoded pixels with "
+                "--data.cache ram or device, or run simplepose pack."
             )
         if copy > 0.1:
             return (
-                f"The wall is bringing pixels to the device ({copy:.0%}); keep them there with "
-                "--data.cache device, or let the host cut crops with --data.warp host."
+                f"The bottleneck is bringing pixels to the device ({copy:.0%}); keep them there "
+                "with --data.cache device, or let the host cut crops with --data.warp host."
             )
         if (optimiser := self.fraction("optimiser")) > 0.2:
             return (
@@ -58,9 +58,9 @@ class Profile:
                 "less often."
             )
         return (
-            f"The wall is the network ({self.fraction('forward', 'backward'):.0%} forward and "
-            "backward), as it should be; what is left is --train.precision bf16, --train.compile "
-            "on, a larger --train.batch-size, or more devices (docs/scale.md)."
+            f"The bottleneck is the network ({self.fraction('forward', 'backward'):.0%} forward "
+            "and backward), as it should be; what is left is --train.precision bf16, "
+            "--train.compile on, a larger --train.batch-size, or more devices (docs/scale.md)."
         )
 
     def report(self) -> list[str]:
@@ -70,7 +70,7 @@ class Profile:
             for part, seconds in self.seconds.items()
         ]
         speed = f"{self.samples_per_second:.1f} samples/s on {self.device}"
-        return [f"pixels: {self.pixels}", *lines, speed, self.wall()]
+        return [f"pixels: {self.pixels}", *lines, speed, self.bottleneck()]
 
 
 @dataclass

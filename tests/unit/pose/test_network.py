@@ -1,4 +1,4 @@
-"""The whole network: sizes, cost, names, first values."""
+"""The whole network: sizes, cost, names, initialisation."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_trunk_is_found_in_the_layout(preset: str, tmp_path: Path) -> None:
     ],
 )
 def test_fine_tuning(schema: KeypointSchema, same_output: bool, tmp_path: Path) -> None:
-    """Everything is taken; an output layer for other keypoints (also 17 others) keeps its own first values and is named."""
+    """Everything is taken; an output layer for other keypoints (also 17 others) keeps its own initialisation and is named."""
     teacher, config = make("coco_r50_256x192_tf", COCO_17, 1)
     save_checkpoint(
         tmp_path / "run" / "checkpoints" / "best.safetensors",
@@ -152,7 +152,7 @@ def test_own_checkpoints_of_another_width(
 
 
 def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None:
-    """`--backbone-only` belongs to `import`; and who asked for the trunk alone is not told to ask for it."""
+    """`--backbone-only` belongs to `import`; and who asked for the backbone alone is not told to ask for it."""
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     file = tmp_path / "wide.pth"
     torch.save(PoseNetwork(replace(config.model, deconv_filters=16), 17).state_dict(), file)
@@ -172,7 +172,7 @@ def test_weights_that_do_not_fit_name_an_option_of_train(tmp_path: Path) -> None
 
 
 def test_a_trunk_is_no_network(tmp_path: Path) -> None:
-    """`train.weights` wants heatmaps; a trunk belongs to `model.init`."""
+    """`train.weights` wants heatmaps; a backbone belongs to `model.init`."""
     network, config = make("coco_r50_256x192_tf", COCO_17, 0)
     torch.save(network.backbone.state_dict(), tmp_path / "t.pth")
     with pytest.raises(UserError, match=r"only a backbone.*--model\.init"):
