@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# Under nohup a hang-up is ignored, here and in every process that a test starts: tests of it would
+# prove nothing.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def real_data_root() -> Path:

@@ -272,8 +272,8 @@ class ReportOptions(OnDevice):
     """COCO: id or name of the one to look at, where several have different keypoints."""
     weights: PathText = ""
     """Network whose heatmaps are shown; a run's own by default."""
-    no_heatmaps: Flag = False
-    """Leave heatmaps out, which need the network of a run."""
+    heatmaps: Flag = True
+    """Show heatmaps where the network of a run, or weights, can be had."""
     people: Annotated[Integer, Field(ge=1, le=500)] = 60
     """Pictures of at most so many people."""
     output: PathText = ""

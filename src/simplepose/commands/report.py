@@ -161,7 +161,7 @@ def _heatmap(options: ReportOptions, source: Source, people: Annotations) -> Hea
     weights = options.weights
     if not weights and source.config is not None and (source.folder / STATE.parent).is_dir():
         weights = source.path
-    if not weights or options.no_heatmaps:
+    if not weights or not options.heatmaps:
         return None
     estimator = PoseEstimator.from_pretrained(find_weights(weights), device=options.device)
     require_schema(estimator.spec, people.schema, weights)
