@@ -5,6 +5,7 @@ set -eu
 . "${VENV:-.venv}/bin/activate"
 out=$PWD/build/package
 rm -rf "$out"
+mkdir -p "$out"
 python -m build --outdir "$out" . > "$out.log" 2>&1 || { cat "$out.log"; exit 1; }
 
 # A venv with the wheel, which sees the installed dependencies but not the clone.
