@@ -68,11 +68,14 @@ class PoseEstimator(estimator.PoseEstimator):
     """A pose network with a detector: `PoseEstimator()("photo.jpg")`.
 
     Args:
-        network, spec, options: as of `simplepose.pose.estimator.PoseEstimator`. Without a network
-            it opens what `simplepose weights get people` fetched, else the starter network that
-            comes with the package; `options` are then those of `from_pretrained`.
+        network: as of `simplepose.pose.estimator.PoseEstimator`. Without one, what `simplepose
+            weights get people` fetched is opened, else the starter network that comes with the
+            package.
+        spec: goes with `network`.
         detector: picture -> People, or what `--boxes` takes: a name of `simplepose weights list`, a
             file, a run of a detector. By default the network's own kind: see `default_boxes`.
+        **options: those of `simplepose.pose.estimator.PoseEstimator`; without a network those of
+            `from_pretrained`.
     """
 
     detector: Detector | PeopleSource | None  # type: ignore[assignment]
