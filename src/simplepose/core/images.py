@@ -393,6 +393,13 @@ def natural(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if part.isdecimal() else part for part in parts], str(path)
 
 
+def number_in(name: str | Path) -> int | None:
+    """The last number in a picture's name, without its folder and ending: often its image id."""
+    # No Path here: it keeps every name that it has ever split.
+    digits = re.findall(r"\d+", os.path.splitext(os.path.basename(name))[0])
+    return int(digits[-1]) if digits else None
+
+
 def require_rgb(image: np.ndarray) -> None:
     """Refuses what is no picture.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
 
 from simplepose.core.errors import UserError
-from simplepose.core.images import SWAPS, is_still, turn_boxes
+from simplepose.core.images import SWAPS, is_still, number_in, turn_boxes
 from simplepose.core.structures import Frame, People
 from simplepose.data.categories import Id, category_choices, people_rows
 from simplepose.data.coco import (
@@ -83,8 +82,7 @@ class BoxFile:
         if not self.listed:
             if path.stem in self.by_id:
                 return path.stem
-            digits = re.findall(r"\d+", path.stem)
-            return int(digits[-1]) if digits else None
+            return number_in(path)
         entries = self.listed.get(path.name, [])
         picture = Path(os.path.abspath(path))  # the folder it is called from counts too
         best = max((_fit(picture, name) for name, _ in entries), default=None)

@@ -29,7 +29,7 @@ from simplepose import __version__
 from simplepose.config import RayConfig
 from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError, brief, is_out_of_memory
-from simplepose.core.images import write_image
+from simplepose.core.images import number_in, write_image
 from simplepose.core.lines import header_of
 from simplepose.core.progress import Progress
 from simplepose.core.shards import (
@@ -141,9 +141,10 @@ def write_listing(path: Path, pictures: tuple[str, ...], shard: int) -> tuple[in
         for part in _parts(addresses(pictures), shard):
             for address in part:
                 digest.update(os.fsencode(address) + b"\0")
-                found = re.findall(r"\d{1,18}", Path(address.split("?")[0]).stem)[-1:]
-                numbered = numbered and bool(found)
-                numbers.extend(map(int, found))
+                number = number_in(address.split("?")[0])
+                numbered = numbered and number is not None
+                # of long numbers the last digits, which must fit the array
+                numbers.append((number or 0) % 10**18)
             frames = range(count, count + len(part))
             writer.write_table(pa.table({"frame": frames, "path": part}, schema=schema))
             count, shards = count + len(part), shards + 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from simplepose.core.files import (
     visible_partial,
     write_json,
 )
+from simplepose.core.images import number_in
 from simplepose.core.lines import Header, Line, Person, line_of, rounded
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import Frame, Poses
@@ -47,11 +47,9 @@ def picture_ids(paths: Sequence[Path], listing: BoxFile | None) -> list[int | st
         ids = listing.image_ids(paths)
         unlisted = {-1} if listing.listed else set()
         return [path.name if i in unlisted else i for path, i in zip(paths, ids, strict=True)]
-    numbers = [re.findall(r"\d+", path.stem)[-1:] for path in paths]
-    found = {int(number) for one in numbers for number in one}
-    if len(found) == len(paths):
-        return [int(one[0]) for one in numbers]
-    return list(range(len(paths)))
+    numbers = [number for path in paths if (number := number_in(path)) is not None]
+    whole = len(set(numbers)) == len(paths)
+    return [*numbers] if whole else list(range(len(paths)))
 
 
 class LinesWriter:
