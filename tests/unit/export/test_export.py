@@ -55,8 +55,10 @@ def tiny(**codec_: object) -> LoadedModel:
         for name, weight in network.named_parameters():
             if name.startswith(("deconv", "final", "head")):
                 weight.mul_(1 if weight.dim() == 1 else 5 if rules.kind == "simcc" else 30)
-        if rules.kind == "heatmap":
+        if rules.kind in ("heatmap", "softmax"):
             peak = network(torch.randn(4, 3, 64, 64)).abs().max()
+            # a softmax has clear peaks as trained ones do: logits up to 20
+            peak /= 20 if rules.kind == "softmax" else 1
             network.final_layer.weight.div_(peak)
             network.final_layer.bias.div_(peak)
     spec = ModelSpec(
@@ -100,6 +102,8 @@ def test_both_graphs_answer_as_the_estimator(
 ) -> None:
     model = tiny(**rules)
     network = PoseEstimator(*model, flip_test=flip_test)
+    ties = gate.near_ties(network, CROPS)
+    assert ties.mean() < 0.5
     for graph in ("keypoints", "heatmaps"):
         path = tmp_path / f"{graph}.onnx"
         onnx.save(onnx_of(model, graph, flip_test=flip_test), str(path))
@@ -107,10 +111,8 @@ def test_both_graphs_answer_as_the_estimator(
         assert file.spec == network.spec and file.network.fixed_batch == 0
         for count in gate.BATCHES:
             found, wanted = (one.in_crops(CROPS[:count]) for one in (file, network))
-            ties = gate.near_ties(network, CROPS[:count])
-            assert not ties.all()  # some keypoints are compared
             far = np.linalg.norm(found[0] - wanted[0], axis=-1)
-            assert far[~ties].max() <= gate.MOST_PIXELS
+            assert far[~ties[:count]].max() <= gate.MOST_PIXELS
             np.testing.assert_allclose(found[1], wanted[1], atol=1e-4)
 
 
