@@ -194,10 +194,10 @@ def _grid(
         return None
     raw = _units(output, size_wh, raw=True) == "raw"
     objectness = _has_objectness(columns, len(names), sure=raw or (slices and upright))
-    if objectness is None and not upright:
-        objectness = False
-    # nobody writes objectness in rows: these are boxes with an angle
-    if objectness is None or (objectness and not upright):
+    if not upright:
+        # nobody writes objectness in rows: these are boxes with an angle
+        objectness = None if objectness else False
+    if objectness is None:
         return None
     units = _units(output, size_wh, raw=objectness)
     return Layout(
