@@ -21,9 +21,9 @@ import numpy as np
 
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, reading
-from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
+from simplepose.data.mpii import read_matlab
 
 GROUPS = {
     "Head": (9,),
