@@ -75,11 +75,6 @@ class HeldOutData:
     accept_findings: Flag = False
     """Go on where simplepose doctor finds the annotations broken."""
 
-    @property
-    def config(self) -> DataConfig:
-        """As the readers take it."""
-        return DataConfig(**vars(self))
-
 
 @settings()
 class OnDevice:
@@ -105,6 +100,18 @@ class HeldOutPeople(OnDevice):
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
     """Replace what an earlier test wrote."""
+
+    def __post_init__(self) -> None:
+        if bool(self.annotations) != bool(self.images):
+            raise UserError(
+                "--annotations and --images belong together. Cure: give both, or --data.root"
+            )
+
+    @property
+    def config(self) -> DataConfig:
+        """Where the data is, as the readers take it."""
+        own = vars(self.data)
+        return DataConfig(val_annotations=self.annotations, val_images=self.images, **own)
 
 
 @settings()

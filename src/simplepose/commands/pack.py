@@ -4,7 +4,6 @@ one zip."""
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from simplepose.commands.options import PackOptions
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.progress import Progress, format_seconds
+from simplepose.core.progress import Progress, format_seconds, note
 from simplepose.data.pack import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import read_split
 from simplepose.doctor.checks import require_sound
@@ -28,8 +27,7 @@ def run(options: PackOptions) -> None:
     config, target = load_preset(options.preset), Path(options.output)
     config.require_pose("pack")
     people = require_sound(read_split(options.data, "train"), options.data).trainable()
-    for warning in people.warnings:
-        print(f"note: {warning}", file=sys.stderr)
+    note(*people.warnings)
     if not options.estimate_only:
         check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(

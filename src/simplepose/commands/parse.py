@@ -118,8 +118,8 @@ def completion(classes: dict[str, type], shell: str) -> str:
     """
     named = [Annotated[cls, tyro.conf.subcommand(name)] for name, cls in classes.items()]
     with redirect_stdout(StringIO()) as script, suppress(SystemExit):
-        tyro.cli(
-            Union[tuple(named)],  # type: ignore[arg-type]  # noqa: UP007
+        tyro.cli(  # type: ignore[call-overload]
+            Union[tuple(named)],  # noqa: UP007
             prog="simplepose",
             args=["--tyro-print-completion", shell],
             registry=_registry(hide_recipes=False),

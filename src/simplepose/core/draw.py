@@ -340,7 +340,7 @@ class _Skeleton:
         part = (
             np.minimum(gap / np.maximum(length, 1), 0.4) * self.eyes[self.limbs[limbs]][..., None]
         )
-        return np.round(ends + along * part * [[[1], [-1]]]).astype(np.int32)
+        return np.asarray(np.round(ends + along * part * [[[1], [-1]]]).astype(np.int32))
 
 
 def _levels(scores: np.ndarray, threshold: float) -> np.ndarray:

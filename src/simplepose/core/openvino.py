@@ -100,5 +100,5 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 def _kind(port: Any) -> str:
     """The type of its numbers, as ONNX Runtime names it."""
-    kind = port.element_type.to_dtype().name
+    kind: str = port.element_type.to_dtype().name
     return {"float32": "float", "float64": "double"}.get(kind, kind)

@@ -1,11 +1,17 @@
-"""Progress on stderr: one line that is redrawn in place on a terminal, and written about every 30
-seconds elsewhere."""
+"""What a command says on stderr beside its results: notes, and progress as one line that is redrawn
+in place on a terminal, and written about every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+
+
+def note(*sentences: str) -> None:
+    """Says something that the user should know, a line each."""
+    for sentence in sentences:
+        print(f"note: {sentence}", file=sys.stderr)
 
 
 def format_seconds(seconds: float) -> str:
