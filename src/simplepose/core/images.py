@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from glob import glob
 from io import BytesIO
 from pathlib import Path
@@ -310,14 +310,13 @@ def turn_boxes(boxes_xyxy: np.ndarray, orientation: int, size_wh: tuple[int, int
     return turned
 
 
-def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> None:
-    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG `quality`
-    0..100).
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG of quality 92).
 
     Raises:
         UserError: the ending names no format, or the file cannot be written.
     """
-    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
     try:
         _, content = cv2.imencode(Path(path).suffix, bgr, options)
     except cv2.error as error:
@@ -328,13 +327,12 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> No
         temporary.write_bytes(content.tobytes())
 
 
-def list_pictures(sources: Iterable[str | Path], say: Callable[[str], None] = note) -> list[Path]:
+def list_pictures(sources: Iterable[str | Path]) -> list[Path]:
     """The picture files named by files, folders (their pictures) and glob patterns; numbers in
     names count as numbers, so that frame 2 stands before frame 10.
 
     Args:
         sources: what is named.
-        say: told what a folder leaves out.
 
     Raises:
         UserError: a source matches nothing.
@@ -344,7 +342,7 @@ def list_pictures(sources: Iterable[str | Path], say: Callable[[str], None] = no
         if source.is_dir():
             matches, others = _pictures_inside(source)
             if others:
-                say(others)
+                note(others)
         else:
             named = [source] if source.exists() else glob(str(source), recursive=True)
             matches, others = sorted(map(Path, named), key=natural), ""

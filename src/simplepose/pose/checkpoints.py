@@ -318,17 +318,18 @@ def copy_tensors(
     """
     import torch
 
-    shapes = [(name, (*given[name].shape,), (*own[name].shape,)) for name in own if name in given]
+    both = sorted(own.keys() & given.keys())
     problems = {
-        "missing": [name for name in own if name not in given],
-        "surplus": [name for name in given if name not in own],
+        "missing": sorted(own.keys() - given.keys()),
+        "surplus": sorted(given.keys() - own.keys()),
         "wrong shapes": [
-            f"{name} {have} for {want}" for name, have, want in shapes if have != want
+            f"{name} {(*given[name].shape,)} for {(*own[name].shape,)}"
+            for name in both
+            if given[name].shape != own[name].shape
         ],
-        "not finite": [name for name, *_ in shapes if not given[name].isfinite().all()],
+        "not finite": [name for name in both if not given[name].isfinite().all()],
     }
-    if any(problems.values()):
-        listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+    if listed := [f"{what}: {shortened(names)}" for what, names in problems.items() if names]:
         raise UserError(f"{source} does not fit the network ({'; '.join(listed)}). Cure: {cure}")
     with torch.no_grad():
         for name, tensor in own.items():
