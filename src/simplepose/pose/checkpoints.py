@@ -19,7 +19,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from simplepose import __version__
-from simplepose.config import CodecConfig, ModelConfig, PixelConfig
+from simplepose.config import CodecConfig, Config, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError, brief
 from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
@@ -70,6 +70,13 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @classmethod
+    def of(cls, config: Config, schema: KeypointSchema) -> ModelSpec:
+        """That of the network which `config` trains on keypoints of `schema`."""
+        names = ("preset", "input_size_wh", "pixels", "codec", "model")
+        values = {name: getattr(config, name) for name in names}
+        return cls(schema=schema, config=to_plain(config), **values)
 
     @property
     def detects(self) -> bool:
