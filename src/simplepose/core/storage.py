@@ -3,6 +3,7 @@ opens."""
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -70,13 +71,13 @@ def ask(address: str, question: Callable[[], Answer]) -> Answer:
         time.sleep(PAUSE * 2 ** (attempt - 1) if attempt else 0)
         try:
             return question()
-        except (FileNotFoundError, PermissionError) as error:
-            raise StoreError(
-                f"cannot read {shown(address)}: {error.strerror or type(error).__name__}. "
-                "Cure: check the path"
-            ) from error
+        # also a missing file: fsspec takes HTTP's 500 for one
         except Exception as error:
             failed = error
+    if isinstance(failed, FileNotFoundError | PermissionError):
+        missing = isinstance(failed, FileNotFoundError)
+        reason = os.strerror(failed.errno or (errno.ENOENT if missing else errno.EACCES))
+        raise StoreError(f"cannot read {shown(address)}: {reason}. Cure: check the path")
     said = (brief(failed) or type(failed).__name__).replace(address, shown(address)).rstrip(".")
     raise StoreError(
         f"{shown(address)}: {said}. "
@@ -102,7 +103,7 @@ def read_range(address: str, first: int, size: int) -> bytes:
         StoreError: it is missing or shorter, the store fails, or knows no ranges.
     """
     store, path = open_store(address)
-    content: bytes = ask(address, lambda: store.cat_file(path, first, first + size))
+    content: bytes = ask(address, lambda: store.cat_file(path, start=first, end=first + size))
     if len(content) != size:
         raise StoreError(
             f"{shown(address)}: {len(content):,} bytes came where {size:,} were asked for, from "

@@ -13,11 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from fake_store import fake_store
 from training_workers import write_people
 
 from simplepose.commands import pack as pack_command
 from simplepose.commands.options import parse
 from simplepose.config import AugmentConfig
+from simplepose.core import storage
 from simplepose.core.errors import UserError
 from simplepose.data import pack as pack_module
 from simplepose.data.annotations import Annotations
@@ -199,6 +202,90 @@ def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) 
     with pytest.raises(UserError, match=r"c\.partial .*--output"):
         write_pack(tmp_path / "c", plan)
     assert (tmp_path / "c.partial" / "notes.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def served(people: Annotations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pack of five shards, and a store that is asked again at once."""
+    monkeypatch.setattr(storage, "PAUSE", 0.01)
+    return write_pack(tmp_path / "a", plan_pack(people, AUGMENT, SIZE), shard=1)
+
+
+def objects(path: Path) -> dict[str, bytes]:
+    return {f"a/{name}": content for name, content in contents(path).items()}
+
+
+def batches(people: Annotations, path: str | Path, rank: int = 0, world_size: int = 1) -> list:
+    loader = TrainLoader(
+        people,
+        AUGMENT,
+        source=open_pack(path, people, AUGMENT, SIZE),
+        input_size_wh=SIZE,
+        batch_size=4,
+        seed=0,
+        rank=rank,
+        world_size=world_size,
+    )
+    return list(loader.epoch(0))
+
+
+@pytest.mark.parametrize(("kind", "package"), [("http", "aiohttp"), ("s3", "s3fs")])
+def test_a_store_gives_what_the_folder_gives(
+    people: Annotations, served: Path, kind: str, package: str
+) -> None:
+    """Although every third answer is 500; a rank asks for its own people alone, by range."""
+    pytest.importorskip(package, reason="the extra [remote] is not installed")
+    with fake_store(objects(served), every=3) as (root, answers):
+        address = f"{'s3://box' if kind == 's3' else root}/a"
+        found = batches(people, address)
+        assert answers.count(500) > 3 and answers.count(206) == 9
+        for ours, local in zip(found, batches(people, served), strict=True):
+            assert torch.equal(ours.pixels, local.pixels)
+            assert torch.equal(ours.keypoints, local.keypoints)
+        for rank, people_shown in ((0, 5), (1, 4)):
+            before = answers.count(206)
+            mine = batches(people, address, rank, 2)
+            assert sum(len(batch.rows) for batch in mine) == people_shown
+            assert answers.count(206) - before == people_shown
+
+
+def test_a_shard_that_cannot_be_read_is_named(people: Annotations, served: Path) -> None:
+    """Before training where it is missing or cut; never skipped as a broken picture is."""
+    pytest.importorskip("aiohttp", reason="the extra [remote] is not installed")
+    whole, name = objects(served), "a/people-00002.zip"
+    for content, words in (
+        (None, r"people-00002\.zip: No such file"),
+        (whole[name][:-7], r"people-00002\.zip has .* bytes.*copy it again"),
+    ):
+        there = {key: whole[key] if key != name else content for key in whole}
+        there = {key: value for key, value in there.items() if value is not None}
+        with (
+            fake_store(there, every=99) as (root, _),
+            pytest.raises(UserError, match=words),
+        ):
+            batches(people, f"{root}/a")
+    with (
+        fake_store(whole, every=99, ranges=False) as (root, _),
+        pytest.raises(UserError, match="a server that answers byte ranges"),
+    ):
+        batches(people, f"{root}/a")
+    pack = opened(served, people)
+    (served / "people-00002.zip").unlink()
+    loader = TrainLoader(people, AUGMENT, SIZE, batch_size=4, seed=0, source=pack, skip_broken=True)
+    with pytest.raises(UserError, match=r"people-00002\.zip: No such file"):
+        list(loader.epoch(0))
+
+
+def test_what_a_store_never_says_or_fsspec_does_not_know(people: Annotations, served: Path) -> None:
+    with pytest.raises(UserError, match=r"gopher://box/a/pack\.npz"):
+        opened("gopher://box/a", people)
+    pytest.importorskip("aiohttp", reason="the extra [remote] is not installed")
+    with (
+        fake_store(objects(served), every=1) as (root, answers),
+        pytest.raises(UserError, match=r"/box/a/pack\.npz: 500.*the same command again"),
+    ):
+        opened(f"{root}/a", people)
+    assert len(answers) == storage.TRIES
 
 
 def test_joined_files_are_one_pack(people: Annotations, tmp_path: Path) -> None:
