@@ -389,16 +389,16 @@ class ServeOptions(Networks):
 @settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
-    needs, into one zip.
+    needs, into a folder of shards that training reads by byte range, wherever it lies.
 
-    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip
+    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco-packed
     """
 
     preset: tyro.conf.Positional[str]
     """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
     resolution."""
     output: PathText
-    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
+    """The folder; its coco.json has COCO keypoints of the regions."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
     quality: Annotated[Integer, Field(ge=1, le=100)] = 90
@@ -407,6 +407,8 @@ class PackOptions:
     """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
     estimate_only: Flag = False
     """Only say how large it will be and how long it will take."""
+    shard: AtLeast1 = 1000
+    """Pictures a shard: what is done again after an interruption."""
     overwrite: Flag = False
     """Replace a pack that is there."""
 
