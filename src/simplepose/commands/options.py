@@ -49,6 +49,8 @@ FormatName = Literal[
     "openvino",
     "openvino-bf16",
     "openvino-int8",
+    "executorch",
+    "coreml",
     "tensorrt",
     "cann",
 ]
@@ -534,10 +536,11 @@ class ExportOptions(HeldOutPeople):
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
+    """Run folder or .safetensors file, of a detector too (onnx, openvino); for int8 and OpenVINO
+    also an .onnx file of heatmaps."""
     format: FormatName
-    """bf16: computed so where the processor can; int8: needs --int8.annotations; tensorrt, cann:
-    ONNX for these compilers, whose command lines are printed."""
+    """bf16: computed so where the processor can; int8: needs --int8.annotations; coreml: not
+    verified; tensorrt, cann: ONNX for these compilers, whose command lines are printed."""
     graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""
