@@ -118,11 +118,11 @@ class Networks(OnDevice):
     simplepose weights list. By default what simplepose weights get people fetched, else starter,
     which comes with simplepose."""
     boxes: PathText = ""
-    """Where people are: a detector (a name of simplepose weights list, the run folder of your own,
-    FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for pictures gt (of
-    --annotations), for videos motion. By default what was fetched, else starter-person. Boxes of a
-    file belong to the picture as stored, without its EXIF orientation, and are turned upright with
-    it."""
+    """Where people are: a detector (a name of simplepose weights list, the run folder of your own
+    or its export, FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for
+    pictures gt (of --annotations), for videos motion. By default what was fetched, else
+    starter-person. Boxes of a file belong to the picture as stored, without its EXIF orientation,
+    and are turned upright with it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
     flip_pairs: PathText = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ def write_coreml(material: Material, path: Path) -> None:
 
 
 def _network(material: Material) -> Any:
+    """A copy whose weights lie in the usual order, which ExecuTorch wants."""
     assert material.model is not None
-    return material.model.network.eval()
+    network: Any = copy.deepcopy(material.model.network)
+    return network.to(memory_format=torch.contiguous_format)
 
 
 def _example(material: Material) -> torch.Tensor:

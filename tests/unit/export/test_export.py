@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -498,18 +498,16 @@ def test_what_a_detector_cannot_become_is_one_sentence(
     assert "exported already" in refusal(again, capsys)
 
 
-DATA = Path(os.environ.get("SIMPLEPOSE_TEST_DATA", Path(__file__).parents[4] / "shared/data"))
-
-
-def test_the_gate_refuses_int8_by_the_usual_recipe(tmp_path: Path) -> None:
+def test_the_gate_refuses_int8_by_the_usual_recipe(
+    tmp_path: Path, real_data: Callable[[str], Path]
+) -> None:
     """NNCF's default on the starter network: every layer in int8, no accuracy control."""
-    if not (DATA / "coco_val2017_visible150").is_dir():
-        pytest.skip("the pictures of visible150 are not there")
+    scored, ranges = map(real_data, ("coco_val2017_visible150", "coco_train2017_images160"))
     sys.modules.setdefault("openvino_telemetry", None)
     nncf, openvino = pytest.importorskip("nncf"), pytest.importorskip("openvino")
     network = PoseEstimator.from_pretrained("starter", device="cpu", flip_test=False)
-    source = poses.PoseSource(network, some_of("coco_val2017_visible150", 40))
-    crops = some_of("coco_train2017_images160", 20).crops(network, 32)
+    source = poses.PoseSource(network, some_of(scored, 40))
+    crops = some_of(ranges, 20).crops(network, 32)
     model = LoadedModel(network.network, network.spec)
     proto = onnx_of(model, "keypoints", flip_test=False)
     material = Material(proto, "keypoints", network.spec, model, crops)
@@ -521,9 +519,8 @@ def test_the_gate_refuses_int8_by_the_usual_recipe(tmp_path: Path) -> None:
     assert [check.name for check in found.refused] == ["AP"], found.table()
 
 
-def some_of(name: str, pictures: int) -> poses.Scored:
+def some_of(folder: Path, pictures: int) -> poses.Scored:
     """The people of a data set's first pictures that have people."""
-    folder = DATA / name
     (path,) = folder.glob("person_keypoints_*.json")
     content = json.loads(path.read_text())
     wanted = sorted({row["image_id"] for row in content["annotations"]})[:pictures]
