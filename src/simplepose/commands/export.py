@@ -110,7 +110,7 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
 
 def parity_path(output: Path) -> Path:
     """Where the findings about an export stand."""
-    return output.with_name(f"{output.stem}.parity.json")
+    return output.with_name(f"{output.name}.parity.json")
 
 
 def _source(options: ExportOptions, form: Format, weights: Path) -> Source:
@@ -125,7 +125,7 @@ def _source(options: ExportOptions, form: Format, weights: Path) -> Source:
         if "boxes" not in form.graphs or options.graph != "auto":
             able = ", ".join(name for name, one in FORMATS.items() if "boxes" in one.graphs)
             raise UserError(
-                f"{options.weights} is a detector, whose one graph has boxes for an answer. "
+                f"{options.weights} is a detector, which leaves as one graph that answers boxes. "
                 f"Cure: --format with one of {able}, and no --graph"
             )
         detector = TrainedDetector.from_pretrained(weights, device=options.device)
@@ -233,7 +233,7 @@ def _write_answers(material: Material, candidate: Path, source: Source) -> None:
     session = OnnxSession("", content=material.proto.SerializeToString(), device="cpu")
     fed = {material.input_name: material.feed(inputs)}
     arrays = {"crops": inputs, **fed, **session.run(fed)}
-    np.savez(candidate.with_name(f"{candidate.stem}.answers.npz"), **arrays)
+    np.savez(candidate.with_name(f"{candidate.name}.answers.npz"), **arrays)
 
 
 @contextmanager

@@ -545,7 +545,7 @@ class ExportOptions(HeldOutPeople):
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""
     output: PathText = ""
-    """The file; beside the weights by default. NAME.parity.json appears beside it."""
+    """The file; beside the weights by default. FILE.parity.json appears beside it."""
     device: str = "cpu"
     """The comparison runs on the processor."""
     flip_test: Flag = True
@@ -555,7 +555,7 @@ class ExportOptions(HeldOutPeople):
     allow_loss: Fraction | None = None
     """AP (0..1) that may be lost; by default .001, and .005 for int8."""
     answers: Flag = False
-    """Also write NAME.answers.npz: 16 inputs and what must come out, for a check on the device."""
+    """Also write FILE.answers.npz: 16 inputs and what must come out, for a check on the device."""
 
 
 @settings()

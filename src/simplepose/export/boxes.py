@@ -82,8 +82,9 @@ class BoxSource:
         """How many boxes of each are the other's too, on the pictures themselves."""
         found = [_shared(self.network.detect(one), file.detect(one)) for one in self.pictures]
         shared, total = np.sum(found, 0)
-        same = shared / total if total else 1.0
-        limit = LEAST_SAME if kind == "fp32" else 0.0
+        if not total:
+            return [Check("boxes", "none in these pictures", "some; give --annotations", False)]
+        same, limit = shared / total, LEAST_SAME if kind == "fp32" else 0.0
         return [Check("boxes", f"{same:.2%} of {total} equal", f"{limit:.0%}", same >= limit)]
 
     score = ("AP", 1.0)

@@ -48,7 +48,7 @@ class Parity:
         return "\n".join(lines)
 
     def to_plain(self, **about: Any) -> dict[str, Any]:
-        """The content of NAME.parity.json."""
+        """The content of FILE.parity.json."""
         checks: Sequence[dict[str, Any]] = [
             {"name": c.name, "found": c.found, "limit": c.limit, "holds": c.holds}
             for c in self.checks
