@@ -13,6 +13,7 @@ from simplepose.commands.options import CalibrateOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import require_new
 from simplepose.core.progress import Progress, note
+from simplepose.core.sessions import SESSIONS
 from simplepose.data.categories import with_flip_pairs
 from simplepose.data.source import boxes_to_test, read_split
 from simplepose.doctor.checks import require_sound
@@ -21,7 +22,6 @@ from simplepose.export.formats import write_calibrated
 from simplepose.pose.calibration import fit
 from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.pose.exported import SESSIONS
 
 
 def run(options: CalibrateOptions) -> None:

@@ -43,7 +43,7 @@ from simplepose.evaluation.top_down import (
     name_boxes,
     weights_of_epochs,
 )
-from simplepose.pose.checkpoints import read_spec, require_schema
+from simplepose.pose.checkpoints import is_detector, require_schema
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork
 
@@ -57,7 +57,7 @@ def run(options: EvaluateOptions | ScoreOptions) -> None:
     """
     if isinstance(options, ScoreOptions):
         return score.run(options)
-    if is_trained(options.weights) and read_spec(options.weights).detects:
+    if is_detector(options.weights):
         evaluate_boxes.run(options)
         return
     networks = _networks(options)

@@ -52,7 +52,7 @@ def reading(path: str | Path, kind: str, cure: str = "copy or download it again"
         raise UserError(f"{path} cannot be read as {kind}: {reason}. Cure: {cure}") from error
 
 
-def require_whole_zip(path: str | Path) -> None:
+def require_whole_zip(path: str | Path | IO[bytes]) -> None:
     """Compares every member of a zip, such as PyTorch's files are, with its checksum (CRC-32).
 
     Raises:

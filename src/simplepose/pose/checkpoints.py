@@ -23,6 +23,7 @@ from simplepose.config import CodecConfig, Config, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError, brief
 from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.sessions import SESSIONS, open_session
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.hub import fetch
@@ -206,9 +207,23 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], ModelSpec]:
 
 def read_spec(path: str | Path) -> ModelSpec:
     """The spec alone, without reading the tensors: nothing is said of their digest."""
-    with reading(path := find_weights(path), SAFETENSORS), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    return _spec_of(metadata, path)
+    return _spec_of(read_metadata(path := find_weights(path)), path)
+
+
+def is_detector(path: str | Path) -> bool:
+    """Whether a run folder or a file is a detector of `simplepose train`, exported or not."""
+    metadata = read_metadata(path := find_weights(path))
+    return METADATA_KEY in metadata and _spec_of(metadata, path).detects
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file of weights or of another runtime says of itself; nothing of other files."""
+    if path.suffix.lower() in SESSIONS:
+        return open_session(path, device="cpu").metadata
+    if path.suffix != ".safetensors":
+        return {}
+    with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -296,6 +311,15 @@ def require_head(network: nn.Module, names: Iterable[str], source: str) -> None:
         raise UserError(
             f"{source} has the head {have}, the network {want}. "
             f"Cure: --model.head {have}{cure}, or weights with the head {want}"
+        )
+
+
+def require_pose(spec: ModelSpec, source: str) -> None:
+    """Refuses a detector where a pose network is wanted."""
+    if spec.detects:
+        raise UserError(
+            f"{source} is a detector of {', '.join(spec.schema.keypoints)[:80]}: it finds boxes "
+            "and no keypoints. Cure: give it as --boxes, and a pose network as the weights"
         )
 
 

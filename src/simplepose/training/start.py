@@ -40,6 +40,7 @@ from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
+from simplepose.training.quantize import round_in_training
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
 from simplepose.weights.public import named
@@ -130,6 +131,8 @@ def assemble(
         say(sentence)
     if options.frozen_stages:
         network.freeze(options.frozen_stages)
+    if options.quantize:
+        round_in_training(network)
     network.to(device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
