@@ -209,8 +209,6 @@ def _as_typed(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def _own_default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
     return tyro.MISSING if field.default is dataclasses.MISSING else field.default
 
 
