@@ -352,6 +352,9 @@ class TrainConfig:
     weights: PathText = ""
     """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out
     and named."""
+    quantize: Recipe[Flag] = False
+    """Round weights and activations to 8 bits in training, so that an export to int8 loses less:
+    for the last epochs of fine-tuning, from `weights`."""
     continue_from: PathText = ""
     """TensorFlow snapshot (snapshot_100.ckpt) whose run goes on here: its weights, Adam's moments
     and count of updates, from the epoch after the snapshot's to the last one of `epochs`."""

@@ -4,7 +4,6 @@ shards."""
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from simplepose.commands.options import PackOptions
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.files import visible_partial
-from simplepose.core.progress import Progress, format_seconds
+from simplepose.core.progress import Progress, format_seconds, note
 from simplepose.core.storage import is_remote
 from simplepose.data.pack import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import read_split
@@ -35,8 +34,7 @@ def run(options: PackOptions) -> None:
             "Cure: choose a folder, and copy it to the store with the store's own program"
         )
     people = require_sound(read_split(options.data, "train"), options.data).trainable()
-    for warning in people.warnings:
-        print(f"note: {warning}", file=sys.stderr)
+    note(*people.warnings)
     if not options.estimate_only:
         check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(
