@@ -316,9 +316,11 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     Raises:
         UserError: the ending names no format, or the file cannot be written.
     """
-    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+    bgr, ending = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), Path(path).suffix
+    # OpenCV warns where a format does not know an option
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if ending.lower() in (".jpg", ".jpeg") else []
     try:
-        _, content = cv2.imencode(Path(path).suffix, bgr, options)
+        _, content = cv2.imencode(ending, bgr, options)
     except cv2.error as error:
         raise UserError(
             f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png"
