@@ -12,7 +12,6 @@ import torch
 from simplepose.commands.options import CalibrateOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
-from simplepose.core.sessions import SESSIONS
 from simplepose.data.categories import with_flip_pairs
 from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test, read_split
@@ -31,10 +30,10 @@ def run(options: CalibrateOptions) -> None:
         UserError: too few people, other keypoints, or an output that exists.
     """
     weights = find_weights(options.weights)
-    if weights.suffix not in (".safetensors", *SESSIONS):
+    if weights.suffix not in (".safetensors", ".onnx", ".xml"):
         raise UserError(
-            f"{weights} cannot carry a calibration. "
-            "Cure: a run folder or a .safetensors file (simplepose import makes one)"
+            f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file "
+            "(simplepose import makes one), which simplepose export takes then"
         )
     output = Path(options.output or weights.with_stem(f"{weights.stem}_calibrated"))
     if output.exists() and not options.overwrite:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import reading
+from simplepose.core.files import read_bytes, reading
 
 INPUT, OUTPUT = "pixels", "outputs"
 """Names: the format has none."""
@@ -44,8 +44,8 @@ class ExecutorchSession:
             )
         self._made = (source, device)
         with reading(source, "an ExecuTorch network", "export or copy it again"):
-            with open(source, "rb") as file:
-                program = Runtime.get().load_program(file.read())
+            # kept: the method only points into it
+            self._program = program = Runtime.get().load_program(read_bytes(source))
             self._method: Any = program.load_method("forward")
             about = self._method.metadata
             given = tuple(about.input_tensor_meta(0).sizes())
