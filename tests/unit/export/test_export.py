@@ -456,7 +456,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.head.box_output.weight.mul_(0.5 / maps[:, 1:].std())
     spec = ModelSpec(
         preset="tiny",
-        schema=KeypointSchema(name="classes", keypoints=("person",)),
+        schema=KeypointSchema(name="classes", keypoints=("coco_17",)),  # as drawn people are called
         input_size_wh=(96, 96),
         pixels=config.pixels,
         model=config.model,
