@@ -97,7 +97,8 @@ class DataConfig:
     decoded once into the memory of the host or of the device. auto takes the fastest that fits and
     says why."""
     pack: PathText = ""
-    """The zip that `simplepose pack` wrote, for cache pack."""
+    """The folder that `simplepose pack` wrote, or where it was copied to (https://HOST/FOLDER,
+    s3://BUCKET/FOLDER), for cache pack."""
     warp: Recipe[Literal["auto", "host", "device"]] = "auto"
     """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at
     once. auto: an accelerator does."""

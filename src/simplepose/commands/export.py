@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +17,9 @@ from simplepose.commands.evaluate import read_data
 from simplepose.commands.evaluate_boxes import read_boxes_to_find, require_no_pose_options
 from simplepose.commands.options import EvaluateOptions, ExportOptions
 from simplepose.core.errors import UserError, brief, need
-from simplepose.core.files import cannot_write, give_name, partial_name, write_json
+from simplepose.core.files import give_name, hidden_folder, require_new, write_json
 from simplepose.core.onnx import OnnxSession
+from simplepose.core.progress import note
 from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test
 from simplepose.detection.trained import TrainedDetector
@@ -51,9 +50,9 @@ def run(options: ExportOptions) -> None:
     _require_sense(options, form, output)
     source = _source(options, form, weights)
     if source.scored is None:
-        print("note: no annotations: numbers only, nothing is scored", file=sys.stderr)
+        note("no annotations: numbers only, nothing is scored")
     material = _material(options, form, source)
-    with _hidden_folder(output) as folder:
+    with hidden_folder(output) as folder:
         candidate = folder / output.name
         try:
             form.write(material, candidate)
@@ -73,15 +72,13 @@ def run(options: ExportOptions) -> None:
             if target.is_dir():
                 shutil.rmtree(target)
             give_name(path, target)
-    print(f"written: {output}", file=sys.stderr)
+    print(f"written: {output}")
     if form.command:
         print(f"next, on the device: {form.next_command(output, material)}")
 
 
 def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
     """Refuses what would be found out only after the work."""
-    if bool(options.annotations) != bool(options.images):
-        raise UserError("--annotations and --images belong together. Cure: give both, or neither")
     if form.kind == "int8" and not (options.annotations or options.data.root):
         raise UserError(
             f"{options.format} loses what only a score shows. "
@@ -97,9 +94,7 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
             f"--graph is {options.graph}, {options.format} is of {form.graphs[0]} only. "
             "Cure: leave --graph out"
         )
-    for path in (output, parity_path(output)):
-        if path.exists() and not options.overwrite:
-            raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
+    require_new(output, parity_path(output), overwrite=options.overwrite)
     ending = "." + form.ending.rpartition(".")[2]
     if output.suffix != ending:
         raise UserError(f"--output is {output}. Cure: a name that ends in {ending}")
@@ -207,7 +202,7 @@ def _graph_of_file(options: ExportOptions, network: ExportedNetwork) -> GraphNam
 def _examine(options: ExportOptions, form: Format, source: Source, candidate: Path) -> None:
     """The gate: prints the table and writes it beside the candidate, or refuses it."""
     if not form.opens:
-        print(f"note: {options.format} does not open here: NOT VERIFIED", file=sys.stderr)
+        note(f"{options.format} does not open here: NOT VERIFIED")
         return
     parity = examine(source, candidate, form.kind, allow_loss=options.allow_loss)
     print(parity.table())
@@ -232,22 +227,5 @@ def _write_answers(material: Material, candidate: Path, source: Source) -> None:
     inputs = source.inputs()[:16]
     session = OnnxSession("", content=material.proto.SerializeToString(), device="cpu")
     fed = {material.input_name: material.feed(inputs)}
-    arrays = {"crops": inputs, **fed, **session.run(fed)}
+    arrays: dict[str, Any] = {"crops": inputs, **fed, **session.run(fed)}
     np.savez(candidate.with_name(f"{candidate.name}.answers.npz"), **arrays)
-
-
-@contextmanager
-def _hidden_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output, which goes whatever happens.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full.
-    """
-    folder = partial_name(output)
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -77,11 +77,6 @@ class HeldOutData:
     accept_findings: Flag = False
     """Go on where simplepose doctor finds the annotations broken."""
 
-    @property
-    def config(self) -> DataConfig:
-        """As the readers take it."""
-        return DataConfig(**vars(self))
-
 
 @settings()
 class OnDevice:
@@ -107,6 +102,18 @@ class HeldOutPeople(OnDevice):
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
     """Replace what an earlier test wrote."""
+
+    def __post_init__(self) -> None:
+        if bool(self.annotations) != bool(self.images):
+            raise UserError(
+                "--annotations and --images belong together. Cure: give both, or --data.root"
+            )
+
+    @property
+    def config(self) -> DataConfig:
+        """Where the data is, as the readers take it."""
+        own = vars(self.data)
+        return DataConfig(val_annotations=self.annotations, val_images=self.images, **own)
 
 
 @settings()
@@ -384,16 +391,16 @@ class ServeOptions(Networks):
 @settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
-    needs, into one zip.
+    needs, into a folder of shards that training reads by byte range, wherever it lies.
 
-    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip
+    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco-packed
     """
 
     preset: tyro.conf.Positional[str]
     """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
     resolution."""
     output: PathText
-    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
+    """The folder; its coco.json has COCO keypoints of the regions."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
     quality: Annotated[Integer, Field(ge=1, le=100)] = 90
@@ -402,6 +409,8 @@ class PackOptions:
     """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
     estimate_only: Flag = False
     """Only say how large it will be and how long it will take."""
+    shard: AtLeast1 = 1000
+    """Pictures a shard: what is done again after an interruption."""
     overwrite: Flag = False
     """Replace a pack that is there."""
 

@@ -42,7 +42,7 @@ class ExecutorchSession:
                 f"{source} is an ExecuTorch network, which runs on the processor here, not on "
                 f"{device}. Cure: device cpu or auto"
             )
-        self._made = (source, device)
+        self._source = os.path.abspath(source)
         with reading(source, "an ExecuTorch network", "export or copy it again"):
             # kept: the method only points into it
             self._program = program = Runtime.get().load_program(read_bytes(source))
@@ -61,8 +61,7 @@ class ExecutorchSession:
         self.provider = "ExecuTorch"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source, device = self._made
-        return _open, (os.path.abspath(source), device)
+        return ExecutorchSession, (self._source,)
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers by name."""
@@ -70,12 +69,8 @@ class ExecutorchSession:
 
         pixels = np.ascontiguousarray(values[INPUT], np.float32)
         firsts, parts = range(0, len(pixels), self._most), []
-        with reading(self._made[0], "a network that runs", "export or copy it again"):
+        with reading(self._source, "a network that runs", "export or copy it again"):
             for some in (pixels[first : first + self._most] for first in firsts):
                 # copied: the next call overwrites what an answer points to
                 parts.append(self._method.execute([torch.from_numpy(some)])[0].numpy().copy())
         return {OUTPUT: np.concatenate(parts)}
-
-
-def _open(source: str, device: str) -> ExecutorchSession:
-    return ExecutorchSession(source, device=device)

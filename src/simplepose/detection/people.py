@@ -4,13 +4,12 @@ gives People."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.images import require_rgb
 from simplepose.core.sessions import SESSIONS
 from simplepose.core.structures import Frame, People
@@ -132,8 +131,8 @@ def _open_detector(text: str, options: dict[str, Any], of_onnx: dict[str, Any]) 
     if text.startswith("hf:") or (path / "config.json").is_file():
         return TransformersDetector(text.removeprefix("hf:"), **options)
     if not (path.exists() or is_trained(text)):
-        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
-        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
+        cure = nearest(text, WORDS, otherwise=CHOICES)
+        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {cure}")
     if is_trained(path):
         from simplepose.detection.trained import TrainedDetector  # brings torch
 

@@ -19,7 +19,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from simplepose import __version__
-from simplepose.config import CodecConfig, ModelConfig, PixelConfig
+from simplepose.config import CodecConfig, Config, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError, brief
 from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
@@ -71,6 +71,13 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @classmethod
+    def of(cls, config: Config, schema: KeypointSchema) -> ModelSpec:
+        """That of the network which `config` trains on keypoints of `schema`."""
+        names = ("preset", "input_size_wh", "pixels", "codec", "model")
+        values = {name: getattr(config, name) for name in names}
+        return cls(schema=schema, config=to_plain(config), **values)
 
     @property
     def detects(self) -> bool:
@@ -342,17 +349,18 @@ def copy_tensors(
     """
     import torch
 
-    shapes = [(name, (*given[name].shape,), (*own[name].shape,)) for name in own if name in given]
+    both = sorted(own.keys() & given.keys())
     problems = {
-        "missing": [name for name in own if name not in given],
-        "surplus": [name for name in given if name not in own],
+        "missing": sorted(own.keys() - given.keys()),
+        "surplus": sorted(given.keys() - own.keys()),
         "wrong shapes": [
-            f"{name} {have} for {want}" for name, have, want in shapes if have != want
+            f"{name} {(*given[name].shape,)} for {(*own[name].shape,)}"
+            for name in both
+            if given[name].shape != own[name].shape
         ],
-        "not finite": [name for name, *_ in shapes if not given[name].isfinite().all()],
+        "not finite": [name for name in both if not given[name].isfinite().all()],
     }
-    if any(problems.values()):
-        listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+    if listed := [f"{what}: {shortened(names)}" for what, names in problems.items() if names]:
         raise UserError(f"{source} does not fit the network ({'; '.join(listed)}). Cure: {cure}")
     with torch.no_grad():
         for name, tensor in own.items():

@@ -22,7 +22,6 @@ from simplepose.core.device import (
 )
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
 from simplepose.data.boxes import as_pictures
 from simplepose.data.cache import open_pixels
@@ -178,21 +177,9 @@ def assemble(
         apart=data.shard,
     )
     ema = Ema(network, options.ema) if options.ema else None
-    spec = _spec(config, schema)
+    spec = ModelSpec.of(config, schema)
     step = make_step(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
-
-
-def _spec(config: Config, schema: KeypointSchema) -> ModelSpec:
-    return ModelSpec(
-        preset=config.preset,
-        schema=schema,
-        input_size_wh=config.input_size_wh,
-        pixels=config.pixels,
-        codec=config.codec,
-        model=config.model,
-        config=to_plain(config),
-    )
 
 
 def load_weights(network: PoseNetwork, schema: KeypointSchema, config: Config) -> list[str]:
