@@ -15,7 +15,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from simplepose.config import CodecConfig, Config
-from simplepose.core.device import autocast, is_accelerator, to_device
+from simplepose.core.device import autocast, has_compiler, to_device
 from simplepose.data.augment import change_appearance, draw_appearance
 from simplepose.data.loader import Batch, Regions, warp_regions
 from simplepose.pose.codec import encode, split_axes
@@ -68,7 +68,7 @@ class TrainStep:
         """Called after each part of a step (`forward`, `backward`, `optimiser`), for
         `--profile`."""
         whole, self._warp = BytesToLoss(network, self.loss), warp_regions
-        if config.train.compile != "off" or is_accelerator(device):
+        if config.train.compile != "off" or has_compiler(device):
             # Never a device graph, which would copy all pixels into memory of its own.
             self._warp = torch.compile(warp_regions)
         if config.train.compile != "off":
