@@ -138,9 +138,13 @@ def estimate_boxes(
     scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
     spread = [np.zeros((0, count, 2, 2))]
     cuts = in_order(cut, by_picture(detections), workers, 2 * workers + 2)
-    for crops in _batches(cuts, estimator.batch_size):
-        found = estimator.estimate_crops(*crops[1:], covariances=covariances)
-        rows.append(crops[0])
+
+    def estimate(crops: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
+        return crops[0], *estimator.estimate_crops(*crops[1:], covariances=covariances)
+
+    # The network has a thread of its own: an accelerator does not wait for crops to be joined.
+    for done, *found in in_order(estimate, _batches(cuts, estimator.batch_size), 1, 1):
+        rows.append(done)
         keypoints.append(found[0])
         scores.append(found[1])
         if found[2] is not None:
