@@ -27,6 +27,7 @@ from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.network import PoseNetwork
 from simplepose.pose.visibility import VisibilityHead, visibility_loss
 from simplepose.tracking.smooth import fill_gaps
+from simplepose.training.schedule import make_optimizer
 from simplepose.training.start import load_weights
 from simplepose.training.step import TrainStep
 
@@ -46,7 +47,7 @@ def network(*, seen: bool = True) -> PoseNetwork:
 
 
 def step(one: PoseNetwork, settings: Config) -> TrainStep:
-    optimizer = torch.optim.Adam(one.parameters(), 1e-3)
+    optimizer = make_optimizer(one, settings.train)
     return TrainStep(one, optimizer, settings, torch.device("cpu"), "fp32")
 
 
