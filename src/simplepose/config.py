@@ -97,7 +97,8 @@ class DataConfig:
     decoded once into the memory of the host or of the device. auto takes the fastest that fits and
     says why."""
     pack: PathText = ""
-    """The zip that `simplepose pack` wrote, for cache pack."""
+    """The folder that `simplepose pack` wrote, or where it was copied to (https://HOST/FOLDER,
+    s3://BUCKET/FOLDER), for cache pack."""
     warp: Recipe[Literal["auto", "host", "device"]] = "auto"
     """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at
     once. auto: an accelerator does."""
@@ -359,6 +360,9 @@ class TrainConfig:
     weights: PathText = ""
     """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out
     and named."""
+    quantize: Recipe[Flag] = False
+    """Round weights and activations to 8 bits in training, so that an export to int8 loses less:
+    for the last epochs of fine-tuning, from `weights`."""
     continue_from: PathText = ""
     """TensorFlow snapshot (snapshot_100.ckpt) whose run goes on here: its weights, Adam's moments
     and count of updates, from the epoch after the snapshot's to the last one of `epochs`."""

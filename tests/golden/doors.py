@@ -97,7 +97,7 @@ def train(preset: Path, folder: Path) -> None:
 
 
 def pack(preset: Path, people: Path, images: Path, output: Path) -> None:
-    """Writes the zip of all people's regions."""
+    """Writes the shards of all people's regions."""
     named = ("--data.train-annotations", people, "--data.train-images", images)
     run("pack", preset, "--output", output, *named)
 

@@ -101,7 +101,7 @@ def test_the_loader_gives_the_samples_of_a_plain_reference(people: Annotations) 
 @pytest.fixture(scope="module")
 def sources(people: Annotations, tmp_path_factory) -> dict[str, dict]:
     regions, _ = person_views(people, CONFIG.augment, SIZE)
-    path = tmp_path_factory.mktemp("pack") / "people.zip"
+    path = tmp_path_factory.mktemp("pack") / "people"
     write_pack(path, plan_pack(people, CONFIG.augment, SIZE))
     memory, parts = fill_memory(people, None), fill_memory(people, regions)
     return {

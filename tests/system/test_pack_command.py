@@ -24,7 +24,7 @@ def test_pack_then_train(
         "--data.train-images",
         str(data),
     ]
-    pack = tmp_path / "people.zip"
+    pack = tmp_path / "packed"
     assert main(["pack", "coco_r18_128x96_mini", *where, "--output", str(pack)]) == 0
     assert "9 people: about" in capsys.readouterr().out
     curves = []
@@ -67,7 +67,7 @@ def test_pack_then_train(
         == 2
     )
     assert "--data.cache pack needs to know which one" in capsys.readouterr().err
-    pack.write_bytes(pack.read_bytes()[:3000])
+    (pack / "pack.npz").write_bytes(b"PK")
     assert (
         main(
             [
@@ -88,7 +88,7 @@ def test_pack_then_train(
         )
         == 2
     )
-    assert "cannot be read as a whole pack" in capsys.readouterr().err
+    assert "cannot be read as the index of a pack" in capsys.readouterr().err
 
 
 def test_two_files_that_do_not_tell_sizes(
@@ -105,7 +105,7 @@ def test_two_files_that_do_not_tell_sizes(
     one, two = (str(folder) for folder in folders)
     where = ["--data.train-annotations", f"{one}/people.json", "--data.train-images", one]
     where += ["--data.more-annotations", f"{two}/people.json", "--data.more-images", two]
-    pack = tmp_path / "both.zip"
+    pack = tmp_path / "both"
     assert main(["pack", "coco_r18_128x96_mini", *where, "--output", str(pack)]) == 0
     assert "11 people: about" in capsys.readouterr().out
     short = [

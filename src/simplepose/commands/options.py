@@ -49,6 +49,8 @@ FormatName = Literal[
     "openvino",
     "openvino-bf16",
     "openvino-int8",
+    "executorch",
+    "coreml",
     "tensorrt",
     "cann",
 ]
@@ -74,11 +76,6 @@ class HeldOutData:
     annotated upright."""
     accept_findings: Flag = False
     """Go on where simplepose doctor finds the annotations broken."""
-
-    @property
-    def config(self) -> DataConfig:
-        """As the readers take it."""
-        return DataConfig(**vars(self))
 
 
 @settings()
@@ -106,6 +103,18 @@ class HeldOutPeople(OnDevice):
     overwrite: Flag = False
     """Replace what an earlier test wrote."""
 
+    def __post_init__(self) -> None:
+        if bool(self.annotations) != bool(self.images):
+            raise UserError(
+                "--annotations and --images belong together. Cure: give both, or --data.root"
+            )
+
+    @property
+    def config(self) -> DataConfig:
+        """Where the data is, as the readers take it."""
+        own = vars(self.data)
+        return DataConfig(val_annotations=self.annotations, val_images=self.images, **own)
+
 
 @settings()
 class Networks(OnDevice):
@@ -116,11 +125,11 @@ class Networks(OnDevice):
     simplepose weights list. By default what simplepose weights get people fetched, else starter,
     which comes with simplepose."""
     boxes: PathText = ""
-    """Where people are: a detector (a name of simplepose weights list, the run folder of your own,
-    FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for pictures gt (of
-    --annotations), for videos motion. By default what was fetched, else starter-person. Boxes of a
-    file belong to the picture as stored, without its EXIF orientation, and are turned upright with
-    it."""
+    """Where people are: a detector (a name of simplepose weights list, the run folder of your own
+    or its export, FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for
+    pictures gt (of --annotations), for videos motion. By default what was fetched, else
+    starter-person. Boxes of a file belong to the picture as stored, without its EXIF orientation,
+    and are turned upright with it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
     flip_pairs: PathText = ""
@@ -382,16 +391,16 @@ class ServeOptions(Networks):
 @settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
-    needs, into one zip.
+    needs, into a folder of shards that training reads by byte range, wherever it lies.
 
-    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip
+    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco-packed
     """
 
     preset: tyro.conf.Positional[str]
     """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
     resolution."""
     output: PathText
-    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
+    """The folder; its coco.json has COCO keypoints of the regions."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where the data is."""
     quality: Annotated[Integer, Field(ge=1, le=100)] = 90
@@ -400,6 +409,8 @@ class PackOptions:
     """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
     estimate_only: Flag = False
     """Only say how large it will be and how long it will take."""
+    shard: AtLeast1 = 1000
+    """Pictures a shard: what is done again after an interruption."""
     overwrite: Flag = False
     """Replace a pack that is there."""
 
@@ -535,15 +546,16 @@ class ExportOptions(HeldOutPeople):
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
+    """Run folder or .safetensors file, of a detector too (onnx, openvino); for int8 and OpenVINO
+    also an .onnx file of heatmaps."""
     format: FormatName
-    """bf16: computed so where the processor can; int8: needs --int8.annotations; tensorrt, cann:
-    ONNX for these compilers, whose command lines are printed."""
+    """bf16: computed so where the processor can; int8: needs --int8.annotations; coreml: not
+    verified; tensorrt, cann: ONNX for these compilers, whose command lines are printed."""
     graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""
     output: PathText = ""
-    """The file; beside the weights by default. NAME.parity.json appears beside it."""
+    """The file; beside the weights by default. FILE.parity.json appears beside it."""
     device: str = "cpu"
     """The comparison runs on the processor."""
     flip_test: Flag = True
@@ -553,7 +565,7 @@ class ExportOptions(HeldOutPeople):
     allow_loss: Fraction | None = None
     """AP (0..1) that may be lost; by default .001, and .005 for int8."""
     answers: Flag = False
-    """Also write NAME.answers.npz: 16 inputs and what must come out, for a check on the device."""
+    """Also write FILE.answers.npz: 16 inputs and what must come out, for a check on the device."""
 
 
 @settings()

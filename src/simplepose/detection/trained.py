@@ -9,21 +9,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from simplepose.core.boxes import nms
 from simplepose.core.device import autocast, choose_device, resolve_precision
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
+from simplepose.core.sessions import SESSIONS, Session, open_session
 from simplepose.core.structures import People
 from simplepose.data.boxes import USUAL_REGION
 from simplepose.detection.centers import decode
 from simplepose.detection.layouts import find_class
 from simplepose.detection.onnx import people_within, same_shapes
 from simplepose.pose.card import save_with_card
-from simplepose.pose.checkpoints import ModelSpec, load_model
-from simplepose.pose.network import PoseNetwork
+from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec, find_weights, load_model
 from simplepose.pose.pixels import normalise
 
+CPU = torch.device("cpu")
+PICTURES, BOXES, SCORES, CLASSES = "pictures", "boxes", "scores", "classes"
+"""Names of the input and the outputs of an exported detector."""
 Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Boxes (N, 4), scores (N,) and classes (N,)."""
 NMS_IOU = 0.6
@@ -40,7 +44,7 @@ class TrainedDetector:
 
     def __init__(
         self,
-        network: PoseNetwork,
+        network: nn.Module | Session,
         spec: ModelSpec,
         *,
         device: torch.device,
@@ -52,7 +56,7 @@ class TrainedDetector:
         """Wraps a network that is on its device already.
 
         Args:
-            network: with the head `boxes`.
+            network: with the head `boxes`; or an exported one, which decodes its maps itself.
             spec: what its file says; the schema's names are its classes.
             device: where it is.
             score_threshold: boxes below it are dropped.
@@ -90,15 +94,23 @@ class TrainedDetector:
         person_class: str | int = "",
         device: str = "auto",
         precision: str = "fp32",
+        threads: int = 0,
     ) -> TrainedDetector:
-        """Opens a run folder or a .safetensors file.
+        """Opens a run folder, a .safetensors file or an exported one; `threads` are those of other
+        runtimes, see `open_session`.
 
         Raises:
             UserError: the file is missing, damaged or no detector.
         """
-        chosen = choose_device(device)
-        network, spec = load_model(path, chosen)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = find_weights(path)
+        network: nn.Module | Session
+        if weights.suffix.lower() in SESSIONS:
+            network, chosen = open_session(weights, device=device, threads=threads), CPU
+            spec = ModelSpec.from_json(network.metadata.get(METADATA_KEY, ""), str(path))
+        else:
+            chosen = choose_device(device)
+            network, spec = load_model(weights, chosen)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             network,
             spec,
@@ -113,6 +125,10 @@ class TrainedDetector:
         self, path: str | Path, *, half: bool = False, licence: str = "", about: str = ""
     ) -> Path:
         """Writes the network with a model card; see `PoseEstimator.save_pretrained`."""
+        if not isinstance(self.network, nn.Module):
+            raise UserError(
+                f"{path}: only networks of torch are saved. Cure: copy the exported file"
+            )
         return save_with_card(
             path, self.network, self.spec, half=half, licence=licence, about=about
         )
@@ -135,7 +151,6 @@ class TrainedDetector:
             people.append(people_within(boxes[wanted], scores[wanted], image))
         return people
 
-    @torch.inference_mode()
     def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         """Up to 100 boxes of all classes, whatever their score, after suppression.
 
@@ -151,16 +166,11 @@ class TrainedDetector:
         """
         for image in images:
             require_rgb(image)
-        assert self.spec.model is not None
         canvases = [fitted(image, self.input_size_wh) for image in images]
         found: dict[int, Boxes] = {}
         for rows in same_shapes([canvas for canvas, _ in canvases]):
-            pixels = torch.from_numpy(np.stack([canvases[row][0] for row in rows]))
-            batch = pixels.permute(0, 3, 1, 2).to(self.device)
-            with autocast(self.device, self.precision):
-                maps = self.network(normalise(batch, self.spec.pixels))
-            parts = decode(maps, self.spec.model.heatmap_stride)
-            for row, *part in zip(rows, *(one.cpu().numpy() for one in parts), strict=True):
+            parts = self.in_pixels(np.stack([canvases[row][0] for row in rows]))
+            for row, *part in zip(rows, *parts, strict=True):
                 found[row] = self._within(*part, canvases[row][1], images[row])
         return [found[row] for row in range(len(images))]
 
@@ -180,6 +190,26 @@ class TrainedDetector:
         # A score of 0 is a cell that is no peak; NaN is none either.
         kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
         return boxes[kept], scores[kept], classes[kept]
+
+    @torch.inference_mode()
+    def in_pixels(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the network says, before suppression.
+
+        Args:
+            pictures: (B, H, W, 3) uint8 RGB as `fitted` makes them; sides are multiples of 32.
+
+        Returns:
+            See `centers.decode`.
+        """
+        if not isinstance(self.network, nn.Module):
+            answers = self.network.run({PICTURES: pictures})
+            return answers[BOXES], answers[SCORES], answers[CLASSES]
+        assert self.spec.model is not None
+        batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device)
+        with autocast(self.device, self.precision):
+            maps = self.network(normalise(batch, self.spec.pixels))
+        boxes, scores, classes = decode(maps, self.spec.model.heatmap_stride)
+        return boxes.cpu().numpy(), scores.cpu().numpy(), classes.cpu().numpy()
 
 
 def fitted(image: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

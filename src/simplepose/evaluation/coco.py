@@ -36,6 +36,7 @@ from simplepose.data.coco import (
     person_rows,
     picture_index,
     read_coco,
+    rows_of,
 )
 from simplepose.data.source import read_crowdpose
 
@@ -97,15 +98,12 @@ def coco_results(
     third = rounded(keypoint_scores, score_decimals)[..., None]
     third = third if visibility_column == "score" else np.ones_like(third)
     triples = np.concatenate([rounded(keypoints, coordinate_decimals), third], -1)
-    columns = (
-        np.asarray(image_ids).tolist(),
-        triples.reshape(len(triples), 3 * triples.shape[1]).tolist(),
-        rounded(scores, score_decimals).tolist(),
+    return rows_of(
+        image_id=np.asarray(image_ids),
+        category_id=np.full(len(triples), category_id),
+        keypoints=triples.reshape(len(triples), 3 * triples.shape[1]),
+        score=rounded(scores, score_decimals),
     )
-    return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
-        for image_id, row, score in zip(*columns, strict=True)
-    ]
 
 
 def evaluate_coco(
@@ -306,16 +304,12 @@ def evaluate_boxes(
         categories = np.full(len(detections), annotations.category_id)
     else:
         known |= {*annotations.more_categories}
-    columns = (
-        annotations.image_ids[detections.image_index].tolist(),
-        categories.tolist(),
-        detections.bbox_xywh.tolist(),
-        detections.scores.tolist(),
+    rows = rows_of(
+        image_id=annotations.image_ids[detections.image_index],
+        category_id=categories,
+        bbox=detections.bbox_xywh,
+        score=detections.scores,
     )
-    rows = [
-        {"image_id": picture, "category_id": category, "bbox": box, "score": score}
-        for picture, category, box, score in zip(*columns, strict=True)
-    ]
     truth = _ground_truth(annotations, known)
     found = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).eval
     precision, recall = np.asarray(found["precision"]), np.asarray(found["recall"])

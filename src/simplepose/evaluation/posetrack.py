@@ -28,7 +28,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
 from simplepose.data.categories import Id, category_of
-from simplepose.data.coco import Image, Row, coco_content, exact_ids
+from simplepose.data.coco import Image, Row, coco_content, track_numbers
 from simplepose.data.posetrack import picture_name, read_sequence
 from simplepose.evaluation.coco import rounded
 from simplepose.evaluation.mpii import head_sizes
@@ -416,47 +416,41 @@ def frames_of(content: Any, source: str) -> Frames:
         UserError: names the file, the frame and what is wrong with it.
     """
     images, rows = read_sequence(content, name=source)
-    ids = exact_ids([image.id for image in images], lambda n: f"{source}: frame {n}", "id")
+    ids = [image.id for image in images]
     if None in ids:
         raise UserError(
             f"{source}: frame {ids.index(None)} has the id None. Cure: give each a unique number"
         )
 
     def label(index: int) -> str:
-        return f"{source}: the person of row {index}"
+        return f"{source}: the person of row {index}, on {rows[index].image_id},"
 
-    people: dict[Id | None, list[int]] = {image_id: [] for image_id in ids}
-    tracks = exact_ids([row.track_id for row in rows], label, "track_id")
-    for index, image_id in enumerate(exact_ids([row.image_id for row in rows], label, "image_id")):
-        if image_id not in people:
+    people: dict[Id, list[int]] = {image_id: [] for image_id in ids}
+    for index, row in enumerate(rows):
+        if row.image_id not in people:
             raise UserError(
-                f"{label(index)} is on frame {image_id} (image_id), which `images` does not list. "
+                f"{label(index)} is on a frame (image_id) that `images` does not list. "
                 "Cure: list every frame"
             )
-        if isinstance(tracks[index], str):
-            raise UserError(
-                f"{label(index)}, on {image_id}, has the track_id {rows[index].track_id!r}, not a "
-                "whole number. Cure: number the tracks, or score AP only"
-            )
-        people[image_id].append(index)
-    everybody = _as_people(rows, tracks)
+        people[row.image_id].append(index)
+    everybody = _as_people(rows, track_numbers(rows, label))
     frames: Frames = {}
-    for image, image_id in zip(images, ids, strict=True):
-        key = _key(image.file_name or str(image_id))
+    for image in images:
+        key = _key(image.file_name or str(image.id))
         if key in frames:
             raise UserError(
                 f"{source}: frame {key} stands in it twice. "
                 "Cure: one folder of pictures for each sequence, one file a frame"
             )
         frames[key] = replace(
-            everybody.select(np.array(people[image_id], np.int64)),
-            regions=_polygons(image, f"{source}: frame {image_id}"),
+            everybody.select(np.array(people[image.id], np.int64)),
+            regions=_polygons(image, f"{source}: frame {image.id}"),
             annotated=image.is_labeled is None or bool(image.is_labeled),
         )
     return frames
 
 
-def _as_people(rows: Sequence[Row], tracks: Sequence[Id | None]) -> Frame:
+def _as_people(rows: Sequence[Row], tracks: np.ndarray | None) -> Frame:
     """All people of a file."""
     count, nothing = len(NAMES), [math.nan]
     points = np.array([row.keypoints or [0.0] * 3 * count for row in rows], np.float64)
@@ -468,7 +462,7 @@ def _as_people(rows: Sequence[Row], tracks: Sequence[Id | None]) -> Frame:
         labelled=(points != 0).any(-1),
         head_sizes=head_sizes(heads.reshape(-1, 4)),
         scores=np.where(np.isnan(scores), -np.inf, scores).reshape(-1, count),
-        track_ids=np.array([-1 if track is None else track for track in tracks], np.int64),
+        track_ids=np.full(len(rows), -1) if tracks is None else tracks,
     )
 
 

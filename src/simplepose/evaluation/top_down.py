@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.pictures import by_picture, in_order, read_picture, skipping
-from simplepose.evaluation.coco import coco_results, evaluate_boxes
+from simplepose.evaluation.coco import Evaluator, coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack import posetrack_results
 from simplepose.evaluation.tasks import TASKS, require_truth, score_task, spell
@@ -312,7 +312,7 @@ def evaluate_network(
     detections: Detections,
     config: EvaluateConfig,
     *,
-    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco",
+    evaluator: Evaluator = "hotcoco",
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
     estimate: Callable[..., Estimates] = estimate_boxes,

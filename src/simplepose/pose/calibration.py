@@ -64,7 +64,7 @@ class Calibration:
 
     def covariances(self, moments: np.ndarray, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., 2, 2) second moments and (...) raw scores -> calibrated covariances, float32."""
-        return (moments * self.spread(keypoint_scores)).astype(np.float32)
+        return np.asarray(moments * self.spread(keypoint_scores), np.float32)
 
     def spread(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(...) raw scores -> (..., 1, 1) float64: the factor on second moments."""

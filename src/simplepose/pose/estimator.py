@@ -23,12 +23,13 @@ from simplepose.core.errors import UserError, shown
 from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.sessions import SESSIONS
 from simplepose.core.structures import VISIBILITY, Frame, People, Poses
 from simplepose.pose import codec, geometry, hub
 from simplepose.pose.calibration import tempered
 from simplepose.pose.card import save_with_card
-from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
-from simplepose.pose.exported import COVARIANCES, KEYPOINTS, SCORES, SEEN, SESSIONS, ExportedNetwork
+from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model, require_pose
+from simplepose.pose.exported import COVARIANCES, KEYPOINTS, SCORES, SEEN, ExportedNetwork
 from simplepose.pose.pixels import normalise, normalise_crops
 
 if TYPE_CHECKING:
@@ -140,12 +141,7 @@ class PoseEstimator:
 
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
-            if loaded.spec.detects:
-                raise UserError(
-                    f"{path} is a detector of {', '.join(loaded.spec.schema.keypoints)[:80]}: it "
-                    "finds boxes and no keypoints. "
-                    "Cure: give it as --boxes, and a pose network as the weights"
-                )
+            require_pose(loaded.spec, str(path))
             # missing in torch's types
             network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             spec, precision = loaded.spec, resolve_precision(precision, chosen)

@@ -121,7 +121,7 @@ def _join(parts: list[Poses]) -> Poses:
         return parts[0]
     names = [name for name, column in parts[0].arrays().items() if column is not None]
     columns = {name: np.concatenate([getattr(one, name) for one in parts]) for name in names}
-    return replace(parts[0], **columns)
+    return replace(parts[0], **columns)  # type: ignore[arg-type]
 
 
 def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -> list[Poses]:
@@ -161,8 +161,9 @@ def sightings(sequence: Sequence[Poses]) -> dict[int, list[tuple[int, int]]]:
     """
     found: dict[int, list[tuple[int, int]]] = {}
     for index, poses in enumerate(sequence):
-        if len(poses) and poses.track_ids is None:
+        if poses.track_ids is not None:
+            for row, track_id in enumerate(poses.track_ids.tolist()):
+                found.setdefault(track_id, []).append((index, row))
+        elif len(poses):
             raise UserError("poses without track ids cannot be smoothed. Cure: track them first")
-        for row in range(len(poses)):
-            found.setdefault(int(poses.track_ids[row]), []).append((index, row))
     return found

@@ -22,7 +22,6 @@ from simplepose.core.device import (
 )
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
 from simplepose.data.boxes import as_pictures
 from simplepose.data.cache import open_pixels
@@ -41,6 +40,7 @@ from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
+from simplepose.training.quantize import round_in_training
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
 from simplepose.weights.public import named
@@ -137,6 +137,8 @@ def assemble(
         say(sentence)
     if options.frozen_stages:
         network.freeze(options.frozen_stages)
+    if options.quantize:
+        round_in_training(network)
     network.to(device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -181,21 +183,9 @@ def assemble(
         apart=data.shard,
     )
     ema = Ema(network, options.ema) if options.ema else None
-    spec = _spec(config, schema)
+    spec = ModelSpec.of(config, schema)
     step = make_step(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
-
-
-def _spec(config: Config, schema: KeypointSchema) -> ModelSpec:
-    return ModelSpec(
-        preset=config.preset,
-        schema=schema,
-        input_size_wh=config.input_size_wh,
-        pixels=config.pixels,
-        codec=config.codec,
-        model=config.model,
-        config=to_plain(config),
-    )
 
 
 def load_weights(network: PoseNetwork, schema: KeypointSchema, config: Config) -> list[str]:
