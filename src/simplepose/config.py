@@ -183,6 +183,9 @@ class ModelConfig:
     """ImageNet backbone file that training starts from (torchvision, timm, TensorFlow, ...); auto
     takes it from the layout's imagenet_weights folder or from an installed package that brings it;
     empty starts from the initialisation."""
+    visibility: Recipe[Flag] = False
+    """A small head beside it that says whether each keypoint is absent, hidden or visible (v of
+    COCO's files); the pose is trained as without it."""
     zero_init_last_bn_gamma: Recipe[Flag] = False
     """Start every residual block as its shortcut, by a zero in its last batch norm; only matters
     without an ImageNet backbone."""
@@ -199,6 +202,11 @@ class ModelConfig:
             raise UserError(
                 f"model.deconv_layers is 0 and model.head {self.head}. "
                 "Cure: --model.deconv-layers 2 or 3, or --model.head simcc"
+            )
+        if self.visibility and self.head == "boxes":
+            raise UserError(
+                "model.visibility is on and model.head boxes, which finds no keypoints. "
+                "Cure: leave model.visibility out"
             )
 
     @property

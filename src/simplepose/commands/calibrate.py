@@ -67,4 +67,6 @@ def run(options: CalibrateOptions) -> None:
     print(f"expected calibration error of keypoint scores {change} on {calibration.people} people")
     if calibration.spread_offset is not None:
         print("covariances: 90 % ellipses hold the true position for nine of ten keypoints of them")
+    if calibration.visibility_temperature is not None:
+        print(f"visibility: temperature {calibration.visibility_temperature:.2f}")
     print(f"written: {output}")

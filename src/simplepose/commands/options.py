@@ -272,8 +272,8 @@ class ReportOptions(OnDevice):
     none is needed."""
     images: PathText = ""
     """Folder of the pictures (default: the folder of the annotations)."""
-    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
-    """Whose form the annotations have, and whose measure is taken."""
+    task: Task = "coco"
+    """Whose form the annotations have, and whose measure is taken. A run knows its own."""
     category: str = ""
     """COCO: id or name of the one to look at, where several have different keypoints."""
     weights: PathText = ""
@@ -478,7 +478,8 @@ class ConvertOptions:
     (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     visibility: tuple[Fraction, Fraction] = (0.2, 0.5)
     """Results to COCO: keypoints of at least the first score are labelled, as hidden (1), of at
-    least the second as visible (2); the others are not labelled (0)."""
+    least the second as visible (2); the others are not labelled (0). Poses of a network with a
+    visibility head say it themselves."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of INPUT;
     of results that of the pictures)."""

@@ -14,7 +14,7 @@ from simplepose.core.lines import header_of
 from simplepose.core.progress import note
 from simplepose.core.stopping import heed_signals
 from simplepose.core.structures import Frame, Poses
-from simplepose.detection.people import people_in
+from simplepose.detection.people import people_of
 
 try:
     import uvicorn
@@ -55,8 +55,8 @@ def run(options: ServeOptions) -> None:
         people = open_people(options, estimator)
 
         def estimate(frames: Sequence[Frame]) -> list[Poses]:
-            boxes = [people_in(people, frame) for frame in frames]
-            return estimator.estimate_batch([frame.image for frame in frames], boxes)
+            images = [frame.image for frame in frames]
+            return estimator.estimate_batch(images, people_of(people, frames))
 
         header = header_of(
             estimator.schema,

@@ -248,11 +248,22 @@ def _people_tracking(sequences: Sequence[Sequence[Pair]]) -> dict[str, float]:
     """IDF1 and HOTA; two people are alike by the fraction of annotated keypoints that are right."""
     identities, higher = Identity(), Hota()
     for frames in sequences:
-        posed = [(truth.posed, found.posed) for truth, found in frames]
-        people = [TrackedFrame(a.track_ids, b.track_ids, _fractions(a, b)) for a, b in posed]
+        people = [_alike(*pair) for pair in frames]
         identities, higher = identities + identity(people), higher + hota(people)
     names = {"HOTA": higher.hota, "DetA": higher.deta, "AssA": higher.assa}
     return {"IDF1": identities.idf1, **names}
+
+
+def people_of(frames: Sequence[Pair]) -> tuple[list[int], list[TrackedFrame]]:
+    """Whole people as IDF1 and HOTA see them: the indices of the annotated frames, and who is like
+    whom in each."""
+    seen = [index for index, (truth, _) in enumerate(frames) if truth.annotated]
+    return seen, [_alike(*_without_regions(*frames[index])) for index in seen]
+
+
+def _alike(truth: Frame, found: Frame) -> TrackedFrame:
+    truth, found = truth.posed, found.posed
+    return TrackedFrame(truth.track_ids, found.track_ids, _fractions(truth, found))
 
 
 def _distances(truth: Frame, found: Frame) -> np.ndarray:

@@ -79,7 +79,10 @@ class BoxSource:
 
     def numbers(self, file: TrainedDetector, inputs: np.ndarray, kind: Kind) -> list[Check]:
         """How many boxes of each are the other's too, on the pictures themselves."""
-        found = [_shared(self.network.detect(one), file.detect(one)) for one in self.pictures]
+        found = [
+            _shared(*(side.detect([one])[0] for side in (self.network, file)))
+            for one in self.pictures
+        ]
         shared, total = np.sum(found, 0)
         if not total:
             return [Check("boxes", "none in these pictures", "some; give --annotations", False)]
