@@ -247,7 +247,7 @@ def batches(preset: Path, number: int, place: str, packed: Path) -> Iterator[dic
         yield {
             "pixels": np.ascontiguousarray(ready.pixels.numpy()),
             "keypoints": ready.keypoints.numpy(),
-            "visible": ready.visible.numpy(),
+            "visible": ready.visibility.numpy() > 0,
             "rows": batch.rows,
         }
 

@@ -239,6 +239,13 @@ def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     if not math.isnan(outcome.coverage):
         print(f"covariances: 90 % ellipses hold {100 * outcome.coverage:.1f} % of true positions")
+    if seen := outcome.visibility:
+        print(
+            f"visibility: {100 * seen['visibility_accuracy']:.1f} % of keypoints right (the most "
+            f"frequent of each: {100 * seen['visibility_majority']:.1f} %), hidden against visible "
+            f"AUC {seen['visibility_auc']:.3f}, expected calibration error "
+            f"{seen['visibility_error']:.3f}"
+        )
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(
         f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) "
@@ -266,6 +273,7 @@ def _record(
         "calibration_error": None if math.isnan(error) else error,
         "ellipse_coverage": None if math.isnan(outcome.coverage) else outcome.coverage,
         "calibrated": bool(estimator.spec.calibration),
+        **{name: None if math.isnan(one) else one for name, one in outcome.visibility.items()},
     }
 
 

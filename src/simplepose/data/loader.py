@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from simplepose.config import AugmentConfig
-from simplepose.core.device import page_lock, page_locked
+from simplepose.core.device import copy_beside, page_lock, page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import (
@@ -65,8 +65,8 @@ class Batch:
     cuts them from."""
     keypoints: torch.Tensor
     """(B, K, 2) float32 in input pixels."""
-    visible: torch.Tensor
-    """(B, K) bool: annotated with v > 0."""
+    visibility: torch.Tensor
+    """(B, K) uint8: v as annotated, 0, 1 or 2; from 1 on a keypoint is trained."""
     rows: np.ndarray
     """(B,) rows of the annotations."""
     index: int = 0
@@ -78,9 +78,9 @@ class Batch:
     def to(
         self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp
     ) -> Batch:
-        """The batch on the device, its crops cut there by `cut` if they are not yet; copies do not
-        make the host wait."""
-        moved = self.each(lambda part: part.to(device, non_blocking=True))
+        """The batch on the device, its crops cut there by `cut` if they are not yet; it is copied
+        while the step before is at work."""
+        moved = self.each(lambda part: copy_beside(part, device))
         pixels = moved.pixels
         return replace(moved, pixels=cut(pixels) if isinstance(pixels, Regions) else pixels)
 
@@ -93,7 +93,7 @@ class Batch:
             if isinstance(pixels, Regions)
             else change(pixels),
             keypoints=change(self.keypoints),
-            visible=change(self.visible),
+            visibility=change(self.visibility),
         )
 
 
@@ -277,10 +277,10 @@ class TrainLoader:
                 "and the other processes wait for it. "
                 "Cure: take the unreadable pictures out of the annotation file"
             )
-        keypoints, visible = sample_keypoints(
+        keypoints, visibility = sample_keypoints(
             self.annotations, rows[good], draws[good], to_crop[good]
         )
-        tensors = torch.from_numpy(keypoints), torch.from_numpy(visible)
+        tensors = torch.from_numpy(keypoints), torch.from_numpy(visibility)
         batch = Batch(pixels, *tensors, rows[good], index, weight)
         return batch.each(lambda part: page_lock(part, self.device))
 

@@ -46,6 +46,13 @@ def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
     return source.people(frame) if hasattr(source, "people") else source(frame.image)
 
 
+def people_of(source: Detector | PeopleSource, frames: Sequence[Frame]) -> list[People]:
+    """`people_in` of several frames; a detector that can (`together`) looks at them at once."""
+    if (together := getattr(source, "together", None)) is not None:
+        return list(together([frame.image for frame in frames]))
+    return [people_in(source, frame) for frame in frames]
+
+
 def whole(image: np.ndarray) -> People:
     """One person who fills the picture: only where the user says so."""
     require_rgb(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from simplepose.core.structures import People
 from simplepose.data.boxes import USUAL_REGION
 from simplepose.detection.centers import decode
 from simplepose.detection.layouts import find_class
-from simplepose.detection.onnx import people_within
+from simplepose.detection.onnx import people_within, same_shapes
 from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec, find_weights, load_model
 from simplepose.pose.pixels import normalise
@@ -27,6 +28,8 @@ from simplepose.pose.pixels import normalise
 CPU = torch.device("cpu")
 PICTURES, BOXES, SCORES, CLASSES = "pictures", "boxes", "scores", "classes"
 """Names of the input and the outputs of an exported detector."""
+Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Boxes (N, 4), scores (N,) and classes (N,)."""
 NMS_IOU = 0.6
 """Of two boxes of a class that overlap more, the weaker one goes."""
 
@@ -136,28 +139,50 @@ class TrainedDetector:
         Raises:
             UserError: no such picture.
         """
-        boxes, scores, classes = self.detect(image)
-        wanted = scores >= self.score_threshold
-        if self.person_class is not None:
-            wanted &= classes == self.person_class
-        return people_within(boxes[wanted], scores[wanted], image)
+        return self.together([image])[0]
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def together(self, images: Sequence[np.ndarray]) -> list[People]:
+        """The people of several pictures."""
+        people = []
+        for image, (boxes, scores, classes) in zip(images, self.detect(images), strict=True):
+            wanted = scores >= self.score_threshold
+            if self.person_class is not None:
+                wanted &= classes == self.person_class
+            people.append(people_within(boxes[wanted], scores[wanted], image))
+        return people
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         """Up to 100 boxes of all classes, whatever their score, after suppression.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            images: (H, W, 3) uint8 RGB each; those of one shape go through the network together.
 
         Returns:
-            boxes (N, 4) float32 in pixels of the picture, cut at its border, scores (N,) float32
-            in 0..1 and classes (N,) int64.
+            Of each picture boxes (N, 4) float32 in its pixels, cut at its border, scores (N,)
+            float32 in 0..1 and classes (N,) int64.
 
         Raises:
             UserError: no such picture.
         """
-        require_rgb(image)
-        pixels, scale = fitted(image, self.input_size_wh)
-        boxes, scores, classes = (part[0] for part in self.in_pixels(pixels[None]))
+        for image in images:
+            require_rgb(image)
+        canvases = [fitted(image, self.input_size_wh) for image in images]
+        found: dict[int, Boxes] = {}
+        for rows in same_shapes([canvas for canvas, _ in canvases]):
+            parts = self.in_pixels(np.stack([canvases[row][0] for row in rows]))
+            for row, *part in zip(rows, *parts, strict=True):
+                found[row] = self._within(*part, canvases[row][1], images[row])
+        return [found[row] for row in range(len(images))]
+
+    def _within(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        classes: np.ndarray,
+        scale: np.ndarray,
+        image: np.ndarray,
+    ) -> Boxes:
+        """Boxes of the canvas -> those of the picture, after suppression."""
         limits = np.tile(image.shape[1::-1], 2)
         boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
         alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet

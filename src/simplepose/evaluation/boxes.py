@@ -60,7 +60,7 @@ def detect_pictures(
     images = in_order(read, pictures, workers, 2 * workers)
     for done, (picture, image) in enumerate(zip(pictures, images, strict=True), 1):
         if image is not None:
-            found.append((picture, *detector.detect(image)))
+            found.append((picture, *detector.detect([image])[0]))
         progress(done, len(pictures))
     return found, broken
 

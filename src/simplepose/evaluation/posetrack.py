@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hotcoco import metrics
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import POSETRACK_15
@@ -247,11 +248,22 @@ def _people_tracking(sequences: Sequence[Sequence[Pair]]) -> dict[str, float]:
     """IDF1 and HOTA; two people are alike by the fraction of annotated keypoints that are right."""
     identities, higher = Identity(), Hota()
     for frames in sequences:
-        posed = [(truth.posed, found.posed) for truth, found in frames]
-        people = [TrackedFrame(a.track_ids, b.track_ids, _fractions(a, b)) for a, b in posed]
+        people = [_alike(*pair) for pair in frames]
         identities, higher = identities + identity(people), higher + hota(people)
     names = {"HOTA": higher.hota, "DetA": higher.deta, "AssA": higher.assa}
     return {"IDF1": identities.idf1, **names}
+
+
+def people_of(frames: Sequence[Pair]) -> tuple[list[int], list[TrackedFrame]]:
+    """Whole people as IDF1 and HOTA see them: the indices of the annotated frames, and who is like
+    whom in each."""
+    seen = [index for index, (truth, _) in enumerate(frames) if truth.annotated]
+    return seen, [_alike(*_without_regions(*frames[index])) for index in seen]
+
+
+def _alike(truth: Frame, found: Frame) -> TrackedFrame:
+    truth, found = truth.posed, found.posed
+    return TrackedFrame(truth.track_ids, found.track_ids, _fractions(truth, found))
 
 
 def _distances(truth: Frame, found: Frame) -> np.ndarray:
@@ -280,15 +292,14 @@ def _average_precision(frames: Sequence[Pair], exact: bool) -> np.ndarray:
     all_scores, all_right = np.concatenate(scores), np.concatenate(right)
     result = np.full(len(NAMES), np.nan)
     for k in range(len(NAMES)):
-        reported = ~np.isnan(all_scores[:, k])
-        if not reported.any():
-            result[k] = 0.0 if exact or annotated[k] else np.nan
-        elif annotated[k]:
-            order = np.argsort(-all_scores[reported, k], kind="stable")
-            hits = all_right[reported, k][order]
-            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-            best = np.maximum.accumulate(precision[::-1])[::-1]
-            result[k] = best[hits].sum() / annotated[k]
+        reported, count = ~np.isnan(all_scores[:, k]), int(annotated[k])
+        if count:
+            reports = all_scores[reported, k], all_right[reported, k]
+            # Read at every recall that there can be, it is the whole area.
+            recalls = np.arange(1, count + 1) / count
+            result[k] = metrics.average_precision(*reports, count, rec_thrs=recalls)
+        elif exact and not reported.any():
+            result[k] = 0
     return result
 
 

@@ -1,9 +1,9 @@
 """The graphs that leave simplepose, as ONNX.
 
 `keypoints`: uint8 crops (B, H, W, 3) RGB in; `keypoints` (B, K, 2) in crop pixels and raw `scores`
-(B, K) out, and with a calibration `probabilities` (B, K) and `covariances` (B, K, 2, 2). Colour
-order, normalisation, flip test and decoding are inside: the same functions that the estimator
-calls.
+(B, K) out, with a calibration `probabilities` (B, K) and `covariances` (B, K, 2, 2), of a network
+with a visibility head `visibility` (B, K, 3), calibrated where it can be. Colour order,
+normalisation, flip test and decoding are inside: the same functions that the estimator calls.
 `heatmaps`: the network alone, normalised (B, 3, H, W) float in, its outputs out: for processors and
 runtimes that take plain networks only.
 `boxes`, of a detector: uint8 `pictures` (B, H, W, 3) RGB in, whose sides are multiples of 32;
@@ -38,8 +38,10 @@ from simplepose.pose.exported import (
     KEYPOINTS,
     PROBABILITIES,
     SCORES,
+    SEEN,
 )
 from simplepose.pose.pixels import normalise
+from simplepose.pose.visibility import Listener
 
 GraphName = Literal["keypoints", "heatmaps", "boxes"]
 OPSET = 17
@@ -60,18 +62,20 @@ class KeypointGraph(nn.Module):
         assert spec.model is not None  # a network of ours
         pixels = normalise(crops.permute(0, 3, 1, 2), spec.pixels)
         size_wh, stride = spec.input_size_wh, spec.model.heatmap_stride
-        maps = codec.run(self.network, pixels, spec.codec, size_wh, self.order, stride)
+        network = Listener(self.network) if spec.model.visibility else self.network
+        maps = codec.run(network, pixels, spec.codec, size_wh, self.order, stride)
         keypoints, scores = codec.decode(maps, spec.codec, size_wh)
-        if spec.calibration is None:
-            return keypoints, scores
-        curve = spec.calibration
-        logit = torch.logit(scores, eps=1e-4)
-        probabilities = (curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()
-        if curve.spread_slope is None or curve.spread_offset is None:
-            return keypoints, scores, probabilities
-        factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
-        moments = codec.spread(maps, keypoints, spec.codec, size_wh)
-        return keypoints, scores, probabilities, moments * factor
+        found, curve = [keypoints, scores], spec.calibration
+        if curve is not None:
+            logit = torch.logit(scores, eps=1e-4)
+            found += [(curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()]
+            if curve.spread_slope is not None and curve.spread_offset is not None:
+                factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
+                found += [codec.spread(maps, keypoints, spec.codec, size_wh) * factor]
+        if isinstance(network, Listener):
+            temperature = curve and curve.visibility_temperature
+            found += [network.probabilities(self.order, temperature or 1)]
+        return tuple(found)
 
 
 class BoxGraph(nn.Module):
@@ -146,6 +150,7 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
         names, curve = [CROPS, KEYPOINTS, SCORES], model.spec.calibration
         names += [PROBABILITIES] if curve else []
         names += [COVARIANCES] if curve and curve.spread_offset is not None else []
+        names += [SEEN] if model.network.visibility is not None else []
     elif graph == "boxes":
         module, names = BoxGraph(model), [PICTURES, BOXES, SCORES, CLASSES]
         free |= {1: "height", 2: "width"}
@@ -159,7 +164,7 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
         torch.onnx.export(
             module.eval(),
             (example,),
-            content,
+            content,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
             input_names=names[:1],

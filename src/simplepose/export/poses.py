@@ -60,8 +60,6 @@ class Scored:
 class PoseSource:
     """A pose network, and the people that it and its file are tested on."""
 
-    inputs_are = "boxes"
-
     def __init__(self, network: PoseEstimator, scored: Scored | None = None) -> None:
         """Holds both.
 
@@ -154,7 +152,7 @@ def _answers(estimator: PoseEstimator, crops: np.ndarray) -> tuple[np.ndarray, n
     """Keypoints (N, K, 2) in crop pixels and scores (N, K)."""
     size = estimator.batch_size
     parts = [estimator.in_crops(crops[n : n + size]) for n in range(0, len(crops), size)]
-    keypoints, scores, _ = zip(*parts, strict=True)
+    keypoints, scores, *_ = zip(*parts, strict=True)
     return np.concatenate(keypoints), np.concatenate(scores)
 
 

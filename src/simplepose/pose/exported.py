@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FLIP_KEY = "simplepose_flip_test"
 """Where a `keypoints` file says whether the flip test is inside: `1` or `0`."""
 CROPS, KEYPOINTS, SCORES, PROBABILITIES = "crops", "keypoints", "scores", "probabilities"
-COVARIANCES = "covariances"
+COVARIANCES, SEEN = "covariances", "visibility"
 """Names of the input and the outputs of `keypoints`."""
 
 
@@ -64,7 +64,7 @@ class ExportedNetwork:
         self.flip_test = self.session.metadata.get(FLIP_KEY) == "1"
         self._bytes = "int" in kind
         size_wh = _picture_size(shape_in, 3 if self.decodes else 1)
-        self._simcc = len(shapes_out) == 2 and not self.decodes
+        self._simcc = [len(shape) for shape in shapes_out] == [3, 3] and not self.decodes
         count = size_wh and _keypoint_count(shapes_out, size_wh)
         if more or size_wh is None or not (count or self.decodes):
             raise UserError(
@@ -102,23 +102,21 @@ class ExportedNetwork:
 
         return torch.from_numpy(self.run(pixels))
 
-    @property
-    def has_covariances(self) -> bool:
-        """Whether it is a `keypoints` file with covariances."""
-        return COVARIANCES in [name for name, _ in self.session.outputs]
+    def has(self, output: str) -> bool:
+        """Whether it is a `keypoints` file with this output, e.g. `COVARIANCES`."""
+        return self.decodes and output in [name for name, _ in self.session.outputs]
 
-    def keypoints(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def keypoints(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """What a `keypoints` file makes of crops.
 
         Args:
             crops: (B, H, W, 3) uint8 RGB.
 
         Returns:
-            keypoints (B, K, 2) in crop pixels, raw keypoint scores (B, K) and calibrated
-            covariances (B, K, 2, 2) in square crop pixels or None, float32.
+            The outputs by name, see `simplepose.export.graph`.
         """
-        keypoints, scores, *more = self._ask(crops)
-        return keypoints, scores, more[-1] if self.has_covariances else None
+        names = (name for name, _ in self.session.outputs)
+        return dict(zip(names, self._ask(crops), strict=True))
 
     def _ask(self, values: np.ndarray) -> list[np.ndarray]:
         """The outputs in their order."""

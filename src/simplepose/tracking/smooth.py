@@ -85,7 +85,7 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
 
     Returns:
         The sequence, and for each frame (N,) bool: which of its poses were filled in. Filled poses
-        carry the lower scores of the two ends, and no covariances (NaN).
+        carry the lower scores of the two ends, and no covariances or visibility (NaN).
     """
     parts = [[poses] for poses in sequence]
     for track in sightings(sequence).values():
@@ -106,7 +106,10 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
         (1 - fraction) * a.boxes_xyxy + fraction * b.boxes_xyxy,
         np.minimum(a.scores, b.scores),
         a.track_ids,
-        None if a.covariances is None else np.full_like(a.covariances, np.nan),
+        *(
+            None if one is None else np.full_like(one, np.nan)
+            for one in (a.covariances, a.visibility)
+        ),
     )
 
 

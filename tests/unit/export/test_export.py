@@ -167,7 +167,7 @@ def test_covariances_are_those_of_the_network(tmp_path: Path, flip_test: bool) -
     onnx.save(onnx_of(model, "keypoints", flip_test=flip_test), str(path))
     whole = PoseEstimator(*model, flip_test=flip_test)
     file = PoseEstimator.from_pretrained(path, flip_test=flip_test)
-    _, scores, moments = whole.in_crops(CROPS[:3], covariances=True)
+    _, scores, moments, _ = whole.in_crops(CROPS[:3], covariances=True)
     wanted = curve.covariances(moments, scores)
     answers = file.network.session.run({"crops": CROPS[:3]})
     np.testing.assert_allclose(answers["covariances"], wanted, rtol=1e-3, atol=1e-2)
@@ -374,7 +374,7 @@ def test_a_published_network_of_two_rows_opens(tmp_path: Path) -> None:
     path = rtmpose_file(tmp_path / "rtmpose.onnx", keypoints, peaks)
     plain = PoseEstimator.from_pretrained(path, flip_test=False)
     assert plain.spec.codec.kind == "rtmpose"
-    found, scores, _ = plain.in_crops(CROPS[:3])
+    found, scores, *_ = plain.in_crops(CROPS[:3])
     # MMPose's get_simcc_maximum: argmax / split ratio, the lower of the two peaks
     np.testing.assert_allclose(found[2], keypoints, atol=1e-5)
     np.testing.assert_allclose(scores[2], peaks.min(1), atol=1e-5)
@@ -451,11 +451,12 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = PoseNetwork(config.model, 1, (96, 96)).eval()
     with torch.no_grad():
-        network.head.output.weight.mul_(300)
-        network.head.box_output.weight.mul_(30)
+        maps = network(torch.randn(2, 3, 96, 96))
+        network.head.output.weight.mul_(2 / maps[:, :1].std())
+        network.head.box_output.weight.mul_(0.5 / maps[:, 1:].std())
     spec = ModelSpec(
         preset="tiny",
-        schema=KeypointSchema(name="classes", keypoints=("person",)),
+        schema=KeypointSchema(name="classes", keypoints=("coco_17",)),  # as drawn people are called
         input_size_wh=(96, 96),
         pixels=config.pixels,
         model=config.model,
