@@ -12,6 +12,7 @@ time by the clock, medians of interleaved rounds. `--rtmlib` is a Python that ha
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import resource
 import statistics
@@ -21,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import simplepose
 from simplepose.cli import COMMANDS
 from simplepose.core.files import write_json
 
@@ -49,7 +51,7 @@ def rows_of(options: argparse.Namespace, folder: str) -> dict[str, dict[str, lis
     if options.video:
         track = [*SIMPLEPOSE, "track", options.video, *fresh]
         tables["track"] = {
-            "by hand, no video": [sys.executable, LIMITS, "track", options.video, *files],
+            "by hand": [sys.executable, LIMITS, "track", options.video, *files],
             "simplepose track": track,
             "the same, no video": [*track, "--video-codec", "none"],
         }
@@ -63,7 +65,9 @@ def rows_of(options: argparse.Namespace, folder: str) -> dict[str, dict[str, lis
 def timed(command: list[str]) -> tuple[float, float]:
     """Processor seconds and seconds by the clock of a process that ends well."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    # as installed: with bytecode
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{result.stderr}")
@@ -83,6 +87,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
+    compileall.compile_dir(str(Path(simplepose.__file__).parent), quiet=1)
     with tempfile.TemporaryDirectory() as folder:
         for table, rows in rows_of(options, folder).items():
             if options.only and table not in options.only:

@@ -5,7 +5,8 @@
 
 The detector is YOLOX, the network a heatmap network of 3 x 256 x 192. `predict` and `track` import
 numpy, OpenCV and ONNX Runtime and nothing else. They share the threads out, do each thing once, and
-check nothing. `track` follows nobody: it is detector (every fifth frame), network and flow alone.
+check nothing; no line is written, limbs are drawn in one colour without outline. `track` follows
+nobody: it is detector (every fifth frame), network and flow alone, drawn and written as MPEG-4.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def find(detector: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarra
     centers = (rows[good, :2] + cells[good]) * strides[good]
     sizes = np.exp(rows[good, 2:4]) * strides[good]
     boxes = np.concatenate([centers - sizes / 2, sizes], 1) / scale
-    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores[good].tolist(), 0.3, 0.45)
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores[good].tolist(), 0.3, 0.65)
     boxes = boxes[np.array(kept, int).reshape(-1)]
     boxes[:, 2:] += boxes[:, :2]
     return boxes
@@ -135,24 +136,33 @@ def rtmlib(source: str, detector: str, network: str, output: str) -> None:
     print(people, "people")
 
 
-def track(source: str, detector: str, network: str, _: str) -> None:
+def track(source: str, detector: str, network: str, output: str) -> None:
     cores = len(os.sched_getaffinity(0))
     cv2.setNumThreads(cores)
     find_in, estimate_in, people = session(detector, cores), session(network, cores), 0
     video, flow = cv2.VideoCapture(source), cv2.DISOpticalFlow.create(1)
     boxes, before, index = np.zeros((0, 4)), None, 0
+    size = tuple(
+        int(video.get(one)) for one in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    letters, fps = cv2.VideoWriter.fourcc(*"mp4v"), video.get(cv2.CAP_PROP_FPS)
+    written = cv2.VideoWriter(f"{output}/by_hand.mp4", letters, fps, size)
     while True:
         ok, image = video.read()
         if not ok:
             break
-        boxes = find(find_in, image[..., ::-1]) if index % 5 == 0 else boxes
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        boxes = find(find_in, image) if index % 5 == 0 else boxes
         scale = 192 / min(image.shape[:2])
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         if before is not None and len(boxes):
             flow.calc(before, small, None)
         before, index = small, index + 1
-        people += len(estimate(estimate_in, image, boxes)[0])
+        keypoints, scores = estimate(estimate_in, image, boxes)
+        people += len(keypoints)
+        written.write(cv2.cvtColor(draw(image, keypoints, scores), cv2.COLOR_RGB2BGR))
+    written.release()
     print(people, "people")
 
 

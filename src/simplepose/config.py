@@ -8,7 +8,7 @@ it. A preset is YAML; it may name a `base` preset and then lists only what diffe
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -488,19 +488,19 @@ class Config:
     written."""
     input_size_wh: tuple[Side, Side] = (192, 256)
     """Width and height of the network's input in pixels, multiples of 32."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Where the data is."""
-    pixels: Recipe[PixelConfig] = field(default_factory=PixelConfig)
+    pixels: Recipe[PixelConfig] = PixelConfig()
     """What the network sees."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = ModelConfig()
     """The network."""
-    codec: Recipe[CodecConfig] = field(default_factory=CodecConfig)
+    codec: Recipe[CodecConfig] = CodecConfig()
     """Targets and decoding."""
-    augment: Recipe[AugmentConfig] = field(default_factory=AugmentConfig)
+    augment: Recipe[AugmentConfig] = AugmentConfig()
     """Random changes of a sample."""
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = TrainConfig()
     """The training loop."""
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: EvaluateConfig = EvaluateConfig()
     """The test."""
 
     def __post_init__(self) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fake_store import fake_store
 from training_workers import losses_of, small_config, tiny_network, write_people
 
 from simplepose.cli import main
@@ -43,6 +45,13 @@ def test_pack_then_train(
         train.train(config)
         curves.append([loss for _, loss in losses_of(config)])
     files, ram, device, packed = curves
+    if find_spec("aiohttp"):
+        objects = {f"a/{file.name}": file.read_bytes() for file in pack.iterdir()}
+        with fake_store(objects, every=7) as (root, _):
+            served = replace(config.data, pack=f"{root}/a")
+            config = replace(config, output=str(tmp_path / "served"), data=served)
+            train.train(config)
+        assert [loss for _, loss in losses_of(config)] == packed
     assert (
         files == ram
         and device == pytest.approx(files, rel=1e-3)

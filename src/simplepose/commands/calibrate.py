@@ -13,7 +13,6 @@ from simplepose.commands.options import CalibrateOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import require_new
 from simplepose.core.progress import Progress, note
-from simplepose.core.sessions import SESSIONS
 from simplepose.data.categories import with_flip_pairs
 from simplepose.data.source import boxes_to_test, read_split
 from simplepose.doctor.checks import require_sound
@@ -31,10 +30,10 @@ def run(options: CalibrateOptions) -> None:
         UserError: too few people, other keypoints, or an output that exists.
     """
     weights = find_weights(options.weights)
-    if weights.suffix not in (".safetensors", *SESSIONS):
+    if weights.suffix not in (".safetensors", ".onnx", ".xml"):
         raise UserError(
-            f"{weights} cannot carry a calibration. "
-            "Cure: a run folder or a .safetensors file (simplepose import makes one)"
+            f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file "
+            "(simplepose import makes one), which simplepose export takes then"
         )
     output = Path(options.output or weights.with_stem(f"{weights.stem}_calibrated"))
     require_new(output, overwrite=options.overwrite)

@@ -7,7 +7,6 @@ imported only then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,7 +97,7 @@ class HeldOutPeople(OnDevice):
     boxes: PathText = "gt"
     """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
     file, or a detector (the run folder of your own, or starter-person)."""
-    data: HeldOutData = field(default_factory=HeldOutData)
+    data: HeldOutData = HeldOutData()
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
     """Replace what an earlier test wrote."""
@@ -181,7 +180,7 @@ class TrainOptions:
     recipe: RecipeName | None = None
     """Take the same data, network and size by another recipe: ms (Microsoft's), tf (the seed's) or
     modern."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
     """The run."""
 
 
@@ -223,9 +222,7 @@ class EvaluateOptions(HeldOutPeople):
     """How keypoints are read from heatmaps: as the weight file says, or this."""
     flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
     """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
-    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
-        default_factory=EvaluateConfig
-    )
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = EvaluateConfig()
     """The test; a trained run's own settings are the defaults."""
 
 
@@ -316,7 +313,7 @@ class PredictOptions(PeopleInPictures):
     engine: Literal["local", "ray"] = "local"
     """local: this process. ray: Ray Data, on this machine or the cluster that RAY_ADDRESS names;
     --output gets Parquet shards of poses, the same command goes on where it stopped."""
-    ray: RayConfig = field(default_factory=RayConfig)
+    ray: RayConfig = RayConfig()
     """For --engine ray."""
 
 
@@ -384,7 +381,7 @@ class ServeOptions(Networks):
     """Port to listen on; 0 takes a free one."""
     flip_test: Flag = False
     """Average with the mirrored crop: twice the network's work."""
-    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = ServeConfig()
     """Limits."""
 
 
@@ -401,7 +398,7 @@ class PackOptions:
     resolution."""
     output: PathText
     """The folder; its coco.json has COCO keypoints of the regions."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Where the data is."""
     quality: Annotated[Integer, Field(ge=1, le=100)] = 90
     """Quality of the JPEGs: higher is larger, slower to decode, and closer to the pictures."""
@@ -560,7 +557,7 @@ class ExportOptions(HeldOutPeople):
     """The comparison runs on the processor."""
     flip_test: Flag = True
     """Put the flip test into keypoints, and compare with it."""
-    int8: Int8Data = field(default_factory=Int8Data)
+    int8: Int8Data = Int8Data()
     """What int8 is fitted to."""
     allow_loss: Fraction | None = None
     """AP (0..1) that may be lost; by default .001, and .005 for int8."""
@@ -586,7 +583,7 @@ class AblationOptions(OnDevice):
     """Budget of each training; 0 keeps the preset's."""
     output: PathText = ""
     """Folder of the trainings and the table; runs/ablation_PRESET by default."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Where the data is."""
 
 

@@ -7,7 +7,6 @@ the user typed.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import shutil
@@ -16,7 +15,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import BytesIO, StringIO, TextIOWrapper
-from itertools import dropwhile, pairwise, takewhile
+from itertools import dropwhile, takewhile
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
@@ -210,25 +209,14 @@ def _as_typed(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def _own_default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
     return tyro.MISSING if field.default is dataclasses.MISSING else field.default
 
 
 def _docs(cls: type) -> dict[str, str]:
     """The strings below the fields of a class and its base classes."""
-    sources = [inspect.getsource(base) for base in cls.__mro__ if dataclasses.is_dataclass(base)]
-    classes = [ast.parse(textwrap.dedent(source)).body[0] for source in sources]
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for body in classes
-        if isinstance(body, ast.ClassDef)
-        for field, text in pairwise(body.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
+    bases = [vars(base).get("__pydantic_fields__", {}) for base in reversed(cls.__mro__)]
+    fields = [one for base in bases for one in base.items()]
+    return {name: " ".join(one.description.split()) for name, one in fields if one.description}
 
 
 def _unboxed(text: str) -> str:

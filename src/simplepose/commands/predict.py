@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import itertools
 import sys
-import urllib.error
-import urllib.request
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from simplepose import __version__ as VERSION
-from simplepose.commands import predict_on_ray, track
 from simplepose.commands.networks import Seen, open_estimator, open_people
 from simplepose.commands.options import PeopleInPictures, PredictOptions, TrackOptions
 from simplepose.core.device import share_cores
@@ -46,6 +42,8 @@ def run(options: PredictOptions) -> None:
     """Predicts and writes a line of poses.jsonl and the overlay of each picture, then results.json
     and the table."""
     if options.engine == "ray":
+        from simplepose.commands import predict_on_ray
+
         return predict_on_ray.run(options)
     if _is_video(options):
         return _track(options)
@@ -137,6 +135,8 @@ def _is_video(options: PredictOptions) -> bool:
 
 def _track(options: PredictOptions) -> None:
     """Hands a video on to `simplepose track`."""
+    from simplepose.commands import track
+
     (video,) = options.pictures
     for name in ("annotations", "skip_broken"):
         if getattr(options, name):
@@ -166,6 +166,10 @@ def _pictures(options: PredictOptions) -> list[Path]:
 
 def _fetched(address: str) -> Path:
     """The picture at a network address, in the user's cache."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
     shown = shown_address(address)
     if not address.startswith(("http://", "https://")):
         raise UserError(
@@ -195,30 +199,36 @@ def _fetched(address: str) -> Path:
 def _overlays(
     options: PredictOptions, pictures: list[Path], folder: Path, before: list[Line]
 ) -> dict[str, Path]:
-    """A file for each overlay; equal names from different folders get the first number that is
-    free. Refuses to write over anything but what goes on; takes a line whose overlay was not
-    written out of `before`."""
-    overlays: dict[str, Path] = {}
-    for path in pictures:
-        numbered = (f"{path.stem}_{number}.jpg" for number in itertools.count(2))
-        names = (folder / name for name in itertools.chain([f"{path.stem}.jpg"], numbered))
-        if str(path) not in overlays:
-            used = set(overlays.values())
-            overlays[str(path)] = next(name for name in names if name not in used)
+    """A file for each overlay. Refuses to write over anything but what goes on; takes a line whose
+    overlay was not written out of `before`."""
+    overlays = _overlay_names(pictures, folder)
     made = [folder / name for name in ("poses.jsonl", "results.json", f"poses.{options.table}")]
-    keep_sources(
-        (*pictures, options.boxes, options.annotations, options.weights),
-        [*made, *overlays.values()],
-    )
-    drawn = {line.frame: overlays[str(pictures[line.frame])] for line in before}
-    before[:] = [line for line in before if drawn[line.frame].exists()]
-    taken = next((path for path in (*made, *overlays.values()) if path.exists()), None)
-    if taken and not options.overwrite and not drawn:
+    outputs = [*made, *overlays.values()]
+    keep_sources((*pictures, options.boxes, options.annotations, options.weights), outputs)
+    goes_on = bool(before)
+    before[:] = [line for line in before if overlays[str(pictures[line.frame])].exists()]
+    taken = next((path for path in outputs if path.exists()), None)
+    if taken and not (options.overwrite or goes_on):
         raise UserError(
             f"{folder} already holds {taken.name}. "
             "Cure: --overwrite, or --output with another folder"
         )
     return overlays
+
+
+def _overlay_names(pictures: list[Path], folder: Path) -> dict[str, Path]:
+    """Picture -> NAME.jpg; equal names from different folders get the first number that is free."""
+    names: dict[str, str] = {}
+    used = set[str]()
+    for path in pictures:
+        if str(path) in names:
+            continue
+        numbered = (f"{path.stem}_{number}.jpg" for number in itertools.count(2))
+        names[str(path)] = next(
+            name for name in itertools.chain([f"{path.stem}.jpg"], numbered) if name not in used
+        )
+        used.add(names[str(path)])
+    return {source: folder / name for source, name in names.items()}
 
 
 def _predict(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from ipaddress import ip_address
@@ -12,6 +11,7 @@ from simplepose.commands.networks import open_estimator, open_people
 from simplepose.commands.options import ServeOptions
 from simplepose.core.errors import UserError, need
 from simplepose.core.lines import header_of
+from simplepose.core.progress import note
 from simplepose.core.stopping import heed_signals
 from simplepose.core.structures import Frame, Poses
 from simplepose.detection.people import people_of
@@ -80,10 +80,9 @@ def run(options: ServeOptions) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"listening on http://{host}:{door.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         if not alone:
-            print(
-                "note: whoever reaches this machine can send pictures, without a password or "
-                "encryption; --rate limits them",
-                file=sys.stderr,
+            note(
+                "whoever reaches this machine can send pictures, without a password or "
+                "encryption; --rate limits them"
             )
         Server(config).run(sockets=[door])
 

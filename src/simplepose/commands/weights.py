@@ -10,12 +10,12 @@ from simplepose.commands.options import ImportOptions, WeightsOptions
 from simplepose.core.errors import UserError
 from simplepose.core.progress import Progress
 from simplepose.pose.checkpoints import STARTERS
+from simplepose.weights.download import download
 from simplepose.weights.public import (
     KINDS,
     PUBLIC_WEIGHTS,
     PublicWeights,
     cache_folder,
-    download,
     find_public,
 )
 

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,6 +53,8 @@ COLLECTIVES = {"cuda": "nccl", "npu": "hccl", "xpu": "xccl"}
 
 _shared = {"threads": 0}
 """What `share_cores` said last, for torch where it is imported later."""
+_streams: dict[torch.device, Any] = {}
+"""What `copy_beside` made."""
 
 
 @contextlib.contextmanager
@@ -199,6 +202,29 @@ def page_locked(device: torch.device) -> bool:
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A copy of host memory on the device that the host does not wait for."""
     return page_lock(tensor, device).to(device, non_blocking=True)
+
+
+def copy_beside(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy on the device of page-locked memory, while the device works on: on a stream of its
+    own. Neither the host nor what the device has to do already waits for it; what comes after
+    does."""
+    if not page_locked(device):
+        return tensor.to(device, non_blocking=True)
+    import torch
+
+    module: Any = getattr(torch, device.type)
+    side = _streams.get(device) or _streams.setdefault(device, module.Stream(device))
+    work = module.current_stream(device)
+    with module.stream(side):
+        copy = tensor.to(device, non_blocking=True)
+    work.wait_stream(side)
+    copy.record_stream(work)  # its memory is not given away before that work is done
+    return copy
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch can compile kernels for this accelerator: Triton is installed."""
+    return device.type in ("cuda", "xpu") and find_spec("triton") is not None
 
 
 def page_lock(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -89,12 +89,15 @@ def draw_poses(
     order = np.argsort(-sizes, kind="stable")  # large people first: small ones stay on top
     numbers = np.arange(len(poses)) if poses.track_ids is None else poses.track_ids
     points, skeleton = _points(poses.keypoints), _Skeleton(schema)
+    limbs = skeleton.limbs_of(points, np.array(widths))
     levels = np.where(drawn, _levels(poses.keypoint_scores, keypoint_threshold), -1)
     for person in order.tolist():
         colours = person_colours(int(numbers[person]))
         if boxes:
             _draw_box(canvas, poses.boxes_xyxy[person], colours[1], 0.6 * widths[person])
-        skeleton.draw(canvas, points[person], levels[person], colours, widths[person])
+        skeleton.draw(
+            canvas, points[person], limbs[person], levels[person], colours, widths[person]
+        )
         if ellipses and poses.covariances is not None:
             shown = drawn[person]
             spread = poses.covariances[person][shown]
@@ -252,6 +255,11 @@ def _edge(width: float) -> float:
     return max(1.0, 0.3 * width) if width >= 1.5 else 0.0
 
 
+def _radius(width: float) -> float:
+    """Of a keypoint's dot between limbs of this width."""
+    return 0.82 * width if _edge(width) else 0.5
+
+
 class _Skeleton:
     """What of a schema is drawn: limbs by side, and the side of each keypoint."""
 
@@ -265,10 +273,22 @@ class _Skeleton:
         self.limb_sides = np.where(ends.sum(1) == 3, 0, ends.max(1, initial=0))
         self.eyes = np.array(["eye" in name.lower() for name in schema.keypoints], bool)
 
+    def limbs_of(self, points: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """(N, L, 2, 2) ends of the limbs between (N, K, 2) `points`; those at an eye end before
+        it, for limbs of (N,) `widths`."""
+        ends = points[:, self.limbs]
+        along = np.subtract(ends[:, :, 1], ends[:, :, 0], dtype=float)  # (N, L, 2)
+        gaps = [3 * _radius(width) + _edge(width) for width in widths.tolist()]
+        reach = np.array(gaps)[:, None] * (1 << _SHIFT) / np.maximum(np.hypot(*along.T).T, 1)
+        part = np.minimum(reach, 0.4)[..., None] * self.eyes[self.limbs]  # (N, L, 2)
+        moved = along[:, :, None] * part[..., None] * [[1], [-1]]
+        return np.asarray(np.round(ends + moved).astype(np.int32))
+
     def draw(
         self,
         canvas: np.ndarray,
         points: np.ndarray,
+        limbs: np.ndarray,
         levels: np.ndarray,
         colours: tuple[Colour, Colour, Colour],
         width: float,
@@ -278,60 +298,63 @@ class _Skeleton:
         Args:
             canvas: changed.
             points: (K, 2) from `_points`.
+            limbs: (L, 2, 2) from `limbs_of`.
             levels: (K,) indices of _OPACITIES, -1 where nothing is drawn.
             colours: of centre, left and right limbs.
             width: of limbs in pixels.
         """
         limb_levels = levels[self.limbs].min(1, initial=len(_OPACITIES))
-        for level in np.unique(levels[levels >= 0]).tolist():
-            dots, limbs = levels == level, np.flatnonzero(limb_levels == level)
-            if level == len(_OPACITIES) - 1:
-                self._draw_level(canvas, points, dots, limbs, colours, width)
+        for level, opacity in enumerate(_OPACITIES):
+            dots, lines = np.flatnonzero(levels == level), np.flatnonzero(limb_levels == level)
+            if not len(dots) + len(lines):
                 continue
-            used = np.concatenate([points[dots], points[self.limbs[limbs]].reshape(-1, 2)])
+            kinds = self.sides[dots], self.eyes[dots], self.limb_sides[lines]
+            if opacity == 1:
+                _draw_level(canvas, points[dots], limbs[lines], kinds, colours, width)
+                continue
+            used = np.concatenate([points[dots], limbs[lines].reshape(-1, 2)]) >> _SHIFT
             reach = round(3 * width) + 3
-            low, high = (used >> _SHIFT).min(0) - reach, (used >> _SHIFT).max(0) + reach
-            (left, top), (right, bottom) = np.maximum(low, 0), np.maximum(high, 0)
+            (left, top), (right, bottom) = (
+                np.maximum(side, 0).tolist() for side in (used.min(0) - reach, used.max(0) + reach)
+            )
             patch = canvas[top:bottom, left:right]
             if not patch.size:
                 continue
-            layer, moved = patch.copy(), points - (np.array([left, top]) << _SHIFT).astype(np.int32)
-            self._draw_level(layer, moved, dots, limbs, colours, width)
-            opacity = _OPACITIES[level]
+            layer, corner = patch.copy(), np.array([left << _SHIFT, top << _SHIFT], np.int32)
+            shown = points[dots] - corner, limbs[lines] - corner
+            _draw_level(layer, *shown, kinds, colours, width)
             patch[:] = cv2.addWeighted(layer, opacity, patch, 1 - opacity, 0)
 
-    def _draw_level(
-        self,
-        canvas: np.ndarray,
-        points: np.ndarray,
-        dots: np.ndarray,
-        limbs: np.ndarray,
-        colours: tuple[Colour, Colour, Colour],
-        width: float,
-    ) -> None:
-        """The limbs over their outlines, then the dots: (K,) bool, and the indices of limbs."""
-        edge = _edge(width)
-        radius = 0.82 * width if edge else 0.5
-        ends = self._short_of_eyes(points, limbs, (3 * radius + edge) * (1 << _SHIFT))
-        if edge:
-            _draw_lines(canvas, ends, _OUTLINE, width + 2 * edge)
-        for side, colour in enumerate(colours):
-            _draw_lines(canvas, ends[self.limb_sides[limbs] == side], colour, width)
-        for row in np.flatnonzero(dots).tolist():
-            centre, size = points[row].tolist(), 0.6 * radius if self.eyes[row] else radius
-            for each, tone in ((size + 0.8 * edge, _OUTLINE), (size, _DOTS[self.sides[row]])):
-                scaled = round(each * (1 << _SHIFT))
-                cv2.circle(canvas, centre, scaled, tone, -1, cv2.LINE_AA, _SHIFT)
 
-    def _short_of_eyes(self, points: np.ndarray, limbs: np.ndarray, gap: float) -> np.ndarray:
-        """(L, 2, 2) ends of limbs; those at an eye end `gap` before it."""
-        ends = points[self.limbs[limbs]]
-        along = np.diff(ends, axis=1).astype(float)  # (L, 1, 2)
-        length = np.linalg.norm(along, axis=-1, keepdims=True)
-        part = (
-            np.minimum(gap / np.maximum(length, 1), 0.4) * self.eyes[self.limbs[limbs]][..., None]
-        )
-        return np.asarray(np.round(ends + along * part * [[[1], [-1]]]).astype(np.int32))
+def _draw_level(
+    canvas: np.ndarray,
+    points: np.ndarray,
+    limbs: np.ndarray,
+    kinds: tuple[np.ndarray, np.ndarray, np.ndarray],
+    colours: tuple[Colour, Colour, Colour],
+    width: float,
+) -> None:
+    """The limbs over their outlines, then the dots.
+
+    Args:
+        canvas: changed.
+        points: (P, 2) from `_points`.
+        limbs: (L, 2, 2).
+        kinds: the (P,) sides of the points, (P,) whether they are eyes, the (L,) sides of limbs.
+        colours: of centre, left and right limbs.
+        width: of limbs in pixels.
+    """
+    sides, eyes, limb_sides = kinds
+    edge, radius = _edge(width), _radius(width)
+    if edge:
+        _draw_lines(canvas, limbs, _OUTLINE, width + 2 * edge)
+    for side, colour in enumerate(colours):
+        _draw_lines(canvas, limbs[limb_sides == side], colour, width)
+    for centre, side, eye in zip(points.tolist(), sides.tolist(), eyes.tolist(), strict=True):
+        size = 0.6 * radius if eye else radius
+        for each, tone in ((size + 0.8 * edge, _OUTLINE), (size, _DOTS[side])):
+            scaled = round(each * (1 << _SHIFT))
+            cv2.circle(canvas, centre, scaled, tone, -1, cv2.LINE_AA, _SHIFT)
 
 
 def _levels(scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simplepose.core.errors import UserError, need
-from simplepose.core.files import reading
+from simplepose.core.files import read_bytes, reading
 
 INPUT, OUTPUT = "pixels", "outputs"
 """Names: the format has none."""
@@ -42,10 +42,10 @@ class ExecutorchSession:
                 f"{source} is an ExecuTorch network, which runs on the processor here, not on "
                 f"{device}. Cure: device cpu or auto"
             )
-        self._made = (source, device)
+        self._source = os.path.abspath(source)
         with reading(source, "an ExecuTorch network", "export or copy it again"):
-            with open(source, "rb") as file:
-                program = Runtime.get().load_program(file.read())
+            # kept: the method only points into it
+            self._program = program = Runtime.get().load_program(read_bytes(source))
             self._method: Any = program.load_method("forward")
             about = self._method.metadata
             given = tuple(about.input_tensor_meta(0).sizes())
@@ -61,8 +61,7 @@ class ExecutorchSession:
         self.provider = "ExecuTorch"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source, device = self._made
-        return _open, (os.path.abspath(source), device)
+        return ExecutorchSession, (self._source,)
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers by name."""
@@ -70,12 +69,8 @@ class ExecutorchSession:
 
         pixels = np.ascontiguousarray(values[INPUT], np.float32)
         firsts, parts = range(0, len(pixels), self._most), []
-        with reading(self._made[0], "a network that runs", "export or copy it again"):
+        with reading(self._source, "a network that runs", "export or copy it again"):
             for some in (pixels[first : first + self._most] for first in firsts):
                 # copied: the next call overwrites what an answer points to
                 parts.append(self._method.execute([torch.from_numpy(some)])[0].numpy().copy())
         return {OUTPUT: np.concatenate(parts)}
-
-
-def _open(source: str, device: str) -> ExecutorchSession:
-    return ExecutorchSession(source, device=device)

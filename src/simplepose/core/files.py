@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
@@ -310,6 +311,13 @@ def decode_yaml(content: bytes, name: str) -> Any:
         if _size(node, {}) > YAML_NODES:
             raise ValueError(f"its aliases stand for more than {YAML_NODES} values")
         return None if node is None else loader.construct_document(node)
+
+
+def own_yaml(package: str, name: str) -> Any:
+    """A file of the package, by libyaml where it is: eight times faster, at the start of every
+    command."""
+    text = (resources.files(package) / name).read_text(encoding="utf-8")
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _size(node: Any, known: dict[int, float]) -> float:

@@ -89,6 +89,19 @@ def decode_image(
         max_pixels: in place of what `read_image` allows; what does not tell its size before it is
             decoded is then refused too.
     """
+    return _decode(content, source, upright, max_pixels)[0]
+
+
+def decode_upright(content: bytes, source: str) -> tuple[np.ndarray, int]:
+    """`decode_image` and `orientation_of` at once: the upright picture, and how its raster as
+    stored was turned."""
+    return _decode(content, source, True, None)
+
+
+def _decode(
+    content: bytes, source: str, upright: bool, max_pixels: int | None
+) -> tuple[np.ndarray, int]:
+    """The picture, and the orientation where it had to be known, else 1."""
     if not content:
         raise UserError(f"picture {source} is empty (0 bytes). Cure: copy the file again")
     kind = kind_of(content)
@@ -117,12 +130,13 @@ def decode_image(
             f"{source} is not a picture that can be decoded. Cure: save it as JPEG or PNG"
         )
     turned = kind == "TIFF"  # OpenCV turns a TIFF, asked or not
+    if not (upright or turned):
+        return image, 1
+    orientation = _orientation(content[:end])
     if upright == turned:
-        return image
-    orientation = orientation_of(content)
-    return turn_picture(
-        image, {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation
-    )
+        return image, orientation
+    back = {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation
+    return turn_picture(image, back), orientation
 
 
 def kind_of(content: bytes) -> str:
@@ -257,7 +271,11 @@ def orientation_of(content: bytes) -> int:
     not say. A second picture behind the first is not asked."""
     kind = kind_of(content)
     end = _structure(content, kind)[0] if kind in ("JPEG", "PNG") else len(content)
-    header = _header(BytesIO(content[:end]))
+    return _orientation(content[:end])
+
+
+def _orientation(content: bytes) -> int:
+    header = _header(BytesIO(content))
     return header[1] if header else 1
 
 
@@ -316,9 +334,11 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     Raises:
         UserError: the ending names no format, or the file cannot be written.
     """
-    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
+    bgr, ending = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), Path(path).suffix
+    # OpenCV warns where a format does not know an option
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if ending.lower() in (".jpg", ".jpeg") else []
     try:
-        _, content = cv2.imencode(Path(path).suffix, bgr, options)
+        _, content = cv2.imencode(ending, bgr, options)
     except cv2.error as error:
         raise UserError(
             f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png"

@@ -54,7 +54,7 @@ class OnnxSession:
             raise need("onnxruntime", "predict", f"running {source}") from error
         if not content and not os.path.isfile(source):
             raise UserError(f"no such ONNX file: {source}. Cure: check the path")
-        self._made = {"content": content, "device": device, "threads": threads}
+        self._made: dict[str, Any] = {"content": content, "device": device, "threads": threads}
         self._source = os.path.abspath(source)
         providers = onnx_providers(device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()

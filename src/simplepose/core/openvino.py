@@ -43,7 +43,7 @@ class OpenvinoSession:
                 f"{source} is an OpenVINO network, which runs on the processor here, not on "
                 f"{device}. Cure: device cpu or auto"
             )
-        self._made = {"device": device, "threads": threads}
+        self._made: dict[str, Any] = {"device": device, "threads": threads}
         self._source = os.path.abspath(source)
         core = openvino.Core()
         with reading(source, "an OpenVINO network", "export or copy it again, with its .bin"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from itertools import chain
 
 import numpy as np
-import yaml
 
 from simplepose.core.errors import UserError, nearest
+from simplepose.core.files import own_yaml
 from simplepose.core.settings import Integer, Positive, build, settings
 
 DEFAULT_SIGMA = 0.05
@@ -142,10 +141,9 @@ def infer_flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(pairs.items())
 
 
-_TEXT = (resources.files("simplepose.core") / "schemas.yaml").read_text(encoding="utf-8")
 SCHEMAS = {
     values["name"]: build(KeypointSchema, values, "schemas.yaml")
-    for values in yaml.safe_load(_TEXT)
+    for values in own_yaml("simplepose.core", "schemas.yaml")
 }
 """The built-in schemas by name."""
 COCO_17, MPII_16, POSETRACK_15, CROWDPOSE_14 = [*SCHEMAS.values()][:4]

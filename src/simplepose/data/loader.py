@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from simplepose.config import AugmentConfig
-from simplepose.core.device import page_lock, page_locked
+from simplepose.core.device import copy_beside, page_lock, page_locked
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import (
@@ -78,9 +78,9 @@ class Batch:
     def to(
         self, device: torch.device, cut: Callable[[Regions], torch.Tensor] = Regions.warp
     ) -> Batch:
-        """The batch on the device, its crops cut there by `cut` if they are not yet; copies do not
-        make the host wait."""
-        moved = self.each(lambda part: part.to(device, non_blocking=True))
+        """The batch on the device, its crops cut there by `cut` if they are not yet; it is copied
+        while the step before is at work."""
+        moved = self.each(lambda part: copy_beside(part, device))
         pixels = moved.pixels
         return replace(moved, pixels=cut(pixels) if isinstance(pixels, Regions) else pixels)
 

@@ -279,12 +279,12 @@ def _write_index(
                 names.append(one.filename)
     shards = {file.name: file.stat().st_size for file in files}
     columns = plan.people.annotation_ids[order], plan.regions[order], plan.stored_wh[order], members
+    arrays: dict[str, Any] = {
+        name: np.array(rows, np.int64) for name, rows in zip(COLUMNS, columns, strict=True)
+    }
+    arrays["plan"] = np.frombuffer(encode_json(settings | {"shards": shards}), np.uint8)
     index = io.BytesIO()
-    np.savez_compressed(
-        index,
-        plan=np.frombuffer(encode_json(settings | {"shards": shards}), np.uint8),
-        **{name: np.array(rows, np.int64) for name, rows in zip(COLUMNS, columns, strict=True)},
-    )
+    np.savez_compressed(index, **arrays)
     written = np.flatnonzero([size for _, _, size, _ in members])
     regions = _as_regions(plan, order[written], tuple(names[place] for place in written))
     write_coco(folder / COCO, regions, "")

@@ -153,24 +153,17 @@ def score_rows(
         return dict.fromkeys(METRICS, 0.0)
     settings = {} if image_ids is None else {"imgIds": sorted(image_ids)}
     found = run_evaluator(people, rows, sigmas, evaluator, **settings)
-    parts = np.asarray(found.eval["precision"]), np.asarray(found.eval["recall"])
-    return dict(zip(METRICS, [_mean(v) for part in parts for v in _five(part)], strict=True))
+    return dict(zip(METRICS, map(float, found.stats), strict=True))
 
 
 def run_evaluator(
     people: Annotations, rows: Rows, sigmas: Sequence[float], evaluator: Evaluator, **settings: Any
 ) -> Any:
-    """The `COCOeval` of rows that `read_results` has read, at least one, after `evaluate` and
-    `accumulate`; `settings` are fields of its `params`."""
+    """The `COCOeval` of rows that `read_results` has read, at least one, after its work;
+    `settings` are fields of its `params`."""
     truth = _ground_truth(people, {row["category_id"] for row in rows})
     settings |= {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
     return _run(truth, rows, "keypoints", evaluator, settings)
-
-
-def _five(values: np.ndarray) -> list[np.ndarray]:
-    """Of precision or recall: all, .5, .75, medium, large."""
-    everywhere = values[..., 0, 0]
-    return [everywhere, everywhere[0], everywhere[5], values[..., 1, 0], values[..., 2, 0]]
 
 
 def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
@@ -311,11 +304,9 @@ def evaluate_boxes(
         score=detections.scores,
     )
     truth = _ground_truth(annotations, known)
-    found = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).eval
-    precision, recall = np.asarray(found["precision"]), np.asarray(found["recall"])
-    areas = [precision[..., area, -1] for area in range(4)]
-    values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
-    return {name: _mean(value) for name, value in zip(names, values, strict=True)}
+    stats = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).stats
+    # between them the AR of 1 and of 10 boxes a picture
+    return dict(zip(names, map(float, (*stats[:6], stats[8])), strict=True))
 
 
 def _run(
@@ -325,8 +316,7 @@ def _run(
     evaluator: Evaluator,
     settings: dict[str, Any],
 ) -> Any:
-    """Its `eval` has precision (thresholds, recalls, categories, areas, max_dets) and recall (the
-    same without recalls); -1 for nothing to find."""
+    """Its `stats` are the numbers that the COCO code prints, -1 for nothing to find."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hotcoco warns that other sigmas are not COCO's
         if evaluator == "hotcoco":
@@ -350,13 +340,8 @@ def _run(
             setattr(scoring.params, name, value)
         scoring.evaluate()
         scoring.accumulate()
+        scoring.summarize()
     return scoring
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what could be measured; -1 where nothing could."""
-    measured = values[values > -1]
-    return float(measured.mean()) if measured.size else -1.0
 
 
 def check_submission(folder: Path | str, name: str, split: str) -> Path:

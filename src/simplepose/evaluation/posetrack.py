@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hotcoco import metrics
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import POSETRACK_15
@@ -291,15 +292,14 @@ def _average_precision(frames: Sequence[Pair], exact: bool) -> np.ndarray:
     all_scores, all_right = np.concatenate(scores), np.concatenate(right)
     result = np.full(len(NAMES), np.nan)
     for k in range(len(NAMES)):
-        reported = ~np.isnan(all_scores[:, k])
-        if not reported.any():
-            result[k] = 0.0 if exact or annotated[k] else np.nan
-        elif annotated[k]:
-            order = np.argsort(-all_scores[reported, k], kind="stable")
-            hits = all_right[reported, k][order]
-            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-            best = np.maximum.accumulate(precision[::-1])[::-1]
-            result[k] = best[hits].sum() / annotated[k]
+        reported, count = ~np.isnan(all_scores[:, k]), int(annotated[k])
+        if count:
+            reports = all_scores[reported, k], all_right[reported, k]
+            # Read at every recall that there can be, it is the whole area.
+            recalls = np.arange(1, count + 1) / count
+            result[k] = metrics.average_precision(*reports, count, rec_thrs=recalls)
+        elif exact and not reported.any():
+            result[k] = 0
     return result
 
 

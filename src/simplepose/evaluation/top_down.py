@@ -139,9 +139,14 @@ def estimate_boxes(
     nothing = np.zeros((0, *size_wh[::-1], 3), np.uint8), np.zeros((0, 2, 3))
     found = [estimator.estimate_crops(*nothing, covariances=covariances)]
     cuts = in_order(cut, by_picture(detections), workers, 2 * workers + 2)
-    for crops in _batches(cuts, estimator.batch_size):
-        found.append(estimator.estimate_crops(*crops[1:], covariances=covariances))
-        rows.append(crops[0])
+
+    def estimate(crops: tuple[np.ndarray, ...]) -> tuple[np.ndarray, Any]:
+        return crops[0], estimator.estimate_crops(*crops[1:], covariances=covariances)
+
+    # The network has a thread of its own: an accelerator does not wait for crops to be joined.
+    for done, estimates in in_order(estimate, _batches(cuts, estimator.batch_size), 1, 1):
+        rows.append(done)
+        found.append(estimates)
         if progress is not None:
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)

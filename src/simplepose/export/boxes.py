@@ -29,8 +29,6 @@ Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 class BoxSource:
     """A detector, and the pictures that it and its file are tested on."""
 
-    inputs_are = "pictures"
-
     def __init__(self, network: TrainedDetector, scored: Annotations | None = None) -> None:
         """Holds both.
 
@@ -65,11 +63,12 @@ class BoxSource:
         return [read_picture(self.scored, int(row)) for row in rows]
 
     def inputs(self) -> np.ndarray:
-        """(N, H, W, 3) uint8: the pictures in the corner of inputs of full size."""
+        """(`COUNT`, H, W, 3) uint8: pictures in the corner of inputs of full size, some of them
+        twice where there are fewer."""
         width, height = self.network.input_size_wh
-        inputs = np.zeros((len(self.pictures), height, width, 3), np.uint8)
-        for canvas, picture in zip(inputs, self.pictures, strict=True):
-            pixels, _ = fitted(picture, (width, height))
+        inputs = np.zeros((COUNT, height, width, 3), np.uint8)
+        for index, canvas in enumerate(inputs):
+            pixels, _ = fitted(self.pictures[index % len(self.pictures)], (width, height))
             canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
         return inputs
 

@@ -147,11 +147,6 @@ def write_calibrated(source: Path, output: Path, spec: ModelSpec) -> None:
             one.
     """
     network = ExportedNetwork(source, device="cpu")
-    if source.suffix == ".pte":
-        raise UserError(
-            f"{source} cannot be given a calibration. "
-            "Cure: simplepose calibrate the weights it came from, and export them again"
-        )
     if PROBABILITIES in [name for name, _ in network.session.outputs]:
         raise UserError(
             f"{source} puts out probabilities of the calibration that it was exported with. "

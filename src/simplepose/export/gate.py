@@ -52,15 +52,15 @@ def examine(
         timed: measure the speed too.
 
     Raises:
-        UserError: the file does not open or run, fewer than 64 boxes or pictures, or a picture that
-            cannot be read.
+        UserError: the file does not open or run, fewer than 64 people, or a picture that cannot
+            be read.
     """
     file: Any = source.open(path)
     inputs = source.inputs()
     if len(inputs) < BATCHES[-1]:
         raise UserError(
-            f"{len(inputs)} {source.inputs_are} are too few to compare an export with its network. "
-            f"Cure: annotations with at least {BATCHES[-1]}"
+            f"{len(inputs)} boxes are too few to compare an export with its network. "
+            f"Cure: annotations with at least {BATCHES[-1]} people"
         )
     same = source.same_description(file)
     checks = [Check("metadata", "equal" if same else "different", "equal", same)]

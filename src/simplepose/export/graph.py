@@ -164,7 +164,7 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
         torch.onnx.export(
             module.eval(),
             (example,),
-            content,
+            content,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
             input_names=names[:1],

@@ -60,8 +60,6 @@ class Scored:
 class PoseSource:
     """A pose network, and the people that it and its file are tested on."""
 
-    inputs_are = "boxes"
-
     def __init__(self, network: PoseEstimator, scored: Scored | None = None) -> None:
         """Holds both.
 

@@ -336,9 +336,9 @@ def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     """
     if not len(scores):
         return float("nan")
-    scores = np.asarray(scores, np.float64)
-    index = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
-    return float(np.abs(np.bincount(index, scores - right, BINS)).sum() / len(scores))
+    from hotcoco.metrics import calibration_error
+
+    return float(calibration_error(scores, right, BINS)[0])
 
 
 def logistic(values: np.ndarray) -> np.ndarray:

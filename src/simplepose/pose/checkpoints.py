@@ -59,9 +59,9 @@ class ModelSpec:
     """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
-    pixels: PixelConfig = field(default_factory=PixelConfig)
+    pixels: PixelConfig = PixelConfig()
     """Channel order and normalisation."""
-    codec: CodecConfig = field(default_factory=CodecConfig)
+    codec: CodecConfig = CodecConfig()
     """How its heatmaps are read."""
     model: ModelConfig | None = None
     """Its architecture; None for a network that only exists as ONNX."""

@@ -64,7 +64,7 @@ class ExportedNetwork:
         self.flip_test = self.session.metadata.get(FLIP_KEY) == "1"
         self._bytes = "int" in kind
         size_wh = _picture_size(shape_in, 3 if self.decodes else 1)
-        self._simcc = len(shapes_out) == 2 and not self.decodes
+        self._simcc = [len(shape) for shape in shapes_out] == [3, 3] and not self.decodes
         count = size_wh and _keypoint_count(shapes_out, size_wh)
         if more or size_wh is None or not (count or self.decodes):
             raise UserError(

@@ -14,7 +14,7 @@ import numpy as np
 from simplepose.core.device import let_threads_sleep, share_cores
 from simplepose.core.errors import UserError
 from simplepose.core.files import readable
-from simplepose.core.images import decode_image, orientation_of
+from simplepose.core.images import decode_upright
 from simplepose.core.lines import Line, line_of
 from simplepose.core.shards import table_of
 from simplepose.core.storage import is_remote, read_address, shown
@@ -150,7 +150,7 @@ class PosePredictor:
             content = read_address(address) if is_remote(address) else None
             try:
                 content = read_address(address) if content is None else content
-                image = decode_image(content, shown(address), upright=True)
+                image, orientation = decode_upright(content, shown(address))
             except UserError as error:
                 if not self.skip_broken:
                     raise UserError(
@@ -161,7 +161,6 @@ class PosePredictor:
                 broken.append(Line(place, 0.0, source, image_id, 0, 0, []))
                 reasons.append(str(error))
             else:
-                orientation = orientation_of(content)
                 yield Frame(image, shown(address), place, orientation=orientation)
 
     def _image_id(self, place: int, source: str) -> int | str:

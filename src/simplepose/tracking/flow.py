@@ -82,17 +82,21 @@ def sample(field: np.ndarray, points: np.ndarray, image_size_wh: tuple[int, int]
     Returns:
         (..., 2) float32.
     """
-    from scipy.ndimage import map_coordinates
-
-    ratio = np.divide(field.shape[1::-1], image_size_wh, dtype=np.float32)
+    size_wh = field.shape[1::-1]
+    ratio = np.divide(size_wh, image_size_wh, dtype=np.float32)
     # pixel centres at whole numbers
     at = (points + np.float32(0.5)) * ratio - np.float32(0.5)
-    rows_columns = np.moveaxis(np.nan_to_num(at)[..., ::-1], -1, 0)
-    moved = [
-        map_coordinates(part, rows_columns, order=1, mode="nearest")
-        for part in np.moveaxis(field, -1, 0)
-    ]
-    return np.stack(moved, -1)
+    last = np.array(size_wh) - 1
+    at = np.clip(np.nan_to_num(at), 0, last, dtype=np.float64)
+    first = at.astype(np.int64)
+    part, step = at - first, np.minimum(first + 1, last) - first
+    place, right = first[..., 1] * size_wh[0] + first[..., 0], step[..., 0]
+    below = step[..., 1] * size_wh[0]
+    vectors = field.reshape(-1, 2)
+    x, y = part[..., :1], part[..., 1:]
+    above = vectors[place] * (1 - x) + vectors[place + right] * x
+    under = vectors[place + below] * (1 - x) + vectors[place + below + right] * x
+    return np.asarray(above * (1 - y) + under * y, np.float32)
 
 
 def propagate(points: np.ndarray, field: np.ndarray, image_size_wh: tuple[int, int]) -> np.ndarray:

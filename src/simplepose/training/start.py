@@ -142,7 +142,6 @@ def assemble(
     network.to(device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    wrapped = wrap(network, world, device, sync_batch_norm=options.sync_batch_norm)
     if world.rank:
         # All began with the same weights; colours and cut-outs are each process's own.
         torch.manual_seed(options.seed + world.rank)
@@ -182,9 +181,10 @@ def assemble(
         world_size=world.size,
         apart=data.shard,
     )
+    around = partial(wrap, world=world, device=device, sync_batch_norm=options.sync_batch_norm)
+    step = make_step(network, optimizer, config, device, precision, teacher, around)
     ema = Ema(network, options.ema) if options.ema else None
     spec = ModelSpec.of(config, schema)
-    step = make_step(wrapped, optimizer, config, device, precision, teacher)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
+from inspect import signature
 from itertools import compress
 from operator import not_
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from simplepose.config import CodecConfig, Config
-from simplepose.core.device import autocast, to_device
+from simplepose.core.device import autocast, has_compiler, to_device
 from simplepose.data.augment import change_appearance, draw_appearance
 from simplepose.data.loader import Batch, Regions, warp_regions
 from simplepose.pose.codec import encode, split_axes
@@ -22,6 +23,19 @@ from simplepose.pose.pixels import normalise
 from simplepose.pose.visibility import LOSS_WEIGHT, visibility_loss
 from simplepose.training.distill import Teacher
 from simplepose.training.schedule import set_update
+
+
+class BytesToLoss(torch.nn.Module):
+    """A step's loss as a module: what a compiler sees whole, and several processes wrap."""
+
+    def __init__(self, network: torch.nn.Module, loss: Callable[..., torch.Tensor]) -> None:
+        """`network` is the one that `loss` calls."""
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, *batch: torch.Tensor | None) -> torch.Tensor:
+        """Arguments as `TrainStep.loss`."""
+        return self.loss(*batch)
 
 
 class TrainStep:
@@ -35,17 +49,18 @@ class TrainStep:
         device: torch.device,
         precision: str,
         teacher: Teacher | None = None,
+        wrap: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module,
     ) -> None:
         """Ties the parts together.
 
         Args:
-            network: normalised pixels -> heatmaps, already on the device, wrapped for several
-                processes where there are several.
+            network: normalised pixels -> heatmaps, already on the device.
             optimizer: over its parameters.
             config: the run.
             device: where the network is.
             precision: `fp32` or `bf16`.
             teacher: whose maps are part of the target.
+            wrap: what several processes put around it.
         """
         self.network, self.optimizer, self.teacher = network, optimizer, teacher
         self.config, self.device, self.precision = config, device, precision
@@ -53,15 +68,22 @@ class TrainStep:
         self.mark: Callable[[str], None] = lambda part: None
         """Called after each part of a step (`forward`, `backward`, `optimiser`), for
         `--profile`."""
-        self._loss, self._warp = self.loss, warp_regions
-        if config.train.compile != "off":
-            self._make_constants()
-            # What another step compiled counts against this one's limit.
-            torch.compiler.reset()
-            mode = "reduce-overhead" if config.train.compile == "graphs" else None
-            self._loss = torch.compile(self.loss, dynamic=False, mode=mode)
+        whole, self._warp = BytesToLoss(network, self.loss), warp_regions
+        if config.train.compile != "off" or has_compiler(device):
             # Never a device graph, which would copy all pixels into memory of its own.
             self._warp = torch.compile(warp_regions)
+        if config.train.compile != "off":
+            self._make_constants()
+            mode = "reduce-overhead" if config.train.compile == "graphs" else None
+            options: dict[str, Any] = {"dynamic": False, "mode": mode}
+            if "isolate_recompiles" in signature(torch.compile).parameters:
+                # What another step compiled does not count against this one's limit.
+                options["isolate_recompiles"] = True
+            whole.compile(**options)
+            # One graph: by default it is cut where gradients fill a bucket, to average them sooner.
+            torch._dynamo.config.optimize_ddp = False
+        # Around the compiled module, not in it: the hooks would break its graph.
+        self._whole = wrap(whole)
 
     def _make_constants(self) -> None:
         """Lets `pixels.constant` make what the step needs: made while it is compiled, they would be
@@ -153,16 +175,19 @@ class TrainStep:
         draws = draw_appearance(count, self.augment)
         draws = None if draws is None else to_device(draws, self.device)
         truth = self.truth(batch)
-        loss_of = self._loss if self._is_whole(count) else self.loss
+        stance = "default" if self._is_whole(count) else "force_eager"
         parts = min(options.accumulate, count)
         total: Any = 0.0
         for part in range(parts):
             rows = slice(part * count // parts, (part + 1) * count // parts)
             people = truth[0][rows], truth[1][rows]
             # Several processes average their gradients once an update, not once a part.
-            alone = getattr(self.network, "no_sync", contextlib.nullcontext)
+            alone = getattr(self._whole, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if part == parts - 1 else alone():
-                loss = loss_of(pixels[rows], *people, None if draws is None else draws[:, rows])
+                with torch.compiler.set_stance(stance):
+                    loss = self._whole(
+                        pixels[rows], *people, None if draws is None else draws[:, rows]
+                    )
                 self.mark("forward")
                 fraction = (rows.stop - rows.start) / count
                 weight = fraction * batch.loss_weight

@@ -30,6 +30,7 @@ from simplepose.core.files import write_bytes
 from simplepose.core.stopping import heed_signals
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import augment_of_epoch
+from simplepose.data.loader import Batch
 from simplepose.data.source import has_split
 from simplepose.training.distributed import World, join_world
 from simplepose.training.folder import (
@@ -199,13 +200,10 @@ def train_epoch(run: Run) -> None:
     )
     for batch in parts.loader.epoch(epoch, start=first):
         learning_rate = run.learning_rate()
-        on_device = batch.to(run.device, parts.step.cut)
-        loss = parts.step(on_device, learning_rate, position.step + position.adam_offset)
-        if parts.ema:
-            parts.ema.update(parts.network)
+        time_to_read = update(run, batch, learning_rate)
         position.step = epoch * run.per_epoch + batch.index + 1
         samples += len(batch.rows) * run.world.size
-        if run.add_loss(loss * batch.loss_weight):
+        if time_to_read:
             run.read_losses()
             run.progress(samples / (time.monotonic() - began))
             if batch.index + 1 < run.per_epoch:
@@ -218,3 +216,14 @@ def train_epoch(run: Run) -> None:
     run.report(epoch + 1, learning_rate, samples, time.monotonic() - began)
     run.rest(save=True)
     run.stop.in_epoch = False
+
+
+def update(run: Run, batch: Batch, learning_rate: float) -> bool:
+    """One step of the loop, the host waiting for nothing; returns whether it is time to read the
+    losses."""
+    parts, position = run.parts, run.position
+    on_device = batch.to(run.device, parts.step.cut)
+    loss = parts.step(on_device, learning_rate, position.step + position.adam_offset)
+    if parts.ema:
+        parts.ema.update(parts.network)
+    return run.add_loss(loss * batch.loss_weight)

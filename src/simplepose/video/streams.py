@@ -18,7 +18,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import give_name, no_room_behind, read_bytes, visible_partial
-from simplepose.core.images import decode_image, is_still, list_pictures, orientation_of
+from simplepose.core.images import decode_upright, is_still, list_pictures
 from simplepose.core.structures import Frame
 
 CODECS = {
@@ -152,12 +152,11 @@ class PictureStream:
             if index in self.done:
                 continue
             try:
-                content = read_bytes(path)
-                image = decode_image(content, str(path), upright=True)
+                image, orientation = decode_upright(read_bytes(path), str(path))
             except UserError as error:
                 self.broken.append(str(error))
             else:
-                yield Frame(image, str(path), index, orientation=orientation_of(content))
+                yield Frame(image, str(path), index, orientation=orientation)
 
 
 def usual_codec() -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -276,9 +277,13 @@ def test_a_shard_that_cannot_be_read_is_named(people: Annotations, served: Path)
         list(loader.epoch(0))
 
 
-def test_what_a_store_never_says_or_fsspec_does_not_know(people: Annotations, served: Path) -> None:
-    with pytest.raises(UserError, match=r"gopher://box/a/pack\.npz"):
-        opened("gopher://box/a", people)
+def test_stores_that_never_answer_or_that_fsspec_does_not_know(
+    people: Annotations, served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for address, words in (("gopher://box/a", "gopher"), ("gs://box/a", "gcsfs")):
+        with pytest.raises(UserError, match=rf"{address}/pack\.npz .*{words}.*pip install"):
+            opened(address, people)
     pytest.importorskip("aiohttp", reason="the extra [remote] is not installed")
     with (
         fake_store(objects(served), every=1) as (root, answers),

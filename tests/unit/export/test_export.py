@@ -451,11 +451,12 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = PoseNetwork(config.model, 1, (96, 96)).eval()
     with torch.no_grad():
-        network.head.output.weight.mul_(300)
-        network.head.box_output.weight.mul_(30)
+        maps = network(torch.randn(2, 3, 96, 96))
+        network.head.output.weight.mul_(2 / maps[:, :1].std())
+        network.head.box_output.weight.mul_(0.5 / maps[:, 1:].std())
     spec = ModelSpec(
         preset="tiny",
-        schema=KeypointSchema(name="classes", keypoints=("person",)),
+        schema=KeypointSchema(name="classes", keypoints=("coco_17",)),  # as drawn people are called
         input_size_wh=(96, 96),
         pixels=config.pixels,
         model=config.model,

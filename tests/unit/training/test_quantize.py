@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 
 from simplepose.config import load_preset
 from simplepose.pose.network import PoseNetwork
+from simplepose.synthetic.dataset import write_synthetic_dataset
+from simplepose.training.distributed import join_world
 from simplepose.training.quantize import (
     FLOAT_TAIL,
     RoundedConvolution,
@@ -18,6 +21,7 @@ from simplepose.training.quantize import (
     rounded_inputs,
     rounded_weights,
 )
+from simplepose.training.start import assemble, read_training
 
 
 def test_weights_keep_255_values_a_channel_and_pass_gradients() -> None:
@@ -61,3 +65,18 @@ def test_only_training_rounds_and_the_checkpoint_is_an_ordinary_one(preset: str)
     copied = PoseNetwork(network.config, 2, (64, 64))
     copied.load_state_dict(network.state_dict())
     assert torch.equal(network.eval()(pixels), copied.eval()(pixels))
+
+
+def test_the_option_reaches_the_step(tmp_path: Path) -> None:
+    write_synthetic_dataset(tmp_path / "data", train_people=8, val_people=1)
+    preset = load_preset("coco_r18_128x96_narrow_mini")
+    train = replace(preset.train, quantize=True, batch_size=2, device="cpu")
+    config = replace(preset, data=replace(preset.data, root=str(tmp_path / "data")), train=train)
+    device = torch.device("cpu")
+    with join_world(device, timeout_minutes=1) as world:
+        parts = assemble(config, read_training(config), device, world, say=lambda sentence: None)
+        parts.network.train()
+        batch = next(iter(parts.loader.epoch(0))).to(device, parts.step.cut)
+        loss = parts.step(batch, 1e-3, 0)
+    assert torch.isfinite(loss)
+    assert any(isinstance(one, RoundedConvolution) for one in parts.network.modules())

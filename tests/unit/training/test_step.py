@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from simplepose.config import PixelConfig, load_preset
 from simplepose.data.loader import Batch, Regions
 from simplepose.pose import pixels as pixel_constants
+from simplepose.training.distributed import World, wrap
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
 
@@ -49,24 +53,37 @@ def test_a_compiler_sees_one_graph_from_bytes_to_loss(kind: Any, pixels: PixelCo
     torch.testing.assert_close(compiled, step.loss(*batch), rtol=1e-6, atol=0)
 
 
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[World]:
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield World(size=2)  # as far as wrapping goes
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
 def test_whole_batches_are_compiled_once_and_short_ones_not_at_all(
-    monkeypatch: pytest.MonkeyPatch,
+    wrapped: bool, process_group: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Averaging over processes is around the compiled step and breaks no graph of it."""
     real, counts = torch.compile, CompileCounterWithBackend("eager")
     monkeypatch.setattr(
         torch,
         "compile",
         lambda function, **options: real(function, dynamic=options.get("dynamic"), backend=counts),
     )
+    monkeypatch.setattr(torch.compiler, "reset", lambda: pytest.fail("others compile too"))
     pixel_constants._made.clear()
     preset = load_preset("coco_r18_128x96_mini_modern")
     config = replace(
         preset, input_size_wh=(32, 64), train=replace(preset.train, batch_size=4, compile="on")
     )
-    network = torch.nn.Conv2d(3, 17, 5, 4, 2)
-    step = TrainStep(
-        network, make_optimizer(network, config.train), config, torch.device("cpu"), "fp32"
-    )
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 17, 5, 4, 2), torch.nn.BatchNorm2d(17))
+    device, around = torch.device("cpu"), lambda module: module
+    if wrapped:
+        around = partial(wrap, world=process_group, device=device, sync_batch_norm=False)
+    optimizer = make_optimizer(network, config.train)
+    step = TrainStep(network, optimizer, config, device, "fp32", wrap=around)
     for count, graphs in ((4, 2), (4, 2), (2, 2), (4, 2)):  # one of the warp and one of the loss
         regions = Regions(
             torch.randint(0, 256, (30 * count, 3), dtype=torch.uint8),

@@ -18,7 +18,8 @@ from simplepose.cli import main
 from simplepose.commands import weights
 from simplepose.core.errors import UserError
 from simplepose.weights import public
-from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, download, find_public
+from simplepose.weights.download import download
+from simplepose.weights.public import PUBLIC_WEIGHTS, PublicWeights, find_public
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -100,7 +101,7 @@ def test_whole_download_with_progress(server: Server, tmp_path: Path) -> None:
 
 def test_three_at_once_fetch_one_file(server: Server, tmp_path: Path) -> None:
     code = (
-        "import sys; from simplepose.weights.public import PublicWeights, download; "
+        "import sys; from simplepose.weights.download import PublicWeights, download; "
         "download(PublicWeights(name='t', url=sys.argv[1], licence='', sha256=sys.argv[2]), "
         "sys.argv[3])"
     )
