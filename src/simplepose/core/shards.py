@@ -65,6 +65,8 @@ def row_schema() -> pyarrow.Schema:
         "bbox": pa.list_(pa.float64()),
         "keypoints": pa.list_(pa.list_(pa.float64())),
         "filled": pa.bool_(),
+        "covariances": pa.list_(pa.list_(pa.float64())),
+        "visibility": pa.list_(pa.list_(pa.float64())),
     }
     columns = {
         "frame": pa.int64(),

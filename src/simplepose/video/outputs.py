@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path, PurePath
 from typing import IO, Any, Self
 
@@ -33,7 +33,7 @@ from simplepose.core.files import (
 from simplepose.core.images import number_in
 from simplepose.core.lines import Header, Line, Person, line_of, rounded
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.structures import Frame, Poses
+from simplepose.core.structures import VISIBILITY, Frame, Poses
 from simplepose.detection.files import BoxFile
 
 
@@ -278,7 +278,8 @@ def require_table(kind: str) -> None:
 
 def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema) -> None:
     """One row a person and frame: frame, seconds, image id, file, track_id, score, box, then x, y,
-    score of each keypoint. `.csv` or `.parquet`.
+    score of each keypoint; where the first person has them also xx, xy, yy of each covariance, and
+    absent, hidden, visible. `.csv` or `.parquet`.
 
     Raises:
         UserError: another ending, or pandas is missing (Parquet).
@@ -286,8 +287,20 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
     path = Path(path)
     names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
     names += ["left", "top", "right", "bottom"]
-    names += [f"{keypoint}_{part}" for keypoint in schema.keypoints for part in ("x", "y", "score")]
-    rows = (_table_row(line, person) for line in lines for person in line.people)
+    everybody = ((line, person) for line in lines for person in line.people)
+    first = next(everybody, None)
+    parts = {"keypoints": ("x", "y", "score")}
+    for name, columns in {"covariances": ("xx", "xy", "yy"), "visibility": VISIBILITY}.items():
+        if first is not None and getattr(first[1], name) is not None:
+            parts[name] = columns
+    names += [f"{one}_{part}" for of in parts.values() for one in schema.keypoints for part in of]
+    nothing = [(None, None, None)] * len(schema)
+
+    def row(line: Line, person: Person) -> list[Any]:
+        triples = chain(*(getattr(person, name) or nothing for name in parts))
+        return [*_table_row(line, person), *chain(*triples)]
+
+    rows = starmap(row, chain([] if first is None else [first], everybody))
     if path.suffix.lower() == ".csv":
         with (
             atomic_path(path) as temporary,
@@ -311,4 +324,4 @@ def _table_row(line: Line, person: Person) -> list[Any]:
     box = rounded(xywh_to_xyxy(person.bbox))
     where = [line.frame, line.seconds, line.image_id, PurePath(line.source).name]
     who = [person.track_id, person.score, person.filled]
-    return [*where, *who, *box, *chain(*person.keypoints)]
+    return [*where, *who, *box]

@@ -21,7 +21,9 @@ def lines() -> list[Line]:
     frame = Frame(np.zeros((4, 6, 3), np.uint8), "a.jpg", 3, 0.12)
     keypoints = np.arange(68).reshape(2, 17, 2) / 7
     boxes = np.array([[0, 0, 3, 4], [1, 1, 5, 2.5]])
-    people = Poses(keypoints, np.full((2, 17), 0.25), boxes, np.array([0.5, 1]), np.array([1, 7]))
+    spread, seen = np.full((2, 17, 2, 2), 1.5), np.full((2, 17, 3), 0.25)
+    scores = np.full((2, 17), 0.25), boxes, np.array([0.5, 1])
+    people = Poses(keypoints, *scores, np.array([1, 7]), spread, seen)
     return [line_of(frame, people, "a.jpg"), line_of(frame, Poses.empty(17), 12)]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from simplepose.config import Config, ModelConfig, load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.lines import line_of
+from simplepose.core.lines import Line, line_of
 from simplepose.core.schema import COCO_17
 from simplepose.core.structures import VISIBILITY, Frame, Poses
 from simplepose.data.loader import Batch
@@ -30,6 +30,7 @@ from simplepose.tracking.smooth import fill_gaps
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.start import load_weights
 from simplepose.training.step import TrainStep
+from simplepose.video.outputs import write_table
 
 SIZE_WH = (64, 64)
 FLIPPED = COCO_17.flip_order
@@ -274,6 +275,13 @@ def test_tables_have_columns_of_what_is_known(tmp_path: Path) -> None:
     assert list(table.columns)[6:] == ["xx", "xy", "yy", *VISIBILITY]
     assert (table[["xx", "xy", "yy"]] == [9, 2, 4]).all(axis=None)
     np.testing.assert_allclose(table[list(VISIBILITY)], one.visibility[0], atol=1e-6)
+    nobody = Line(0, 0.0, "a.mp4", 0, 90, 90, [])
+    lines = [nobody, nobody.with_poses(one), nobody.with_poses(replace(one, visibility=None))]
+    write_table(tmp_path / "b.csv", lines, COCO_17)
+    wide = pandas.read_csv(tmp_path / "b.csv")
+    assert wide.shape == (2, 11 + 17 * 9) and (wide["nose_xy"] == 2).all()
+    assert wide["nose_hidden"][0] == pytest.approx(one.visibility[0, 0, 1], abs=1e-3)
+    assert np.isnan(wide["nose_hidden"][1])
     assert len(replace(one, visibility=None, covariances=None).to_pandas().columns) == 6
 
 

@@ -303,3 +303,55 @@ def test_fiftyone_and_back(tmp_path: Path) -> None:
     for name in ("id", "image_id", "keypoints", "bbox", "area", "num_keypoints", "track_id"):
         assert column(again, name) == column(export, name), name
     assert read.schema == COCO_17
+
+
+def test_datumaro_reads_and_writes_the_same(video: Path, tmp_path: Path) -> None:
+    """The library under CVAT's COCO Keypoints reads our file as it was meant and writes it again."""
+    why = "needs Datumaro (pip install datumaro), which CVAT imports and exports with"
+    dataset = pytest.importorskip("datumaro.components.dataset", reason=why)
+    content = to_coco(video)
+    for folder in ("annotations", "images/default"):
+        (tmp_path / "coco" / folder).mkdir(parents=True)
+    name = "person_keypoints_default.json"
+    (tmp_path / "coco" / "annotations" / name).write_text(json.dumps(content))
+    items = dataset.Dataset.import_from(str(tmp_path / "coco"), "coco_person_keypoints")
+    found = {}
+    for item in items:
+        for one in item.annotations:
+            found[item.id, type(one).__name__, one.id] = one
+    assert len(items) == 3 and len(found) == 6
+    for row in content["annotations"]:
+        frame = f"frame_{row['image_id'] - 100:06d}"
+        points, box = (found[frame, kind, row["id"]] for kind in ("Points", "Bbox"))
+        expected = np.reshape(row["keypoints"], (K, 3))
+        np.testing.assert_allclose(np.reshape(points.points, (K, 2)), expected[:, :2], atol=1e-3)
+        assert [one.value for one in points.visibility] == expected[:, 2].tolist()
+        np.testing.assert_allclose(box.get_bbox(), row["bbox"], atol=1e-3)
+        assert points.attributes["track_id"] == row["track_id"]
+    items.export(str(tmp_path / "again"), "coco_person_keypoints")
+    (export,) = (tmp_path / "again" / "annotations").glob("*.json")
+    again = read_coco(export, tmp_path)
+    order = np.argsort([row["id"] for row in json.loads(export.read_text())["annotations"]])
+    assert again.schema == COCO_17 and again.track_ids[order].tolist() == [4, 9, 9]
+    assert (again.visibility[order] == [VISIBILITY] * 3).all()
+    truth = np.array(column(content, "keypoints")).reshape(3, K, 3)
+    np.testing.assert_allclose(again.keypoints[order], truth[..., :2], atol=1e-3)
+
+
+def test_label_studio_s_importer_reads_every_place(video: Path, tmp_path: Path) -> None:
+    """Label Studio keeps places, boxes and whether a keypoint is hidden; names and ids it does not
+    read from COCO files."""
+    why = "needs Label Studio's converter (pip install label-studio-sdk)"
+    importer = pytest.importorskip("label_studio_sdk.converter.imports.coco", reason=why)
+    content = to_coco(video)
+    importer.convert_coco_to_ls(str(video.with_name("annotations.json")), str(tmp_path / "ls.json"))
+    tasks = json.loads((tmp_path / "ls.json").read_text())
+    results = [one for task in tasks for one in task["annotations"][0]["result"]]
+    boxes = [one["value"] for one in results if one["type"] == "rectanglelabels"]
+    points = [one["value"] for one in results if one["type"] == "keypointlabels"]
+    size = np.array(SIZE_WH) / 100
+    rows = np.array(column(content, "keypoints")).reshape(-1, 3)
+    np.testing.assert_allclose([(one["x"], one["y"]) for one in points] * size, rows[:, :2])
+    assert [one.get("hidden", False) for one in points] == (rows[:, 2] < 2).tolist()
+    corners = [(one["x"], one["y"], one["width"], one["height"]) for one in boxes]
+    np.testing.assert_allclose(np.array(corners) * np.tile(size, 2), column(content, "bbox"))
