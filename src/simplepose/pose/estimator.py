@@ -454,8 +454,9 @@ class PoseEstimator:
     ) -> codec.Array:
         order = self.schema.flip_order if self.mirrors else None
         # Half the launches; on a processor two calls, whose last bits are those of one alone.
-        accelerated = not isinstance(self.device, str) and is_accelerator(self.device)
-        stride = self.spec.model.heatmap_stride if accelerated else 0
+        stride, model = 0, self.spec.model
+        if model and not isinstance(self.device, str) and is_accelerator(self.device):
+            stride = model.heatmap_stride
         return codec.run(ask, pixels, self.spec.codec, self.input_size_wh, order, stride)
 
 
