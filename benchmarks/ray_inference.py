@@ -50,7 +50,7 @@ def write_list(folder: Path, count: int) -> Path:
     """A Parquet list of `count` addresses of eight pictures."""
     pictures = []
     for number in range(8):
-        pictures.append(str(folder / f"{number}.png"))
+        pictures.append(str(folder / f"{number}.jpg"))
         write_image(Path(pictures[-1]), np.full((48, 32, 3), 30 * number, np.uint8))
     path = folder / "list.parquet"
     with pq.ParquetWriter(path, pa.schema({"path": pa.string()})) as writer:
@@ -70,7 +70,7 @@ def main() -> None:
     for workers in options.workers:
         with TemporaryDirectory() as name:
             source = write_list(Path(name), options.pictures)
-            over, told = threading.Event(), list[tuple[float, float]]()
+            over, told = threading.Event(), [(resident(Path("/proc/self")), 0.0)]
             thread = threading.Thread(target=watch, args=(over, told))
             thread.start()
             begin = time.perf_counter()
@@ -84,10 +84,13 @@ def main() -> None:
             seconds = time.perf_counter() - begin
             over.set()
             thread.join()
-            half = told[len(told) // 2] if told else (0.0, 0.0)
+            half = told[len(told) // 2]
+            shards = Path(name, "poses").glob("poses-*.parquet")
+            done = sorted(shard.stat().st_mtime for shard in shards)
+            rate = options.shard * (len(done) - 1) / (done[-1] - done[0])
             print(
-                f"{workers} workers: {options.pictures / seconds:.0f} pictures/s with the start, "
-                f"{seconds:.0f} s; driver {half[0]:.0f} MB half way, {told[-1][0]:.0f} MB at the "
+                f"{workers} workers: {rate:.0f} pictures/s from the first shard to the last, "
+                f"{seconds:.0f} s with the start; driver {half[0]:.0f} MB half way, {told[-1][0]:.0f} MB at the "
                 f"end; worker {half[1]:.0f} and {told[-1][1]:.0f} MB; {said}"
             )
 

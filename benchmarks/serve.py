@@ -1,8 +1,8 @@
-"""Many clients of `simplepose serve` at once beside one client alone.
+"""Many clients of `simplepose serve` at once: a server that makes batches beside one that does not, and one client alone.
 
 The clients send pictures over loopback, each its next one as soon as the answer to the last is there. Every answer is compared with what
 the estimator says of that picture by itself, and its `source` with the name that was sent: a lost or a mixed-up one ends in the table.
-One client runs before and after the many, so that a machine that gets slower or faster shows.
+The servers are asked in turn, so that a machine that gets slower or faster harms both.
 
     python benchmarks/serve.py PICTURES --weights starter --boxes whole [--clients 64] [--seconds 30] [--device cpu]
 """
@@ -42,6 +42,10 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     lost: int = 0
     wrong: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        lost, wrong = self.lost + other.lost, self.wrong + other.wrong
+        return Tally(self.seconds + other.seconds, lost, wrong)
 
     def at(self, percent: float) -> float:
         return float(np.percentile(self.seconds, percent))
@@ -133,57 +137,60 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=2, help="the two servers in turn, so often")
     parser.add_argument("--files", type=int, default=32, help="pictures that are sent in turn")
     options = parser.parse_args()
     files = list_pictures([options.pictures])[: options.files]
     contents = [path.read_bytes() for path in files]
     truths = own_answers(files, options.weights, options.boxes, options.device)
-    argv = [
-        "serve",
-        "--port",
-        "0",
-        "--weights",
-        options.weights,
-        "--boxes",
-        options.boxes,
-        "--device",
-        options.device,
-    ]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "simplepose", *argv], stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout
-    found = re.search(r":(\d+) ", server.stdout.readline())
-    assert found, "the server did not start"
-    port = int(found[1])
+    argv = ["--weights", options.weights, "--boxes", options.boxes, "--device", options.device]
+    servers = [start([*argv, "--batch-pictures", str(count)]) for count in (1, 16)]
+    alone, single, many = Tally(), Tally(), Tally()
+    sizes = np.zeros(2)
     try:
-        attack(port, contents, truths, 1, 2)
-        first = attack(port, contents, truths, 1, options.seconds / 3)
-        before = batches(port)
-        many = attack(port, contents, truths, options.clients, options.seconds)
-        after = batches(port)
-        last = attack(port, contents, truths, 1, options.seconds / 3)
+        for _, port in servers:
+            attack(port, contents, truths, 1, 2)
+        for _ in range(options.rounds):
+            part = options.seconds / options.rounds
+            alone += attack(servers[0][1], contents, truths, 1, part / 3)
+            single += attack(servers[0][1], contents, truths, options.clients, part)
+            before = batches(servers[1][1])
+            many += attack(servers[1][1], contents, truths, options.clients, part)
+            sizes += np.subtract(batches(servers[1][1]), before)
     finally:
-        server.send_signal(signal.SIGTERM)
-        status = server.wait()
-    alone = Tally(first.seconds + last.seconds, first.lost + last.lost, first.wrong + last.wrong)
-    mean = (after[0] - before[0]) / (after[1] - before[1])
+        statuses = [stop(server) for server, _ in servers]
     print(
-        f"{'clients':>8} {'answers':>8} {'a second':>9} {'p50 ms':>8} {'p95 ms':>8} {'lost':>5} {'wrong':>6}"
+        f"{'clients':>24} {'answers':>8} {'a second':>9} {'p50 ms':>8} {'p95 ms':>8} {'lost':>5} {'wrong':>6}"
     )
-    for clients, tally in ((1, alone), (options.clients, many)):
+    rows = {"1": (1, alone), f"{options.clients}, one by one": (options.clients, single)}
+    rows[f"{options.clients}, in batches"] = (options.clients, many)
+    for name, (clients, tally) in rows.items():
         rate = clients * len(tally.seconds) / sum(tally.seconds)
         times = f"{1000 * tally.at(50):8.0f} {1000 * tally.at(95):8.0f}"
         print(
-            f"{clients:8d} {len(tally.seconds):8d} {rate:9.1f} {times} {tally.lost:5d} {tally.wrong:6d}"
+            f"{name:>24} {len(tally.seconds):8d} {rate:9.1f} {times} {tally.lost:5d} {tally.wrong:6d}"
         )
-    print(
-        f"p50 {many.at(50) / alone.at(50):.1f} times, p95 {many.at(95) / alone.at(95):.1f} times that of one client"
-    )
-    print(
-        f"p50 of one client before and after: {1000 * first.at(50):.0f} and {1000 * last.at(50):.0f} ms"
-    )
-    print(f"{mean:.1f} pictures a batch; the server ended with status {status}")
+    for percent in (50, 95):
+        print(
+            f"p{percent}: in batches {many.at(percent) / single.at(percent):.2f} times one by one, "
+            f"{many.at(percent) / alone.at(percent):.1f} times one client's"
+        )
+    print(f"{sizes[0] / sizes[1]:.1f} pictures a batch; the servers ended with {statuses}")
+
+
+def start(argv: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """A server and its port."""
+    command = [sys.executable, "-m", "simplepose", "serve", "--port", "0", *argv]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    found = re.search(r":(\d+) ", server.stdout.readline())
+    assert found, "the server did not start"
+    return server, int(found[1])
+
+
+def stop(server: subprocess.Popen[str]) -> int:
+    server.send_signal(signal.SIGTERM)
+    return server.wait()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,11 @@ def reference_step(
         - mean
     ) / std
     maps, weights = encode(
-        batch.keypoints, batch.visible, config.codec, config.input_size_wh, config.heatmap_size_wh
+        batch.keypoints,
+        batch.visibility > 0,
+        config.codec,
+        config.input_size_wh,
+        config.heatmap_size_wh,
     )
     optimizer = torch.optim.Adam(
         network.parameters(), lr=config.train.learning_rate, foreach=False, fused=False

@@ -39,6 +39,9 @@ def real_data() -> Callable[[str], Path]:
             pytest.skip(
                 f"real data {name} not found below {real_data_root()} (set SIMPLEPOSE_TEST_DATA)"
             )
+        if path.suffix == ".onnx" and "ultralight" in name:
+            # older ones refuse the shapes of its batch norm
+            pytest.importorskip("onnxruntime", minversion="1.31")
         return path
 
     return find

@@ -23,7 +23,7 @@ COMMANDS = {
     "predict": "estimate poses in pictures and draw them",
     "track": "estimate and follow people through a video",
     "serve": "poses over HTTP, and a page to try a network",
-    "pack": "cut every person's region into one file for fast training",
+    "pack": "cut every person's region into shards for fast training",
     "import": "bring weights of TensorFlow, Microsoft, torchvision, timm, MMPose",
     "weights": "list and download known public weights",
     "convert": "annotations -> COCO's JSON; results -> COCO, OpenPose, DeepLabCut",

@@ -8,7 +8,7 @@ it. A preset is YAML; it may name a `base` preset and then lists only what diffe
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -97,7 +97,8 @@ class DataConfig:
     decoded once into the memory of the host or of the device. auto takes the fastest that fits and
     says why."""
     pack: PathText = ""
-    """The zip that `simplepose pack` wrote, for cache pack."""
+    """The folder that `simplepose pack` wrote, or where it was copied to (https://HOST/FOLDER,
+    s3://BUCKET/FOLDER), for cache pack."""
     warp: Recipe[Literal["auto", "host", "device"]] = "auto"
     """Who cuts crops out of pictures: the host with OpenCV, or the device, all crops of a batch at
     once. auto: an accelerator does."""
@@ -182,6 +183,9 @@ class ModelConfig:
     """ImageNet backbone file that training starts from (torchvision, timm, TensorFlow, ...); auto
     takes it from the layout's imagenet_weights folder or from an installed package that brings it;
     empty starts from the initialisation."""
+    visibility: Recipe[Flag] = False
+    """A small head beside it that says whether each keypoint is absent, hidden or visible (v of
+    COCO's files); the pose is trained as without it."""
     zero_init_last_bn_gamma: Recipe[Flag] = False
     """Start every residual block as its shortcut, by a zero in its last batch norm; only matters
     without an ImageNet backbone."""
@@ -198,6 +202,11 @@ class ModelConfig:
             raise UserError(
                 f"model.deconv_layers is 0 and model.head {self.head}. "
                 "Cure: --model.deconv-layers 2 or 3, or --model.head simcc"
+            )
+        if self.visibility and self.head == "boxes":
+            raise UserError(
+                "model.visibility is on and model.head boxes, which finds no keypoints. "
+                "Cure: leave model.visibility out"
             )
 
     @property
@@ -351,6 +360,9 @@ class TrainConfig:
     weights: PathText = ""
     """Run folder or weight file to fine-tune from; an output layer for other keypoints is left out
     and named."""
+    quantize: Recipe[Flag] = False
+    """Round weights and activations to 8 bits in training, so that an export to int8 loses less:
+    for the last epochs of fine-tuning, from `weights`."""
     continue_from: PathText = ""
     """TensorFlow snapshot (snapshot_100.ckpt) whose run goes on here: its weights, Adam's moments
     and count of updates, from the epoch after the snapshot's to the last one of `epochs`."""
@@ -476,19 +488,19 @@ class Config:
     written."""
     input_size_wh: tuple[Side, Side] = (192, 256)
     """Width and height of the network's input in pixels, multiples of 32."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Where the data is."""
-    pixels: Recipe[PixelConfig] = field(default_factory=PixelConfig)
+    pixels: Recipe[PixelConfig] = PixelConfig()
     """What the network sees."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = ModelConfig()
     """The network."""
-    codec: Recipe[CodecConfig] = field(default_factory=CodecConfig)
+    codec: Recipe[CodecConfig] = CodecConfig()
     """Targets and decoding."""
-    augment: Recipe[AugmentConfig] = field(default_factory=AugmentConfig)
+    augment: Recipe[AugmentConfig] = AugmentConfig()
     """Random changes of a sample."""
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = TrainConfig()
     """The training loop."""
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: EvaluateConfig = EvaluateConfig()
     """The test."""
 
     def __post_init__(self) -> None:

@@ -357,19 +357,28 @@ def write_detector(path: Path) -> Path:
 # data
 
 
-@a_format
-def pack(folder: Path) -> Format:
+def packed(folder: Path, damaged: str) -> Format:
     file = write_people(folder / "people", 4) / "people.json"
     people = read_coco(file, file.parent).trainable()
     augment, size_wh = AugmentConfig(), (32, 32)
-    write_pack(path := folder / "a.zip", plan_pack(people, augment, size_wh))
+    write_pack(folder / "packed", plan_pack(people, augment, size_wh))
 
     def read(path: Path) -> Any:
-        opened = open_pack(path, people, augment, size_wh)
+        opened = open_pack(path.parent, people, augment, size_wh)
         views = [opened.view(row) for row in range(len(people))]
         return [(view.pixels, view.origin_xy, view.ratio_xy) for view in views]
 
-    return Format(path, read, checked=True, iterations=100)
+    return Format(folder / "packed" / damaged, read, checked=True, iterations=100)
+
+
+@a_format
+def pack_index(folder: Path) -> Format:
+    return packed(folder, "pack.npz")
+
+
+@a_format
+def pack_shard(folder: Path) -> Format:
+    return packed(folder, "people-00000.zip")
 
 
 def write_mat(path: Path) -> Path:

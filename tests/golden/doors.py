@@ -97,7 +97,7 @@ def train(preset: Path, folder: Path) -> None:
 
 
 def pack(preset: Path, people: Path, images: Path, output: Path) -> None:
-    """Writes the zip of all people's regions."""
+    """Writes the shards of all people's regions."""
     named = ("--data.train-annotations", people, "--data.train-images", images)
     run("pack", preset, "--output", output, *named)
 
@@ -247,7 +247,7 @@ def batches(preset: Path, number: int, place: str, packed: Path) -> Iterator[dic
         yield {
             "pixels": np.ascontiguousarray(ready.pixels.numpy()),
             "keypoints": ready.keypoints.numpy(),
-            "visible": ready.visible.numpy(),
+            "visible": ready.visibility.numpy() > 0,
             "rows": batch.rows,
         }
 

@@ -102,7 +102,7 @@ def test_batches(
         "train.batch_size": 16,
     }
     preset = doors.write_preset(tmp_path / "preset.yaml", base, TINY | own | data)
-    packed = tmp_path / "people.zip"
+    packed = tmp_path / "packed"
     doors.pack(preset, people, images, packed)
     exact, value = {}, {}
     for place in ("files", "pack", "ram", "device"):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import simplepose
+from simplepose.core.images import write_image
 from simplepose.core.lines import read_lines
+from simplepose.video.streams import VideoWriter
 
 pytestmark = pytest.mark.skipif(
     "site-packages" not in simplepose.__file__, reason="make test-package runs it with the wheel"
@@ -56,3 +60,25 @@ def test_the_demo_and_what_follows_it(tmp_path: Path) -> None:
         tmp_path, "convert", "results", "predictions", "--to", "deeplabcut", "--output", "a.csv"
     )
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 3 + 1
+
+
+def blocks(page: str, heading: str) -> list[str]:
+    """The blocks of commands below a heading."""
+    text = (Path(__file__).resolve().parents[2] / page).read_text()
+    return re.findall(r"^```\w*\n(.*?)^```", text.split(heading)[1].split("\n## ")[0], re.M | re.S)
+
+
+def test_the_first_pose_of_the_readme_word_for_word(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (96, 72, 3), np.uint8)
+    write_image(tmp_path / "photo.jpg", picture)
+    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for _ in range(3):
+            writer.write(picture)
+    shell, python = blocks("README.md", "## The first pose")
+    lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
+    words = [line for line in lines if line[0] == "simplepose"]
+    for line in (*words, [sys.executable, "-c", python]):
+        subprocess.run(line, cwd=tmp_path, check=True)
+    assert len(words) == 2
+    made = ("predictions/photo.jpg", "tracked/clip/clip.mp4", "poses.jpg")
+    assert all((tmp_path / name).stat().st_size for name in made)

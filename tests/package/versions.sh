@@ -7,7 +7,6 @@ test -x "$venv/bin/python" || "${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/pip" install -q --disable-pip-version-check uv
 resolution=$([ "$1" = lowest ] && echo lowest-direct || echo highest)
 "$venv/bin/uv" pip install --python "$venv/bin/python" --resolution "$resolution" \
-    -e '.[tables,hdf5]' "$(grep '^torch==' constraints.txt)"
-"$venv/bin/uv" pip install --python "$venv/bin/python" pytest hypothesis
+    -e '.[dev]' "$(grep '^torch==' constraints.txt)"
 "$venv/bin/uv" pip list --python "$venv/bin/python"
 OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -q -p no:cacheprovider ${TESTS:-tests/unit tests/parity tests/properties}

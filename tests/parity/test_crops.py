@@ -81,7 +81,7 @@ def check_sample(
     rows = np.array([row])
     one = draws[rows]
     to_crop = sample_affines(annotations, rows, one, size_wh)
-    keypoints, visible = sample_keypoints(annotations, rows, one, to_crop)
+    keypoints, visibility = sample_keypoints(annotations, rows, one, to_crop)
     crop = geometry.warp_crop(picture_rgb, to_crop[0], size_wh)
     for single in (False, True):
         expected, points, seen = references.training_sample(
@@ -98,7 +98,7 @@ def check_sample(
         difference = np.abs(crop.astype(int) - expected[..., ::-1].astype(int))
         assert difference.max() <= (8 if single else 1), (row, single, difference.max())
         assert (difference > 1).mean() < 0.01
-        assert np.array_equal(visible[0], seen)
+        assert np.array_equal(visibility[0] > 0, seen)
         np.testing.assert_allclose(
             keypoints[0], points, rtol=1e-6 if not single else 1e-4, atol=2e-3
         )
@@ -163,7 +163,7 @@ def test_loader_gives_those_crops(tmp_path: Path) -> None:
             <= 1
         )
         np.testing.assert_allclose(batch.keypoints[index].numpy(), points, rtol=1e-6, atol=2e-3)
-        assert np.array_equal(batch.visible[index].numpy(), seen)
+        assert np.array_equal(batch.visibility[index].numpy() > 0, seen)
 
 
 def test_matrices_to_nine_digits() -> None:

@@ -120,10 +120,10 @@ def test_hidden_and_visible_keypoints_are_both_trained() -> None:
         np.array([[10, 10, 50, 50]]), np.full((1, 17, 2), 30.0), visibility, np.array([[100, 100]])
     )
     draws = no_draws(1)
-    _, visible = sample_keypoints(
+    _, visibility = sample_keypoints(
         annotations,
         np.array([0]),
         draws,
         sample_affines(annotations, np.array([0]), draws, (192, 256)),
     )
-    assert visible[0, :3].tolist() == [False, True, True]
+    assert visibility[0, :3].tolist() == [0, 1, 2]

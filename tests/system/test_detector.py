@@ -189,7 +189,7 @@ def test_commands_for_pose_networks(
     paths = [*files(animals, "train"), *files(animals, "val")]
     given = [word for pair in zip(data, paths, strict=True) for word in pair]
     words = {
-        "pack": ["person_lite0_320", "--output", str(tmp_path / "p.zip"), *given],
+        "pack": ["person_lite0_320", "--output", str(tmp_path / "p"), *given],
         "import": [str(tmp_path / "w.pth"), "--as", "person_lite0_320"],
         "ablation": ["person_lite0_320", *given],
     }[command]

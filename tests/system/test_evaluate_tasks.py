@@ -23,7 +23,7 @@ from simplepose.data.source import read_annotated
 from simplepose.evaluation.posetrack import evaluate_posetrack, read_sequences
 from simplepose.pose import geometry
 from simplepose.pose.checkpoints import ModelSpec, read_spec, save_checkpoint
-from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.estimator import Found, PoseEstimator
 from simplepose.pose.network import PoseNetwork
 
 Find = Callable[[str], Path]
@@ -55,7 +55,7 @@ def knowing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             centres, sizes = geometry.fit_boxes(boxes, self.input_size_wh)
             known = geometry.crop_affines(centres, sizes, self.input_size_wh)
             rows = [int(np.abs(known - one).sum((1, 2)).argmin()) for one in to_crop]
-            return answers[rows].astype(np.float64), scores[rows], None
+            return Found(answers[rows].astype(np.float64), scores[rows])
 
         monkeypatch.setattr(PoseEstimator, "estimate_crops", estimate_crops)
 

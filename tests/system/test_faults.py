@@ -32,7 +32,6 @@ from simplepose.core.images import write_image
 from simplepose.core.lines import read_lines
 from simplepose.core.progress import Progress
 from simplepose.core.schema import COCO_17
-from simplepose.data import pack
 from simplepose.data.coco import read_coco
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint
 from simplepose.pose.network import PoseNetwork
@@ -81,9 +80,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def surroundings(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A tiny network to train, shards of one picture, and a server of public weights."""
+    """A tiny network to train, and a server of public weights."""
     monkeypatch.setattr(start, "PoseNetwork", tiny_network)
-    monkeypatch.setattr(pack, "SHARD", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=source / "served"))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -119,7 +117,7 @@ def words_of(command: str, source: Path, out: Path) -> list[str]:
         ],
         "predict": [source / "pictures", *network, "--output", out],
         "track": [source / "film.mp4", *network, "--output", out, "--video-codec", "mp4"],
-        "pack": [PRESET, *data, "--output", out / "p.zip", "--data.workers", "1"],
+        "pack": [PRESET, *data, "--output", out / "p", "--shard", "1", "--data.workers", "1"],
         "convert": ["coco", people / "people.json", "--images", people, "--output", out / "c.json"],
         "import": [source / "b", "--as", PRESET, "--backbone-only", "--output", out / "i"],
         "weights": ["get", "det", "--output", out],
@@ -187,7 +185,7 @@ def require_work_kept(command: str, out: Path) -> None:
         assert len(list(read_lines(out / "poses.jsonl"))) == WORK[command][2]
         assert sum(1 for _ in open_stream(out / "film.mp4")) == WORK[command][2]
     elif command == "pack":
-        assert list((out / "p.partial").iterdir()) and not (out / "p.zip").exists()
+        assert list((out / "p.partial").glob("*.zip")) and not (out / "p").exists()
     elif command == "weights":
         assert 0 < (out / "det.onnx.partial").stat().st_size < 300_000
     elif command == "train":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from simplepose.config import dump_config, load_preset
 from simplepose.core.files import encode_json
 from simplepose.core.lines import header_of
 from simplepose.core.schema import COCO_17
+from simplepose.data.posetrack import FILE_KEYPOINTS
+
+Find = Callable[[str], Path]
 
 
 def report(*words: object) -> int:
@@ -175,11 +180,16 @@ def test_what_makes_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     results, *words = given(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "net.onnx").write_bytes(b"x")
+    (tmp_path / "net.mat").write_bytes(b"x")
     for argv in (
         [results],
         [tmp_path / "nowhere", *words],
         [tmp_path / "empty", *words],
         [tmp_path / "net.onnx", *words],
+        [tmp_path / "net.mat", *words],
+        [results, *words, "--task", "mpii"],
+        [results, "--task", "posetrack"],
+        [tmp_path / "empty", *words, "--task", "posetrack"],
         [results, *words, "--watch"],
         [results, *words, "--weights", tmp_path / "none.onnx"],
     ):
@@ -222,3 +232,89 @@ def test_identities_over_time(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "Switches" in page and "Where the AP is lost" in page
     assert report(lines_of(tmp_path, people, [[None, None]])) == 2, "nobody is followed"
+
+
+def mpii_files(folder: Path, off: list[float]) -> tuple[Path, Path]:
+    """Ground truth of people with heads of 30 pixels, and answers `off` pixels beside it."""
+    from scipy.io import savemat
+
+    count, rng = len(off), np.random.default_rng(0)
+    places = rng.uniform(100, 200, (16, 2, count))
+    heads = np.zeros((2, 2, count))
+    heads[1] = np.array([[30.0], [40.0]])  # 0.6 x the diagonal: 30
+    truth, answers = folder / "truth.mat", folder / "answers.mat"
+    missing = np.zeros((16, count))
+    savemat(truth, {"jnt_missing": missing, "pos_gt_src": places, "headboxes_src": heads})
+    moved = np.moveaxis(places, 2, 0) + np.array(off)[:, None, None] / np.sqrt(2)
+    savemat(answers, {"preds": moved})
+    return truth, answers
+
+
+def test_mpii_has_its_table_and_curves(tmp_path: Path) -> None:
+    truth, answers = mpii_files(tmp_path, [0, 2, 14, 16])  # of 30: 0, .07, .47, .53
+    words = ["--task", "mpii", "--annotations", truth]
+    assert report(answers, *words) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("75.0") >= 8 and "50.0" in page, "PCKh@0.5 of all joints, and Mean@0.1"
+    assert page.count("<polyline") == 8 and "Where the AP is lost" not in page
+    (tmp_path / "other").mkdir()
+    other = (tmp_path / "other" / "answers.mat").write_bytes(answers.read_bytes())
+    assert other and report(answers, tmp_path / "other" / "answers.mat", *words) == 0
+    assert (tmp_path / "report.html").read_text().count("<polyline") == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"), [("bearpaw-hg_s1_b1.mat", 85.1), ("bearpaw-hg_s2_b1.mat", 87.3)]
+)
+def test_mpii_published_numbers(real_data: Find, tmp_path: Path, name: str, mean: float) -> None:
+    folder, page = real_data("mpii_valid"), tmp_path / "page.html"
+    truth = folder / "detections_our_format.mat"
+    words = ["--task", "mpii", "--annotations", truth, "--output", page]
+    assert report(folder / "preds" / name, *words) == 0
+    assert f">{mean}" in page.read_text()
+
+
+def posetrack_sequence(names: list[list[int | None]]) -> dict[str, Any]:
+    """Two people 300 pixels apart; `names` has the identities of each frame's two."""
+    frames = [
+        {"id": n, "file_name": f"images/val/a/{n}.jpg", "is_labeled": True}
+        for n in range(len(names))
+    ]
+    people = [
+        {
+            "id": 2 * n + side,
+            "image_id": n,
+            "track_id": name,
+            "bbox": [300 * side, 0, 100, 100],
+            "bbox_head": [300 * side, 0, 30, 40],
+            "keypoints": [one for k in range(17) for one in (300 * side + 5 + 4 * k, 9 + 3 * k, 1)],
+            "scores": [0.5] * 17,
+        }
+        for n, pair in enumerate(names)
+        for side, name in enumerate(pair)
+        if name is not None
+    ]
+    category = {"id": 1, "name": "person", "keypoints": list(FILE_KEYPOINTS)}
+    return {"images": frames, "annotations": people, "categories": [category]}
+
+
+def test_a_posetrack_folder_has_its_table_and_identities(tmp_path: Path) -> None:
+    """In a somebody is lost for a frame and the two change their names; in b nothing happens."""
+    right, wrong = [[0, 1]] * 8, [[0, 1], [0, 1], [None, 1], [0, 1], *[[1, 0]] * 4]
+    for folder, sequences in {"truth": (right, right), "found": (wrong, right)}.items():
+        (tmp_path / folder).mkdir()
+        for name, one in zip("ab", sequences, strict=True):
+            path = tmp_path / folder / f"{name}.json"
+            path.write_text(json.dumps(posetrack_sequence(one)))
+    words = ["--task", "posetrack", "--annotations", tmp_path / "truth"]
+    assert report(tmp_path / "found", *words) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert '<td>a<td class="n">8<td class="n">2' in page.replace("\n", "")
+    row = page[page.index("<td>a<td") :].split("<tr>")[0]
+    cells = [one.strip() for one in row.split('<td class="n">')[1:]]
+    # MOTA 1 - 3 / 16; two switches, one interruption, one miss, nobody invented
+    assert cells[2] == "81.2" and cells[5:] == ["2", "1", "1", "0"]
+    assert page.index("<h3>a</h3>") < page.index("<h3>b</h3>") and "Switches" in page
+    # a file a sequence is missing, and another measure beside it
+    (tmp_path / "found" / "b.json").unlink()
+    assert report(tmp_path / "found", *words) == 2

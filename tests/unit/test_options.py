@@ -25,7 +25,7 @@ BAD: dict[str, list[str]] = {
     "predict": ["a.jpg", "--weights", "w", "--box-threshold", "2"],
     "track": ["a.mp4", "--weights", "w", "--detect-every", "0"],
     "serve": ["--port", "70000"],
-    "pack": ["coco_r50_256x192_ms", "--output", "o.zip", "--quality", "101"],
+    "pack": ["coco_r50_256x192_ms", "--output", "o", "--quality", "101"],
     "import": ["f.pth", "--as", "coco_r50_256x192_ms", "--outputt", "x"],
     "weights": ["list", "--outputs", "x"],
     "convert": ["mpii", "a.mat", "--output", "o.json", "--overwrit"],

@@ -10,6 +10,7 @@ from typing import Any
 
 from simplepose.commands.options import ConvertOptions
 from simplepose.core.errors import UserError
+from simplepose.core.files import require_new
 from simplepose.core.lines import LINES, read_header
 from simplepose.core.schema import schema_named
 from simplepose.core.shards import RUN
@@ -41,7 +42,7 @@ def convert(options: ConvertOptions) -> tuple[Annotations, str]:
     Raises:
         UserError: bad input, keypoints that cannot be mapped, or an output that exists.
     """
-    _keep(options)
+    require_new(options.output, overwrite=options.overwrite)
     target = schema_named(options.schema) if options.schema is not None else None
     if options.sigmas is not None and options.estimate_sigmas:
         raise UserError("--sigmas and --estimate-sigmas exclude each other. Cure: give one of them")
@@ -80,27 +81,20 @@ def convert_results(options: ConvertOptions) -> str:
             "Cure: --to coco, --to openpose, --to deeplabcut or --to trc"
         )
     if options.to == "coco":
-        _keep(options)
+        require_new(options.output, overwrite=options.overwrite)
         visibility, images = options.visibility, options.images
         people = write_coco_annotations(
             results, options.output, visibility=visibility, images_dir=images
         )
         return f"{people:,} people to look through"
     if options.to == "deeplabcut":
-        _keep(options)
+        require_new(options.output, overwrite=options.overwrite)
         return f"{len(write_deeplabcut(results, options.output))} individuals"
     read_header(results)
     new_folder(options.output, overwrite=options.overwrite)
     if options.to == "openpose":
         return f"{write_openpose(results, options.output):,} files"
     return f"{len(write_trc(results, options.output))} individuals"
-
-
-def _keep(options: ConvertOptions) -> None:
-    if options.output.exists() and not options.overwrite:
-        raise UserError(
-            f"{options.output} exists. Cure: choose another --output, or add --overwrite"
-        )
 
 
 def run(options: ConvertOptions) -> None:

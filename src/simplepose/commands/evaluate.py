@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from simplepose.commands import evaluate_boxes, score
+from simplepose.commands.networks import tell_skipped
 from simplepose.commands.options import EvaluateOptions, ScoreOptions
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_json
-from simplepose.core.progress import Progress
+from simplepose.core.files import require_new, write_json
+from simplepose.core.progress import Progress, note
 from simplepose.core.schema import KeypointSchema
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import with_flip_pairs
@@ -43,7 +43,7 @@ from simplepose.evaluation.top_down import (
     name_boxes,
     weights_of_epochs,
 )
-from simplepose.pose.checkpoints import read_spec, require_schema
+from simplepose.pose.checkpoints import is_detector, require_schema
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork
 
@@ -57,7 +57,7 @@ def run(options: EvaluateOptions | ScoreOptions) -> None:
     """
     if isinstance(options, ScoreOptions):
         return score.run(options)
-    if is_trained(options.weights) and read_spec(options.weights).detects:
+    if is_detector(options.weights):
         evaluate_boxes.run(options)
         return
     networks = _networks(options)
@@ -117,10 +117,6 @@ def _write(
 def _require_free(options: EvaluateOptions, folders: list[Path]) -> None:
     """Refuses what would be found out only after the test."""
     task, submission = options.evaluate.task, options.submission
-    if bool(options.annotations) != bool(options.images):
-        raise UserError(
-            "--annotations and --images belong together. Cure: give both, or --data.root"
-        )
     if submission and options.epochs:
         raise UserError("--submission is of one network. Cure: --epochs or --submission, not both")
     if submission and not folders:
@@ -132,10 +128,7 @@ def _require_free(options: EvaluateOptions, folders: list[Path]) -> None:
         )
     for folder in folders:
         names = (TASKS[task].results, "metrics.json")
-        if not options.overwrite and any((folder / name).exists() for name in names):
-            raise UserError(
-                f"{folder} already holds results. Cure: --overwrite, or another --output"
-            )
+        require_new(*(folder / name for name in names), overwrite=options.overwrite)
         if submission:
             check_submission(folder, submission, split_of(options))
 
@@ -156,9 +149,9 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
         annotations = replace(annotations, upright=options.data.upright)
         annotations = with_orientation_note(annotations)
     else:
-        annotations = read_split(options.data.config, "val")
+        annotations = read_split(options.config, "val")
     require_truth(task, annotations)
-    annotations = require_sound(annotations, options.data.config)
+    annotations = require_sound(annotations, options.config)
     if is_trained(options.boxes) and task != "mpii":
         detector = TrainedDetector.from_pretrained(options.boxes, device=options.device)
         detections = detected_people(
@@ -173,8 +166,7 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
             ground_truth=options.evaluate.ground_truth_boxes,
             skip_broken=options.data.skip_broken,
         )
-    for warning in (*annotations.warnings, *detections.warnings):
-        print(f"note: {warning}", file=sys.stderr)
+    note(*annotations.warnings, *detections.warnings)
     return annotations, detections
 
 
@@ -200,8 +192,8 @@ def open_estimator(options: EvaluateOptions, weights: str) -> PoseEstimator:
             "--mean, --std, --channel-order, --decoder, --flip-shift, --kind and "
             "--data.flip-pairs out, or export --graph heatmaps"
         )
-    if estimator.flip_test and (note := schema.sides_note()):
-        print(f"note: {note}", file=sys.stderr)
+    if estimator.flip_test and (sentence := schema.sides_note()):
+        note(sentence)
     return estimator
 
 
@@ -237,8 +229,7 @@ def test(
             skip_broken=options.data.skip_broken,
             progress=progress,
         )
-    for path, reason in list(outcome.broken.items())[:3]:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    tell_skipped(outcome.broken)
     return outcome
 
 
@@ -248,6 +239,13 @@ def _say_more(estimator: PoseEstimator, outcome: Evaluation) -> None:
     print(f"keypoint scores: expected calibration error {outcome.calibration_error:.3f} ({state})")
     if not math.isnan(outcome.coverage):
         print(f"covariances: 90 % ellipses hold {100 * outcome.coverage:.1f} % of true positions")
+    if seen := outcome.visibility:
+        print(
+            f"visibility: {100 * seen['visibility_accuracy']:.1f} % of keypoints right (the most "
+            f"frequent of each: {100 * seen['visibility_majority']:.1f} %), hidden against visible "
+            f"AUC {seen['visibility_auc']:.3f}, expected calibration error "
+            f"{seen['visibility_error']:.3f}"
+        )
     pace = outcome.people / max(outcome.seconds, 1e-9)
     print(
         f"{outcome.people:,} boxes in {outcome.seconds:.1f} s ({pace:.0f} boxes/s) "
@@ -275,6 +273,7 @@ def _record(
         "calibration_error": None if math.isnan(error) else error,
         "ellipse_coverage": None if math.isnan(outcome.coverage) else outcome.coverage,
         "calibrated": bool(estimator.spec.calibration),
+        **{name: None if math.isnan(one) else one for name, one in outcome.visibility.items()},
     }
 
 

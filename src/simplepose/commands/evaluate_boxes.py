@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from simplepose.commands.networks import tell_skipped
 from simplepose.commands.options import EvaluateOptions
 from simplepose.core.device import own_cores
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_json
-from simplepose.core.progress import Progress
+from simplepose.core.files import require_new, write_json
+from simplepose.core.progress import Progress, note
 from simplepose.data.annotations import Annotations
-from simplepose.data.boxes import read_labelled_boxes
 from simplepose.data.source import read_split
 from simplepose.detection.trained import TrainedDetector
 from simplepose.doctor.checks import require_sound
@@ -28,14 +27,13 @@ def run(options: EvaluateOptions) -> None:
     """
     require_no_pose_options(options)
     folder = Path(options.output) if options.output else None
-    if folder and not options.overwrite and (folder / "metrics.json").exists():
-        raise UserError(f"{folder} already holds results. Cure: --overwrite, or another --output")
+    if folder:
+        require_new(folder / "metrics.json", overwrite=options.overwrite)
     detector = TrainedDetector.from_pretrained(
         options.weights, device=options.device, precision=options.precision
     )
     annotations = read_boxes_to_find(options, detector)
-    for warning in annotations.warnings:
-        print(f"note: {warning}", file=sys.stderr)
+    note(*annotations.warnings)
     with Progress("evaluating", "pictures") as progress:
         outcome = evaluate_detector(
             detector,
@@ -45,8 +43,7 @@ def run(options: EvaluateOptions) -> None:
             skip_broken=options.data.skip_broken,
             progress=progress,
         )
-    for path, reason in list(outcome.broken.items())[:3]:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    tell_skipped(outcome.broken)
     preset = detector.spec.preset
     print(task_table(BOX_TEST, outcome.metrics, preset, "its own", outcome.pictures))
     pace = outcome.pictures / max(outcome.seconds, 1e-9)
@@ -89,15 +86,9 @@ def require_no_pose_options(options: EvaluateOptions) -> None:
 
 def read_boxes_to_find(options: EvaluateOptions, detector: TrainedDetector) -> Annotations:
     """The annotated boxes of the detector's classes, which the file must all list."""
-    data = options.data.config
+    data = options.config
     category = data.category or ",".join(detector.classes)
-    if options.annotations:
-        if not options.images:
-            raise UserError("--annotations and --images belong together. Cure: give both")
-        found = read_labelled_boxes(options.annotations, options.images, category=category)
-        found = replace(found, upright=data.upright)
-    else:
-        found = read_split(replace(data, category=category), "val", boxes=True)
+    found = read_split(replace(data, category=category), "val", boxes=True)
     if len(found.schema) != len(detector.classes):
         raise UserError(
             f"{options.weights} has {len(detector.classes)} classes "

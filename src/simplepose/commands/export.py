@@ -5,34 +5,31 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simplepose.commands.evaluate import read_data
+from simplepose.commands.evaluate_boxes import read_boxes_to_find, require_no_pose_options
 from simplepose.commands.options import EvaluateOptions, ExportOptions
 from simplepose.core.errors import UserError, brief, need
-from simplepose.core.files import cannot_write, give_name, partial_name, write_json
+from simplepose.core.files import give_name, hidden_folder, require_new, write_json
 from simplepose.core.onnx import OnnxSession
+from simplepose.core.progress import note
 from simplepose.data.coco import read_coco
 from simplepose.data.source import boxes_to_test
+from simplepose.detection.trained import TrainedDetector
 from simplepose.evaluation.top_down import stored_settings
+from simplepose.export.boxes import BoxSource
 from simplepose.export.formats import FORMATS, Format
-from simplepose.export.gate import (
-    Scored,
-    drawn_crops,
-    examine,
-    require_other_pictures,
-    to_plain,
-)
+from simplepose.export.gate import Source, examine, require_other_pictures
 from simplepose.export.graph import GraphName, Material, onnx_of, onnx_with_free_batch
-from simplepose.pose.checkpoints import LoadedModel, find_weights, require_schema
+from simplepose.export.poses import PoseSource, Scored
+from simplepose.pose.checkpoints import LoadedModel, find_weights, is_detector, require_schema
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork
 from simplepose.pose.network import PoseNetwork
@@ -51,14 +48,11 @@ def run(options: ExportOptions) -> None:
     form, weights = FORMATS[options.format], find_weights(options.weights)
     output = Path(options.output or weights.with_name(weights.stem + form.ending))
     _require_sense(options, form, output)
-    network = PoseEstimator.from_pretrained(
-        weights, device=options.device, flip_test=options.flip_test, precision="fp32"
-    )
-    scored = _scored(options, network)
-    if scored is None:
-        print("note: no annotations: numbers only, nothing is scored", file=sys.stderr)
-    material = _material(options, form, network, scored)
-    with _hidden_folder(output) as folder:
+    source = _source(options, form, weights)
+    if source.scored is None:
+        note("no annotations: numbers only, nothing is scored")
+    material = _material(options, form, source)
+    with hidden_folder(output) as folder:
         candidate = folder / output.name
         try:
             form.write(material, candidate)
@@ -69,24 +63,22 @@ def run(options: ExportOptions) -> None:
                 f"{options.format} could not be written: {brief(error)}. "
                 "Cure: another --format, or --graph heatmaps"
             ) from error
-        _examine(options, form, network, scored, candidate)
+        _examine(options, form, source, candidate)
         if options.answers:
-            _write_answers(material, candidate, network, scored)
+            _write_answers(material, candidate, source)
         # the file itself last: where it stands, all that belongs to it stands too
         for path in sorted(folder.iterdir(), key=lambda path: path == candidate):
             target = output.with_name(path.name)
             if target.is_dir():
                 shutil.rmtree(target)
             give_name(path, target)
-    print(f"written: {output}", file=sys.stderr)
+    print(f"written: {output}")
     if form.command:
         print(f"next, on the device: {form.next_command(output, material)}")
 
 
 def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
     """Refuses what would be found out only after the work."""
-    if bool(options.annotations) != bool(options.images):
-        raise UserError("--annotations and --images belong together. Cure: give both, or neither")
     if form.kind == "int8" and not (options.annotations or options.data.root):
         raise UserError(
             f"{options.format} loses what only a score shows. "
@@ -102,9 +94,7 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
             f"--graph is {options.graph}, {options.format} is of {form.graphs[0]} only. "
             "Cure: leave --graph out"
         )
-    for path in (output, parity_path(output)):
-        if path.exists() and not options.overwrite:
-            raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
+    require_new(output, parity_path(output), overwrite=options.overwrite)
     ending = "." + form.ending.rpartition(".")[2]
     if output.suffix != ending:
         raise UserError(f"--output is {output}. Cure: a name that ends in {ending}")
@@ -115,48 +105,81 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
 
 def parity_path(output: Path) -> Path:
     """Where the findings about an export stand."""
-    return output.with_name(f"{output.stem}.parity.json")
+    return output.with_name(f"{output.name}.parity.json")
 
 
-def _scored(options: ExportOptions, network: PoseEstimator) -> Scored | None:
-    """The people to score on, if there are any."""
-    if not (options.annotations or options.data.root):
-        return None
+def _source(options: ExportOptions, form: Format, weights: Path) -> Source:
+    """The network, and what it is scored on, if anything is.
+
+    Raises:
+        UserError: a detector, which the format cannot be made of; or annotations that do not fit.
+    """
+    shared = {name: getattr(options, name) for name in ("annotations", "images", "boxes", "data")}
+    is_scored = bool(options.annotations or options.data.root)
+    if is_detector(weights):
+        if "boxes" not in form.graphs or options.graph != "auto":
+            able = ", ".join(name for name, one in FORMATS.items() if "boxes" in one.graphs)
+            raise UserError(
+                f"{options.weights} is a detector, which leaves as one graph that answers boxes. "
+                f"Cure: --format with one of {able}, and no --graph"
+            )
+        detector = TrainedDetector.from_pretrained(weights, device=options.device)
+        asked = EvaluateOptions(weights=options.weights, **shared)
+        require_no_pose_options(asked)
+        return BoxSource(detector, read_boxes_to_find(asked, detector) if is_scored else None)
+    network = PoseEstimator.from_pretrained(
+        weights, device=options.device, flip_test=options.flip_test, precision="fp32"
+    )
+    if not is_scored:
+        return PoseSource(network)
     config = stored_settings(network.spec, options.weights)
     config = replace(config, flip_test=options.flip_test)
-    shared = {name: getattr(options, name) for name in ("annotations", "images", "boxes", "data")}
     asked = EvaluateOptions(weights=options.weights, evaluate=config, **shared)
     annotations, detections = read_data(asked, network.schema)
     require_schema(network.spec, annotations.schema, options.weights)
-    return Scored(annotations, detections, config)
+    return PoseSource(network, Scored(annotations, detections, config))
 
 
-def _material(
-    options: ExportOptions, form: Format, network: PoseEstimator, scored: Scored | None
-) -> Material:
+def _material(options: ExportOptions, form: Format, source: Source) -> Material:
     """The graph, and for int8 crops."""
-    model, graph = None, form.graphs[0] if options.graph == "auto" else options.graph
-    if isinstance(network.network, ExportedNetwork):
-        source, graph = Path(network.network.path), _graph_of_file(options, network.network)
-        proto = onnx_with_free_batch(source, network.spec)
-    else:
-        assert isinstance(network.network, PoseNetwork)
-        model = LoadedModel(network.network, network.spec)
-        proto = onnx_of(model, graph, flip_test=network.mirrors)
-    crops = np.zeros((0, *network.input_size_wh[::-1], 3), np.uint8)
-    if form.kind == "int8":
-        assert scored is not None
-        ranges = read_coco(options.int8.annotations, options.int8.images)
-        require_schema(network.spec, ranges.schema, options.weights)
-        require_other_pictures(ranges, scored.annotations)
-        people = Scored(ranges, boxes_to_test("gt", ranges, ""), scored.config)
-        crops = people.crops(network, options.int8.people)
-        if len(crops) < FEWEST_CROPS:
-            raise UserError(
-                f"{options.int8.annotations} has {len(crops)} people to choose the ranges of int8 "
-                f"by. Cure: at least {FEWEST_CROPS}"
-            )
-    return Material(proto, graph, network.spec, model, crops)
+    network, spec = source.network.network, source.network.spec
+    crops = np.zeros((0, *spec.input_size_wh[::-1], 3), np.uint8)
+    if isinstance(source, PoseSource) and form.kind == "int8":
+        crops = _int8_crops(options, source)
+    if isinstance(network, ExportedNetwork):
+        path, graph = Path(network.path), _graph_of_file(options, network)
+        return Material(onnx_with_free_batch(path, spec), graph, spec, None, crops)
+    if not isinstance(network, PoseNetwork):
+        raise UserError(
+            f"{options.weights} was exported already. "
+            "Cure: the run folder or .safetensors file it came from"
+        )
+    model = LoadedModel(network, spec)
+    if isinstance(source, BoxSource):
+        return Material(onnx_of(model, "boxes", flip_test=False), "boxes", spec, model, crops)
+    graph = form.graphs[0] if options.graph == "auto" else options.graph
+    proto = onnx_of(model, graph, flip_test=source.network.mirrors)
+    return Material(proto, graph, spec, model, crops)
+
+
+def _int8_crops(options: ExportOptions, source: PoseSource) -> np.ndarray:
+    """(N, H, W, 3) uint8 RGB crops to choose the ranges of int8 by.
+
+    Raises:
+        UserError: too few, of other keypoints, or of pictures that are scored too.
+    """
+    assert source.scored is not None
+    ranges = read_coco(options.int8.annotations, options.int8.images)
+    require_schema(source.network.spec, ranges.schema, options.weights)
+    require_other_pictures(ranges, source.scored.annotations)
+    people = replace(source.scored, annotations=ranges, detections=boxes_to_test("gt", ranges, ""))
+    crops = people.crops(source.network, options.int8.people)
+    if len(crops) < FEWEST_CROPS:
+        raise UserError(
+            f"{options.int8.annotations} has {len(crops)} people to choose the ranges of int8 "
+            f"by. Cure: at least {FEWEST_CROPS}"
+        )
+    return crops
 
 
 def _graph_of_file(options: ExportOptions, network: ExportedNetwork) -> GraphName:
@@ -176,18 +199,12 @@ def _graph_of_file(options: ExportOptions, network: ExportedNetwork) -> GraphNam
     return "heatmaps"
 
 
-def _examine(
-    options: ExportOptions,
-    form: Format,
-    network: PoseEstimator,
-    scored: Scored | None,
-    candidate: Path,
-) -> None:
+def _examine(options: ExportOptions, form: Format, source: Source, candidate: Path) -> None:
     """The gate: prints the table and writes it beside the candidate, or refuses it."""
     if not form.opens:
-        print(f"note: {options.format} does not open here: NOT VERIFIED", file=sys.stderr)
+        note(f"{options.format} does not open here: NOT VERIFIED")
         return
-    parity = examine(network, candidate, form.kind, scored, allow_loss=options.allow_loss)
+    parity = examine(source, candidate, form.kind, allow_loss=options.allow_loss)
     print(parity.table())
     if refused := parity.refused:
         named = "; ".join(f"{c.name}: {c.found} (limit {c.limit})" for c in refused)
@@ -198,39 +215,17 @@ def _examine(
     about = {
         "format": options.format,
         "source": options.weights,
-        "preset": network.spec.preset,
-        "flip_test": network.mirrors,
-        "annotations": scored and scored.annotations.source,
-        "boxes": scored and scored.detections.source,
+        **source.about(),
         "machine": platform.machine(),
         "versions": {name: version(name) for name in ("torch", *form.packages)},
     }
-    write_json(parity_path(candidate), to_plain(parity, **about), indent=True)
+    write_json(parity_path(candidate), parity.to_plain(**about), indent=True)
 
 
-def _write_answers(
-    material: Material, candidate: Path, network: PoseEstimator, scored: Scored | None
-) -> None:
+def _write_answers(material: Material, candidate: Path, source: Source) -> None:
     """16 inputs and what ONNX Runtime makes of them."""
-    crops = (drawn_crops(network) if scored is None else scored.crops(network))[:16]
+    inputs = source.inputs()[:16]
     session = OnnxSession("", content=material.proto.SerializeToString(), device="cpu")
-    fed = {material.input_name: material.feed(crops)}
-    arrays = {"crops": crops, **fed, **session.run(fed)}
-    np.savez(candidate.with_name(f"{candidate.stem}.answers.npz"), **arrays)
-
-
-@contextmanager
-def _hidden_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output, which goes whatever happens.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full.
-    """
-    folder = partial_name(output)
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    fed = {material.input_name: material.feed(inputs)}
+    arrays: dict[str, Any] = {"crops": inputs, **fed, **session.run(fed)}
+    np.savez(candidate.with_name(f"{candidate.name}.answers.npz"), **arrays)

@@ -13,7 +13,6 @@ from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import SCHEMAS, KeypointSchema, schema_named
-from simplepose.core.settings import to_plain
 from simplepose.data.categories import read_schema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
 from simplepose.pose.network import PoseNetwork
@@ -78,16 +77,7 @@ def spec_of(
             notes.append(
                 f"its heatmaps peak at {codec.peak:g}, flip shift {codec.flip_shift}{said}"
             )
-    spec = ModelSpec(
-        preset=config.preset,
-        schema=schema,
-        input_size_wh=config.input_size_wh,
-        pixels=pixels,
-        codec=codec,
-        model=config.model,
-        config=to_plain(config),
-    )
-    return spec, notes
+    return replace(ModelSpec.of(config, schema), pixels=pixels, codec=codec), notes
 
 
 def import_weights(options: ImportOptions) -> Imported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from simplepose.commands.options import Networks, PeopleInPictures
 from simplepose.core.errors import UserError
+from simplepose.core.progress import note
 from simplepose.core.structures import Poses
 from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import (
@@ -46,11 +47,11 @@ def open_estimator(options: T, threads: int = 0) -> tuple[PoseEstimator, T]:
     boxes = options.boxes or default_boxes(estimator.schema)
     if not (options.weights and options.boxes):
         sentence = told("" if options.weights else weights, "" if options.boxes else boxes)
-        print(f"note: {sentence}", file=sys.stderr)
+        note(sentence)
     schema = with_flip_pairs(estimator.schema, options.flip_pairs)
     estimator.spec = replace(estimator.spec, schema=schema)
-    if estimator.flip_test and (note := schema.sides_note("--flip-pairs")):
-        print(f"note: {note}", file=sys.stderr)
+    if estimator.flip_test and (sentence := schema.sides_note("--flip-pairs")):
+        note(sentence)
     return estimator, replace(options, weights=weights, boxes=boxes)
 
 
@@ -75,6 +76,11 @@ def open_people(
     )
 
 
+def tell_skipped(broken: Mapping[str, str]) -> None:
+    """The first pictures that could not be read, and why."""
+    note(*[f"skipped {path}: {reason}" for path, reason in [*broken.items()][:3]])
+
+
 class Seen:
     """Counts what a run finds, to say at its end why there is nothing to see."""
 
@@ -89,14 +95,12 @@ class Seen:
     def tell(self) -> None:
         """A sentence where there was nobody, or no keypoint is drawn."""
         if not self.people:
-            print(
-                "note: nobody was found. Cure: a lower --box-threshold, another detector, or "
-                "--boxes whole where one person fills the picture",
-                file=sys.stderr,
+            note(
+                "nobody was found. Cure: a lower --box-threshold, another detector, or "
+                "--boxes whole where one person fills the picture"
             )
         elif not self.keypoints:
-            print(
-                f"note: no keypoint has a score of {self.threshold:g} or more, so none is drawn. "
-                "Cure: a lower --keypoint-threshold, or look at the boxes: --draw boxes",
-                file=sys.stderr,
+            note(
+                f"no keypoint has a score of {self.threshold:g} or more, so none is drawn. "
+                "Cure: a lower --keypoint-threshold, or look at the boxes: --draw boxes"
             )

@@ -7,7 +7,6 @@ imported only then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,6 +48,8 @@ FormatName = Literal[
     "openvino",
     "openvino-bf16",
     "openvino-int8",
+    "executorch",
+    "coreml",
     "tensorrt",
     "cann",
 ]
@@ -75,11 +76,6 @@ class HeldOutData:
     accept_findings: Flag = False
     """Go on where simplepose doctor finds the annotations broken."""
 
-    @property
-    def config(self) -> DataConfig:
-        """As the readers take it."""
-        return DataConfig(**vars(self))
-
 
 @settings()
 class OnDevice:
@@ -101,10 +97,22 @@ class HeldOutPeople(OnDevice):
     boxes: PathText = "gt"
     """Where people are: gt (as annotated), detections (the layout's file), the path of a detection
     file, or a detector (the run folder of your own, or starter-person)."""
-    data: HeldOutData = field(default_factory=HeldOutData)
+    data: HeldOutData = HeldOutData()
     """The data layout, in place of --annotations and --images."""
     overwrite: Flag = False
     """Replace what an earlier test wrote."""
+
+    def __post_init__(self) -> None:
+        if bool(self.annotations) != bool(self.images):
+            raise UserError(
+                "--annotations and --images belong together. Cure: give both, or --data.root"
+            )
+
+    @property
+    def config(self) -> DataConfig:
+        """Where the data is, as the readers take it."""
+        own = vars(self.data)
+        return DataConfig(val_annotations=self.annotations, val_images=self.images, **own)
 
 
 @settings()
@@ -116,11 +124,11 @@ class Networks(OnDevice):
     simplepose weights list. By default what simplepose weights get people fetched, else starter,
     which comes with simplepose."""
     boxes: PathText = ""
-    """Where people are: a detector (a name of simplepose weights list, the run folder of your own,
-    FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for pictures gt (of
-    --annotations), for videos motion. By default what was fetched, else starter-person. Boxes of a
-    file belong to the picture as stored, without its EXIF orientation, and are turned upright with
-    it."""
+    """Where people are: a detector (a name of simplepose weights list, the run folder of your own
+    or its export, FILE.onnx, or hf:NAME for RT-DETR or DETR), FILE.json (boxes), whole, for
+    pictures gt (of --annotations), for videos motion. By default what was fetched, else
+    starter-person. Boxes of a file belong to the picture as stored, without its EXIF orientation,
+    and are turned upright with it."""
     box_threshold: Fraction = 0.3
     """Boxes with a lower score are left out."""
     flip_pairs: PathText = ""
@@ -172,7 +180,7 @@ class TrainOptions:
     recipe: RecipeName | None = None
     """Take the same data, network and size by another recipe: ms (Microsoft's), tf (the seed's) or
     modern."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
     """The run."""
 
 
@@ -214,9 +222,7 @@ class EvaluateOptions(HeldOutPeople):
     """How keypoints are read from heatmaps: as the weight file says, or this."""
     flip_shift: Literal["file", "none", "one_pixel", "exact"] = "file"
     """How the heatmaps of the mirrored crop are aligned: as the weight file says, or this."""
-    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
-        default_factory=EvaluateConfig
-    )
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = EvaluateConfig()
     """The test; a trained run's own settings are the defaults."""
 
 
@@ -266,8 +272,8 @@ class ReportOptions(OnDevice):
     none is needed."""
     images: PathText = ""
     """Folder of the pictures (default: the folder of the annotations)."""
-    task: Literal["coco", "crowdpose", "ochuman"] = "coco"
-    """Whose form the annotations have, and whose measure is taken."""
+    task: Task = "coco"
+    """Whose form the annotations have, and whose measure is taken. A run knows its own."""
     category: str = ""
     """COCO: id or name of the one to look at, where several have different keypoints."""
     weights: PathText = ""
@@ -307,7 +313,7 @@ class PredictOptions(PeopleInPictures):
     engine: Literal["local", "ray"] = "local"
     """local: this process. ray: Ray Data, on this machine or the cluster that RAY_ADDRESS names;
     --output gets Parquet shards of poses, the same command goes on where it stopped."""
-    ray: RayConfig = field(default_factory=RayConfig)
+    ray: RayConfig = RayConfig()
     """For --engine ray."""
 
 
@@ -375,24 +381,24 @@ class ServeOptions(Networks):
     """Port to listen on; 0 takes a free one."""
     flip_test: Flag = False
     """Average with the mirrored crop: twice the network's work."""
-    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+    serve: Annotated[ServeConfig, tyro.conf.arg(name="")] = ServeConfig()
     """Limits."""
 
 
 @settings()
 class PackOptions:
     """Writes every training person's region, with the margin the preset's strongest augmentation
-    needs, into one zip.
+    needs, into a folder of shards that training reads by byte range, wherever it lies.
 
-    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco.zip
+    example: simplepose pack coco_r50_256x192_ms --data.root coco --output coco-packed
     """
 
     preset: tyro.conf.Positional[str]
     """Preset (or .yaml file) that will be trained: its augmentation and aspect decide margins and
     resolution."""
     output: PathText
-    """The zip; NAME.json with COCO keypoints of the regions appears beside it."""
-    data: DataConfig = field(default_factory=DataConfig)
+    """The folder; its coco.json has COCO keypoints of the regions."""
+    data: DataConfig = DataConfig()
     """Where the data is."""
     quality: Annotated[Integer, Field(ge=1, le=100)] = 90
     """Quality of the JPEGs: higher is larger, slower to decode, and closer to the pictures."""
@@ -400,6 +406,8 @@ class PackOptions:
     """Keep colour at full resolution (4:4:4), not at half as most photographs do."""
     estimate_only: Flag = False
     """Only say how large it will be and how long it will take."""
+    shard: AtLeast1 = 1000
+    """Pictures a shard: what is done again after an interruption."""
     overwrite: Flag = False
     """Replace a pack that is there."""
 
@@ -470,7 +478,8 @@ class ConvertOptions:
     (Pose2Sim), DeepLabCut's table, or OpenSim's marker files."""
     visibility: tuple[Fraction, Fraction] = (0.2, 0.5)
     """Results to COCO: keypoints of at least the first score are labelled, as hidden (1), of at
-    least the second as visible (2); the others are not labelled (0)."""
+    least the second as visible (2); the others are not labelled (0). Poses of a network with a
+    visibility head say it themselves."""
     images: Path | None = None
     """Folder of the pictures; file names are written relative to it (default: the folder of INPUT;
     of results that of the pictures)."""
@@ -534,25 +543,26 @@ class ExportOptions(HeldOutPeople):
     """
 
     weights: tyro.conf.Positional[PathText]
-    """Run folder or .safetensors file; for int8 and OpenVINO also an .onnx file of heatmaps."""
+    """Run folder or .safetensors file, of a detector too (onnx, openvino); for int8 and OpenVINO
+    also an .onnx file of heatmaps."""
     format: FormatName
-    """bf16: computed so where the processor can; int8: needs --int8.annotations; tensorrt, cann:
-    ONNX for these compilers, whose command lines are printed."""
+    """bf16: computed so where the processor can; int8: needs --int8.annotations; coreml: not
+    verified; tensorrt, cann: ONNX for these compilers, whose command lines are printed."""
     graph: Literal["auto", "keypoints", "heatmaps"] = "auto"
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""
     output: PathText = ""
-    """The file; beside the weights by default. NAME.parity.json appears beside it."""
+    """The file; beside the weights by default. FILE.parity.json appears beside it."""
     device: str = "cpu"
     """The comparison runs on the processor."""
     flip_test: Flag = True
     """Put the flip test into keypoints, and compare with it."""
-    int8: Int8Data = field(default_factory=Int8Data)
+    int8: Int8Data = Int8Data()
     """What int8 is fitted to."""
     allow_loss: Fraction | None = None
     """AP (0..1) that may be lost; by default .001, and .005 for int8."""
     answers: Flag = False
-    """Also write NAME.answers.npz: 16 inputs and what must come out, for a check on the device."""
+    """Also write FILE.answers.npz: 16 inputs and what must come out, for a check on the device."""
 
 
 @settings()
@@ -573,7 +583,7 @@ class AblationOptions(OnDevice):
     """Budget of each training; 0 keeps the preset's."""
     output: PathText = ""
     """Folder of the trainings and the table; runs/ablation_PRESET by default."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = DataConfig()
     """Where the data is."""
 
 

@@ -1,10 +1,9 @@
-"""`simplepose pack PRESET --data.root DIR --output NAME.zip`: the regions of all training people in
-one zip."""
+"""`simplepose pack PRESET --data.root DIR --output FOLDER`: the regions of all training people in
+shards."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,9 @@ import numpy as np
 from simplepose.commands.options import PackOptions
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
-from simplepose.core.progress import Progress, format_seconds
+from simplepose.core.files import visible_partial
+from simplepose.core.progress import Progress, format_seconds, note
+from simplepose.core.storage import is_remote
 from simplepose.data.pack import check_output, estimate_pack, plan_pack, write_pack
 from simplepose.data.source import read_split
 from simplepose.doctor.checks import require_sound
@@ -25,11 +26,15 @@ def run(options: PackOptions) -> None:
         UserError: no space, missing data, a file that is in the way, or a picture that cannot be
             read.
     """
-    config, target = load_preset(options.preset), Path(options.output)
+    config, target = load_preset(options.preset), Path(options.output).absolute()
     config.require_pose("pack")
+    if is_remote(options.output):
+        raise UserError(
+            f"a pack is written into a folder, and --output is {options.output}. "
+            "Cure: choose a folder, and copy it to the store with the store's own program"
+        )
     people = require_sound(read_split(options.data, "train"), options.data).trainable()
-    for warning in people.warnings:
-        print(f"note: {warning}", file=sys.stderr)
+    note(*people.warnings)
     if not options.estimate_only:
         check_output(target, people, overwrite=options.overwrite)
     plan = plan_pack(
@@ -41,11 +46,10 @@ def run(options: PackOptions) -> None:
         full_colour=options.full_colour,
     )
     size, seconds = estimate_pack(plan)
-    there = sum(file.stat().st_size for file in target.with_suffix(".partial").glob("*"))
+    there = sum(file.stat().st_size for file in visible_partial(target).glob("*"))
     parent = next(folder for folder in target.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
-    # The finished shards, and the zip that they are joined in.
-    missing = 2 * size - there
+    missing = size - there
     print(
         f"{len(people):,} people: about {size / 1e6:,.1f} MB, {format_seconds(seconds)} of "
         f"processor time on {options.data.threads} threads; {free / 1e9:,.1f} GB free"
@@ -55,13 +59,14 @@ def run(options: PackOptions) -> None:
         return
     if missing > free:
         raise UserError(
-            f"{target} needs about {missing / 1e9:.2f} GB while it is written, {free / 1e9:.2f} GB "
-            "are free. Cure: another --output, or make room"
+            f"{target} needs about {missing / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. "
+            "Cure: another --output, or make room"
         )
     with Progress("packing", "people") as progress:
         broken = write_pack(
             target,
             plan,
+            shard=options.shard,
             workers=options.data.threads,
             overwrite=options.overwrite,
             skip_broken=options.data.skip_broken,
@@ -73,9 +78,8 @@ def run(options: PackOptions) -> None:
             f"note: {len(broken)} unreadable pictures with {lost} people left out, first: "
             f"{broken[min(broken)]}"
         )
-    print(
-        f"written: {target} ({target.stat().st_size / 1e6:,.1f} MB), {target.with_suffix('.json')}"
-    )
+    written = [file.stat().st_size for file in target.glob("*.zip")]
+    print(f"written: {target} ({len(written)} shards, {sum(written) / 1e6:,.1f} MB)")
     print(
         f"next: simplepose train {options.preset} --data.cache pack --data.pack {target} and the "
         "same --data options"

@@ -7,7 +7,6 @@ the user typed.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import shutil
@@ -15,9 +14,8 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from difflib import get_close_matches
 from io import BytesIO, StringIO, TextIOWrapper
-from itertools import dropwhile, pairwise, takewhile
+from itertools import dropwhile, takewhile
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
@@ -30,7 +28,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.settings import RECIPE, build, dataclass_of
 
 T = TypeVar("T")
@@ -90,20 +88,24 @@ def parse_words(
 def _help_head(cls: type, name: str, *more: str) -> str:
     """What stands above the options: examples, what the command does, how it is called."""
     parts = [" ".join(part.split()) for part in (inspect.getdoc(cls) or "").split("\n\n")]
-    examples = [part for part in parts if part.startswith("example: ")]
-    words = []
-    for field, hint, marks in _fields(cls):
-        if POSITIONAL in marks and (word := field.name.upper()) not in name:
-            optional = f"[{word}]" if _own_default(field) == "" else word
-            words.append(f"{word}..." if get_origin(hint) is tuple else optional)
-    usage = " ".join(["usage: simplepose", name, *words, "[OPTIONS]"])
+    parts.sort(key=lambda part: not part.startswith("example: "))
+    usage = " ".join(["usage: simplepose", name, *_positionals(cls, name), "[OPTIONS]"])
     width = min(80, shutil.get_terminal_size().columns)
-    return "\n\n".join(
-        textwrap.fill(part, width, break_on_hyphens=False, subsequent_indent=indent)
-        for part in (*examples, *(part for part in parts if part not in examples), *more, usage)
-        if part
-        for indent in [" " * 4 if part in (*examples, usage) else ""]
-    )
+    wrapped = textwrap.TextWrapper(width, break_on_hyphens=False)
+    filled = []
+    for part in filter(None, (*parts, *more, usage)):
+        wrapped.subsequent_indent = " " * 4 if part.startswith(("example: ", "usage: ")) else ""
+        filled.append(wrapped.fill(part))
+    return "\n\n".join(filled)
+
+
+def _positionals(cls: type, name: str) -> Iterator[str]:
+    """The words that have no `--`, but those that the command's name says."""
+    for field, hint, marks in _fields(cls):
+        word = field.name.upper()
+        if POSITIONAL in marks and word not in name:
+            word = f"[{word}]" if _own_default(field) == "" else word
+            yield f"{word}..." if get_origin(hint) is tuple else word
 
 
 def completion(classes: dict[str, type], shell: str) -> str:
@@ -115,8 +117,8 @@ def completion(classes: dict[str, type], shell: str) -> str:
     """
     named = [Annotated[cls, tyro.conf.subcommand(name)] for name, cls in classes.items()]
     with redirect_stdout(StringIO()) as script, suppress(SystemExit):
-        tyro.cli(
-            Union[tuple(named)],  # type: ignore[arg-type]  # noqa: UP007
+        tyro.cli(  # type: ignore[call-overload]
+            Union[tuple(named)],  # noqa: UP007
             prog="simplepose",
             args=["--tyro-print-completion", shell],
             registry=_registry(hide_recipes=False),
@@ -164,67 +166,57 @@ def _registry(*, hide_recipes: bool) -> ConstructorRegistry:
     """tyro's rules: a class of settings gives a dictionary of its fields, and a value stays the
     word that was typed."""
     registry = ConstructorRegistry()
-    suppress: Any = tyro.conf.Suppress
 
     @registry.struct_rule
     def fields_of(info: StructTypeInfo) -> StructConstructorSpec | None:
         if not dataclasses.is_dataclass(info.type) or info.type.__module__.startswith("tyro."):
             return None
-        docs, full = _docs(info.type), get_type_hints(info.type, include_extras=True)
         given = info.default if isinstance(info.default, info.type) else None
-        specs = []
-        for field, bare, marks in _fields(info.type):
-            hint: Any = full[field.name]
-            if hide_recipes and RECIPE in marks:
-                hint = suppress[hint]
-            value = _own_default(field) if given is None else getattr(given, field.name)
-            if value is None or value in ("", ()):
-                hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="")]
-            if POSITIONAL in marks and get_origin(bare) is not Literal:
-                hint = Annotated[hint, tyro.conf.arg(metavar=field.name.upper())]
-            specs.append(StructFieldSpec(field.name, hint, value, docs.get(field.name)))
-        return StructConstructorSpec(instantiate=dict, fields=tuple(specs))
+        fields = tuple(_specs(info.type, given, hide_recipes))
+        return StructConstructorSpec(instantiate=dict, fields=fields)
 
-    @registry.primitive_rule
-    def as_typed(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        choices = get_args(info.type) if get_origin(info.type) is Literal else ()
-        if not choices and info.type not in (int, float):
-            return None
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="{" + ",".join(map(str, choices)) + "}"
-            if choices
-            else info.type.__name__.upper(),
-            instance_from_str=lambda words: words[0],
-            is_instance=lambda value: isinstance(value, (str, int, float)),
-            str_from_instance=lambda value: [
-                f"{value:g}" if isinstance(value, float) else str(value)
-            ],
-        )
-
+    registry.primitive_rule(_as_typed)
     return registry
 
 
+def _specs(cls: type, given: Any, hide_recipes: bool) -> Iterator[StructFieldSpec]:
+    """tyro's description of each field; `given` holds the values where nothing is typed."""
+    docs, full = _docs(cls), get_type_hints(cls, include_extras=True)
+    suppress: Any = tyro.conf.Suppress
+    for field, bare, marks in _fields(cls):
+        hint: Any = full[field.name]
+        if hide_recipes and RECIPE in marks:
+            hint = suppress[hint]
+        value = _own_default(field) if given is None else getattr(given, field.name)
+        if value is None or value in ("", ()):
+            hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="")]
+        if POSITIONAL in marks and get_origin(bare) is not Literal:
+            hint = Annotated[hint, tyro.conf.arg(metavar=field.name.upper())]
+        yield StructFieldSpec(field.name, hint, value, docs.get(field.name))
+
+
+def _as_typed(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    choices = get_args(info.type) if get_origin(info.type) is Literal else ()
+    if not choices and info.type not in (int, float):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(map(str, choices))}}}" if choices else info.type.__name__.upper(),
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, (str, int, float)),
+        str_from_instance=lambda value: [f"{value:g}" if isinstance(value, float) else str(value)],
+    )
+
+
 def _own_default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
     return tyro.MISSING if field.default is dataclasses.MISSING else field.default
 
 
 def _docs(cls: type) -> dict[str, str]:
     """The strings below the fields of a class and its base classes."""
-    sources = [inspect.getsource(base) for base in cls.__mro__ if dataclasses.is_dataclass(base)]
-    classes = [ast.parse(textwrap.dedent(source)).body[0] for source in sources]
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for body in classes
-        if isinstance(body, ast.ClassDef)
-        for field, text in pairwise(body.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
+    bases = [vars(base).get("__pydantic_fields__", {}) for base in reversed(cls.__mro__)]
+    fields = [one for base in bases for one in base.items()]
+    return {name: " ".join(one.description.split()) for name, one in fields if one.description}
 
 
 def _unboxed(text: str) -> str:
@@ -243,5 +235,4 @@ def _unknown(word: str, known: list[str], name: str) -> UserError:
     if not word.startswith("-"):
         return UserError(f"{word!r} belongs to no option. Cure: {cure}")
     word = word.partition("=")[0]
-    near = get_close_matches(word, known, 1)
-    return UserError(f"there is no option {word}. Cure: {f'{near[0]}; ' if near else ''}{cure}")
+    return UserError(f"there is no option {word}. Cure: {nearest(word, known, otherwise=cure)}")

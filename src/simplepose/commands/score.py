@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from simplepose.commands.options import ScoreOptions
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_json
+from simplepose.core.files import require_new, write_json
+from simplepose.core.progress import note
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
 from simplepose.doctor.checks import check_annotations
@@ -27,8 +27,8 @@ def run(options: ScoreOptions) -> None:
             f"--output {output} is no .json file. "
             "Cure: name the file of the numbers, e.g. score.json"
         )
-    if options.output and output.exists() and not options.overwrite:
-        raise UserError(f"{output} exists. Cure: --overwrite, or another --output")
+    if options.output:
+        require_new(output, overwrite=options.overwrite)
     truth: str | Annotations = options.annotations
     if options.task == "coco" and Path(options.annotations).is_file():
         truth = _read_truth(options)
@@ -53,6 +53,5 @@ def _read_truth(options: ScoreOptions) -> Annotations:
     """COCO's people; says what was assumed of them, and what the doctor finds broken."""
     people = read_coco(options.annotations, None, category=options.category or None)
     broken = [str(one) for one in check_annotations(people) if one.level == "broken"]
-    for note in (*people.warnings, *(f"{people.source}: {one}" for one in broken)):
-        print(f"note: {note}", file=sys.stderr)
+    note(*people.warnings, *(f"{people.source}: {one}" for one in broken))
     return people

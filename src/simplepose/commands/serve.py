@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from ipaddress import ip_address
@@ -12,9 +11,10 @@ from simplepose.commands.networks import open_estimator, open_people
 from simplepose.commands.options import ServeOptions
 from simplepose.core.errors import UserError, need
 from simplepose.core.lines import header_of
+from simplepose.core.progress import note
 from simplepose.core.stopping import heed_signals
 from simplepose.core.structures import Frame, Poses
-from simplepose.detection.people import people_in
+from simplepose.detection.people import people_of
 
 try:
     import uvicorn
@@ -55,8 +55,8 @@ def run(options: ServeOptions) -> None:
         people = open_people(options, estimator)
 
         def estimate(frames: Sequence[Frame]) -> list[Poses]:
-            boxes = [people_in(people, frame) for frame in frames]
-            return estimator.estimate_batch([frame.image for frame in frames], boxes)
+            images = [frame.image for frame in frames]
+            return estimator.estimate_batch(images, people_of(people, frames))
 
         header = header_of(
             estimator.schema,
@@ -80,10 +80,9 @@ def run(options: ServeOptions) -> None:
         host = f"[{options.host}]" if ":" in options.host else options.host
         print(f"listening on http://{host}:{door.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         if not alone:
-            print(
-                "note: whoever reaches this machine can send pictures, without a password or "
-                "encryption; --rate limits them",
-                file=sys.stderr,
+            note(
+                "whoever reaches this machine can send pictures, without a password or "
+                "encryption; --rate limits them"
             )
         Server(config).run(sockets=[door])
 

@@ -129,35 +129,26 @@ def _eight_bits(red: float, green: float, blue: float) -> Colour:
 def draw_heatmaps(
     image: np.ndarray,
     heatmaps: np.ndarray,
-    to_image: np.ndarray | None = None,
     *,
     peak: float = 1.0,
-    opacity: float = 0.75,
 ) -> np.ndarray:
-    """Lays heatmaps over a copy of the picture, dark violet to yellow; where they are low the
-    picture shows.
+    """Lays heatmaps, stretched, over a copy of the picture, dark violet to yellow; where they are
+    low the picture shows.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         heatmaps: (K, h, w) or (h, w) of one person.
-        to_image: (2, 3) affine from heatmap pixels to picture pixels; None stretches the maps over
-            the whole picture.
         peak: value that is drawn brightest.
-        opacity: of a full peak.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
     """
     strongest = np.asarray(heatmaps, np.float32)
     strongest = strongest.reshape(-1, *strongest.shape[-2:]).max(0)
-    size_wh = image.shape[1], image.shape[0]
-    if to_image is None:
-        value = cv2.resize(strongest, size_wh)
-    else:
-        value = cv2.warpAffine(strongest, np.asarray(to_image, np.float64), size_wh)
+    value = cv2.resize(strongest, image.shape[1::-1])
     value = np.clip(np.nan_to_num(value) / peak, 0, 1)
     colours = cv2.applyColorMap((255 * value).astype(np.uint8), cv2.COLORMAP_PLASMA)[..., ::-1]
-    alpha = (opacity * np.clip(2.2 * value, 0, 1))[..., None]
+    alpha = (0.75 * np.clip(2.2 * value, 0, 1))[..., None]
     return np.asarray(np.round(image * (1 - alpha) + colours * alpha).astype(np.uint8))
 
 

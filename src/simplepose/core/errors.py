@@ -50,18 +50,19 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
-def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "", *, otherwise: str = "") -> str:
     """A cure for a name that does not exist: the one that was meant, or all that there are.
 
     Args:
         name: what was written, without `prefix`.
         known: the names that there are.
         prefix: stands before each of them in the sentence.
+        otherwise: the cure where none is near; by default all of them.
     """
     known = list(known)
     if near := get_close_matches(name, known, 1):
         return f"did you mean {prefix}{near[0]}?"
-    return f"one of {', '.join(prefix + one for one in known)}"
+    return otherwise or f"one of {', '.join(prefix + one for one in known)}"
 
 
 def shown(value: Any) -> str:

@@ -53,7 +53,7 @@ def reading(path: str | Path, kind: str, cure: str = "copy or download it again"
         raise UserError(f"{path} cannot be read as {kind}: {reason}. Cure: {cure}") from error
 
 
-def require_whole_zip(path: str | Path) -> None:
+def require_whole_zip(path: str | Path | IO[bytes]) -> None:
     """Compares every member of a zip, such as PyTorch's files are, with its checksum (CRC-32).
 
     Raises:
@@ -195,6 +195,35 @@ def give_name(temporary: Path, path: Path) -> None:
             f"cannot write {path}: {error.strerror or error}; what was to be written is {kept}. "
             "Cure: make way for it and rename that file"
         ) from error
+
+
+@contextmanager
+def hidden_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder with a hidden name beside `path`, for files that appear together: whoever
+    makes them renames it or what is in it. What is left of it goes.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    folder = partial_name(path)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_new(*paths: Path, overwrite: bool) -> None:
+    """Refuses to replace a file or folder that nobody allowed to.
+
+    Raises:
+        UserError: names the first that is there.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists. Cure: --overwrite, or another --output")
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

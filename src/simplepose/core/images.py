@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from glob import glob
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import ExifTags, Image
 
 from simplepose.core.errors import MORE_MEMORY, UserError, brief, is_out_of_memory
 from simplepose.core.files import atomic_path, read_bytes
+from simplepose.core.progress import note
 
 SWAPS, MIRRORS_X, MIRRORS_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 """Orientations whose turn exchanges x and y, and that mirror x or y after that."""
@@ -116,7 +117,7 @@ def _decode(
     image: np.ndarray | None
     try:
         if kind in ("GIF", "AVIF"):
-            image = np.array(_open(content, kind).convert("RGB"))
+            image = np.array(_open(BytesIO(content)).convert("RGB"))
         else:
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
             image = cv2.imdecode(np.frombuffer(content, np.uint8, end), flags)
@@ -131,7 +132,7 @@ def _decode(
     turned = kind == "TIFF"  # OpenCV turns a TIFF, asked or not
     if not (upright or turned):
         return image, 1
-    orientation = _orientation(content[:end], kind)
+    orientation = _orientation(content[:end])
     if upright == turned:
         return image, orientation
     back = {6: 8, 8: 6}.get(orientation, orientation) if turned else orientation
@@ -181,10 +182,8 @@ def _structure(content: bytes, kind: str) -> tuple[int, tuple[int, int]]:
     if kind == "PNG":
         width, height = (int.from_bytes(content[n : n + 4], "big") for n in (16, 20))
         return _walk_png(content), (width, height)
-    try:
-        return len(content), _header(_open(content, kind))[0]
-    except Exception:  # Pillow's are of many kinds; the decoder says what is wrong
-        return len(content), (0, 0)
+    header = _header(BytesIO(content))
+    return len(content), header[0] if header else (0, 0)
 
 
 def _walk_png(content: bytes) -> int:
@@ -244,20 +243,16 @@ def _runs_into_another(content: bytes, start: int, end: int) -> bool:
 
 def _require_size(size_wh: tuple[int, int], source: str, most: int | None) -> None:
     """Refuses a picture of more pixels than were asked for, before it is decoded."""
-    if most is not None:
-        if not 0 < size_wh[0] * size_wh[1] <= most:
-            size = f"{size_wh[0]} x {size_wh[1]}" if any(size_wh) else "of unknown size"
-            raise UserError(
-                f"picture {source} is {size}, more than {most:,} pixels. Cure: make it smaller"
-            )
-        return
-    asked, count = os.environ.get(ASK_FOR_MORE) or str(MAX_PIXELS), size_wh[0] * size_wh[1]
+    count, asked = size_wh[0] * size_wh[1], os.environ.get(ASK_FOR_MORE) or str(MAX_PIXELS)
     if not asked.isdecimal():
         raise UserError(f"{ASK_FOR_MORE} is {asked!r}. Cure: a number of pixels, as {MAX_PIXELS}")
-    if count > int(asked):
+    size = f"{size_wh[0]} x {size_wh[1]}" if count else "of unknown size"
+    limit, more = most, ""
+    if limit is None:
+        limit, more = int(asked), f", or set the environment variable {ASK_FOR_MORE}={count}"
+    if count > limit or not (count or more):
         raise UserError(
-            f"picture {source} is {size_wh[0]} x {size_wh[1]}, more than {int(asked):,} pixels. "
-            f"Cure: make it smaller, or set the environment variable {ASK_FOR_MORE}={count}"
+            f"picture {source} is {size}, more than {limit:,} pixels. Cure: make it smaller{more}"
         )
 
 
@@ -265,9 +260,9 @@ def read_header(path: str | Path) -> tuple[tuple[int, int], int] | None:
     """Width and height of the raster as stored and its orientation, from a file's header alone;
     None where only decoding can tell."""
     try:
-        with Image.open(path) as picture:
-            return _header(picture)
-    except Exception:  # Pillow's are of many kinds; the decoder says what is wrong
+        with open(path, "rb") as file:
+            return _header(file)
+    except OSError:
         return None
 
 
@@ -276,27 +271,32 @@ def orientation_of(content: bytes) -> int:
     not say. A second picture behind the first is not asked."""
     kind = kind_of(content)
     end = _structure(content, kind)[0] if kind in ("JPEG", "PNG") else len(content)
-    return _orientation(content[:end], kind)
+    return _orientation(content[:end])
 
 
-def _orientation(content: bytes, kind: str) -> int:
-    try:
-        return _header(_open(content, kind))[1]
-    except Exception:  # Pillow's are of many kinds; nothing is known of a damaged file
-        return 1
+def _orientation(content: bytes) -> int:
+    header = _header(BytesIO(content))
+    return header[1] if header else 1
 
 
-def _open(content: bytes, kind: str) -> Image.Image:
-    """A picture as Pillow opens it: of its kind alone, and of any size."""
+def _open(file: IO[bytes]) -> Image.Image:
+    """A picture as Pillow opens it: of the kind that it begins as alone, and of any size."""
+    kind = kind_of(file.read(_HEAD))
+    file.seek(0)
     if kind not in Image.OPEN:
         Image.init()
-    return Image.OPEN[kind][0](BytesIO(content), "")
+    return Image.OPEN[kind][0](file, "")
 
 
-def _header(picture: Image.Image) -> tuple[tuple[int, int], int]:
-    """Width and height of the raster as stored, and its orientation."""
-    # The getexif of Pillow's PNG would decode all pixels to look behind them.
-    value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
+def _header(file: IO[bytes]) -> tuple[tuple[int, int], int] | None:
+    """Width and height of the raster as stored, and its orientation; None where the header does
+    not say."""
+    try:
+        picture = _open(file)
+        # The getexif of Pillow's PNG would decode all pixels to look behind them.
+        value = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's are of many kinds; the decoder says what is wrong
+        return None
     orientation = int(value or 1) if value in range(1, 9) else 1
     # Pillow tells the size of a TIFF as turned.
     turned = picture.format == "TIFF" and orientation in SWAPS
@@ -328,16 +328,17 @@ def turn_boxes(boxes_xyxy: np.ndarray, orientation: int, size_wh: tuple[int, int
     return turned
 
 
-def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> None:
-    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG `quality`
-    0..100).
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes an RGB uint8 picture atomically; the format follows the ending (JPEG of quality 92).
 
     Raises:
         UserError: the ending names no format, or the file cannot be written.
     """
-    bgr, options = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    bgr, ending = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), Path(path).suffix
+    # OpenCV warns where a format does not know an option
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if ending.lower() in (".jpg", ".jpeg") else []
     try:
-        _, content = cv2.imencode(Path(path).suffix, bgr, options)
+        _, content = cv2.imencode(ending, bgr, options)
     except cv2.error as error:
         raise UserError(
             f"cannot write {path}: its ending names no picture format. Cure: use .jpg or .png"
@@ -346,19 +347,12 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 92) -> No
         temporary.write_bytes(content.tobytes())
 
 
-def _to_stderr(note: str) -> None:
-    print(f"note: {note}", file=sys.stderr)
-
-
-def list_pictures(
-    sources: Iterable[str | Path], note: Callable[[str], None] = _to_stderr
-) -> list[Path]:
+def list_pictures(sources: Iterable[str | Path]) -> list[Path]:
     """The picture files named by files, folders (their pictures) and glob patterns; numbers in
     names count as numbers, so that frame 2 stands before frame 10.
 
     Args:
         sources: what is named.
-        note: told what a folder leaves out.
 
     Raises:
         UserError: a source matches nothing.

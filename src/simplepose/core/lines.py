@@ -23,7 +23,7 @@ LINES = "poses.jsonl"
 DIGITS = 3
 """Decimals of coordinates and scores in files."""
 Keypoint = tuple[float | None, float | None, float | None]
-"""x, y and score; null where it is not a number."""
+"""x, y and score, or three other numbers; null where it is not a number."""
 
 
 class Person(msgspec.Struct, omit_defaults=True):
@@ -37,6 +37,8 @@ class Person(msgspec.Struct, omit_defaults=True):
     """Whether gap filling put the pose in."""
     covariances: list[Keypoint] | None = None
     """xx, xy and yy of each keypoint's `Poses.covariances`, where they are known."""
+    visibility: list[Keypoint] | None = None
+    """Of each keypoint `Poses.visibility`, where it is known."""
 
 
 class Header(msgspec.Struct):
@@ -80,6 +82,7 @@ class Line(msgspec.Struct):
         rows = np.array([one.keypoints for one in self.people], np.float64)
         ids = [one.track_id for one in self.people]
         spread = [one.covariances for one in self.people]
+        seen = [one.visibility for one in self.people]
         return Poses(
             rows[..., :2],
             rows[..., 2],
@@ -87,6 +90,7 @@ class Line(msgspec.Struct):
             np.array([one.score for one in self.people]),
             None if None in ids else np.array(ids),
             None if None in spread else _matrices(np.array(spread, np.float64)),
+            None if None in seen else np.array(seen, np.float64),
         )
 
     def with_poses(self, poses: Poses, filled: np.ndarray | None = None) -> Line:
@@ -98,6 +102,7 @@ class Line(msgspec.Struct):
             rounded(np.concatenate([poses.keypoints, poses.keypoint_scores[..., None]], -1)),
             [False] * len(poses) if filled is None else filled.tolist(),
             [None] * len(poses) if (c := poses.covariances) is None else rounded(_triples(c)),
+            [None] * len(poses) if (v := poses.visibility) is None else rounded(v),
             strict=True,
         )
         people = [Person(*values) for values in columns]

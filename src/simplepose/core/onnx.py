@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ class OnnxSession:
             raise need("onnxruntime", "predict", f"running {source}") from error
         if not content and not os.path.isfile(source):
             raise UserError(f"no such ONNX file: {source}. Cure: check the path")
-        self._made = (source, content, device, threads)
+        self._made: dict[str, Any] = {"content": content, "device": device, "threads": threads}
+        self._source = os.path.abspath(source)
         providers = onnx_providers(device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or own_cores()
@@ -85,23 +87,18 @@ class OnnxSession:
                 )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source, *rest = self._made
-        return _open, (os.path.abspath(source), *rest)
+        return partial(OnnxSession, self._source, **self._made), ()
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers by name. Values get the type of their input (bytes are rounded and cut to
         0..255); answers in float16 become float32."""
         feeds = {name: _as(values[name], np.dtype(NUMBERS[kind])) for name, _, kind in self.inputs}
-        with reading(self._made[0], "a network that runs", "export or copy it again"):
+        with reading(self._source, "a network that runs", "export or copy it again"):
             answers = self._session.run(None, feeds)
         return {
             name: answer.astype(np.float32) if answer.dtype == np.float16 else answer
             for (name, _), answer in zip(self.outputs, answers, strict=True)
         }
-
-
-def _open(source: str, content: bytes, device: str, threads: int) -> OnnxSession:
-    return OnnxSession(source, content=content, device=device, threads=threads)
 
 
 def _as(values: np.ndarray, kind: np.dtype) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class OpenvinoSession:
                 f"{source} is an OpenVINO network, which runs on the processor here, not on "
                 f"{device}. Cure: device cpu or auto"
             )
-        self._made = (source, device, threads)
+        self._made: dict[str, Any] = {"device": device, "threads": threads}
+        self._source = os.path.abspath(source)
         core = openvino.Core()
         with reading(source, "an OpenVINO network", "export or copy it again, with its .bin"):
             model = core.read_model(source)
@@ -60,12 +62,11 @@ class OpenvinoSession:
         self.provider = "OpenVINO"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source, *rest = self._made
-        return _open, (os.path.abspath(source), *rest)
+        return partial(OpenvinoSession, self._source, **self._made), ()
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers by name, to values of the inputs' types."""
-        with reading(self._made[0], "a network that runs", "export or copy it again"):
+        with reading(self._source, "a network that runs", "export or copy it again"):
             answers = self._network({name: values[name] for name, *_ in self.inputs})
         return {name: np.array(answers[name]) for name, _ in self.outputs}
 
@@ -84,10 +85,6 @@ def import_openvino(purpose: str) -> Any:
     return openvino
 
 
-def _open(source: str, device: str, threads: int) -> OpenvinoSession:
-    return OpenvinoSession(source, device=device, threads=threads)
-
-
 def _own(model: Any) -> list[str]:
     """Keys of what the file says of itself."""
     return [key for key in model.get_rt_info() if key.startswith("simplepose")]
@@ -100,5 +97,5 @@ def _shape(port: Any) -> tuple[int | None, ...]:
 
 def _kind(port: Any) -> str:
     """The type of its numbers, as ONNX Runtime names it."""
-    kind = port.element_type.to_dtype().name
+    kind: str = port.element_type.to_dtype().name
     return {"float32": "float", "float64": "double"}.get(kind, kind)

@@ -1,11 +1,17 @@
-"""Progress on stderr: one line that is redrawn in place on a terminal, and written about every 30
-seconds elsewhere."""
+"""What a command says on stderr beside its results: notes, and progress as one line that is redrawn
+in place on a terminal, and written about every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+
+
+def note(*sentences: str) -> None:
+    """Says something that the user should know, a line each."""
+    for sentence in sentences:
+        print(f"note: {sentence}", file=sys.stderr)
 
 
 def format_seconds(seconds: float) -> str:
@@ -17,19 +23,20 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+ELSEWHERE = 30.0
+"""Seconds before each line where stderr is no terminal."""
+
+
 class StatusLine:
     """The line itself; it may be shown at every step, because most calls write nothing."""
 
-    def __init__(self, *, elsewhere: float = 30.0) -> None:
-        """`elsewhere` is the pause in seconds before each line where stderr is no terminal;
-        `math.inf` writes none there."""
-        self.elsewhere = elsewhere
+    def __init__(self) -> None:
         self._shown = -math.inf if sys.stderr.isatty() else time.monotonic()
 
     def show(self, text: str) -> None:
         """Replaces the line, at most 5 times a second."""
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if now - self._shown < (0.2 if terminal else self.elsewhere):
+        if now - self._shown < (0.2 if terminal else ELSEWHERE):
             return
         self._shown = now
         sys.stderr.write(f"\r\x1b[K{text}" if terminal else text + "\n")

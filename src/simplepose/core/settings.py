@@ -83,7 +83,12 @@ def settings(section: str = "") -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        made: Any = checked(cls, frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+        made: Any = checked(
+            cls,
+            frozen=True,
+            kw_only=True,
+            config=ConfigDict(extra="forbid", use_attribute_docstrings=True),
+        )
         check = made.__init__
 
         def init(self: Any, *args: Any, **values: Any) -> None:

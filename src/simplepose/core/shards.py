@@ -85,7 +85,7 @@ def table_of(rows: Iterable[tuple[Line, str]]) -> pyarrow.Table:
     import pyarrow as pa
 
     def row(line: Line, error: str) -> dict[str, Any]:
-        values = msgspec.to_builtins(line)
+        values: dict[str, Any] = msgspec.to_builtins(line)
         number = isinstance(line.image_id, int)
         values["image_id"] = line.image_id if number else None
         values["image_name"] = None if number else line.image_id

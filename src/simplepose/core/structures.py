@@ -75,6 +75,9 @@ class Frame:
         )
 
 
+VISIBILITY = ("absent", "hidden", "visible")
+"""What a keypoint can be, as v = 0, 1, 2 of COCO's files: not labelled or outside, labelled though
+something hides it, seen."""
 _NO_ROWS = ("schema", "frame")
 """Fields of Poses that belong to all people together."""
 
@@ -160,6 +163,9 @@ class Poses(_Rows):
     """(N, K, 2, 2) float32, square pixels of the full picture: how far off each keypoint may be.
     The ellipse d' C^-1 d <= 4.6 (`core.oks.ELLIPSE`) holds the true position nine times in ten. NaN
     where nobody knows; None where the weights carry no such calibration."""
+    visibility: np.ndarray | None = None
+    """(N, K, 3) float32: probability that each keypoint is absent, hidden, visible (`VISIBILITY`).
+    NaN where nobody knows; None where the network has no `model.visibility`."""
     schema: KeypointSchema | None = None
     """What the keypoints are, where that is known."""
     frame: Frame | None = None
@@ -174,6 +180,8 @@ class Poses(_Rows):
             self._check("track_ids", count, dtype=np.int64)
         if self.covariances is not None:
             self._check("covariances", count, keypoint_count, 2, 2)
+        if self.visibility is not None:
+            self._check("visibility", count, keypoint_count, len(VISIBILITY))
 
     @classmethod
     def empty(cls, keypoint_count: int) -> Poses:
@@ -276,7 +284,7 @@ class Poses(_Rows):
 
     def to_pandas(self, schema: KeypointSchema | None = None) -> Any:
         """A `pandas.DataFrame` with one row a person and keypoint: person, track_id, keypoint, x,
-        y, score.
+        y, score; where they are known xx, xy, yy of the covariance, and absent, hidden, visible.
 
         Args:
             schema: names the keypoints, by default their own; numbers from 0 where there is none.
@@ -292,16 +300,21 @@ class Poses(_Rows):
         schema = schema or self.schema
         names = schema.keypoints if schema else tuple(map(str, range(count)))
         ids = np.full(people, -1) if self.track_ids is None else self.track_ids
-        return pandas.DataFrame(
-            {
-                "person": np.repeat(np.arange(people), count),
-                "track_id": np.repeat(ids, count),
-                "keypoint": np.tile(np.array(names), people),
-                "x": self.keypoints[..., 0].ravel(),
-                "y": self.keypoints[..., 1].ravel(),
-                "score": self.keypoint_scores.ravel(),
-            }
-        )
+        columns = {
+            "person": np.repeat(np.arange(people), count),
+            "track_id": np.repeat(ids, count),
+            "keypoint": np.tile(np.array(names), people),
+            "x": self.keypoints[..., 0].ravel(),
+            "y": self.keypoints[..., 1].ravel(),
+            "score": self.keypoint_scores.ravel(),
+        }
+        if self.covariances is not None:
+            for name, (row, column) in {"xx": (0, 0), "xy": (0, 1), "yy": (1, 1)}.items():
+                columns[name] = self.covariances[..., row, column].ravel()
+        if self.visibility is not None:
+            for index, name in enumerate(VISIBILITY):
+                columns[name] = self.visibility[..., index].ravel()
+        return pandas.DataFrame(columns)
 
     def _repr_html_(self) -> str:
         picture = _html_picture(np.array(self.draw())) if self.frame else ""

@@ -181,14 +181,14 @@ def sample_keypoints(
     mirrored.
 
     Returns:
-        keypoints (B, K, 2) float32 and visible (B, K) bool.
+        keypoints (B, K, 2) float32 and visibility (B, K) uint8, 0, 1 or 2.
     """
     schema = annotations.schema
     keypoints = geometry.transform_points(to_crop, annotations.keypoints[rows])
     order = np.where(draws.flips[:, None], schema.flip_order, np.arange(len(schema)))
     keypoints = np.take_along_axis(keypoints, order[..., None], axis=1)
-    visible = np.take_along_axis(annotations.visibility[rows] > 0, order, axis=1)
-    return keypoints.astype(np.float32), visible
+    visibility = np.take_along_axis(annotations.visibility[rows], order, axis=1)
+    return keypoints.astype(np.float32), visibility
 
 
 def draw_appearance(count: int, config: AugmentConfig) -> torch.Tensor | None:

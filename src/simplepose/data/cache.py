@@ -178,7 +178,7 @@ def open_pixels(
     if config.cache == "pack" and not config.pack:
         raise UserError(
             "--data.cache pack needs to know which one. "
-            "Cure: --data.pack FILE.zip, written by simplepose pack"
+            "Cure: --data.pack FOLDER, written by simplepose pack"
         )
     if config.cache == "files":
         return Files(people), on_device, "from the picture files, as asked for"

@@ -466,7 +466,7 @@ def annotations_of(
         visibility=visibility,
         area=area,
         is_crowd=np.array([row.is_crowd for row in rows], bool),
-        track_ids=_track_ids(rows, label),
+        track_ids=track_numbers(rows, label),
         warnings=tuple(repairs.warnings),
         head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         unscored=unscored if unscored.any() else None,
@@ -616,8 +616,12 @@ def _number(value: Any) -> float:
         return np.nan
 
 
-def _track_ids(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray | None:
-    """(N,) int64, -1 where one is missing; None where nobody has one."""
+def track_numbers(rows: Sequence[Row], label: Callable[[int], str]) -> np.ndarray | None:
+    """(N,) int64 track ids, -1 where one is missing; None where nobody has one.
+
+    Raises:
+        UserError: one is a word; `label` names the row.
+    """
     tracks = [-1 if row.track_id is None else row.track_id for row in rows]
     for index, track in enumerate(tracks):
         if isinstance(track, str):
@@ -863,7 +867,7 @@ def person_rows(annotations: Annotations) -> list[dict[str, Any]]:
     flat = triples.reshape(len(annotations), 3 * len(annotations.schema)).tolist()
     for row, flags in zip(flat, visibility.tolist(), strict=True):
         row[2::3] = flags
-    columns: dict[str, Any] = {
+    columns = {
         "id": annotations.annotation_ids,
         "image_id": annotations.image_ids[annotations.image_index],
         "category_id": np.full(len(annotations), annotations.category_id),
@@ -876,5 +880,10 @@ def person_rows(annotations: Annotations) -> list[dict[str, Any]]:
         columns["track_id"] = annotations.track_ids
     if annotations.head_boxes_xyxy is not None:
         columns["head_box_xyxy"] = exact(annotations.head_boxes_xyxy)
-    lists = {name: column.tolist() for name, column in columns.items()} | {"keypoints": flat}
-    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+    return rows_of(**columns, keypoints=flat)
+
+
+def rows_of(**columns: np.ndarray | list[Any]) -> list[dict[str, Any]]:
+    """Columns of one length as a dictionary of plain values for each row."""
+    lists = [one if isinstance(one, list) else one.tolist() for one in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]

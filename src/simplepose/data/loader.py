@@ -65,8 +65,8 @@ class Batch:
     cuts them from."""
     keypoints: torch.Tensor
     """(B, K, 2) float32 in input pixels."""
-    visible: torch.Tensor
-    """(B, K) bool: annotated with v > 0."""
+    visibility: torch.Tensor
+    """(B, K) uint8: v as annotated, 0, 1 or 2; from 1 on a keypoint is trained."""
     rows: np.ndarray
     """(B,) rows of the annotations."""
     index: int = 0
@@ -93,7 +93,7 @@ class Batch:
             if isinstance(pixels, Regions)
             else change(pixels),
             keypoints=change(self.keypoints),
-            visible=change(self.visible),
+            visibility=change(self.visibility),
         )
 
 
@@ -277,10 +277,10 @@ class TrainLoader:
                 "and the other processes wait for it. "
                 "Cure: take the unreadable pictures out of the annotation file"
             )
-        keypoints, visible = sample_keypoints(
+        keypoints, visibility = sample_keypoints(
             self.annotations, rows[good], draws[good], to_crop[good]
         )
-        tensors = torch.from_numpy(keypoints), torch.from_numpy(visible)
+        tensors = torch.from_numpy(keypoints), torch.from_numpy(visibility)
         batch = Batch(pixels, *tensors, rows[good], index, weight)
         return batch.each(lambda part: page_lock(part, self.device))
 

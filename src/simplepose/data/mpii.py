@@ -11,6 +11,10 @@ file written by `write_coco`.
 
 from __future__ import annotations
 
+import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +23,7 @@ import msgspec
 import numpy as np
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import reading
-from simplepose.core.matlab import read_matlab
+from simplepose.core.files import read_bytes, reading
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import AREA_FRACTION, BEYOND, decode
@@ -31,6 +34,12 @@ UNIT = 200.0
 CENTRE_SHIFT = 15.0
 """Pixels at scale 1 by which the references move the centre down, towards the ankles."""
 SIXTEEN = msgspec.Meta(min_length=16, max_length=16)
+LOAD_MATLAB = """
+import io, json, pickle, sys
+from scipy.io import loadmat
+file = io.BytesIO(sys.stdin.buffer.read())
+pickle.dump(loadmat(file, **json.loads(sys.argv[1])), sys.stdout.buffer)
+"""
 
 
 class Person(msgspec.Struct):
@@ -104,6 +113,30 @@ def read_mpii(path: str | Path, images_dir: str | Path) -> Annotations:
         head_boxes_xyxy=heads if np.isfinite(heads).any() else None,
         clip_boxes=False,
     )
+
+
+def read_matlab(path: str | Path, kind: str, cure: str, **options: Any) -> dict[str, Any]:
+    """`scipy.io.loadmat` in a process of its own: in a damaged file its compiled reader follows
+    numbers to memory that is not its own, which ends the process.
+
+    Args:
+        path: the file, of MATLAB 4 to 7.2.
+        kind: what it should be, for messages.
+        cure: what to do where it is not.
+        options: of `loadmat`, plain values.
+
+    Raises:
+        UserError: missing, damaged, or of another format (7.3 is HDF5).
+    """
+    command = [sys.executable, "-P", "-c", LOAD_MATLAB, json.dumps(options)]
+    content = read_bytes(path)
+    with reading(path, kind, cure):
+        done = subprocess.run(command, input=content, capture_output=True)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ValueError(said[-1] if said else "it is damaged")
+        variables: dict[str, Any] = pickle.loads(done.stdout)
+    return variables
 
 
 def _read_people(path: str | Path) -> list[Person]:

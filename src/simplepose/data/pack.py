@@ -1,63 +1,68 @@
-"""Person regions of a data set as JPEG members of one plain stored zip, and memory-mapped reading
-of it.
+"""Person regions of a data set in a folder of shards, read by byte range wherever it lies.
 
-NAME.zip holds `people/PICTURE_ANNOTATION.jpg` (smaller than in the picture where no random view of
-the person shows more detail; empty where the picture could not be read) and, last, `pack.json`:
-what the pack was made for, and where each person's bytes and region are. Any zip program opens it.
-NAME.json beside it holds the same people as an ordinary COCO data set. While a pack is written,
-the folder NAME.partial keeps finished shards, with which the next run of the same plan goes on.
+people-00000.zip, people-00001.zip, ... are plain stored zips of `people/PICTURE_ANNOTATION.jpg`
+(smaller than in the picture where no random view of the person shows more detail; empty where the
+picture could not be read); any zip program opens them. pack.npz says what the pack was made for,
+and where each person's bytes and region are. coco.json holds the same people as an ordinary COCO
+data set, SHA256SUMS what `sha256sum -c` compares after a copy. While it is written the folder is
+called NAME.partial; the next run of the same plan goes on with the finished shards in it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
+import io
+import re
 import shutil
 import time
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 
 from simplepose.config import AugmentConfig
 from simplepose.core.errors import UserError
 from simplepose.core.files import (
     atomic_path,
+    decode_json,
     encode_json,
+    give_name,
     read_json,
     reading,
+    require_whole_zip,
+    visible_partial,
     write_bytes,
     write_json,
 )
 from simplepose.core.images import decode_image
+from simplepose.core.storage import file_size, read_address, read_range
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import View, contains, person_views
 from simplepose.data.coco import write_coco
-from simplepose.data.pictures import by_picture, in_order, read_sized, with_picture_sizes
+from simplepose.data.pictures import THREADS, by_picture, in_order, read_sized, with_picture_sizes
 
-FORMAT, TABLE = 4, "pack.json"
-COLUMNS: dict[str, tuple[int, ...]] = {
-    "annotation_ids": (),
-    "regions_xyxy": (4,),
-    "stored_wh": (2,),
-}
-"""Columns of the table and the shape of a row."""
-TOLD = ("upright", "format", "annotations_sha256", "annotations", "views")
-"""Settings of the plan that decide whether a pack can be used, and messages."""
+FORMAT = 5
+INDEX, PLAN, COCO, SUMS = "pack.npz", "plan.json", "coco.json", "SHA256SUMS"
+SHARDS, OURS = "people-{:05d}.zip", r"people-\d+\.zip|pack\.npz|plan\.json|coco\.json|SHA256SUMS"
+COLUMNS = {"annotation_ids": (), "regions_xyxy": (4,), "stored_wh": (2,), "members": (4,)}
+"""Columns of the index, int64, and the shape of a row; of a member: number of its shard, first
+byte, bytes, CRC-32."""
+TOLD = ("upright", "format", "annotations_sha256", "annotations", "views", "shards")
+"""Settings of the plan that decide whether a pack can be used, messages, and each shard's bytes."""
 LOCAL_HEADER = 30
 """Bytes of a zip member's local header before its name; ours have no extra field."""
-MEMBER_OVERHEAD = 160
-"""Bytes of headers and table that a member costs, about."""
+MEMBER_OVERHEAD = 240
+"""Bytes of headers and index that a member costs, about."""
 SAMPLE = 24
 """Pictures that are packed for the estimate."""
-SHARD = 256
-"""Pictures that are packed together and kept when packing is interrupted."""
+SHARD = 1000
+"""Pictures a shard: some 90 MB of COCO at 256x192."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +95,33 @@ class PackPlan:
             contents.append(cv2.imencode(".jpg", part, options)[1].tobytes())
         return contents or [b""] * len(rows)
 
-    def encode_shard(
-        self, file: Path, groups: list[np.ndarray], broken: dict[int, str] | None
-    ) -> list[bytes]:
-        """JPEGs of the people of a few pictures: kept in `file`, or read from it. With a picture
-        that cannot be read they are not kept, so that the next run tries again."""
-        if file.exists():
-            return msgspec.msgpack.decode(file.read_bytes(), type=list[bytes])
-        contents = [jpeg for rows in groups for jpeg in self.encode_picture(rows, broken)]
-        if all(contents):
-            write_bytes(file, msgspec.msgpack.encode(contents))
-        return contents
+    def write_shard(
+        self, file: Path, pictures: list[np.ndarray], workers: int, broken: dict[int, str] | None
+    ) -> None:
+        """Writes the people of a few pictures, unless they are there. Without a picture that cannot
+        be read they do not count, so that the next run tries again."""
+        if _is_full(file):
+            return
+        encode, people = partial(self.encode_picture, broken=broken), self.people
+        jpegs = in_order(encode, pictures, workers, 2 * workers)
+        with (
+            atomic_path(file, durable=True) as temporary,
+            zipfile.ZipFile(temporary, "w") as zipped,
+        ):
+            for rows, contents in zip(pictures, jpegs, strict=True):
+                picture = people.image_ids[people.image_index[rows[0]]]
+                for person, content in zip(people.annotation_ids[rows], contents, strict=True):
+                    name = f"people/{picture:012d}_{person}.jpg"
+                    zipped.writestr(zipfile.ZipInfo(name), content)
+
+
+def _is_full(shard: Path) -> bool:
+    """Whether a shard is there, with a JPEG of everybody."""
+    try:
+        with zipfile.ZipFile(shard) as zipped:
+            return all(one.file_size for one in zipped.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def plan_pack(
@@ -163,142 +184,153 @@ def estimate_pack(plan: PackPlan) -> tuple[int, float]:
 
 
 def check_output(path: Path, people: Annotations, *, overwrite: bool = False) -> None:
-    """Makes sure that NAME.zip and NAME.json replace nothing that somebody may want to keep.
+    """Makes sure that the folder of the pack replaces nothing that somebody may want to keep.
 
     Args:
-        path: NAME.zip.
+        path: the folder.
         people: who is going to be packed.
-        overwrite: replace a pack that is there, but never the annotation files.
+        overwrite: replace a pack that is there, but nothing else.
 
     Raises:
-        UserError: a name without .zip, or a file is in the way.
+        UserError: something is in the way.
     """
-    if path.suffix != ".zip":
-        raise UserError(f"the pack is to be called {path}. Cure: choose a name that ends in .zip")
-    sources = [file for file in map(Path, people.source_files) if file.exists()]
-    for file in (path, path.with_suffix(".json")):
-        if file.exists() and any(map(file.samefile, sources)):
+    there = [*path.iterdir()] if path.is_dir() else [path] * path.exists()
+    sources = {Path(file).resolve() for file in people.source_files}
+    for file in there:
+        if not re.fullmatch(OURS, file.name) or file.resolve() in sources:
             raise UserError(
-                f"{path} would replace {file}, the annotations that are packed. "
-                "Cure: another --output"
+                f"{file} is in the way, and no part of a pack. Cure: choose another --output"
             )
-        if file.exists() and not overwrite:
-            raise UserError(
-                f"{file}, written by packing {path.name}, already exists. "
-                "Cure: --overwrite, or another --output"
-            )
+    if there and not overwrite:
+        raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
 
 
 def write_pack(
     path: Path,
     plan: PackPlan,
     *,
+    shard: int = SHARD,
     workers: int = 2,
     overwrite: bool = False,
     skip_broken: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[int, str]:
-    """Writes NAME.zip and, beside it, NAME.json: COCO keypoints of the regions, for any other
-    program.
+    """Writes the shards, their index and, for any other program, COCO keypoints of the regions.
 
-    An interrupted run leaves NAME.partial, which the next run of the same plan goes on with;
-    NAME.zip appears when it is whole. Both together need the space of two packs.
+    An interrupted run leaves NAME.partial, which the next run of the same plan goes on with; the
+    folder has its name when it is whole.
 
     Args:
-        path: NAME.zip.
+        path: the folder.
         plan: from `plan_pack`.
+        shard: pictures a shard.
         workers: threads that decode and encode.
         overwrite: replace a pack that is there.
         skip_broken: give the people of unreadable pictures an empty member and leave them out of
-            NAME.json, instead of stopping.
+            the COCO file, instead of stopping.
         progress: called with (people done, people in all).
 
     Returns:
         the pictures (indices) that could not be read, with the reasons.
 
     Raises:
-        UserError: a file is in the way, a picture (with `skip_broken` every one) cannot be read,
+        UserError: something is in the way, a picture (with `skip_broken` every one) cannot be read,
             no space is left, or the partial folder belongs to another plan.
     """
     check_output(path, plan.people, overwrite=overwrite)
-    people, folder = plan.people, path.with_suffix(".partial")
-    begun = folder / "plan.json"
-    if folder.exists() and not (begun.exists() and read_json(begun) == plan.settings):
+    folder, settings = visible_partial(path), plan.settings | {"pictures_per_shard": shard}
+    begun = folder / PLAN
+    if folder.exists() and not (begun.exists() and read_json(begun) == settings):
         raise UserError(
             f"{folder} is no unfinished pack of this data set and preset. "
             "Cure: delete it, or choose another --output"
         )
-    write_json(begun, plan.settings)
-    groups, broken = by_picture(people), dict[int, str]()
-
-    def pack_shard(first: int) -> list[bytes]:
-        file, pictures = folder / f"{first:08}.shard", groups[first : first + SHARD]
-        return plan.encode_shard(file, pictures, broken if skip_broken else None)
-
-    shards = in_order(pack_shard, range(0, len(groups), SHARD), workers, 2 * workers)
-    order = np.concatenate(groups)
-    pictures = people.image_ids[people.image_index[order]]
-    names = (
-        f"people/{picture:012d}_{annotation}.jpg"
-        for picture, annotation in zip(pictures, people.annotation_ids[order], strict=True)
-    )
-    with atomic_path(path, durable=True) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        for contents in shards:
-            for content in contents:
-                file.writestr(zipfile.ZipInfo(next(names)), content)
-            progress(len(file.infolist()), len(people))
-        written = {
-            row: one for row, one in zip(order, file.infolist(), strict=True) if one.file_size
-        }
-        if not written:
-            shutil.rmtree(folder)
-            raise UserError(
-                f"no picture can be read, first: {broken[min(broken)]}. "
-                "Cure: check the folder of the training pictures"
-            )
-        columns = (people.annotation_ids, plan.regions, plan.stored_wh)
-        table = {name: rows[order] for name, rows in zip(COLUMNS, columns, strict=True)}
-        file.writestr(zipfile.ZipInfo(TABLE), encode_json({"plan": plan.settings, **table}))
-        members = tuple(entry.filename for entry in written.values())
-        regions = _as_regions(plan, np.array([*written]), members)
-        write_coco(path.with_suffix(".json"), regions, "")
-    shutil.rmtree(folder)
+    write_json(begun, settings)
+    groups, broken, done = by_picture(plan.people), dict[int, str](), 0
+    files = [folder / SHARDS.format(number) for number in range(-(-len(groups) // shard))]
+    for number, file in enumerate(files):
+        pictures = groups[number * shard : (number + 1) * shard]
+        plan.write_shard(file, pictures, workers, broken if skip_broken else None)
+        done += sum(map(len, pictures))
+        progress(done, len(plan.people))
+    if len(broken) == len(groups):
+        shutil.rmtree(folder)
+        raise UserError(
+            f"no picture can be read, first: {broken[min(broken)]}. "
+            "Cure: check the folder of the training pictures"
+        )
+    _write_index(folder, plan, settings, np.concatenate(groups), files)
+    if path.exists():
+        shutil.rmtree(path)
+    give_name(folder, path)
     return broken
+
+
+def _write_index(
+    folder: Path, plan: PackPlan, settings: dict[str, Any], order: np.ndarray, files: list[Path]
+) -> None:
+    """Writes all that stands beside finished shards, whose people are `order`."""
+    members, names = [], []
+    for number, file in enumerate(files):
+        with zipfile.ZipFile(file) as zipped:
+            for one in zipped.infolist():
+                first = one.header_offset + LOCAL_HEADER + len(one.filename)
+                members.append((number, first, one.file_size, one.CRC))
+                names.append(one.filename)
+    shards = {file.name: file.stat().st_size for file in files}
+    columns = plan.people.annotation_ids[order], plan.regions[order], plan.stored_wh[order], members
+    arrays: dict[str, Any] = {
+        name: np.array(rows, np.int64) for name, rows in zip(COLUMNS, columns, strict=True)
+    }
+    arrays["plan"] = np.frombuffer(encode_json(settings | {"shards": shards}), np.uint8)
+    index = io.BytesIO()
+    np.savez_compressed(index, **arrays)
+    written = np.flatnonzero([size for _, _, size, _ in members])
+    regions = _as_regions(plan, order[written], tuple(names[place] for place in written))
+    write_coco(folder / COCO, regions, "")
+    write_bytes(folder / INDEX, index.getvalue(), durable=True)
+    sums = []
+    for file in (*files, folder / COCO, folder / INDEX):
+        with file.open("rb") as content:
+            sums.append(f"{hashlib.file_digest(content, 'sha256').hexdigest()}  {file.name}\n")
+    write_bytes(folder / SUMS, "".join(sums).encode())
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An open pack: pixels of each person's region, read from the memory-mapped file."""
+    """An open pack: each person's region is read, by its range of bytes, when it is asked for."""
 
     path: str
-    """The zip."""
-    content: mmap.mmap
-    """All of it."""
-    offsets: np.ndarray
-    """(N,) int64 first byte of each person's JPEG."""
-    sizes: np.ndarray
-    """(N,) int64 bytes; 0 where the picture could not be read when it was packed."""
+    """The folder, or its address."""
+    shards: list[str]
+    """Names of the shards."""
+    members: np.ndarray
+    """(N, 4) int64 of each person's JPEG: number of its shard, first byte, bytes (0 where the
+    picture could not be read when it was packed), CRC-32."""
     regions: np.ndarray
     """(N, 4) int64 part of the picture."""
-    checksums: np.ndarray
-    """(N,) int64 CRC-32 of each member."""
 
     def view(self, row: int) -> View:
         """The person's region.
 
         Raises:
             UserError: the picture was left out, or the member is damaged.
+            StoreError: the shard cannot be read.
         """
-        offset, size = int(self.offsets[row]), int(self.sizes[row])
-        where = f"{self.path}, member at byte {offset}"
+        shard, first, size, checksum = self.members[row].tolist()
+        file = f"{self.path}/{self.shards[shard]}"
+        where = f"{file}, member at byte {first}"
         if not size:
             raise UserError(
                 f"{where}: its picture could not be read when it was packed. "
                 "Cure: repair the picture and pack the data set again"
             )
-        content = self.content[offset : offset + size]
-        if zlib.crc32(content) != self.checksums[row]:
-            raise UserError(f"{where}: its checksum does not fit. Cure: copy the pack again")
+        content = read_range(file, first, size)
+        if zlib.crc32(content) != checksum:
+            raise UserError(
+                f"{where}: its checksum does not fit. "
+                f"Cure: copy the shard again; sha256sum -c {SUMS} says which others"
+            )
         image = decode_image(content, where)
         left, top, right, bottom = self.regions[row]
         height, width = image.shape[:2]
@@ -313,22 +345,24 @@ def open_pack(
     *,
     udp: bool = False,
 ) -> Pack:
-    """Opens a pack for these people.
+    """Opens a pack for these people: reads its index, and asks for the size of each shard.
 
     Args:
-        path: the zip.
+        path: the folder, or its address.
         people: N people to train on.
         augment: random changes of the training; the pack has to hold all that they can show.
         input_size_wh: size of the crop.
         udp: unit convention, see `simplepose.pose.geometry`.
 
     Raises:
-        UserError: the file is missing, cut short, no pack, of another format, made from another
-            annotation file or another state of it, or its margins or its resolution are too small
-            for the preset; the message says which.
+        UserError: the index or a shard is missing or cut short, no pack, of another format, made
+            from another annotation file or another state of it, or its margins or its resolution
+            are too small for the preset; the message says which.
     """
-    with reading(path, "a whole pack", "copy it again, or run simplepose pack again"):
-        plan, ids, columns = _read_table(Path(path))
+    path = str(path).rstrip("/")
+    content, cure = read_address(f"{path}/{INDEX}"), "copy it again, or run simplepose pack again"
+    with reading(f"{path}/{INDEX}", "the index of a pack", cure):
+        plan, ids, columns = _read_index(content)
     again = "Cure: run simplepose pack again for this preset and annotation file"
     if plan["format"] != FORMAT:
         raise UserError(f"{path} is of format {plan['format']}, not {FORMAT}. {again}")
@@ -337,19 +371,19 @@ def open_pack(
             f"{path} was packed from {plan['annotations']} as it was then; "
             f"{people.source} is another file or has changed since. {again}"
         )
-    if plan.get("upright") != people.upright:
+    if plan["upright"] != people.upright:
         ways = {True: "turned upright", False: "as stored"}
         raise UserError(
             f"{path} does not hold the pictures {ways[people.upright]} (--data.upright). {again}"
         )
     index = {annotation: row for row, annotation in enumerate(ids.tolist())}
     rows = np.array([index.get(annotation, -1) for annotation in people.annotation_ids.tolist()])
-    offsets, sizes, regions, stored, checksums = (column[rows] for column in columns)
+    regions, stored, members = (column[rows] for column in columns)
     needed, ratios = person_views(people, augment, input_size_wh, udp=udp)
     # Nothing is asked of those that were left out: `view` says so.
     for problem, wrong in (
         ("are not in it", rows < 0),
-        ("are cut too narrowly", (sizes > 0) & ~contains(regions, needed)),
+        ("are cut too narrowly", (members[:, 2] > 0) & ~contains(regions, needed)),
         ("are stored too small", (stored < stored_sizes(regions, ratios)).any(1)),
     ):
         if wrong.any():
@@ -359,37 +393,32 @@ def open_pack(
                 f"wants {_views(augment, input_size_wh)}; {wrong.sum()} of {len(people)} people "
                 f"{problem}, first annotation {first}. {again}"
             )
-    with open(path, "rb") as zipped:
-        content = mmap.mmap(zipped.fileno(), 0, access=mmap.ACCESS_READ)
-    return Pack(str(path), content, offsets, sizes, regions, checksums)
+    shards = plan["shards"]
+    sizes = in_order(file_size, (f"{path}/{name}" for name in shards), THREADS, 8 * THREADS)
+    for (name, expected), found in zip(shards.items(), sizes, strict=True):
+        if found != expected:
+            raise UserError(
+                f"{path}/{name} has {found:,} bytes, its pack says {expected:,}. "
+                f"Cure: copy it again; sha256sum -c {SUMS} says which others"
+            )
+    return Pack(path, [*shards], members, regions)
 
 
-def _read_table(path: Path) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray]]:
-    """The plan of a pack, its N annotation ids, and offsets, sizes, regions, stored sizes and
-    checksums of its members, all int64.
+def _read_index(content: bytes) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray]]:
+    """The plan of a pack, its N annotation ids, and the other `COLUMNS`.
 
     Raises:
-        ValueError, LookupError, zipfile.BadZipFile, msgspec.MsgspecError: it is no whole pack.
+        ValueError, LookupError, zipfile.BadZipFile: it is no whole index.
     """
-    with zipfile.ZipFile(path) as file:
-        *members, last = file.infolist()
-        # A stored member is never larger than the file; a compressed one may be of any size.
-        if last.filename != TABLE or any(one.compress_type for one in (*members, last)):
-            raise ValueError(f"{TABLE} is not its last member, or a member is compressed")
-        table = msgspec.json.decode(file.read(last), type=dict[str, Any])
-    ids, regions, stored = (
-        np.asarray(table[name], np.int64).reshape(len(members), *shape)
-        for name, shape in COLUMNS.items()
-    )
-    if (regions[:, 2:] <= regions[:, :2]).any() or (stored < 1).any():
-        raise ValueError(f"{TABLE} tells of regions that cannot be")
-    places = [
-        (one.header_offset + LOCAL_HEADER + len(one.filename), one.file_size, one.CRC)
-        for one in members
-    ]
-    offsets, sizes, checksums = np.array(places, np.int64).reshape(-1, 3).T
-    plan = {name: table["plan"][name] for name in TOLD}
-    return plan, ids, [offsets, sizes, regions, stored, checksums]
+    require_whole_zip(io.BytesIO(content))
+    with np.load(io.BytesIO(content)) as index:
+        plan = decode_json(index["plan"].tobytes(), "its plan")
+        ids, *columns = (index[name] for name in COLUMNS)
+    plan = {name: plan[name] for name in TOLD}
+    for rows, shape in zip((ids, *columns), COLUMNS.values(), strict=True):
+        if rows.shape != (len(ids), *shape) or rows.dtype != np.int64:
+            raise ValueError("its columns are not as long as its list of people")
+    return plan, ids, columns
 
 
 def annotations_hash(people: Annotations) -> str:

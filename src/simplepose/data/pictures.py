@@ -21,6 +21,7 @@ import numpy as np
 
 from simplepose.core.errors import UserError
 from simplepose.core.images import PICTURE_ENDINGS, SWAPS, read_header, read_image
+from simplepose.core.storage import StoreError
 from simplepose.data.annotations import Annotations, Detections
 
 Job = TypeVar("Job")
@@ -39,14 +40,15 @@ class WrongSizeError(UserError):
 @contextmanager
 def skipping(broken: dict[Key, str] | None, key: Key) -> Iterator[None]:
     """Around the reading of a picture: where it cannot be read, the reason is put into `broken`
-    under `key` and the block ends; None: that is an error. Another size than annotated always is.
+    under `key` and the block ends; None: that is an error. Another size than annotated always is,
+    and a file of many pictures that cannot be read.
 
     Raises:
         UserError: see above.
     """
     try:
         yield
-    except WrongSizeError:
+    except (WrongSizeError, StoreError):
         raise
     except UserError as error:
         if broken is None:

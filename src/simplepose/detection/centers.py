@@ -33,6 +33,8 @@ LEARNS_BOX = 0.1
 MIN_VISIBLE, MIN_SIDE = 0.3, 3.0
 """Of a box that the border of the input cuts this fraction must be left, and of any box so many
 input pixels a side: else it is ignored."""
+MOST = 100
+"""Boxes of one input, before suppression."""
 MAX_LOG_SIDE = 6.0
 """Larger logarithms are no network's opinion."""
 FOCAL_ALPHA, FOCAL_BETA = 2, 4
@@ -107,7 +109,7 @@ def encode(
     return Targets(maps, owned, box_weights.unflatten(2, (height, width))[:, 0], ~hidden[:, None])
 
 
-def decode(maps: Tensor, stride: int, most: int = 100) -> tuple[Tensor, Tensor, Tensor]:
+def decode(maps: Tensor, stride: int, most: int = MOST) -> tuple[Tensor, Tensor, Tensor]:
     """Maps -> boxes, the inverse of `encode`: cells that no neighbour exceeds, the best first.
 
     Args:
@@ -124,7 +126,8 @@ def decode(maps: Tensor, stride: int, most: int = 100) -> tuple[Tensor, Tensor, 
     peaks = torch.where(scores == functional.max_pool2d(scores, 3, 1, 1), scores, 0)
     values, at = peaks.flatten(1).topk(min(most, peaks[0].numel()), dim=1)
     cells = maps.shape[-2] * maps.shape[-1]
-    boxes = boxes_of(maps[:, -4:], stride).flatten(2).mT  # (B, H W, 4)
+    # transpose: the exporter knows no mT
+    boxes = boxes_of(maps[:, -4:], stride).flatten(2).transpose(1, 2)  # (B, H W, 4)
     return boxes.gather(1, (at % cells)[..., None].expand(-1, -1, 4)), values, at // cells
 
 

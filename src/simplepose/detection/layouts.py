@@ -6,6 +6,7 @@ A layout that is not certain is refused: a wrong guess would be boxes in the wro
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -194,10 +195,10 @@ def _grid(
         return None
     raw = _units(output, size_wh, raw=True) == "raw"
     objectness = _has_objectness(columns, len(names), sure=raw or (slices and upright))
-    if objectness is None and not upright:
-        objectness = False
-    # nobody writes objectness in rows: these are boxes with an angle
-    if objectness is None or (objectness and not upright):
+    if not upright:
+        # nobody writes objectness in rows: these are boxes with an angle
+        objectness = None if objectness else False
+    if objectness is None:
         return None
     units = _units(output, size_wh, raw=objectness)
     return Layout(
@@ -364,18 +365,12 @@ def class_names(metadata: Mapping[str, str]) -> dict[int, str]:
     """The classes that a file's metadata names: a list or a dictionary under `names`; none where
     it does not say or is no such thing."""
     try:
-        found = _literal(metadata.get("names", ""))
+        # Python's or JSON's: both are written
+        found = ast.literal_eval(metadata.get("names", "")[:100_000].strip())
         pairs = found.items() if isinstance(found, dict) else enumerate(found)
         return {int(index): str(name) for index, name in pairs}
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return {}
-
-
-def _literal(text: str) -> Any:
-    """Python's or JSON's: both are written."""
-    import ast
-
-    return ast.literal_eval(text[:100_000].strip())
 
 
 def find_class(

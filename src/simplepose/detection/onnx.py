@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ class PersonDetector:
         if cut_border and self.layout.units == "raw" and not self.flexible:
             free = self._free_size(model, noise.astype(np.float32), device, threads)
             self.session, self.flexible = free or self.session, free is not None
+        self.batches = self._takes_several(noise.astype(np.float32))
 
     def __call__(self, image: np.ndarray) -> People:
         """(H, W, 3) uint8 RGB -> People, best score first.
@@ -102,19 +104,66 @@ class PersonDetector:
         Raises:
             UserError: no such picture.
         """
-        require_rgb(image)
-        layout, picture_wh = self.layout, image.shape[1::-1]
-        if layout.stretched:
-            size_wh: tuple[int, ...] = self.input_size_wh
+        return self.together([image])[0]
+
+    def together(self, images: Sequence[np.ndarray]) -> list[People]:
+        """The people of several pictures; where the file takes several (`batches`), those that are
+        of one size for the network go through it at once."""
+        for image in images:
+            require_rgb(image)
+        fitted = [self._fitted(image) for image in images]
+        groups = [[row] for row in range(len(images))]
+        if self.batches:
+            groups = same_shapes([pixels for pixels, _ in fitted])
+        people: dict[int, People] = {}
+        for rows in groups:
+            pixels = np.concatenate([fitted[row][0] for row in rows])
+            answer = self._ask(pixels, images[rows[0]].shape[1::-1])
+            for index, row in enumerate(rows):
+                own = {name: value[index : index + 1] for name, value in answer.items()}
+                one = own if len(rows) > 1 else answer
+                people[row] = self._decoded(one, pixels.shape[:1:-1], fitted[row][1], images[row])
+        return [people[row] for row in range(len(images))]
+
+    def _fitted(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the network wants of a picture, (1, 3, h, w), and its scales (x, y)."""
+        picture_wh = image.shape[1::-1]
+        if self.layout.stretched:
+            size_wh = self.input_size_wh
             scale = np.divide(size_wh, picture_wh, dtype=np.float32)
             pixels = _as_network(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR))
-        else:
-            factor, size_wh = fit(picture_wh, self.input_size_wh, self.flexible)
-            scale, pixels = np.full(2, factor, np.float32), letterbox(image, factor, size_wh)
-        answer = self._ask(self._prepare(pixels), picture_wh)
+            return self._prepare(pixels), scale
+        factor, part_wh = fit(picture_wh, self.input_size_wh, self.flexible)
+        return self._prepare(letterbox(image, factor, part_wh)), np.full(2, factor, np.float32)
+
+    def _decoded(
+        self,
+        answer: dict[str, np.ndarray],
+        size_wh: tuple[int, ...],
+        scale: np.ndarray,
+        image: np.ndarray,
+    ) -> People:
+        layout = self.layout
         boxes, scores = decode(layout, answer, size_wh, self.person_class, self.score_threshold)
         return people_within(
             boxes if layout.kind == "deployed" else boxes / np.tile(scale, 2), scores, image
+        )
+
+    def _takes_several(self, noise: np.ndarray) -> bool:
+        """Whether two pictures at once have the answers of each alone; a file that says so may have
+        a fixed size inside."""
+        (_, shape, _), *more = self.session.inputs
+        if more or isinstance(shape[0], int):
+            return False
+        alone = self._ask(noise, self.input_size_wh)
+        try:
+            both = self._ask(np.concatenate([0.5 * noise, noise]), self.input_size_wh)
+        except Exception:  # ONNX Runtime's are of many kinds
+            return False
+        return all(
+            value.shape == (2, *alone[name].shape[1:])
+            and np.allclose(value[1:], alone[name], rtol=1e-3, atol=1e-3)
+            for name, value in both.items()
         )
 
     def _prepare(self, pixels: np.ndarray) -> np.ndarray:
@@ -154,6 +203,14 @@ class PersonDetector:
             return None
         same = np.allclose(whole, known[output], rtol=1e-3, atol=1e-3)
         return free if same and part.shape[1] == cell_count((width, half)) else None
+
+
+def same_shapes(arrays: Sequence[np.ndarray]) -> list[list[int]]:
+    """Indices of arrays of the same shape, together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, array in enumerate(arrays):
+        groups.setdefault(array.shape, []).append(index)
+    return list(groups.values())
 
 
 def people_within(boxes_xyxy: np.ndarray, scores: np.ndarray, image: np.ndarray) -> People:

@@ -4,20 +4,20 @@ gives People."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from simplepose.core.errors import UserError
+from simplepose.core.errors import UserError, nearest
 from simplepose.core.images import require_rgb
+from simplepose.core.sessions import SESSIONS
 from simplepose.core.structures import Frame, People
 from simplepose.detection.files import read_boxes
 from simplepose.detection.motion import MotionDetector
 from simplepose.detection.onnx import PersonDetector
 from simplepose.detection.transformers import TransformersDetector
-from simplepose.pose.checkpoints import STARTER, STARTER_PERSON
+from simplepose.pose.checkpoints import METADATA_KEY, STARTER, STARTER_PERSON, read_metadata
 from simplepose.weights.public import named
 
 CHOICES = (
@@ -46,6 +46,13 @@ def people_in(source: Detector | PeopleSource, frame: Frame) -> People:
     return source.people(frame) if hasattr(source, "people") else source(frame.image)
 
 
+def people_of(source: Detector | PeopleSource, frames: Sequence[Frame]) -> list[People]:
+    """`people_in` of several frames; a detector that can (`together`) looks at them at once."""
+    if (together := getattr(source, "together", None)) is not None:
+        return list(together([frame.image for frame in frames]))
+    return [people_in(source, frame) for frame in frames]
+
+
 def whole(image: np.ndarray) -> People:
     """One person who fills the picture: only where the user says so."""
     require_rgb(image)
@@ -54,8 +61,11 @@ def whole(image: np.ndarray) -> People:
 
 
 def is_trained(boxes: str | Path) -> bool:
-    """Whether a choice is a network of `simplepose train`: a run folder or a .safetensors file."""
+    """Whether a choice is a network of `simplepose train`: a run folder, a .safetensors file, or
+    what `simplepose export` made of it."""
     path = Path(boxes)
+    if path.suffix.lower() in SESSIONS:
+        return path.is_file() and METADATA_KEY in read_metadata(path)
     ours = path.suffix.lower() == ".safetensors" or (path / "checkpoints").is_dir()
     return ours or str(boxes) in (STARTER, STARTER_PERSON)
 
@@ -128,12 +138,12 @@ def _open_detector(text: str, options: dict[str, Any], of_onnx: dict[str, Any]) 
     if text.startswith("hf:") or (path / "config.json").is_file():
         return TransformersDetector(text.removeprefix("hf:"), **options)
     if not (path.exists() or is_trained(text)):
-        near = "".join(f"did you mean {word}? " for word in get_close_matches(text, WORDS, 1))
-        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {near}{CHOICES}")
+        cure = nearest(text, WORDS, otherwise=CHOICES)
+        raise UserError(f"--boxes {text}: no such file and no known word. Cure: {cure}")
     if is_trained(path):
         from simplepose.detection.trained import TrainedDetector  # brings torch
 
-        return TrainedDetector.from_pretrained(path, **options)
+        return TrainedDetector.from_pretrained(path, **options, threads=of_onnx["threads"])
     if path.suffix.lower() == ".onnx":
         return PersonDetector(path, **options, **of_onnx)
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from simplepose.core.boxes import nms
 from simplepose.core.device import autocast, choose_device, resolve_precision
 from simplepose.core.errors import UserError
 from simplepose.core.images import require_rgb
+from simplepose.core.sessions import SESSIONS, Session, open_session
 from simplepose.core.structures import People
 from simplepose.data.boxes import USUAL_REGION
 from simplepose.detection.centers import decode
 from simplepose.detection.layouts import find_class
-from simplepose.detection.onnx import people_within
+from simplepose.detection.onnx import people_within, same_shapes
 from simplepose.pose.card import save_with_card
-from simplepose.pose.checkpoints import ModelSpec, load_model
-from simplepose.pose.network import PoseNetwork
+from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec, find_weights, load_model
 from simplepose.pose.pixels import normalise
 
+CPU = torch.device("cpu")
+PICTURES, BOXES, SCORES, CLASSES = "pictures", "boxes", "scores", "classes"
+"""Names of the input and the outputs of an exported detector."""
+Boxes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Boxes (N, 4), scores (N,) and classes (N,)."""
 NMS_IOU = 0.6
 """Of two boxes of a class that overlap more, the weaker one goes."""
 
@@ -37,7 +44,7 @@ class TrainedDetector:
 
     def __init__(
         self,
-        network: PoseNetwork,
+        network: nn.Module | Session,
         spec: ModelSpec,
         *,
         device: torch.device,
@@ -49,7 +56,7 @@ class TrainedDetector:
         """Wraps a network that is on its device already.
 
         Args:
-            network: with the head `boxes`.
+            network: with the head `boxes`; or an exported one, which decodes its maps itself.
             spec: what its file says; the schema's names are its classes.
             device: where it is.
             score_threshold: boxes below it are dropped.
@@ -87,15 +94,23 @@ class TrainedDetector:
         person_class: str | int = "",
         device: str = "auto",
         precision: str = "fp32",
+        threads: int = 0,
     ) -> TrainedDetector:
-        """Opens a run folder or a .safetensors file.
+        """Opens a run folder, a .safetensors file or an exported one; `threads` are those of other
+        runtimes, see `open_session`.
 
         Raises:
             UserError: the file is missing, damaged or no detector.
         """
-        chosen = choose_device(device)
-        network, spec = load_model(path, chosen)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = find_weights(path)
+        network: nn.Module | Session
+        if weights.suffix.lower() in SESSIONS:
+            network, chosen = open_session(weights, device=device, threads=threads), CPU
+            spec = ModelSpec.from_json(network.metadata.get(METADATA_KEY, ""), str(path))
+        else:
+            chosen = choose_device(device)
+            network, spec = load_model(weights, chosen)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             network,
             spec,
@@ -110,6 +125,10 @@ class TrainedDetector:
         self, path: str | Path, *, half: bool = False, licence: str = "", about: str = ""
     ) -> Path:
         """Writes the network with a model card; see `PoseEstimator.save_pretrained`."""
+        if not isinstance(self.network, nn.Module):
+            raise UserError(
+                f"{path}: only networks of torch are saved. Cure: copy the exported file"
+            )
         return save_with_card(
             path, self.network, self.spec, half=half, licence=licence, about=about
         )
@@ -120,34 +139,50 @@ class TrainedDetector:
         Raises:
             UserError: no such picture.
         """
-        boxes, scores, classes = self.detect(image)
-        wanted = scores >= self.score_threshold
-        if self.person_class is not None:
-            wanted &= classes == self.person_class
-        return people_within(boxes[wanted], scores[wanted], image)
+        return self.together([image])[0]
 
-    @torch.inference_mode()
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def together(self, images: Sequence[np.ndarray]) -> list[People]:
+        """The people of several pictures."""
+        people = []
+        for image, (boxes, scores, classes) in zip(images, self.detect(images), strict=True):
+            wanted = scores >= self.score_threshold
+            if self.person_class is not None:
+                wanted &= classes == self.person_class
+            people.append(people_within(boxes[wanted], scores[wanted], image))
+        return people
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         """Up to 100 boxes of all classes, whatever their score, after suppression.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            images: (H, W, 3) uint8 RGB each; those of one shape go through the network together.
 
         Returns:
-            boxes (N, 4) float32 in pixels of the picture, cut at its border, scores (N,) float32
-            in 0..1 and classes (N,) int64.
+            Of each picture boxes (N, 4) float32 in its pixels, cut at its border, scores (N,)
+            float32 in 0..1 and classes (N,) int64.
 
         Raises:
             UserError: no such picture.
         """
-        require_rgb(image)
-        assert self.spec.model is not None
-        pixels, scale = fitted(image, self.input_size_wh)
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)
-        with autocast(self.device, self.precision):
-            maps = self.network(normalise(batch, self.spec.pixels))
-        found = decode(maps, self.spec.model.heatmap_stride)
-        boxes, scores, classes = (part[0].cpu().numpy() for part in found)
+        for image in images:
+            require_rgb(image)
+        canvases = [fitted(image, self.input_size_wh) for image in images]
+        found: dict[int, Boxes] = {}
+        for rows in same_shapes([canvas for canvas, _ in canvases]):
+            parts = self.in_pixels(np.stack([canvases[row][0] for row in rows]))
+            for row, *part in zip(rows, *parts, strict=True):
+                found[row] = self._within(*part, canvases[row][1], images[row])
+        return [found[row] for row in range(len(images))]
+
+    def _within(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        classes: np.ndarray,
+        scale: np.ndarray,
+        image: np.ndarray,
+    ) -> Boxes:
+        """Boxes of the canvas -> those of the picture, after suppression."""
         limits = np.tile(image.shape[1::-1], 2)
         boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
         alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet
@@ -155,6 +190,26 @@ class TrainedDetector:
         # A score of 0 is a cell that is no peak; NaN is none either.
         kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
         return boxes[kept], scores[kept], classes[kept]
+
+    @torch.inference_mode()
+    def in_pixels(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the network says, before suppression.
+
+        Args:
+            pictures: (B, H, W, 3) uint8 RGB as `fitted` makes them; sides are multiples of 32.
+
+        Returns:
+            See `centers.decode`.
+        """
+        if not isinstance(self.network, nn.Module):
+            answers = self.network.run({PICTURES: pictures})
+            return answers[BOXES], answers[SCORES], answers[CLASSES]
+        assert self.spec.model is not None
+        batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self.device)
+        with autocast(self.device, self.precision):
+            maps = self.network(normalise(batch, self.spec.pixels))
+        boxes, scores, classes = decode(maps, self.spec.model.heatmap_stride)
+        return boxes.cpu().numpy(), scores.cpu().numpy(), classes.cpu().numpy()
 
 
 def fitted(image: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

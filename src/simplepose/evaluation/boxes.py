@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.boxes import class_ids
+from simplepose.data.coco import rows_of
 from simplepose.data.pictures import in_order, read_picture, skipping
 from simplepose.detection.trained import TrainedDetector
-from simplepose.evaluation.coco import evaluate_boxes
+from simplepose.evaluation.coco import Evaluator, evaluate_boxes, rounded
 from simplepose.evaluation.tasks import Kind
 from simplepose.evaluation.top_down import Evaluation
 
@@ -59,7 +60,7 @@ def detect_pictures(
     images = in_order(read, pictures, workers, 2 * workers)
     for done, (picture, image) in enumerate(zip(pictures, images, strict=True), 1):
         if image is not None:
-            found.append((picture, *detector.detect(image)))
+            found.append((picture, *detector.detect([image])[0]))
         progress(done, len(pictures))
     return found, broken
 
@@ -68,7 +69,7 @@ def evaluate_detector(
     detector: TrainedDetector,
     annotations: Annotations,
     *,
-    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco",
+    evaluator: Evaluator = "hotcoco",
     detect: Callable[..., tuple[Found, dict[str, str]]] = detect_pictures,
     **options: Any,
 ) -> Evaluation:
@@ -89,17 +90,16 @@ def evaluate_detector(
     detections, classes = joined(found, "its own")
     categories = np.array(class_ids(annotations))[classes]
     metrics = evaluate_boxes(annotations, detections, categories=categories, evaluator=evaluator)
-    columns = (
-        annotations.image_ids[detections.image_index].tolist(),
-        categories.tolist(),
-        detections.bbox_xywh.round(2).tolist(),
-        detections.scores.astype(np.float64).round(5).tolist(),
+    results = rows_of(
+        image_id=annotations.image_ids[detections.image_index],
+        category_id=categories,
+        bbox=detections.bbox_xywh.round(2),
+        score=rounded(detections.scores, 5),
     )
-    names = ("image_id", "category_id", "bbox", "score")
     return Evaluation(
         metrics=metrics,
         score=metrics["AP"],
-        results=[dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)],
+        results=results,
         seconds=time.monotonic() - began,
         people=len(annotations),
         pictures=len(annotations.image_ids),

@@ -36,6 +36,7 @@ from simplepose.data.coco import (
     person_rows,
     picture_index,
     read_coco,
+    rows_of,
 )
 from simplepose.data.source import read_crowdpose
 
@@ -97,15 +98,12 @@ def coco_results(
     third = rounded(keypoint_scores, score_decimals)[..., None]
     third = third if visibility_column == "score" else np.ones_like(third)
     triples = np.concatenate([rounded(keypoints, coordinate_decimals), third], -1)
-    columns = (
-        np.asarray(image_ids).tolist(),
-        triples.reshape(len(triples), 3 * triples.shape[1]).tolist(),
-        rounded(scores, score_decimals).tolist(),
+    return rows_of(
+        image_id=np.asarray(image_ids),
+        category_id=np.full(len(triples), category_id),
+        keypoints=triples.reshape(len(triples), 3 * triples.shape[1]),
+        score=rounded(scores, score_decimals),
     )
-    return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
-        for image_id, row, score in zip(*columns, strict=True)
-    ]
 
 
 def evaluate_coco(
@@ -155,24 +153,17 @@ def score_rows(
         return dict.fromkeys(METRICS, 0.0)
     settings = {} if image_ids is None else {"imgIds": sorted(image_ids)}
     found = run_evaluator(people, rows, sigmas, evaluator, **settings)
-    parts = np.asarray(found.eval["precision"]), np.asarray(found.eval["recall"])
-    return dict(zip(METRICS, [_mean(v) for part in parts for v in _five(part)], strict=True))
+    return dict(zip(METRICS, map(float, found.stats), strict=True))
 
 
 def run_evaluator(
     people: Annotations, rows: Rows, sigmas: Sequence[float], evaluator: Evaluator, **settings: Any
 ) -> Any:
-    """The `COCOeval` of rows that `read_results` has read, at least one, after `evaluate` and
-    `accumulate`; `settings` are fields of its `params`."""
+    """The `COCOeval` of rows that `read_results` has read, at least one, after its work;
+    `settings` are fields of its `params`."""
     truth = _ground_truth(people, {row["category_id"] for row in rows})
     settings |= {"maxDets": [MAX_POSES], "kpt_oks_sigmas": list(map(float, sigmas))}
     return _run(truth, rows, "keypoints", evaluator, settings)
-
-
-def _five(values: np.ndarray) -> list[np.ndarray]:
-    """Of precision or recall: all, .5, .75, medium, large."""
-    everywhere = values[..., 0, 0]
-    return [everywhere, everywhere[0], everywhere[5], values[..., 1, 0], values[..., 2, 0]]
 
 
 def read_results(results: Rows | Path | str, people: Annotations) -> Rows:
@@ -306,22 +297,16 @@ def evaluate_boxes(
         categories = np.full(len(detections), annotations.category_id)
     else:
         known |= {*annotations.more_categories}
-    columns = (
-        annotations.image_ids[detections.image_index].tolist(),
-        categories.tolist(),
-        detections.bbox_xywh.tolist(),
-        detections.scores.tolist(),
+    rows = rows_of(
+        image_id=annotations.image_ids[detections.image_index],
+        category_id=categories,
+        bbox=detections.bbox_xywh,
+        score=detections.scores,
     )
-    rows = [
-        {"image_id": picture, "category_id": category, "bbox": box, "score": score}
-        for picture, category, box, score in zip(*columns, strict=True)
-    ]
     truth = _ground_truth(annotations, known)
-    found = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).eval
-    precision, recall = np.asarray(found["precision"]), np.asarray(found["recall"])
-    areas = [precision[..., area, -1] for area in range(4)]
-    values = [areas[0], areas[0][0], areas[0][5], *areas[1:], recall[..., 0, -1]]
-    return {name: _mean(value) for name, value in zip(names, values, strict=True)}
+    stats = _run(truth, rows, "bbox", evaluator, {"maxDets": [1, 10, MAX_BOXES]}).stats
+    # between them the AR of 1 and of 10 boxes a picture
+    return dict(zip(names, map(float, (*stats[:6], stats[8])), strict=True))
 
 
 def _run(
@@ -331,8 +316,7 @@ def _run(
     evaluator: Evaluator,
     settings: dict[str, Any],
 ) -> Any:
-    """Its `eval` has precision (thresholds, recalls, categories, areas, max_dets) and recall (the
-    same without recalls); -1 for nothing to find."""
+    """Its `stats` are the numbers that the COCO code prints, -1 for nothing to find."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hotcoco warns that other sigmas are not COCO's
         if evaluator == "hotcoco":
@@ -356,13 +340,8 @@ def _run(
             setattr(scoring.params, name, value)
         scoring.evaluate()
         scoring.accumulate()
+        scoring.summarize()
     return scoring
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what could be measured; -1 where nothing could."""
-    measured = values[values > -1]
-    return float(measured.mean()) if measured.size else -1.0
 
 
 def check_submission(folder: Path | str, name: str, split: str) -> Path:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from hotcoco import metrics
 
-from simplepose.core.oks import EPS
 from simplepose.data.annotations import Annotations
 from simplepose.evaluation.coco import Rows, run_evaluator
 
@@ -115,9 +115,7 @@ def precision_curves(
     for curve, right, ignored in zip(curves, matches.right, matches.ignored, strict=True):
         stays = ~ignored if kept is None else ~ignored & kept
         hit = right[order[stays[order]]]
-        hits = np.cumsum(hit)
-        precision = hits / (np.arange(1, len(hit) + 1) + EPS)
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        index = np.searchsorted(hits / count, RECALLS, side="left")
-        curve[: np.sum(index < len(hit))] = best[index[index < len(hit)]]
+        _, points = metrics.precision_recall_curve(hit.cumsum(), (~hit).cumsum(), count)
+        for index, precision, _ in points:
+            curve[index] = precision
     return curves

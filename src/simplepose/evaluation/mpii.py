@@ -21,9 +21,9 @@ import numpy as np
 
 from simplepose.core.errors import UserError, need
 from simplepose.core.files import atomic_path, reading
-from simplepose.core.matlab import read_matlab
 from simplepose.core.schema import MPII_16
 from simplepose.data.annotations import Annotations
+from simplepose.data.mpii import read_matlab
 
 GROUPS = {
     "Head": (9,),
@@ -240,8 +240,6 @@ def _structs(rows: Sequence[tuple[Any, ...]], *names: str) -> np.ndarray:
 
 def _read(path: Path | str) -> dict[str, Any]:
     """The arrays of a .mat or .h5 file by name."""
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist. Cure: check the path")
     if Path(path).suffix.lower() in (".h5", ".hdf5"):
         try:
             import h5py

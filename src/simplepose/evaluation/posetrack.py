@@ -23,12 +23,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hotcoco import metrics
 
 from simplepose.core.errors import UserError
 from simplepose.core.schema import POSETRACK_15
 from simplepose.data.annotations import Annotations
 from simplepose.data.categories import Id, category_of
-from simplepose.data.coco import Image, Row, coco_content, exact_ids
+from simplepose.data.coco import Image, Row, coco_content, track_numbers
 from simplepose.data.posetrack import picture_name, read_sequence
 from simplepose.evaluation.coco import rounded
 from simplepose.evaluation.mpii import head_sizes
@@ -247,11 +248,22 @@ def _people_tracking(sequences: Sequence[Sequence[Pair]]) -> dict[str, float]:
     """IDF1 and HOTA; two people are alike by the fraction of annotated keypoints that are right."""
     identities, higher = Identity(), Hota()
     for frames in sequences:
-        posed = [(truth.posed, found.posed) for truth, found in frames]
-        people = [TrackedFrame(a.track_ids, b.track_ids, _fractions(a, b)) for a, b in posed]
+        people = [_alike(*pair) for pair in frames]
         identities, higher = identities + identity(people), higher + hota(people)
     names = {"HOTA": higher.hota, "DetA": higher.deta, "AssA": higher.assa}
     return {"IDF1": identities.idf1, **names}
+
+
+def people_of(frames: Sequence[Pair]) -> tuple[list[int], list[TrackedFrame]]:
+    """Whole people as IDF1 and HOTA see them: the indices of the annotated frames, and who is like
+    whom in each."""
+    seen = [index for index, (truth, _) in enumerate(frames) if truth.annotated]
+    return seen, [_alike(*_without_regions(*frames[index])) for index in seen]
+
+
+def _alike(truth: Frame, found: Frame) -> TrackedFrame:
+    truth, found = truth.posed, found.posed
+    return TrackedFrame(truth.track_ids, found.track_ids, _fractions(truth, found))
 
 
 def _distances(truth: Frame, found: Frame) -> np.ndarray:
@@ -280,15 +292,14 @@ def _average_precision(frames: Sequence[Pair], exact: bool) -> np.ndarray:
     all_scores, all_right = np.concatenate(scores), np.concatenate(right)
     result = np.full(len(NAMES), np.nan)
     for k in range(len(NAMES)):
-        reported = ~np.isnan(all_scores[:, k])
-        if not reported.any():
-            result[k] = 0.0 if exact or annotated[k] else np.nan
-        elif annotated[k]:
-            order = np.argsort(-all_scores[reported, k], kind="stable")
-            hits = all_right[reported, k][order]
-            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-            best = np.maximum.accumulate(precision[::-1])[::-1]
-            result[k] = best[hits].sum() / annotated[k]
+        reported, count = ~np.isnan(all_scores[:, k]), int(annotated[k])
+        if count:
+            reports = all_scores[reported, k], all_right[reported, k]
+            # Read at every recall that there can be, it is the whole area.
+            recalls = np.arange(1, count + 1) / count
+            result[k] = metrics.average_precision(*reports, count, rec_thrs=recalls)
+        elif exact and not reported.any():
+            result[k] = 0
     return result
 
 
@@ -405,47 +416,41 @@ def frames_of(content: Any, source: str) -> Frames:
         UserError: names the file, the frame and what is wrong with it.
     """
     images, rows = read_sequence(content, name=source)
-    ids = exact_ids([image.id for image in images], lambda n: f"{source}: frame {n}", "id")
+    ids = [image.id for image in images]
     if None in ids:
         raise UserError(
             f"{source}: frame {ids.index(None)} has the id None. Cure: give each a unique number"
         )
 
     def label(index: int) -> str:
-        return f"{source}: the person of row {index}"
+        return f"{source}: the person of row {index}, on {rows[index].image_id},"
 
-    people: dict[Id | None, list[int]] = {image_id: [] for image_id in ids}
-    tracks = exact_ids([row.track_id for row in rows], label, "track_id")
-    for index, image_id in enumerate(exact_ids([row.image_id for row in rows], label, "image_id")):
-        if image_id not in people:
+    people: dict[Id, list[int]] = {image_id: [] for image_id in ids}
+    for index, row in enumerate(rows):
+        if row.image_id not in people:
             raise UserError(
-                f"{label(index)} is on frame {image_id} (image_id), which `images` does not list. "
+                f"{label(index)} is on a frame (image_id) that `images` does not list. "
                 "Cure: list every frame"
             )
-        if isinstance(tracks[index], str):
-            raise UserError(
-                f"{label(index)}, on {image_id}, has the track_id {rows[index].track_id!r}, not a "
-                "whole number. Cure: number the tracks, or score AP only"
-            )
-        people[image_id].append(index)
-    everybody = _as_people(rows, tracks)
+        people[row.image_id].append(index)
+    everybody = _as_people(rows, track_numbers(rows, label))
     frames: Frames = {}
-    for image, image_id in zip(images, ids, strict=True):
-        key = _key(image.file_name or str(image_id))
+    for image in images:
+        key = _key(image.file_name or str(image.id))
         if key in frames:
             raise UserError(
                 f"{source}: frame {key} stands in it twice. "
                 "Cure: one folder of pictures for each sequence, one file a frame"
             )
         frames[key] = replace(
-            everybody.select(np.array(people[image_id], np.int64)),
-            regions=_polygons(image, f"{source}: frame {image_id}"),
+            everybody.select(np.array(people[image.id], np.int64)),
+            regions=_polygons(image, f"{source}: frame {image.id}"),
             annotated=image.is_labeled is None or bool(image.is_labeled),
         )
     return frames
 
 
-def _as_people(rows: Sequence[Row], tracks: Sequence[Id | None]) -> Frame:
+def _as_people(rows: Sequence[Row], tracks: np.ndarray | None) -> Frame:
     """All people of a file."""
     count, nothing = len(NAMES), [math.nan]
     points = np.array([row.keypoints or [0.0] * 3 * count for row in rows], np.float64)
@@ -457,7 +462,7 @@ def _as_people(rows: Sequence[Row], tracks: Sequence[Id | None]) -> Frame:
         labelled=(points != 0).any(-1),
         head_sizes=head_sizes(heads.reshape(-1, 4)),
         scores=np.where(np.isnan(scores), -np.inf, scores).reshape(-1, count),
-        track_ids=np.array([-1 if track is None else track for track in tracks], np.int64),
+        track_ids=np.full(len(rows), -1) if tracks is None else tracks,
     )
 
 

@@ -234,10 +234,10 @@ def score_results(
     Raises:
         UserError: a file is missing, of another kind, or does not fit the ground truth.
     """
-    results = _inside(task, Path(results))
+    results = results_in(task, Path(results))
     known = annotations if isinstance(annotations, Annotations) else None
     truth = annotations if isinstance(annotations, str) else annotations.source
-    _require_files(task, Path(results), truth)
+    require_files(task, Path(results), truth)
     if known is not None or task == "coco":
         people = read_coco(truth, None) if known is None else known
         return evaluate_coco(people, results, sigmas=people.schema.sigmas, evaluator=evaluator)
@@ -252,21 +252,31 @@ def score_results(
             ap_threshold=ap_threshold,
             tracking_threshold=tracking_threshold,
         )
+    return evaluate_mpii(*read_mpii(truth, results))
+
+
+def read_mpii(truth: str, results: str) -> tuple[np.ndarray, MpiiTruth]:
+    """Predictions (N, 16, 2) and ground truth, for `pckh` and `evaluate_mpii`.
+
+    Args:
+        truth: MPII's .mat or .h5, or what `simplepose convert` wrote.
+        results: .mat or .h5.
+    """
     if Path(truth).suffix.lower() != ".json":
-        return evaluate_mpii(read_mpii_predictions(results), read_mpii_truth(truth))
+        return read_mpii_predictions(results), read_mpii_truth(truth)
     people = read_annotated("mpii", truth, "")
     require_keypoints("mpii", people.schema, truth)
-    return evaluate_mpii(read_mpii_predictions(results), MpiiTruth.from_annotations(people))
+    return read_mpii_predictions(results), MpiiTruth.from_annotations(people)
 
 
-def _inside(task: Task, folder: Path) -> str:
+def results_in(task: Task, folder: Path) -> str:
     """What a folder of predict, track or evaluate holds for the task; else itself."""
     kind = TASKS[task]
     names = (LINES, RUN, "results.json", kind.results) if kind.factor == 100 else (kind.results,)
     return str(next((folder / name for name in names if (folder / name).exists()), folder))
 
 
-def _require_files(task: Task, results: Path, annotations: str) -> None:
+def require_files(task: Task, results: Path, annotations: str) -> None:
     """Refuses what is not there, or no result file of the task."""
     if not results.exists():
         raise UserError(f"there is no {results}. Cure: check the path")

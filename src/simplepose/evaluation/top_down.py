@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +23,12 @@ from simplepose.core.oks import oks_nms_batch, rescore
 from simplepose.core.settings import build
 from simplepose.data.annotations import GROUND_TRUTH, Annotations, Detections
 from simplepose.data.pictures import by_picture, in_order, read_picture, skipping
-from simplepose.evaluation.coco import coco_results, evaluate_boxes
+from simplepose.evaluation.coco import Evaluator, coco_results, evaluate_boxes
 from simplepose.evaluation.mpii import mpii_results
 from simplepose.evaluation.posetrack import posetrack_results
 from simplepose.evaluation.tasks import TASKS, require_truth, score_task, spell
 from simplepose.pose import geometry
-from simplepose.pose.calibration import Calibration, Matches, match_people
+from simplepose.pose.calibration import Calibration, Matches, match_people, visibility_measures
 from simplepose.pose.checkpoints import ModelSpec, epoch_weights, kept_epochs
 from simplepose.pose.estimator import PoseEstimator
 
@@ -94,6 +94,8 @@ class Estimates:
     """(D,) area of the padded crop in picture pixels: the references' OKS-NMS uses it."""
     covariances: np.ndarray | None = None
     """(D, K, 2, 2) second moments in square picture pixels, not calibrated, where asked for."""
+    visibility: np.ndarray | None = None
+    """(D, K, 3), not calibrated, where the network knows it."""
     broken: dict[str, str] = field(default_factory=dict)
     """Pictures that could not be read and were skipped: path -> reason."""
 
@@ -133,35 +135,27 @@ def estimate_boxes(
             return rows, *estimator.cut(image, detections.boxes_xyxy[rows])
         return None
 
-    count, covariances = len(estimator.schema), covariances and estimator.has_moments
-    keypoints = [np.zeros((0, count, 2))]
-    scores, rows = [np.zeros((0, count), np.float32)], [np.zeros(0, np.int64)]
-    spread = [np.zeros((0, count, 2, 2))]
+    size_wh, rows = estimator.input_size_wh, [np.zeros(0, np.int64)]
+    nothing = np.zeros((0, *size_wh[::-1], 3), np.uint8), np.zeros((0, 2, 3))
+    found = [estimator.estimate_crops(*nothing, covariances=covariances)]
     cuts = in_order(cut, by_picture(detections), workers, 2 * workers + 2)
 
-    def estimate(crops: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
-        return crops[0], *estimator.estimate_crops(*crops[1:], covariances=covariances)
+    def estimate(crops: tuple[np.ndarray, ...]) -> tuple[np.ndarray, Any]:
+        return crops[0], estimator.estimate_crops(*crops[1:], covariances=covariances)
 
     # The network has a thread of its own: an accelerator does not wait for crops to be joined.
-    for done, *found in in_order(estimate, _batches(cuts, estimator.batch_size), 1, 1):
+    for done, estimates in in_order(estimate, _batches(cuts, estimator.batch_size), 1, 1):
         rows.append(done)
-        keypoints.append(found[0])
-        scores.append(found[1])
-        if found[2] is not None:
-            spread.append(found[2])
+        found.append(estimates)
         if progress is not None:
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
-    _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], estimator.input_size_wh)
-    return Estimates(
-        detections.image_index[done],
-        np.concatenate(keypoints),
-        np.concatenate(scores),
-        detections.scores[done],
-        sizes.prod(1),
-        np.concatenate(spread) if covariances else None,
-        broken,
+    _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], size_wh)
+    keypoints, scores, *more = (
+        None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True)
     )
+    index, box_scores = detections.image_index[done], detections.scores[done]
+    return Estimates(index, keypoints, scores, box_scores, sizes.prod(1), *more, broken)
 
 
 def _batches(
@@ -196,7 +190,7 @@ def match_estimates(
     """
     people = annotations.select(~annotations.is_crowd)
     scores = rescore(estimates.box_scores, estimates.keypoint_scores, config.keypoint_threshold)
-    return match_people(
+    matches = match_people(
         estimates.image_index,
         np.dstack([estimates.keypoints, estimates.keypoint_scores]),
         scores,
@@ -206,6 +200,10 @@ def match_estimates(
         people.schema.sigmas,
         estimates.covariances,
     )
+    if estimates.visibility is None or matches.rows is None:
+        return matches
+    truth, seen = people.visibility[matches.rows[0]], estimates.visibility[matches.rows[1]]
+    return replace(matches, visibility=seen, annotated_visibility=truth.astype(np.int64))
 
 
 def name_boxes(annotations: Annotations, detections: Detections) -> tuple[str, float | None]:
@@ -309,6 +307,8 @@ class Evaluation:
     coverage: float = float("nan")
     """Fraction of true positions within their ellipses (`core.oks.COVERED` is meant); NaN
     where the weights carry no covariances."""
+    visibility: dict[str, float] = field(default_factory=dict)
+    """See `visibility_measures`."""
 
 
 def evaluate_network(
@@ -317,7 +317,7 @@ def evaluate_network(
     detections: Detections,
     config: EvaluateConfig,
     *,
-    evaluator: Literal["hotcoco", "pycocotools"] = "hotcoco",
+    evaluator: Evaluator = "hotcoco",
     skip_broken: bool = False,
     progress: Callable[[int, int], None] | None = None,
     estimate: Callable[..., Estimates] = estimate_boxes,
@@ -346,7 +346,12 @@ def evaluate_network(
     coverage = float("nan")
     if (calibration := estimator.spec.calibration) is not None:
         coverage = calibration.coverage(matches)
-        matches = replace(matches, keypoint_scores=calibration.keypoints(matches.keypoint_scores))
+        seen = matches.visibility
+        matches = replace(
+            matches,
+            keypoint_scores=calibration.keypoints(matches.keypoint_scores),
+            visibility=None if seen is None else calibration.visibility(seen),
+        )
         results = results_of(estimates, annotations, config, calibration)
     return Evaluation(
         metrics,
@@ -358,4 +363,5 @@ def evaluate_network(
         estimates.broken,
         matches.calibration_error,
         coverage,
+        visibility_measures(matches),
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from simplepose.core.errors import UserError
 from simplepose.core.files import write_bytes
 from simplepose.core.openvino import import_openvino
+from simplepose.export.devices import write_coreml, write_executorch
 from simplepose.export.graph import GraphName, Material, import_onnx, set_metadata
 from simplepose.export.int8 import write_onnx_int8
 from simplepose.export.openvino import write_openvino, write_openvino_bf16, write_openvino_int8
+from simplepose.export.parity import Kind
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
 from simplepose.pose.exported import PROBABILITIES, ExportedNetwork
 
@@ -29,10 +30,10 @@ class Format:
     """Extra of simplepose that brings them."""
     write: Callable[[Material, Path], None]
     """Writes the file; what belongs to it lies beside it."""
-    kind: Literal["fp32", "half", "int8"] = "fp32"
+    kind: Kind = "fp32"
     """Of its arithmetic: decides what the gate allows."""
-    graphs: tuple[GraphName, ...] = ("keypoints", "heatmaps")
-    """Which it can be; the first unless another is asked for."""
+    graphs: tuple[GraphName, ...] = ("keypoints", "heatmaps", "boxes")
+    """Which it can be; of a pose network the first unless another is asked for."""
     takes_onnx: bool = False
     """Whether it can be made of an ONNX file of another program."""
     opens: bool = True
@@ -75,6 +76,7 @@ FORMATS = {
         extra="export",
         write=write_onnx_int8,
         kind="int8",
+        graphs=("keypoints", "heatmaps"),
         takes_onnx=True,
     ),
     "openvino": Format(
@@ -98,7 +100,24 @@ FORMATS = {
         extra="openvino",
         write=write_openvino_int8,
         kind="int8",
+        graphs=("keypoints", "heatmaps"),
         takes_onnx=True,
+    ),
+    "executorch": Format(
+        ending=".pte",
+        packages=("onnx", "executorch"),
+        extra="executorch",
+        write=write_executorch,
+        graphs=("heatmaps",),
+    ),
+    "coreml": Format(
+        ending=".mlpackage",
+        packages=("onnx", "coremltools"),
+        extra="coreml",
+        write=write_coreml,
+        kind="half",
+        graphs=("heatmaps",),
+        opens=False,
     ),
     "tensorrt": Format(
         ending=".tensorrt.onnx",

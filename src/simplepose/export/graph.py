@@ -1,13 +1,16 @@
-"""The two graphs that leave simplepose, as ONNX.
+"""The graphs that leave simplepose, as ONNX.
 
 `keypoints`: uint8 crops (B, H, W, 3) RGB in; `keypoints` (B, K, 2) in crop pixels and raw `scores`
-(B, K) out, and with a calibration `probabilities` (B, K) and `covariances` (B, K, 2, 2). Colour
-order, normalisation, flip test and decoding are inside: the same functions that the estimator
-calls.
+(B, K) out, with a calibration `probabilities` (B, K) and `covariances` (B, K, 2, 2), of a network
+with a visibility head `visibility` (B, K, 3), calibrated where it can be. Colour order,
+normalisation, flip test and decoding are inside: the same functions that the estimator calls.
 `heatmaps`: the network alone, normalised (B, 3, H, W) float in, its outputs out: for processors and
 runtimes that take plain networks only.
+`boxes`, of a detector: uint8 `pictures` (B, H, W, 3) RGB in, whose sides are multiples of 32;
+`boxes` (B, N, 4) in their pixels, best `scores` (B, N) first, and `classes` (B, N) out, before
+suppression.
 
-The batch is free in both, and the whole `ModelSpec` travels as metadata.
+The batch is free in all, and the whole `ModelSpec` travels as metadata.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from simplepose.core.errors import UserError, need
+from simplepose.detection import centers
+from simplepose.detection.trained import BOXES, CLASSES, PICTURES
 from simplepose.pose import codec
 from simplepose.pose.checkpoints import METADATA_KEY, LoadedModel, ModelSpec
 from simplepose.pose.exported import (
@@ -33,10 +38,12 @@ from simplepose.pose.exported import (
     KEYPOINTS,
     PROBABILITIES,
     SCORES,
+    SEEN,
 )
 from simplepose.pose.pixels import normalise
+from simplepose.pose.visibility import Listener
 
-GraphName = Literal["keypoints", "heatmaps"]
+GraphName = Literal["keypoints", "heatmaps", "boxes"]
 OPSET = 17
 """Of all files: the newest that ATC takes; nothing here needs a newer one."""
 
@@ -55,18 +62,36 @@ class KeypointGraph(nn.Module):
         assert spec.model is not None  # a network of ours
         pixels = normalise(crops.permute(0, 3, 1, 2), spec.pixels)
         size_wh, stride = spec.input_size_wh, spec.model.heatmap_stride
-        maps = codec.run(self.network, pixels, spec.codec, size_wh, self.order, stride)
+        network = Listener(self.network) if spec.model.visibility else self.network
+        maps = codec.run(network, pixels, spec.codec, size_wh, self.order, stride)
         keypoints, scores = codec.decode(maps, spec.codec, size_wh)
-        if spec.calibration is None:
-            return keypoints, scores
-        curve = spec.calibration
-        logit = torch.logit(scores, eps=1e-4)
-        probabilities = (curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()
-        if curve.spread_slope is None or curve.spread_offset is None:
-            return keypoints, scores, probabilities
-        factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
-        moments = codec.spread(maps, keypoints, spec.codec, size_wh)
-        return keypoints, scores, probabilities, moments * factor
+        found, curve = [keypoints, scores], spec.calibration
+        if curve is not None:
+            logit = torch.logit(scores, eps=1e-4)
+            found += [(curve.keypoint_slope * logit + curve.keypoint_offset).sigmoid()]
+            if curve.spread_slope is not None and curve.spread_offset is not None:
+                factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
+                found += [codec.spread(maps, keypoints, spec.codec, size_wh) * factor]
+        if isinstance(network, Listener):
+            temperature = curve and curve.visibility_temperature
+            found += [network.probabilities(self.order, temperature or 1)]
+        return tuple(found)
+
+
+class BoxGraph(nn.Module):
+    """`TrainedDetector.in_pixels` as a module that traces."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        """Wraps a network in evaluation mode."""
+        super().__init__()
+        self.network, self.spec = model
+        stride, classes = self.network.config.heatmap_stride, len(model.spec.schema)
+        # a narrow picture has fewer cells than there may be boxes
+        self.most = min(centers.MOST, min(model.spec.input_size_wh) // stride * 4 * classes)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        pixels = normalise(pictures.permute(0, 3, 1, 2), self.spec.pixels)
+        return centers.decode(self.network(pixels), self.network.config.heatmap_stride, self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +116,7 @@ class Material:
 
     def feed(self, crops: np.ndarray) -> np.ndarray:
         """Crops (B, H, W, 3) uint8 as the graph takes them."""
-        if self.graph == "keypoints":
+        if self.graph != "heatmaps":
             return crops
         pixels = torch.from_numpy(crops).permute(0, 3, 1, 2)
         return np.ascontiguousarray(normalise(pixels, self.spec.pixels).numpy())
@@ -117,12 +142,18 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
     onnx = import_onnx()
     width, height = model.spec.input_size_wh
     # two crops: with one, a batch that was taken for a number would go unnoticed for longer
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    free = {0: "batch"}
+    module: nn.Module
     if graph == "keypoints":
-        module: nn.Module = KeypointGraph(model, flip_test=flip_test)
-        example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        module = KeypointGraph(model, flip_test=flip_test)
         names, curve = [CROPS, KEYPOINTS, SCORES], model.spec.calibration
         names += [PROBABILITIES] if curve else []
         names += [COVARIANCES] if curve and curve.spread_offset is not None else []
+        names += [SEEN] if model.network.visibility is not None else []
+    elif graph == "boxes":
+        module, names = BoxGraph(model), [PICTURES, BOXES, SCORES, CLASSES]
+        free |= {1: "height", 2: "width"}
     else:
         module, example = model.network, torch.zeros(2, 3, height, width)
         names = ["pixels", "simcc" if model.spec.codec.has_rows else "heatmaps"]
@@ -133,16 +164,17 @@ def onnx_of(model: LoadedModel, graph: GraphName, *, flip_test: bool) -> Any:
         torch.onnx.export(
             module.eval(),
             (example,),
-            content,
+            content,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
             input_names=names[:1],
             output_names=names[1:],
-            dynamic_axes={name: {0: "batch"} for name in names},
+            dynamic_axes={name: {0: "batch"} for name in names} | {names[0]: free},
         )
     proto = onnx.load_from_string(content.getvalue())
+    second = module.most if isinstance(module, BoxGraph) else len(model.spec.schema)
     for output in proto.graph.output:
-        output.type.tensor_type.shape.dim[1].dim_value = len(model.spec.schema)
+        output.type.tensor_type.shape.dim[1].dim_value = second
     flip = {FLIP_KEY: str(int(flip_test))} if graph == "keypoints" else {}
     set_metadata(proto, {METADATA_KEY: model.spec.to_json(), **flip})
     onnx.checker.check_model(proto, full_check=True)

@@ -93,9 +93,11 @@ def write_onnx_int8(material: Material, path: Path) -> None:
             crops = next(self.left, None)
             return None if crops is None else {material.input_name: material.feed(crops)}
 
-    folded = path.with_name("folded.onnx")
-    copy = import_onnx().load_from_string(material.proto.SerializeToString())  # it is changed
-    quant_pre_process(copy, str(folded), skip_symbolic_shape=True)
+    folded, whole = path.with_name("folded.onnx"), path.with_name("whole.onnx")
+    # as a file: in memory it takes no weights of the kind that older exporters wrote
+    whole.write_bytes(material.proto.SerializeToString())
+    quant_pre_process(str(whole), str(folded), skip_symbolic_shape=True)
+    whole.unlink()
     proto, agreement = import_onnx().load(str(folded)), Agreement(material)
     for tail in TAILS:
         quantization.quantize_static(

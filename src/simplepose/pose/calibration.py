@@ -9,6 +9,8 @@ Covariances are the second moments of the heatmaps (`codec.spread`) times a fact
 the raw score, fitted by quantile regression (Koenker and Bassett 1978): whatever the tails of the
 errors are (people taken for each other, left for right), ellipses hold `COVERED` of the true
 positions, of sure keypoints and of unsure ones.
+
+Visibility has one number, the temperature of its softmax (Guo et al. 2017).
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class Calibration:
     its heatmap; None where the network shows none."""
     spread_offset: float | None = None
     """Added to it."""
+    visibility_temperature: float | None = None
+    """What the visibility head's logits are divided by; None where there is no such head."""
 
     def keypoints(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., K) raw scores -> probabilities, float32."""
@@ -60,13 +64,17 @@ class Calibration:
 
     def covariances(self, moments: np.ndarray, keypoint_scores: np.ndarray) -> np.ndarray:
         """(..., 2, 2) second moments and (...) raw scores -> calibrated covariances, float32."""
-        return (moments * self.spread(keypoint_scores)).astype(np.float32)
+        return np.asarray(moments * self.spread(keypoint_scores), np.float32)
 
     def spread(self, keypoint_scores: np.ndarray) -> np.ndarray:
         """(...) raw scores -> (..., 1, 1) float64: the factor on second moments."""
         assert self.spread_slope is not None and self.spread_offset is not None
         curve = self.spread_slope * logit(keypoint_scores) + self.spread_offset
         return np.exp(curve)[..., None, None]
+
+    def visibility(self, probabilities: np.ndarray) -> np.ndarray:
+        """(..., 3) raw probabilities -> calibrated ones, float32."""
+        return tempered(probabilities, self.visibility_temperature or 1).astype(np.float32)
 
     def coverage(self, matches: Matches) -> float:
         """Fraction of labelled keypoints within their ellipses; NaN where there are none.
@@ -100,6 +108,12 @@ class Matches:
     """(D,) with the most similar annotated person of the picture, 0 where there is none."""
     distances: np.ndarray | None = None
     """(M, K) squared Mahalanobis distance of the true position by the second moments, if known."""
+    visibility: np.ndarray | None = None
+    """(M, K, 3) probabilities, if known."""
+    annotated_visibility: np.ndarray | None = None
+    """(M, K) 0, 1 or 2; known where `visibility` is."""
+    rows: tuple[np.ndarray, np.ndarray] | None = None
+    """(M,) each: which annotated people and which poses they are, of those that were matched."""
 
     def __len__(self) -> int:
         return len(self.keypoint_scores)
@@ -160,6 +174,7 @@ def match_people(
         np.asarray(scores),
         pose_oks,
         distances,
+        rows=(people, poses),
     )
 
 
@@ -191,6 +206,9 @@ def fit(matches: Matches, source: str) -> Calibration:
     if matches.distances is not None:
         far = np.log(matches.distances[matches.labelled].clip(1e-9) / ELLIPSE)
         spread_slope, spread_offset = fit_quantile(logit(raw), far, COVERED)
+    temperature = None
+    if matches.visibility is not None and matches.annotated_visibility is not None:
+        temperature = fit_temperature(matches.visibility, matches.annotated_visibility)
     return Calibration(
         keypoint_slope=slope,
         keypoint_offset=offset,
@@ -201,6 +219,7 @@ def fit(matches: Matches, source: str) -> Calibration:
         error=expected_calibration_error(logistic(slope * logit(raw) + offset), right),
         spread_slope=spread_slope,
         spread_offset=spread_offset,
+        visibility_temperature=temperature,
     )
 
 
@@ -250,6 +269,59 @@ def fit_quantile(x: np.ndarray, y: np.ndarray, fraction: float) -> tuple[float, 
     return slope, offset(slope)
 
 
+def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> float:
+    """What logits are divided by so that the classes are likeliest, .05 to 20.
+
+    Args:
+        probabilities: (..., C).
+        classes: (...) int, of the C.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(logarithm: float) -> float:
+        likely = tempered(probabilities, float(np.exp(logarithm)))
+        right = np.take_along_axis(likely, classes[..., None], -1)
+        return float(-np.log(right.clip(1e-12)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """(..., C) probabilities as if their logits were divided by the temperature, float64."""
+    logs = np.log(np.asarray(probabilities, np.float64).clip(1e-12)) / temperature
+    powers = np.exp(logs - logs.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def visibility_measures(matches: Matches) -> dict[str, float]:
+    """How good the visibility is; empty where none is known or nobody is annotated.
+
+    Returns:
+        Over all keypoints of matched people, 0..1: `visibility_accuracy`; `visibility_majority`,
+        the accuracy of always saying what is most frequent of that keypoint among these people;
+        `visibility_error`, expected calibration error of the likeliest class; `visibility_auc`, of
+        a labelled visible and a labelled hidden keypoint the chance that the former is told to be
+        more visible (NaN without both).
+    """
+    seen, truth = matches.visibility, matches.annotated_visibility
+    if seen is None or truth is None or not truth.size:
+        return {}
+    from scipy.stats import rankdata
+
+    right = seen.argmax(-1) == truth
+    counts = np.stack([(truth == one).sum(0) for one in range(seen.shape[-1])])
+    visible = truth[truth > 0] == 2
+    ranks = rankdata((seen[..., 2] / (seen[..., 1] + seen[..., 2]).clip(1e-12))[truth > 0])
+    pairs = int(visible.sum()) * int((~visible).sum())
+    above = ranks[visible].sum() - visible.sum() * (visible.sum() + 1) / 2
+    return {
+        "visibility_accuracy": float(right.mean()),
+        "visibility_majority": float(counts.max(0).sum() / truth.size),
+        "visibility_error": expected_calibration_error(seen.max(-1).ravel(), right.ravel()),
+        "visibility_auc": float(above / pairs) if pairs else float("nan"),
+    }
+
+
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     """Mean distance of score and fraction of right answers over equal bins of 0..1.
 
@@ -264,9 +336,9 @@ def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     """
     if not len(scores):
         return float("nan")
-    scores = np.asarray(scores, np.float64)
-    index = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
-    return float(np.abs(np.bincount(index, scores - right, BINS)).sum() / len(scores))
+    from hotcoco.metrics import calibration_error
+
+    return float(calibration_error(scores, right, BINS)[0])
 
 
 def logistic(values: np.ndarray) -> np.ndarray:

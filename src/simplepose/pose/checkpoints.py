@@ -19,10 +19,11 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from simplepose import __version__
-from simplepose.config import CodecConfig, ModelConfig, PixelConfig
+from simplepose.config import CodecConfig, Config, ModelConfig, PixelConfig
 from simplepose.core.errors import UserError, brief
 from simplepose.core.files import atomic_path, encode_json, reading
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.sessions import SESSIONS, open_session
 from simplepose.core.settings import build, settings, to_plain
 from simplepose.pose.calibration import Calibration
 from simplepose.pose.hub import fetch
@@ -58,9 +59,9 @@ class ModelSpec:
     """Its keypoints; the classes of a detector."""
     input_size_wh: tuple[int, int]
     """Width and height of its input."""
-    pixels: PixelConfig = field(default_factory=PixelConfig)
+    pixels: PixelConfig = PixelConfig()
     """Channel order and normalisation."""
-    codec: CodecConfig = field(default_factory=CodecConfig)
+    codec: CodecConfig = CodecConfig()
     """How its heatmaps are read."""
     model: ModelConfig | None = None
     """Its architecture; None for a network that only exists as ONNX."""
@@ -70,6 +71,13 @@ class ModelSpec:
     """Score calibration fitted on held-out data; None where scores are raw."""
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration of the run, for the record."""
+
+    @classmethod
+    def of(cls, config: Config, schema: KeypointSchema) -> ModelSpec:
+        """That of the network which `config` trains on keypoints of `schema`."""
+        names = ("preset", "input_size_wh", "pixels", "codec", "model")
+        values = {name: getattr(config, name) for name in names}
+        return cls(schema=schema, config=to_plain(config), **values)
 
     @property
     def detects(self) -> bool:
@@ -199,9 +207,23 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], ModelSpec]:
 
 def read_spec(path: str | Path) -> ModelSpec:
     """The spec alone, without reading the tensors: nothing is said of their digest."""
-    with reading(path := find_weights(path), SAFETENSORS), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    return _spec_of(metadata, path)
+    return _spec_of(read_metadata(path := find_weights(path)), path)
+
+
+def is_detector(path: str | Path) -> bool:
+    """Whether a run folder or a file is a detector of `simplepose train`, exported or not."""
+    metadata = read_metadata(path := find_weights(path))
+    return METADATA_KEY in metadata and _spec_of(metadata, path).detects
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file of weights or of another runtime says of itself; nothing of other files."""
+    if path.suffix.lower() in SESSIONS:
+        return open_session(path, device="cpu").metadata
+    if path.suffix != ".safetensors":
+        return {}
+    with reading(path, SAFETENSORS), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -292,6 +314,15 @@ def require_head(network: nn.Module, names: Iterable[str], source: str) -> None:
         )
 
 
+def require_pose(spec: ModelSpec, source: str) -> None:
+    """Refuses a detector where a pose network is wanted."""
+    if spec.detects:
+        raise UserError(
+            f"{source} is a detector of {', '.join(spec.schema.keypoints)[:80]}: it finds boxes "
+            "and no keypoints. Cure: give it as --boxes, and a pose network as the weights"
+        )
+
+
 def require_schema(spec: ModelSpec, schema: KeypointSchema, source: str) -> None:
     """Refuses to score or continue a network on data with other keypoints."""
     if spec.schema.keypoints != schema.keypoints:
@@ -318,17 +349,18 @@ def copy_tensors(
     """
     import torch
 
-    shapes = [(name, (*given[name].shape,), (*own[name].shape,)) for name in own if name in given]
+    both = sorted(own.keys() & given.keys())
     problems = {
-        "missing": [name for name in own if name not in given],
-        "surplus": [name for name in given if name not in own],
+        "missing": sorted(own.keys() - given.keys()),
+        "surplus": sorted(given.keys() - own.keys()),
         "wrong shapes": [
-            f"{name} {have} for {want}" for name, have, want in shapes if have != want
+            f"{name} {(*given[name].shape,)} for {(*own[name].shape,)}"
+            for name in both
+            if given[name].shape != own[name].shape
         ],
-        "not finite": [name for name, *_ in shapes if not given[name].isfinite().all()],
+        "not finite": [name for name in both if not given[name].isfinite().all()],
     }
-    if any(problems.values()):
-        listed = (f"{what}: {shortened(names)}" for what, names in problems.items() if names)
+    if listed := [f"{what}: {shortened(names)}" for what, names in problems.items() if names]:
         raise UserError(f"{source} does not fit the network ({'; '.join(listed)}). Cure: {cure}")
     with torch.no_grad():
         for name, tensor in own.items():

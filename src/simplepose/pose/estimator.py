@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -30,16 +30,31 @@ from simplepose.core.errors import UserError, shown
 from simplepose.core.images import require_rgb
 from simplepose.core.oks import rescore
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.structures import Frame, People, Poses
+from simplepose.core.sessions import SESSIONS
+from simplepose.core.structures import VISIBILITY, Frame, People, Poses
 from simplepose.pose import codec, geometry, hub
+from simplepose.pose.calibration import tempered
 from simplepose.pose.card import save_with_card
-from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model
-from simplepose.pose.exported import SESSIONS, ExportedNetwork
+from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model, require_pose
+from simplepose.pose.exported import COVARIANCES, KEYPOINTS, SCORES, SEEN, ExportedNetwork
 from simplepose.pose.pixels import normalise, normalise_crops
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+class Found(NamedTuple):
+    """What is known of N crops before anything is calibrated."""
+
+    keypoints: np.ndarray
+    """(N, K, 2)."""
+    scores: np.ndarray
+    """(N, K) float32."""
+    moments: np.ndarray | None = None
+    """(N, K, 2, 2) second moments of the heatmaps in square pixels, where asked for."""
+    visibility: np.ndarray | None = None
+    """(N, K, 3) float32, where the network `knows_visibility`."""
 
 
 class PoseEstimator:
@@ -133,12 +148,7 @@ class PoseEstimator:
 
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
-            if loaded.spec.detects:
-                raise UserError(
-                    f"{path} is a detector of {', '.join(loaded.spec.schema.keypoints)[:80]}: it "
-                    "finds boxes and no keypoints. "
-                    "Cure: give it as --boxes, and a pose network as the weights"
-                )
+            require_pose(loaded.spec, str(path))
             # missing in torch's types
             network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             spec, precision = loaded.spec, resolve_precision(precision, chosen)
@@ -302,21 +312,28 @@ class PoseEstimator:
             return []
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops, to_crop = (np.concatenate(parts) for parts in zip(*cut, strict=True))
-        keypoints, keypoint_scores, spread = self.estimate_crops(
-            crops, to_crop, covariances=self.knows_covariances
-        )
+        all_found = self.estimate_crops(crops, to_crop, covariances=self.knows_covariances)
         poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
-            scores = rescore(one.scores, keypoint_scores[rows], self.keypoint_threshold)
-            found = keypoints[rows], keypoint_scores[rows], one.boxes_xyxy, scores
-            covariances = None if spread is None else spread[rows]
-            poses.append(Poses(*found, covariances=covariances, schema=self.schema))
+            found = Found(*(None if part is None else part[rows] for part in all_found))
+            scores = rescore(one.scores, found.scores, self.keypoint_threshold)
+            poses.append(
+                Poses(
+                    found.keypoints,
+                    found.scores,
+                    one.boxes_xyxy,
+                    scores,
+                    covariances=found.moments,
+                    visibility=found.visibility,
+                    schema=self.schema,
+                )
+            )
         return [self.calibrated(one) for one in poses] if calibrated else poses
 
     def calibrated(self, poses: Poses) -> Poses:
         """Raw scores -> probabilities that a keypoint is right, and expected OKS; second moments of
-        heatmaps -> covariances.
+        heatmaps -> covariances; visibility by its temperature.
 
         The same poses where the weights carry no calibration.
         """
@@ -329,6 +346,9 @@ class PoseEstimator:
             covariances=None
             if poses.covariances is None
             else calibration.covariances(poses.covariances, poses.keypoint_scores),
+            visibility=None
+            if poses.visibility is None
+            else calibration.visibility(poses.visibility),
         )
 
     @property
@@ -337,7 +357,15 @@ class PoseEstimator:
         unless it was exported with covariances."""
         network = self.network
         inside = isinstance(network, ExportedNetwork) and network.decodes
-        return not inside or network.has_covariances
+        return not inside or network.has(COVARIANCES)
+
+    @property
+    def knows_visibility(self) -> bool:
+        """Whether poses have `visibility`: a network with the head (`model.visibility`), or a
+        `keypoints` file of one."""
+        if isinstance(self.network, ExportedNetwork):
+            return self.network.has(SEEN)
+        return self.spec.model is not None and self.spec.model.visibility
 
     @property
     def knows_covariances(self) -> bool:
@@ -369,7 +397,7 @@ class PoseEstimator:
 
     def estimate_crops(
         self, crops: np.ndarray, to_crop: np.ndarray, *, covariances: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    ) -> Found:
         """Network, decoding and way back for any number of crops, `batch_size` at a time.
 
         Args:
@@ -378,45 +406,48 @@ class PoseEstimator:
             covariances: also take the heatmaps' second moments.
 
         Returns:
-            keypoints (N, K, 2) float64 in pixels of the full picture, keypoint_scores (N, K)
-            float32, and (N, K, 2, 2) float64 second moments in square pixels, or None. Nothing is
-            calibrated.
+            Keypoints float64 in pixels of the full picture, second moments in its square pixels.
         """
         keypoints = np.zeros((len(crops), len(self.schema), 2))
         scores = np.zeros(keypoints.shape[:2], np.float32)
         covariances = covariances and self.has_moments
         moments = np.zeros((*keypoints.shape, 2)) if covariances else None
+        shape = *scores.shape, len(VISIBILITY)
+        visibility = np.zeros(shape, np.float32) if self.knows_visibility else None
         for first in range(0, len(crops), self.batch_size):
             rows = slice(first, first + self.batch_size)
             with enough_memory(self.batch_size, "evaluate.batch_size, batch_size in Python"):
                 found = self.in_crops(crops[rows], covariances=covariances)
-                keypoints[rows], scores[rows] = found[:2]
-                if moments is not None:
-                    moments[rows] = found[2]
+                for whole, part in zip(
+                    (keypoints, scores, moments, visibility), found, strict=True
+                ):
+                    if whole is not None:
+                        whole[rows] = part
         to_image = geometry.invert_affines(to_crop)
         if moments is not None:
             linear = to_image[:, None, :, :2]
             moments = linear @ moments @ np.swapaxes(linear, -1, -2)
-        return geometry.transform_points(to_image, keypoints), scores, moments
+        return Found(geometry.transform_points(to_image, keypoints), scores, moments, visibility)
 
-    def in_crops(
-        self, crops: np.ndarray, *, covariances: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Keypoints (B, K, 2) in the pixels of crops (B, H_in, W_in, 3), their raw scores (B, K)
-        and second moments (B, K, 2, 2) or None, float32."""
+    def in_crops(self, crops: np.ndarray, *, covariances: bool = False) -> Found:
+        """All about crops (B, H_in, W_in, 3) in their own pixels, float32."""
         if isinstance(self.network, ExportedNetwork) and self.network.decodes:
-            keypoints, scores, spread = self.network.keypoints(crops)
-            if not covariances or spread is None or self.spec.calibration is None:
-                return keypoints, scores, None
-            return keypoints, scores, spread / self.spec.calibration.spread(scores)
-        maps, rules, size_wh = self.maps(crops), self.spec.codec, self.input_size_wh
+            return self._from_file(self.network.keypoints(crops), covariances=covariances)
+        (maps, visibility), rules, size_wh = self._look(crops), self.spec.codec, self.input_size_wh
         keypoints, scores = codec.decode(maps, rules, size_wh)
         moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
-        return (
-            _to_numpy(keypoints),
-            _to_numpy(scores),
-            None if moments is None else _to_numpy(moments),
-        )
+        parts = keypoints, scores, moments, visibility
+        return Found(*(None if part is None else _to_numpy(part) for part in parts))
+
+    def _from_file(self, outputs: dict[str, np.ndarray], *, covariances: bool) -> Found:
+        """Those of a `keypoints` file, whose calibration is undone."""
+        scores, moments, visibility = outputs[SCORES], None, outputs.get(SEEN)
+        calibration = self.spec.calibration
+        if covariances and COVARIANCES in outputs and calibration is not None:
+            moments = outputs[COVARIANCES] / calibration.spread(scores)
+        if visibility is not None and calibration and calibration.visibility_temperature:
+            visibility = tempered(visibility, 1 / calibration.visibility_temperature)
+        return Found(outputs[KEYPOINTS], scores, moments, visibility)
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """What the network sees, to look at (`simplepose.core.draw.draw_heatmaps`).
@@ -433,31 +464,36 @@ class PoseEstimator:
     def maps(self, crops: np.ndarray) -> codec.Array:
         """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
         mirrored crops if `mirrors`."""
+        return self._look(crops)[0]
+
+    def _look(self, crops: np.ndarray) -> tuple[codec.Array, Tensor | None]:
+        """`maps`, and the visibility (B, K, 3) where the network knows it."""
+        order = self.schema.flip_order if self.mirrors else None
+        rules, size_wh = self.spec.codec, self.input_size_wh
         if isinstance(network := self.network, ExportedNetwork):
-            run = network.run if codec.reads_arrays(self.spec.codec) else network.tensors
-            return self._averaged(normalise_crops(crops, self.spec.pixels), run)
+            ask = network.run if codec.reads_arrays(rules) else network.tensors
+            pixels = normalise_crops(crops, self.spec.pixels)
+            return codec.run(ask, pixels, rules, size_wh, order), None
         import torch
 
-        device = torch.device(self.device)
+        from simplepose.pose.visibility import Listener
 
-        def ask(pixels: Tensor) -> Tensor:
+        device = torch.device(self.device)
+        listener = Listener(network) if self.knows_visibility else None  # type: ignore[arg-type]
+
+        def ask_torch(pixels: Tensor) -> Tensor:
             with autocast(device, self.precision):
-                return self.network(pixels)
+                return (listener or network)(pixels)
 
         with torch.inference_mode():
             raw = to_device(torch.from_numpy(crops), device)
             # channels-last in memory
-            return self._averaged(normalise(raw.permute(0, 3, 1, 2), self.spec.pixels), ask)
-
-    def _averaged(
-        self, pixels: codec.Array, ask: Callable[[codec.Array], codec.Array]
-    ) -> codec.Array:
-        order = self.schema.flip_order if self.mirrors else None
-        # Half the launches; on a processor two calls, whose last bits are those of one alone.
-        stride, model = 0, self.spec.model
-        if model and not isinstance(self.device, str) and is_accelerator(self.device):
-            stride = model.heatmap_stride
-        return codec.run(ask, pixels, self.spec.codec, self.input_size_wh, order, stride)
+            inputs = normalise(raw.permute(0, 3, 1, 2), self.spec.pixels)
+            # Half the launches; on a processor two calls, whose last bits are those of one alone.
+            model = self.spec.model
+            stride = model.heatmap_stride if model and is_accelerator(device) else 0
+            maps = codec.run(ask_torch, inputs, rules, size_wh, order, stride)
+            return maps, listener and listener.probabilities(order)
 
 
 def _to_numpy(array: codec.Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A pose network from a file that another runtime runs (ONNX Runtime, OpenVINO).
+"""A pose network from a file that another runtime runs (ONNX Runtime, OpenVINO, ExecuTorch).
 
 The file holds one of two graphs. `heatmaps` is the network alone, behind the same call as a torch
 network. `keypoints` has everything from the crop's bytes to keypoints inside.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simplepose.config import CodecConfig
 from simplepose.core.errors import UserError
-from simplepose.core.onnx import OnnxSession
-from simplepose.core.openvino import OpenvinoSession
 from simplepose.core.schema import KeypointSchema, schema_with
-from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
+from simplepose.core.sessions import open_session
+from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec, require_pose
 from simplepose.pose.codec import SPLIT
 
 if TYPE_CHECKING:
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
 
 FLIP_KEY = "simplepose_flip_test"
 """Where a `keypoints` file says whether the flip test is inside: `1` or `0`."""
-SESSIONS = {".onnx": OnnxSession, ".xml": OpenvinoSession}
-"""Ending of a file -> what runs it."""
 CROPS, KEYPOINTS, SCORES, PROBABILITIES = "crops", "keypoints", "scores", "probabilities"
-COVARIANCES = "covariances"
+COVARIANCES, SEEN = "covariances", "visibility"
 """Names of the input and the outputs of `keypoints`."""
 
 
@@ -57,39 +54,28 @@ class ExportedNetwork:
                 device is not there.
         """
         self.path = str(path)
-        self.session = SESSIONS[Path(path).suffix](self.path, device=device, threads=threads)
-        (self._input, shape_in, kind), *more = self.session.inputs
+        self.session = open_session(path, device=device, threads=threads)
+        if METADATA_KEY in self.session.metadata:
+            require_pose(self._spec(), self.path)
+        (name, shape_in, kind), *more = self.session.inputs
+        self._input: str = name
         shapes_out = [shape for _, shape in self.session.outputs]
         self.decodes = (self._input, self.session.outputs[0][0]) == (CROPS, KEYPOINTS)
         self.flip_test = self.session.metadata.get(FLIP_KEY) == "1"
         self._bytes = "int" in kind
-        fixed = all(isinstance(side, int) for side in shape_in[1:])
-        channel = 3 if self.decodes else 1
-        if more or len(shape_in) != 4 or not fixed or shape_in[channel] != 3:
-            self._refuse(shape_in, shapes_out)
-        height, width = shape_in[1:3] if self.decodes else shape_in[2:]
-        self.input_size_wh: tuple[int, int] = (width, height)
+        size_wh = _picture_size(shape_in, 3 if self.decodes else 1)
+        self._simcc = [len(shape) for shape in shapes_out] == [3, 3] and not self.decodes
+        count = size_wh and _keypoint_count(shapes_out, size_wh)
+        if more or size_wh is None or not (count or self.decodes):
+            raise UserError(
+                f"{self.path}: expected one input (B, 3, H, W) of fixed height and width, and "
+                f"heatmaps (B, K, H, W) or SimCC's rows (B, K, {SPLIT} W) and (B, K, {SPLIT} H), "
+                f"found {list(shape_in)} -> {', '.join(str(list(one)) for one in shapes_out)}. "
+                "Cure: export the pose network alone, with fixed height and width"
+            )
+        self.input_size_wh: tuple[int, int] = size_wh
+        self.keypoint_count: int = count or 0
         self.fixed_batch = shape_in[0] if isinstance(shape_in[0], int) else 0
-        if self.decodes:
-            return
-        self._simcc = len(shapes_out) == 2 and {len(shape) for shape in shapes_out} == {3}
-        if self._simcc:
-            rows = tuple(shape[2] for shape in shapes_out)
-            if rows != (SPLIT * width, SPLIT * height):
-                self._refuse(shape_in, shapes_out)
-        elif len(shapes_out[0]) not in (3, 4):
-            self._refuse(shape_in, shapes_out)
-        if not isinstance(shapes_out[0][1], int):
-            self._refuse(shape_in, shapes_out)
-        self.keypoint_count: int = shapes_out[0][1]
-
-    def _refuse(self, shape_in: tuple[object, ...], shapes_out: list[tuple[object, ...]]) -> None:
-        raise UserError(
-            f"{self.path}: expected one input (B, 3, H, W) of fixed height and width, and heatmaps "
-            f"(B, K, H, W) or SimCC's rows (B, K, {SPLIT} W) and (B, K, {SPLIT} H), found "
-            f"{list(shape_in)} -> {', '.join(str(list(shape)) for shape in shapes_out)}. "
-            "Cure: export the pose network alone, with fixed height and width"
-        )
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """(B, 3, H, W) float32, normalised -> (B, K, H', W') float32; no torch is needed.
@@ -116,23 +102,21 @@ class ExportedNetwork:
 
         return torch.from_numpy(self.run(pixels))
 
-    @property
-    def has_covariances(self) -> bool:
-        """Whether it is a `keypoints` file with covariances."""
-        return COVARIANCES in [name for name, _ in self.session.outputs]
+    def has(self, output: str) -> bool:
+        """Whether it is a `keypoints` file with this output, e.g. `COVARIANCES`."""
+        return self.decodes and output in [name for name, _ in self.session.outputs]
 
-    def keypoints(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def keypoints(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         """What a `keypoints` file makes of crops.
 
         Args:
             crops: (B, H, W, 3) uint8 RGB.
 
         Returns:
-            keypoints (B, K, 2) in crop pixels, raw keypoint scores (B, K) and calibrated
-            covariances (B, K, 2, 2) in square crop pixels or None, float32.
+            The outputs by name, see `simplepose.export.graph`.
         """
-        keypoints, scores, *more = self._ask(crops)
-        return keypoints, scores, more[-1] if self.has_covariances else None
+        names = (name for name, _ in self.session.outputs)
+        return dict(zip(names, self._ask(crops), strict=True))
 
     def _ask(self, values: np.ndarray) -> list[np.ndarray]:
         """The outputs in their order."""
@@ -164,3 +148,26 @@ class ExportedNetwork:
         )
         codec = CodecConfig(kind="rtmpose", decoder="argmax") if self._simcc else CodecConfig()
         return ModelSpec(preset=name, schema=schema, input_size_wh=self.input_size_wh, codec=codec)
+
+
+def _picture_size(shape: tuple[Any, ...], channel: int) -> tuple[int, int] | None:
+    """Width and height of an input of pictures; None where it is none of fixed size.
+
+    Args:
+        shape: of the input, batch first.
+        channel: index of the colours in it.
+    """
+    if len(shape) != 4 or shape[channel] != 3:
+        return None
+    height, width = (side for index, side in enumerate(shape) if index not in (0, channel))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def _keypoint_count(shapes: list[tuple[Any, ...]], size_wh: tuple[int, int]) -> int:
+    """Keypoints of outputs that are heatmaps, SimCC's rows in one or in two; 0 of any others."""
+    known = [shape[1:] for shape in shapes]
+    if [len(shape) for shape in shapes] == [3, 3]:
+        fits = [shape[1] for shape in known] == [SPLIT * side for side in size_wh]
+    else:
+        fits = len(shapes[0]) in (3, 4)
+    return known[0][0] if fits and isinstance(known[0][0], int) else 0

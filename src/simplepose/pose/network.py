@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from simplepose.config import Initialisation, ModelConfig
 from simplepose.core.errors import UserError
 from simplepose.pose.backbone import convolution, make_backbone
 from simplepose.pose.codec import SPLIT
+from simplepose.pose.visibility import VisibilityHead
 
 LIGHT_HEADS = ("heatmap_light", "heatmap_depthwise", "boxes")
 CENTER_PRIOR = -2.19
@@ -31,6 +32,9 @@ class PoseNetwork(nn.Module):
     """Backbone and head: (B, 3, H, W) normalised float -> (B, K, H/4, W/4) heatmaps.
 
     An eighth of the size with two doublings; logits (B, K, Lx + Ly) with SimCC.
+
+    Attributes:
+        visibility: the visibility head, None without `model.visibility`.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class PoseNetwork(nn.Module):
         initialise(self, config.initialisation)
         if config.zero_init_last_bn_gamma:
             self.backbone.zero_last_gammas()
+        channels = self.backbone.channels[-1]
+        self.visibility = VisibilityHead(channels, keypoint_count) if config.visibility else None
 
     def freeze(self, stages: int) -> None:
         """Keeps the weights and batch-norm statistics of the backbone's first stages from training.
@@ -92,14 +98,18 @@ class PoseNetwork(nn.Module):
             module.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visibility: bool = False) -> Any:
+        """The maps; with `visibility` a pair, the maps and the logits of its head (B, K, 3)."""
         features = self.backbone(x)
         if self.config.head in LIGHT_HEADS:
             x = self.head(features[3 - self.config.deconv_layers :])
+        else:
+            x = self.deconv_layers(features[-1])
+            x = self.head(x) if self.config.head == "simcc" else self.final_layer(x)
+        if not visibility:
             return x
-        x = self.deconv_layers(features[-1])
-        x = self.head(x) if self.config.head == "simcc" else self.final_layer(x)
-        return x
+        assert self.visibility is not None
+        return x, self.visibility(features[-1].detach())
 
 
 def _deconvolutions(channels: int, config: ModelConfig) -> tuple[nn.Sequential, int]:

@@ -41,9 +41,10 @@ from simplepose.core.shards import (
     shard_name,
     table_of,
 )
+from simplepose.core.storage import is_remote
 from simplepose.pose.checkpoints import find_weights
 from simplepose.ray.predictor import PosePredictor
-from simplepose.ray.storage import OutputFolder, addresses, is_remote, is_video
+from simplepose.ray.storage import OutputFolder, addresses, is_video
 from simplepose.weights.public import named
 
 LISTING = "listing.parquet"
@@ -190,7 +191,7 @@ def _finished(folder: OutputFolder, run: Run, *, overwrite: bool) -> set[int]:
     names = folder.names()
     ours = {name for name in names if re.fullmatch(r"poses-\d+\.parquet", name)}
     if RUN in names:
-        before = decode_run(folder.read(RUN).read(), f"{folder.address}/{RUN}")
+        before = decode_run(folder.open(RUN).read(), f"{folder.address}/{RUN}")
         run = decode_run(encode_run(run), RUN)  # tuples become lists
         other = [
             name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)
@@ -218,7 +219,7 @@ def _whole(folder: OutputFolder, shard: int, names: set[str]) -> bool:
     if (name := shard_name(shard)) not in names:
         return False
     try:
-        with folder.read(name) as file:
+        with folder.open(name) as file:
             return bool(pq.read_schema(file).remove_metadata().equals(row_schema()))
     except (pa.ArrowException, OSError):
         print(f"note: {name} cannot be read and is made again", file=sys.stderr)
@@ -268,7 +269,7 @@ class ShardPredictor:
         return {name: [n] for name, n in zip(names, counts, strict=True)} | {"error": [problem]}
 
     def _write(self, shard: int) -> list[int]:
-        with self.folder.read(LISTING) as file:
+        with self.folder.open(LISTING) as file:
             rows = pq.ParquetFile(file).read_row_group(shard)
         estimator, found = self.predictor.estimator, []
         threshold = self.keypoint_threshold

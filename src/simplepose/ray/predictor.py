@@ -17,12 +17,13 @@ from simplepose.core.files import readable
 from simplepose.core.images import decode_upright
 from simplepose.core.lines import Line, line_of
 from simplepose.core.shards import table_of
+from simplepose.core.storage import is_remote, read_address, shown
 from simplepose.core.structures import Frame, Poses
 from simplepose.data.categories import with_flip_pairs
 from simplepose.detection.estimator import PoseEstimator
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.detection.people import people_source
-from simplepose.ray.storage import is_remote, is_video, local_copy, read_address, shown
+from simplepose.ray.storage import is_video, local_copy
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import picture_ids
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from simplepose.evaluation.coco import COLUMNS
 from simplepose.evaluation.matches import OKS_THRESHOLDS, RECALLS, precision_curves
-from simplepose.evaluation.tasks import spell
+from simplepose.evaluation.tasks import TASKS, spell
 from simplepose.report.analysis import (
     Analysis,
     calibration_curve,
@@ -52,14 +52,16 @@ def signed(value: float) -> str:
 
 def training_charts(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """Loss, learning rate and score of runs over their epochs."""
-    charts = []
-    for key, label in (("loss", "training loss"), ("learning_rate", "learning rate"), ("AP", "AP")):
+    charts, score = [], TASKS[sources[0].task].score
+    factor_of_score = TASKS[sources[0].task].factor
+    shown = ("loss", "training loss"), ("learning_rate", "learning rate"), (score, score)
+    for key, label in shown:
         lines = []
         for source in sources:
             points = [(r["epoch"], r[key]) for r in source.records if {"epoch", key} <= r.keys()]
-            factor = 100 if key == "AP" else 1
+            factor = factor_of_score if key == score else 1
             x, y = [one for one, _ in points], [factor * one for _, one in points]
-            lines.append(Series(source.name, x, y, dots=key == "AP" or len(points) < 40))
+            lines.append(Series(source.name, x, y, dots=key == score or len(points) < 40))
         if any(line.x for line in lines):
             charts.append({"title": label, "chart": line_chart(lines, "epoch", label)})
     return charts
@@ -228,6 +230,7 @@ def track_view(tracks: Sequence[Track], frames: int, truth: Mapping[str, Any] | 
         for one in by_length
     ]
     view: dict[str, Any] = {
+        "title": "",
         "frames": f"{frames:,}",
         "identities": f"{len(tracks):,}",
         "shown": len(by_length),

@@ -3,7 +3,7 @@ interruptions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,23 @@ class Track:
         return int(self.frames[-1] - self.frames[0]) + 1 - len(self.frames)
 
 
-def tracks_of(lines: Sequence[Line]) -> list[Track]:
-    """The identities of a poses.jsonl, in the order in which they appear."""
-    seen: dict[int, list[tuple[int, bool, float]]] = {}
+Sighting = tuple[int, int, bool, float]
+"""Frame, identity, whether gap filling put it in, and score."""
+
+
+def sightings_of(lines: Sequence[Line]) -> Iterator[Sighting]:
+    """All of a poses.jsonl."""
     for line in lines:
         for person in line.people:
             if person.track_id is not None:
-                one = line.frame, person.filled, person.score
-                seen.setdefault(person.track_id, []).append(one)
+                yield line.frame, person.track_id, person.filled, person.score
+
+
+def tracks_of(sightings: Iterable[Sighting]) -> list[Track]:
+    """The identities of sightings in the order of their frames, as they appear."""
+    seen: dict[int, list[tuple[int, bool, float]]] = {}
+    for frame, name, filled, score in sightings:
+        seen.setdefault(name, []).append((frame, filled, score))
     return [
         Track(
             name,
@@ -73,9 +82,7 @@ def against_truth(lines: Sequence[Line], people: Annotations) -> dict[str, Any]:
         people: of the same pictures, with track ids.
 
     Returns:
-        `numbers`: name -> MOTA, IDF1 and HOTA (0..1), switches, interruptions, misses and false
-        positives; `spans`: annotated identity -> stretches in which it was followed by one
-        identity; `switches`: (frame, annotated identity, before, after).
+        See `followed`.
 
     Raises:
         UserError: the annotations have no track ids, or lack a frame.
@@ -101,8 +108,23 @@ def against_truth(lines: Sequence[Line], people: Annotations) -> dict[str, Any]:
         alike = oks(*truth, people.schema.sigmas, people.visibility[rows])
         names = np.array([one.track_id for one in named], np.int64)
         frames.append(TrackedFrame(people.track_ids[rows], names, alike))
+    return followed([line.frame for line in lines], frames)
+
+
+def followed(places: Sequence[int], frames: Sequence[TrackedFrame]) -> dict[str, Any]:
+    """How well annotated identities were followed; a pair may match from a similarity of .5 on.
+
+    Args:
+        places: of the frames in their sequence.
+        frames: who is there.
+
+    Returns:
+        `numbers`: name -> MOTA, IDF1 and HOTA (0..1), switches, interruptions, misses and false
+        positives; `spans`: annotated identity -> stretches in which it was followed by one
+        identity; `switches`: (frame, annotated identity, before, after).
+    """
     counts = clear_mot(frames)
-    spans, switches, interruptions = _followed(lines, frames)
+    spans, switches, interruptions = _spans(places, frames)
     numbers = {
         "MOTA": counts.mota,
         "IDF1": identity(frames).idf1,
@@ -115,24 +137,24 @@ def against_truth(lines: Sequence[Line], people: Annotations) -> dict[str, Any]:
     return {"numbers": numbers, "spans": spans, "switches": switches}
 
 
-def _followed(
-    lines: Sequence[Line], frames: Sequence[TrackedFrame]
+def _spans(
+    places: Sequence[int], frames: Sequence[TrackedFrame]
 ) -> tuple[dict[int, Spans], list[tuple[int, int, int, int]], int]:
     """Stretches of each annotated identity, its switches, and how often it was lost and found
     again."""
     spans: dict[int, Spans] = {}
     switches, interruptions, there = [], 0, set[int]()
-    for line, frame, pairs in zip(lines, frames, clear_pairs(frames), strict=True):
+    for place, frame, pairs in zip(places, frames, clear_pairs(frames), strict=True):
         now = {int(frame.ids[row]): int(frame.predicted_ids[column]) for row, column in pairs}
         for person, name in now.items():
             own = spans.setdefault(person, [])
             if own and own[-1][2] != name:
-                switches.append((line.frame, person, own[-1][2], name))
+                switches.append((place, person, own[-1][2], name))
             if own and person not in there:
                 interruptions += 1
             if own and person in there and own[-1][2] == name:
-                own[-1] = own[-1][0], line.frame + 1, name
+                own[-1] = own[-1][0], place + 1, name
             else:
-                own.append((line.frame, line.frame + 1, name))
+                own.append((place, place + 1, name))
         there = {*now}
     return spans, switches, interruptions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from simplepose.core import files as atomic
 from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
+from simplepose.core.files import hidden_folder, read_json, write_json
 from simplepose.core.images import write_image
 from simplepose.core.schema import COCO_17, KeypointSchema
 from simplepose.data.source import DataLayout, find_layout
@@ -56,7 +55,7 @@ def write_synthetic_dataset(
                 images, stream = folder / "images" / split, [seed, half]
                 content = write_coco(annotations, images, COCO_17, draw_people, people, stream)
             detections = draw_detections(content, default_rng([seed, 2]))
-            atomic.write_json(folder / "dets" / "human_detection.json", detections)
+            write_json(folder / "dets" / "human_detection.json", detections)
     return find_layout(root)
 
 
@@ -79,7 +78,7 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
         raise UserError(f"{counts}: nothing to draw. Cure: ask for at least 1 of each")
     marker = {"kind": kind, "version": VERSION, **counts, "seed": seed}
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        found = atomic.read_json(root / MARKER) if (root / MARKER).is_file() else "other files"
+        found = read_json(root / MARKER) if (root / MARKER).is_file() else "other files"
         if found != marker:
             raise UserError(
                 f"{root} holds {found}, not these drawings: {marker}. "
@@ -87,21 +86,12 @@ def drawn_folder(root: Path, kind: str, counts: dict[str, int], seed: int) -> It
             )
         yield None
         return
-    temporary = atomic.partial_name(root)
-    try:
-        temporary.mkdir(parents=True)
+    with hidden_folder(root) as temporary:
         yield temporary
-        atomic.write_json(temporary / MARKER, marker, indent=True)
+        write_json(temporary / MARKER, marker, indent=True)
         if root.is_dir():
             root.rmdir()
         temporary.rename(root)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {root}: {error.strerror or error}. "
-            "Cure: choose a folder that is writable and has space"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_coco(
@@ -141,7 +131,7 @@ def write_coco(
     skeleton = [[a + 1, b + 1] for a, b in schema.skeleton]
     category = {"id": 1, "name": schema.name, "keypoints": schema.keypoints, "skeleton": skeleton}
     content = {"images": image_rows, "annotations": rows, "categories": [category]}
-    atomic.write_json(annotations, content)
+    write_json(annotations, content)
     return content
 
 

@@ -85,7 +85,7 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
 
     Returns:
         The sequence, and for each frame (N,) bool: which of its poses were filled in. Filled poses
-        carry the lower scores of the two ends, and no covariances (NaN).
+        carry the lower scores of the two ends, and no covariances or visibility (NaN).
     """
     parts = [[poses] for poses in sequence]
     for track in sightings(sequence).values():
@@ -106,7 +106,10 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
         (1 - fraction) * a.boxes_xyxy + fraction * b.boxes_xyxy,
         np.minimum(a.scores, b.scores),
         a.track_ids,
-        None if a.covariances is None else np.full_like(a.covariances, np.nan),
+        *(
+            None if one is None else np.full_like(one, np.nan)
+            for one in (a.covariances, a.visibility)
+        ),
     )
 
 
@@ -118,7 +121,7 @@ def _join(parts: list[Poses]) -> Poses:
         return parts[0]
     names = [name for name, column in parts[0].arrays().items() if column is not None]
     columns = {name: np.concatenate([getattr(one, name) for one in parts]) for name in names}
-    return replace(parts[0], **columns)
+    return replace(parts[0], **columns)  # type: ignore[arg-type]
 
 
 def smooth_zero_phase(sequence: Sequence[Poses], *, sigma_frames: float = 1.5) -> list[Poses]:
@@ -158,8 +161,9 @@ def sightings(sequence: Sequence[Poses]) -> dict[int, list[tuple[int, int]]]:
     """
     found: dict[int, list[tuple[int, int]]] = {}
     for index, poses in enumerate(sequence):
-        if len(poses) and poses.track_ids is None:
+        if poses.track_ids is not None:
+            for row, track_id in enumerate(poses.track_ids.tolist()):
+                found.setdefault(track_id, []).append((index, row))
+        elif len(poses):
             raise UserError("poses without track ids cannot be smoothed. Cure: track them first")
-        for row in range(len(poses)):
-            found.setdefault(int(poses.track_ids[row]), []).append((index, row))
     return found

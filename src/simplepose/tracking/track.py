@@ -200,7 +200,9 @@ class Tracker:
         """
         self.propagate(image, field)
         kept = self._people(poses)
-        poses, detected = poses[kept], None if detected is None else detected[kept]
+        poses, confirmed = poses[kept], np.ones(len(kept), bool)
+        if detected is not None:
+            confirmed = detected[kept]
         hungarian = self.config.matching == "hungarian"
         pairs = match(self.similarity(poses), self.config.min_similarity, hungarian=hungarian)
         owner_of = {column: self.tracks[row] for row, column in pairs}
@@ -214,10 +216,9 @@ class Tracker:
             track.keypoint_scores = poses.keypoint_scores[column]
             track.box_xyxy = poses.boxes_xyxy[column]
             if detected is not None:
-                track.unconfirmed = 0 if detected[column] else track.unconfirmed + 1
+                track.unconfirmed = 0 if confirmed[column] else track.unconfirmed + 1
         self.tracks = [track for track in self.tracks if self._lives(track)]
-        born = poses.scores >= self.config.birth_score
-        born = born if detected is None else born & detected
+        born = confirmed & (poses.scores >= self.config.birth_score)
         ids = np.zeros(len(poses), np.int64)
         for column in range(len(poses)):
             if column in owner_of:

@@ -268,7 +268,6 @@ class Scorer:
 
     def __call__(self, config: Config) -> dict[str, float]:
         """The ten numbers of a trained variant."""
-        assert self.held_out.boxes is not None
         estimator = PoseEstimator.from_pretrained(
             config.run_folder,
             device=self.goal.train.device,

@@ -22,7 +22,6 @@ from simplepose.core.device import (
 )
 from simplepose.core.errors import UserError
 from simplepose.core.schema import KeypointSchema
-from simplepose.core.settings import to_plain
 from simplepose.data.annotations import Annotations
 from simplepose.data.boxes import as_pictures
 from simplepose.data.cache import open_pixels
@@ -41,10 +40,17 @@ from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
+from simplepose.training.quantize import round_in_training
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
 from simplepose.weights.public import named
-from simplepose.weights.weight_file import OUTPUT_NAMES, WeightFile, load_into, load_weight_file
+from simplepose.weights.weight_file import (
+    OUTPUT_NAMES,
+    VISIBILITY_NAMES,
+    WeightFile,
+    load_into,
+    load_weight_file,
+)
 
 RESNET_FILES = ("resnet_v1_{depth}.ckpt", "resnet{depth}-*.pth", "resnet{depth}*.safetensors")
 """Names in imagenet_weights/ that `model.init: auto` takes, best first: the seed's (slim),
@@ -131,6 +137,8 @@ def assemble(
         say(sentence)
     if options.frozen_stages:
         network.freeze(options.frozen_stages)
+    if options.quantize:
+        round_in_training(network)
     network.to(device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -176,20 +184,8 @@ def assemble(
     around = partial(wrap, world=world, device=device, sync_batch_norm=options.sync_batch_norm)
     step = make_step(network, optimizer, config, device, precision, teacher, around)
     ema = Ema(network, options.ema) if options.ema else None
-    spec = _spec(config, schema)
+    spec = ModelSpec.of(config, schema)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
-
-
-def _spec(config: Config, schema: KeypointSchema) -> ModelSpec:
-    return ModelSpec(
-        preset=config.preset,
-        schema=schema,
-        input_size_wh=config.input_size_wh,
-        pixels=config.pixels,
-        codec=config.codec,
-        model=config.model,
-        config=to_plain(config),
-    )
 
 
 def load_weights(network: PoseNetwork, schema: KeypointSchema, config: Config) -> list[str]:
@@ -271,15 +267,19 @@ def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
             "with heatmaps in train.weights"
         )
     require_head(network, file.tensors, name)
-    listed = ""
-    if not _same_keypoints(file, schema):
-        # The output layer keeps its own initialisation.
-        own = network.state_dict()
-        left_out = [key for key in file.tensors if key.startswith(OUTPUT_NAMES)]
-        kept = {key: own[key].clone() for key in left_out if key in own}
-        tensors = {**file.tensors, **kept}
+    listed, apart, own = "", tuple[str, ...](), network.state_dict()
+    if not (same := _same_keypoints(file, schema)):
+        apart = OUTPUT_NAMES + VISIBILITY_NAMES
+    elif any(key.startswith(VISIBILITY_NAMES) for key in {*own} ^ {*file.tensors}):
+        apart = VISIBILITY_NAMES  # only one of them has the head
+    if apart:
+        # These layers keep their own initialisation.
+        left_out = [key for key in file.tensors if key.startswith(apart)]
+        kept = {key: own[key].clone() for key in own if key.startswith(apart)}
+        tensors = {key: one for key, one in file.tensors.items() if key not in left_out} | kept
         file = replace(file, tensors=tensors, keypoint_count=network.keypoint_count)
-        listed = f", left out (other keypoints): {', '.join(left_out)}"
+        why = "" if same else " (other keypoints)"
+        listed = f", left out{why}: {', '.join(left_out)}" if left_out else ""
     option = f"--model.init {file.path} in place of --train.weights"
     load_into(network, file, backbone_option=option)
     return f"weights from {path}{listed}{_scalars(file)}"

@@ -20,6 +20,7 @@ from simplepose.data.augment import change_appearance, draw_appearance
 from simplepose.data.loader import Batch, Regions, warp_regions
 from simplepose.pose.codec import encode, split_axes
 from simplepose.pose.pixels import normalise
+from simplepose.pose.visibility import LOSS_WEIGHT, visibility_loss
 from simplepose.training.distill import Teacher
 from simplepose.training.schedule import set_update
 
@@ -112,7 +113,7 @@ class TrainStep:
         self,
         pixels: torch.Tensor,
         keypoints: torch.Tensor,
-        visible: torch.Tensor,
+        visibility: torch.Tensor,
         draws: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss of (part of) a batch; everything from bytes to the loss, so that a compiler sees
@@ -121,20 +122,23 @@ class TrainStep:
         Args:
             pixels: (B, 3, H_in, W_in) uint8 RGB.
             keypoints: (B, K, 2) in input pixels.
-            visible: (B, K) bool.
+            visibility: (B, K) uint8, 0, 1 or 2.
             draws: (12, B) random numbers of colours and occlusions, from `draw_appearance`.
         """
         config = self.config
         pixels = change_appearance(pixels, draws, self.augment)
         inputs = normalise(pixels, config.pixels)  # (B, 3, H_in, W_in)
         target, weights = encode(
-            keypoints, visible, config.codec, config.input_size_wh, config.heatmap_size_wh
+            keypoints, visibility > 0, config.codec, config.input_size_wh, config.heatmap_size_wh
         )  # (B, K, H, W), (B, K)
         with autocast(self.device, self.precision):
-            predicted = self.network(inputs)  # (B, K, H, W)
+            if config.model.visibility:
+                predicted, logits = self.network(inputs, visibility=True)  # .., (B, K, 3)
+            else:
+                predicted, logits = self.network(inputs), None  # (B, K, H, W)
             if self.teacher is not None:
                 target = self.teacher.blend(pixels, target)
-        return training_loss(
+        loss = training_loss(
             predicted,
             target,
             weights,
@@ -143,10 +147,14 @@ class TrainStep:
             factor=config.train.loss_factor,
             hard_keypoints=config.train.hard_keypoints,
         )
+        if logits is None:
+            return loss
+        seen = visibility_loss(logits, keypoints, visibility, config.input_size_wh)
+        return loss + LOSS_WEIGHT * seen
 
     def truth(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `loss` compares with: keypoints (B, K, 2) and visible (B, K), on the device."""
-        return batch.keypoints, batch.visible
+        """What `loss` compares with: keypoints (B, K, 2) and visibility (B, K), on the device."""
+        return batch.keypoints, batch.visibility
 
     def __call__(self, batch: Batch, learning_rate: float, updates_done: int) -> torch.Tensor:
         """Updates the weights.

@@ -167,7 +167,8 @@ def write_coco_annotations(
         lines: the poses.jsonl.
         path: the .json file.
         visibility: keypoints of at least the first score are labelled, as hidden (1), of at least
-            the second as visible (2). Calibrated scores are probabilities, 0..1.
+            the second as visible (2). Calibrated scores are probabilities, 0..1. Where poses know
+            their visibility, the likeliest counts instead.
         images_dir: folder that the names of pictures become relative to; by default the deepest one
             that holds all of them.
 
@@ -221,7 +222,9 @@ def _annotation(person: Person, visibility: tuple[float, float]) -> dict[str, An
     """What is said of a person beside its ids. CVAT wants `segmentation`, and identities among the
     `attributes`."""
     box = [round(value, 2) for value in person.bbox]
-    triples = [_labelled(keypoint, visibility) for keypoint in person.keypoints]
+    seen = person.visibility or [None] * len(person.keypoints)
+    pairs = zip(person.keypoints, seen, strict=True)
+    triples = [_labelled(keypoint, likely, visibility) for keypoint, likely in pairs]
     row = {
         "keypoints": [*chain(*triples)],
         "num_keypoints": sum(state > 0 for _, _, state in triples),
@@ -237,10 +240,15 @@ def _annotation(person: Person, visibility: tuple[float, float]) -> dict[str, An
     return row | {"track_id": person.track_id, "attributes": attributes}
 
 
-def _labelled(keypoint: Keypoint, visibility: tuple[float, float]) -> tuple[float, float, int]:
+def _labelled(
+    keypoint: Keypoint, likely: Keypoint | None, visibility: tuple[float, float]
+) -> tuple[float, float, int]:
     x, y, score = keypoint
     if x is None or y is None or score is None:
         return 0.0, 0.0, 0
+    known = [one for one in likely or () if one is not None]
+    if known:
+        return round(x, 2), round(y, 2), known.index(max(known))
     return round(x, 2), round(y, 2), sum(score >= limit for limit in visibility)
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from simplepose import __version__
 from simplepose.core.errors import UserError
+from simplepose.core.files import cannot_write
 from simplepose.weights.public import PublicWeights
 
 _TIMEOUT_SECONDS = 30
@@ -90,10 +91,7 @@ def _said(row: PublicWeights, target: Path, partial: Path) -> Iterator[None]:
             "Cure: run the command again to go on"
         ) from error
     except OSError as error:
-        raise UserError(
-            f"cannot write {partial}: {error.strerror or error}. "
-            "Cure: choose a folder that is writable and has space"
-        ) from error
+        raise cannot_write(partial, error) from error
 
 
 def _size(path: Path) -> int:

@@ -54,9 +54,11 @@ BACKBONE = "backbone."
 """What the names of a backbone's parameters begin with in our networks and in MMPose's."""
 OUTPUT_NAMES = ("final_layer.", "head.output.", "head.maps.")
 """The last layers of the heads: where the keypoints are counted."""
+VISIBILITY_NAMES = ("visibility.",)
+"""Layers of the head beside it, which not every network has."""
 HEAD_NAMES = tuple(["deconv_layers.", "head.laterals.", "head.mixes.", "head.x.", "head.y."])
 HEAD_NAMES += ("head.class_mix.", "head.box_mix.", "head.box_output.")
-HEAD_NAMES += OUTPUT_NAMES
+HEAD_NAMES += OUTPUT_NAMES + VISIBILITY_NAMES
 _RESNET_NAMES = tuple(["conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."])
 _MMPOSE_HEADS = ("keypoint_head.", "head.")  # 0.x, 1.x
 _LITE_LAYERS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,14 +15,12 @@ import torch
 from simplepose import COCO_17, UserError, load_model
 from simplepose.cli import main
 from simplepose.config import ModelConfig, load_preset
-from simplepose.core import matlab
 from simplepose.core.device import enough_memory
 from simplepose.core.errors import brief, shown
 from simplepose.core.files import decode_json, decode_yaml, reading, require_whole_zip
 from simplepose.core.images import decode_image
-from simplepose.core.matlab import read_matlab
 from simplepose.data.coco import read_coco
-from simplepose.data.mpii import read_mpii
+from simplepose.data.mpii import read_matlab, read_mpii
 from simplepose.evaluation.mpii import read_mpii_predictions
 from simplepose.pose.checkpoints import ModelSpec, load_tensors, save_checkpoint
 from simplepose.pose.network import PoseNetwork
@@ -296,38 +293,8 @@ def test_matlab_files_of_every_class_are_read(tmp_path: Path, compressed: bool) 
     np.testing.assert_array_equal(found["numbers"], content["numbers"])
 
 
-def test_the_short_way_through_a_matlab_file_refuses_what_the_long_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every byte of usual matrices damaged in turn: numbers, words, flags, structures, cells."""
-    from scipy.io import savemat
-
-    values = [1.5, np.uint8(3), True, "word", np.eye(2), 2 + 1j]
-    savemat(path := tmp_path / "a.mat", {"r": {"list": np.array(values, object)}})
-    content, short = path.read_bytes(), matlab._is_leaf
-    monkeypatch.setattr("scipy.io.loadmat", lambda path: {})
-
-    def verdict(data: bytes, leaf: Callable[..., bool]) -> str:
-        monkeypatch.setattr(matlab, "_is_leaf", leaf)
-        monkeypatch.setattr(matlab, "read_bytes", lambda _: data)
-        try:
-            read_matlab(path, "a file", "none")
-        except UserError as error:
-            return str(error)
-        return ""
-
-    seen = set()
-    for at in range(128, len(content)):
-        for change in (0x01, 0x88):
-            damaged = content[:at] + bytes([content[at] ^ change]) + content[at + 1 :]
-            long = verdict(damaged, lambda *_: False)
-            assert verdict(damaged, short) == long, (at, change)
-            seen.add(bool(long))
-    assert seen == {True, False} and not verdict(content, short)
-
-
-def test_a_number_of_an_unknown_type_is_refused_before_scipy_follows_it(tmp_path: Path) -> None:
-    """Type 8 is reserved: scipy's reader ends the process."""
+def test_scipy_may_end_its_process_over_a_number_of_an_unknown_type(tmp_path: Path) -> None:
+    """Type 8 is reserved: scipy's reader looks it up beyond its table."""
     from scipy.io import savemat
 
     savemat(path := tmp_path / "a.mat", {"x": np.arange(7.0)})
@@ -336,5 +303,5 @@ def test_a_number_of_an_unknown_type_is_refused_before_scipy_follows_it(tmp_path
     for kind in (8, 10, 99):
         data[place] = kind
         path.write_bytes(data)
-        with pytest.raises(UserError, match=r"a\.mat cannot be read as.*other contents"):
+        with pytest.raises(UserError, match=r"a\.mat cannot be read as"):
             read_mpii_predictions(path)

@@ -179,12 +179,12 @@ def opened(
     monkeypatch.setattr(cache, "choose_cache", lambda *_, **__: (kind, what == "pictures", way))
     if kind == "pack":
         write_pack(
-            folder / "packed.zip",
+            folder / "packed",
             plan_pack(people, AUGMENT, SIZE),
             skip_broken=True,
             overwrite=True,
         )
-    chosen = config(folder, cache=kind, pack=str(folder / "packed.zip"), **options)
+    chosen = config(folder, cache=kind, pack=str(folder / "packed"), **options)
     source, on_device, _ = open_pixels(chosen, people, AUGMENT, SIZE, CPU)
     return source, on_device
 
@@ -241,12 +241,12 @@ def test_a_picture_repaired_after_packing_is_still_left_out(folder: Path) -> Non
     content = path.read_bytes()
     path.write_bytes(b"no picture")
     people = read_split(config(folder, skip_broken=True), "train").trainable()
-    pack = folder / "packed.zip"
+    pack = folder / "packed"
     write_pack(pack, plan_pack(people, AUGMENT, SIZE), skip_broken=True)
     path.write_bytes(content)
     source = open_pack(pack, read_split(config(folder), "train").trainable(), AUGMENT, SIZE)
     assert source.view(3).pixels.any()
-    with pytest.raises(UserError, match=r"packed\.zip, .*at byte \d+"):
+    with pytest.raises(UserError, match=r"packed/people-00000\.zip, .*at byte \d+"):
         source.view(4)
 
 
@@ -357,7 +357,7 @@ def test_a_pack_of_turned_pictures_is_not_one_of_stored_ones(folder: Path) -> No
         read_split(config(folder, "phone.json", upright=upright), "train").trainable()
         for upright in (False, True)
     )
-    write_pack(folder / "packed.zip", plan_pack(turned, AUGMENT, SIZE))
-    assert open_pack(folder / "packed.zip", turned, AUGMENT, SIZE).view(0).pixels.any()
-    with pytest.raises(UserError, match=r"packed\.zip.*as stored.*--data\.upright"):
-        open_pack(folder / "packed.zip", plain, AUGMENT, SIZE)
+    write_pack(folder / "packed", plan_pack(turned, AUGMENT, SIZE))
+    assert open_pack(folder / "packed", turned, AUGMENT, SIZE).view(0).pixels.any()
+    with pytest.raises(UserError, match=r"packed .*as stored.*--data\.upright"):
+        open_pack(folder / "packed", plain, AUGMENT, SIZE)

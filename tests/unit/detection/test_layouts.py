@@ -241,6 +241,44 @@ def test_boxes_with_an_angle_are_another_layout(tmp_path: Path) -> None:
         PersonDetector(path, threads=1)
 
 
+@pytest.mark.parametrize("honest", [True, False])
+def test_files_that_take_several_pictures_see_them_at_once(tmp_path: Path, honest: bool) -> None:
+    """A file that says that its batch is free but has one inside is asked one by one."""
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    answer = rows()
+    info = lambda name, shape: helper.make_tensor_value_info(name, kinds.FLOAT, shape)  # noqa: E731
+    nodes = [
+        helper.make_node("Conv", ["images", "kernel"], ["seen"]),
+        helper.make_node("GlobalAveragePool", ["images"], ["mean"]),
+        helper.make_node("ReduceMean", ["mean"], ["one"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Reshape", ["one", "column"], ["shade"]),
+        helper.make_node("Mul", ["shade", "nothing"], ["zero"]),
+        helper.make_node("Add", ["answer", "zero"], ["output"]),
+    ]
+    weights = {
+        "kernel": np.zeros((1, 3, 1, 1), np.float32),
+        "column": np.array([-1 if honest else 1, 1, 1]),
+        "nothing": np.float32([[[0]]]),
+        "answer": answer,
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [info("images", ["batch", 3, SIZE, SIZE])],
+        [info("output", ["batch", *answer.shape[1:]])],
+        [onnx.numpy_helper.from_array(np.asarray(one), name) for name, one in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "d.onnx"))
+    detector = PersonDetector(tmp_path / "d.onnx", threads=1)
+    assert detector.batches == honest
+    images = [PICTURE, PICTURE[:, ::-1].copy(), PICTURE[:90]]
+    for one, image in zip(detector.together(images), images, strict=True):
+        np.testing.assert_allclose(one.boxes_xyxy, detector(image).boxes_xyxy, atol=1e-3)
+        assert len(one)
+
+
 def test_a_grid_of_a_free_size_is_checked_at_every_picture() -> None:
     with pytest.raises(UserError, match="rows"):
         decode_grid(np.zeros((10, 85), np.float32), (SIZE, SIZE), 0, 0.3)

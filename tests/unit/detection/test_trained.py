@@ -11,8 +11,9 @@ import torch
 from simplepose.config import load_preset
 from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17, KeypointSchema
+from simplepose.core.structures import Frame
 from simplepose.detection.centers import encode
-from simplepose.detection.people import people_source
+from simplepose.detection.people import people_of, people_source
 from simplepose.detection.trained import TrainedDetector, fitted
 from simplepose.pose.checkpoints import ModelSpec, load_model, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
@@ -94,8 +95,28 @@ def test_weak_duplicates_go() -> None:
     maps[0, 2, 9, 4] = -3  # the same box, told from three cells below
     network.forward = lambda x: maps
     detector = TrainedDetector(network, spec_of("person"), device=CPU)
-    boxes, scores, _ = detector.detect(np.zeros((128, 128, 3), np.uint8))
+    boxes, scores, _ = detector.detect([np.zeros((128, 128, 3), np.uint8)])[0]
     assert (scores > 0.5).sum() == 1 and np.allclose(boxes[0], [0, 16, 64, 80])
+
+
+def test_several_pictures_at_once_are_what_each_is_alone() -> None:
+    """Two of one shape share a batch; the third has a canvas of its own."""
+    torch.manual_seed(0)
+    network = PoseNetwork(spec_of("person").model, 1).eval()
+    detector = TrainedDetector(network, spec_of("person"), device=CPU, score_threshold=0.0)
+    seen, calls = network.forward, list[int]()
+    network.forward = lambda x: calls.append(len(x)) or seen(x)
+    rng = np.random.default_rng(0)
+    shapes = [(100, 128), (90, 60), (100, 128)]
+    images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    together, frames = detector.together(images), [Frame(image) for image in images]
+    assert sorted(calls) == [1, 2]
+    for one, image, found in zip(together, images, people_of(detector, frames), strict=True):
+        alone = detector(image)
+        assert len(one) == len(alone) > 0
+        np.testing.assert_allclose(one.boxes_xyxy, alone.boxes_xyxy, atol=1e-2)
+        np.testing.assert_array_equal(one.boxes_xyxy, found.boxes_xyxy)
+    assert people_of(detector, []) == []
 
 
 @pytest.fixture

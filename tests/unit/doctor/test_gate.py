@@ -153,14 +153,14 @@ def test_commands_ask(
         if split == "train" or command != "pack":
             words += [f"--data.{split}-annotations", str(path)]
             words += [f"--data.{split}-images", str(path.parent / "pictures")]
-    words += ["--output", "out.zip" if command == "pack" else "out"]
+    words += ["--output", "packed" if command == "pack" else "out"]
     words += ["--base", "coco_r50_256x192_ms"] * (command == "ablation")
     assert main(words) == 2
     said = capsys.readouterr().err
     assert str(bad) in said and "below 1 %" in said
     if command == "pack":
         assert main([*words, "--data.accept-findings"]) == 0
-        assert "below 1 %" in capsys.readouterr().err and (tmp_path / "out.zip").exists()
+        assert "below 1 %" in capsys.readouterr().err and (tmp_path / "packed").exists()
 
 
 def test_evaluate_asks(tmp_path: Path) -> None:

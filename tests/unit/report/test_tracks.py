@@ -13,7 +13,7 @@ from simplepose import UserError
 from simplepose.core.lines import Line, Person
 from simplepose.data.annotations import Annotations
 from simplepose.data.coco import read_coco
-from simplepose.report.tracks import against_truth, tracks_of
+from simplepose.report.tracks import against_truth, sightings_of, tracks_of
 
 FRAMES = 8
 
@@ -38,10 +38,10 @@ def lines_of(people: Annotations, names: list[tuple[int | None, int | None]]) ->
 
 def test_spans_and_gaps(people: Annotations) -> None:
     names = [(5, None), (5, None), (None, 7), (5, 7), (None, None), (5, None), (5, None), (5, None)]
-    first, second = tracks_of(lines_of(people, names))
+    first, second = tracks_of(sightings_of(lines_of(people, names)))
     assert first.spans == [(0, 2, 5), (3, 4, 5), (5, 8, 5)] and first.lost == 2
     assert second.spans == [(2, 4, 7)] and second.lost == 0 and second.score == 0.5
-    assert tracks_of(lines_of(people, [(None, None)])) == []
+    assert tracks_of(sightings_of(lines_of(people, [(None, None)]))) == []
 
 
 def test_switches_interruptions_and_misses(people: Annotations) -> None:

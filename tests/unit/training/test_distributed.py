@@ -146,8 +146,8 @@ def test_pictures_are_dealt_out_to_a_detector(
         write_image(tmp_path / f"{number}.png", np.full((10, 10, 3), number, np.uint8))
 
     class Counting:
-        def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            return image[:1, :4, 0], image[0, :1, 0], image[0, :1, 0]
+        def detect(self, images: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+            return [(one[:1, :4, 0], one[0, :1, 0], one[0, :1, 0]) for one in images]
 
     boxes, parts = read_labelled_boxes(file, tmp_path), []
     monkeypatch.setattr(distributed, "gather", lambda part, world: parts.append(part) or parts)

@@ -1,19 +1,27 @@
-"""An object store that speaks as much of S3 as reading needs, and answers 500 now and then. No test in here."""
+"""A store that speaks HTTP with ranges and as much of S3 as reading needs, and answers 500 now and
+then. No test in here."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
+
+import fsspec
 
 
 @contextmanager
-def fake_s3(objects: dict[str, bytes], every: int) -> Iterator[tuple[str, list[int]]]:
+def fake_store(
+    objects: dict[str, bytes], every: int, ranges: bool = True
+) -> Iterator[tuple[str, list[int]]]:
     """Serves the bucket `box`; each request number that `every` divides gets a 500.
 
-    Yields what follows the `?` of an address, and the status of each answer so far.
+    Yields its address by HTTP, and the status of each answer so far. As long as it lives s3://box
+    is the same.
     """
     answers: list[int] = []
 
@@ -49,7 +57,7 @@ def fake_s3(objects: dict[str, bytes], every: int) -> Iterator[tuple[str, list[i
             if key not in objects:
                 return self.answer(200 if not key else 404)
             content, dates = objects[key], {"Last-Modified": "Sat, 28 Nov 2026 00:00:00 GMT"}
-            if not (wanted := self.headers.get("Range")):
+            if not ranges or not (wanted := self.headers.get("Range")):
                 return self.answer(200, content, "image/jpeg", **dates)
             first, last = wanted.removeprefix("bytes=").split("-")
             part = content[int(first) : int(last) + 1]
@@ -71,7 +79,13 @@ def fake_s3(objects: dict[str, bytes], every: int) -> Iterator[tuple[str, list[i
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        place = f"127.0.0.1%3A{server.server_address[1]}"
-        yield f"scheme=http&endpoint_override={place}&region=none", answers
+        place = f"http://127.0.0.1:{server.server_address[1]}"
+        signed = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nobody"}
+        more = {"AWS_ENDPOINT_URL": place, "AWS_DEFAULT_REGION": "none", "AWS_MAX_ATTEMPTS": "2"}
+        with patch.dict(os.environ, {"AWS_EC2_METADATA_DISABLED": "true", **signed, **more}):
+            yield f"{place}/box", answers
     finally:
         server.shutdown()
+        server.server_close()
+        # the next one has another port
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
