@@ -151,11 +151,20 @@ def estimate_boxes(
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], size_wh)
-    keypoints, scores, *more = (
-        None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True)
+    parts: list[Any] = [
+        None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)
+    ]
+    keypoints, scores, moments, visibility = parts
+    return Estimates(
+        detections.image_index[done],
+        keypoints,
+        scores,
+        detections.scores[done],
+        sizes.prod(1),
+        moments,
+        visibility,
+        broken,
     )
-    index, box_scores = detections.image_index[done], detections.scores[done]
-    return Estimates(index, keypoints, scores, box_scores, sizes.prod(1), *more, broken)
 
 
 def _batches(

@@ -98,6 +98,10 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
     return [_join(of_frame) for of_frame in parts], filled
 
 
+def _unknown(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else np.full_like(array, np.nan)
+
+
 def _between(a: Poses, b: Poses, fraction: float) -> Poses:
     """One person on the way from `a` to `b`."""
     return Poses(
@@ -106,10 +110,8 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
         (1 - fraction) * a.boxes_xyxy + fraction * b.boxes_xyxy,
         np.minimum(a.scores, b.scores),
         a.track_ids,
-        *(
-            None if one is None else np.full_like(one, np.nan)
-            for one in (a.covariances, a.visibility)
-        ),
+        covariances=_unknown(a.covariances),
+        visibility=_unknown(a.visibility),
     )
 
 
