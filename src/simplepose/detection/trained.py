@@ -170,19 +170,13 @@ class TrainedDetector:
         found: dict[int, Boxes] = {}
         for rows in same_shapes([canvas for canvas, _ in canvases]):
             parts = self.in_pixels(np.stack([canvases[row][0] for row in rows]))
-            for row, *part in zip(rows, *parts, strict=True):
-                found[row] = self._within(*part, canvases[row][1], images[row])
+            for row, boxes, scores, classes in zip(rows, *parts, strict=True):
+                found[row] = self._within((boxes, scores, classes), canvases[row][1], images[row])
         return [found[row] for row in range(len(images))]
 
-    def _within(
-        self,
-        boxes: np.ndarray,
-        scores: np.ndarray,
-        classes: np.ndarray,
-        scale: np.ndarray,
-        image: np.ndarray,
-    ) -> Boxes:
+    def _within(self, found: Boxes, scale: np.ndarray, image: np.ndarray) -> Boxes:
         """Boxes of the canvas -> those of the picture, after suppression."""
+        boxes, scores, classes = found
         limits = np.tile(image.shape[1::-1], 2)
         boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
         alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet

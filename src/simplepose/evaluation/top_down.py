@@ -30,7 +30,7 @@ from simplepose.evaluation.tasks import TASKS, require_truth, score_task, spell
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration, Matches, match_people, visibility_measures
 from simplepose.pose.checkpoints import ModelSpec, epoch_weights, kept_epochs
-from simplepose.pose.estimator import PoseEstimator
+from simplepose.pose.estimator import Found, PoseEstimator
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
@@ -151,11 +151,19 @@ def estimate_boxes(
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], size_wh)
-    keypoints, scores, *more = (
+    whole = Found._make(
         None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True)
     )
-    index, box_scores = detections.image_index[done], detections.scores[done]
-    return Estimates(index, keypoints, scores, box_scores, sizes.prod(1), *more, broken)
+    return Estimates(
+        detections.image_index[done],
+        whole.keypoints,
+        whole.scores,
+        detections.scores[done],
+        sizes.prod(1),
+        whole.moments,
+        whole.visibility,
+        broken,
+    )
 
 
 def _batches(

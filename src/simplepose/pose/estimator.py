@@ -316,7 +316,7 @@ class PoseEstimator:
         poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
-            found = Found(*(None if part is None else part[rows] for part in all_found))
+            found = Found._make(None if part is None else part[rows] for part in all_found)
             scores = rescore(one.scores, found.scores, self.keypoint_threshold)
             poses.append(
                 Poses(
@@ -357,7 +357,7 @@ class PoseEstimator:
         unless it was exported with covariances."""
         network = self.network
         inside = isinstance(network, ExportedNetwork) and network.decodes
-        return not inside or network.has(COVARIANCES)
+        return not inside or network.has(COVARIANCES)  # type: ignore[attr-defined]
 
     @property
     def knows_visibility(self) -> bool:
@@ -437,7 +437,7 @@ class PoseEstimator:
         keypoints, scores = codec.decode(maps, rules, size_wh)
         moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
         parts = keypoints, scores, moments, visibility
-        return Found(*(None if part is None else _to_numpy(part) for part in parts))
+        return Found._make(None if part is None else _to_numpy(part) for part in parts)
 
     def _from_file(self, outputs: dict[str, np.ndarray], *, covariances: bool) -> Found:
         """Those of a `keypoints` file, whose calibration is undone."""
@@ -493,7 +493,7 @@ class PoseEstimator:
             model = self.spec.model
             stride = model.heatmap_stride if model and is_accelerator(device) else 0
             maps = codec.run(ask_torch, inputs, rules, size_wh, order, stride)
-            return maps, listener and listener.probabilities(order)
+            return maps, None if listener is None else listener.probabilities(order)
 
 
 def _to_numpy(array: codec.Array) -> np.ndarray:

@@ -33,14 +33,15 @@ class VisibilityHead(nn.Module):
     def __init__(self, channels: int, keypoint_count: int) -> None:
         """All weights begin at 0, so no random number is drawn."""
         super().__init__()
-        self.where = nn.utils.skip_init(nn.Conv2d, channels, keypoint_count, 1)
-        self.what = nn.utils.skip_init(nn.Conv2d, channels, len(VISIBILITY) * keypoint_count, 1)
+        with torch.random.fork_rng(devices=[]):
+            self.where = nn.Conv2d(channels, keypoint_count, 1)
+            self.what = nn.Conv2d(channels, len(VISIBILITY) * keypoint_count, 1)
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
         weights = self.where(features).flatten(2).softmax(-1)  # (B, K, h*w)
-        logits = self.what(features).flatten(2).unflatten(1, (-1, len(VISIBILITY)))
+        logits: Tensor = self.what(features).flatten(2).unflatten(1, (-1, len(VISIBILITY)))
         return (logits * weights[:, :, None]).sum(-1)
 
 
@@ -53,6 +54,7 @@ class Listener:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) normalised -> what the network puts out for the pose."""
+        maps: Tensor
         maps, logits = self.network(pixels, visibility=True)
         self._logits.append(logits.float())
         return maps

@@ -106,11 +106,13 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
         (1 - fraction) * a.boxes_xyxy + fraction * b.boxes_xyxy,
         np.minimum(a.scores, b.scores),
         a.track_ids,
-        *(
-            None if one is None else np.full_like(one, np.nan)
-            for one in (a.covariances, a.visibility)
-        ),
+        covariances=_unknown(a.covariances),
+        visibility=_unknown(a.visibility),
     )
+
+
+def _unknown(column: np.ndarray | None) -> np.ndarray | None:
+    return None if column is None else np.full_like(column, np.nan)
 
 
 def _join(parts: list[Poses]) -> Poses:
