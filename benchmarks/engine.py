@@ -1,7 +1,7 @@
 """Frames per second of the video engine beside a plain loop of the same networks, interleaved in one run; and its memory on a long video.
 
-The plain loop is what one writes first: read a frame, detect, estimate each person with a call of its own, track, next frame; each
-library uses the threads it likes. The engine overlaps the stages, gives each network its share of the processor, cuts the detector's grey
+The plain loop is what one writes first: read a frame, detect, estimate each person with a call of its own, track, next frame. It
+shares the threads out as well: one network works at a time, with all cores, asleep where it waits. The engine overlaps the stages, gives each network its share of the processor, cuts the detector's grey
 border off, and with `every 5th` lets the tracker carry the boxes between the detector's looks. Before anything is timed, the engine in its
 strictest setting (detect every frame, one frame a batch, uncut detector) must give exactly the plain loop's poses where that loop too joins
 the tracker's boxes.
@@ -13,20 +13,17 @@ the tracker's boxes.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from drawn_walkers import endless
 
 from simplepose.core.device import share_cores
+from simplepose.core.files import write_json
 from simplepose.core.lines import header_of
 from simplepose.core.structures import People
 from simplepose.detection.motion import MotionDetector
@@ -81,23 +78,25 @@ def engine(runner: PoseTracker, video: str, frames: int) -> list[np.ndarray]:
     return out
 
 
-def timed(work: Callable[[], list[np.ndarray]]) -> tuple[float, int]:
-    """Frames per second, and how many poses came out."""
-    begin = time.perf_counter()
+def timed(work: Callable[[], list[np.ndarray]]) -> tuple[float, float, int]:
+    """Frames per second by the clock and of processor time, and how many poses came out."""
+    begin, processor = time.perf_counter(), time.process_time()
     found = work()
-    return len(found) / (time.perf_counter() - begin), sum(len(keypoints) for keypoints in found)
+    seconds, processor = time.perf_counter() - begin, time.process_time() - processor
+    return len(found) / seconds, len(found) / processor, sum(map(len, found))
 
 
 def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
     """The table of frames per second."""
-    cv2_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
 
     def estimator(threads: int) -> PoseEstimator:
         return PoseEstimator.from_pretrained(
             options.weights, device="cpu", flip_test=False, threads=threads
         )
 
-    plain_detector, plain_estimator = PersonDetector(options.boxes), estimator(0)
+    alone = share_cores(1)
+    plain_detector = PersonDetector(options.boxes, threads=alone)
+    plain_estimator = estimator(alone)
     threads = share_cores(2)
     cut, whole = (
         PersonDetector(options.boxes, threads=threads, cut_border=flag) for flag in (True, False)
@@ -119,8 +118,7 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
     ), "the engine's poses differ from the plain loop's"
 
     def plain() -> list[np.ndarray]:
-        cv2.setNumThreads(cv2_threads)
-        torch.set_num_threads(torch_threads)
+        share_cores(1)
         try:
             return plain_loop(options.video, plain_detector, plain_estimator, options.frames)
         finally:
@@ -131,21 +129,23 @@ def compare_speed(options: argparse.Namespace) -> dict[str, Any]:
         name: (lambda runner=runner: engine(runner, options.video, options.frames))
         for name, runner in runners.items()
     }
-    rates: dict[str, list[float]] = {name: [] for name in works}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     poses: dict[str, int] = {}
     for number in range(options.rounds):
         for name, work in works.items():
-            rate, poses[name] = timed(work)
-            rates[name].append(rate)
-            print(f"round {number + 1}  {name:<38}{rate:7.1f} frames/s", flush=True)
-    print(f"\n{'':<38}{'frames/s':>9}{'ratio':>7}{'poses':>8}")
+            *pair, poses[name] = timed(work)
+            rates[name].append((pair[0], pair[1]))
+            print(f"round {number + 1}  {name:<38}{pair[0]:7.1f} frames/s", flush=True)
+    print(f"\n{'':<38}{'frames/s':>9}{'ratio':>7}{'of processor time':>19}{'ratio':>7}{'poses':>8}")
     result = {}
-    for name, values in rates.items():
-        ratio = statistics.median(
-            value / base for value, base in zip(values, rates["plain loop"], strict=True)
+    plain_rates = np.array(rates["plain loop"])
+    for name, pairs in rates.items():
+        fps, ratios = (np.median(part, 0) for part in (pairs, np.array(pairs) / plain_rates))
+        row = {"fps": fps[0], "ratio": ratios[0], "processor_fps": fps[1]}
+        result[name] = row | {"processor_ratio": ratios[1], "poses": poses[name]}
+        print(
+            f"{name:<38}{fps[0]:9.1f}{ratios[0]:7.2f}{fps[1]:19.1f}{ratios[1]:7.2f}{poses[name]:8,}"
         )
-        result[name] = {"fps": statistics.median(values), "ratio": ratio, "poses": poses[name]}
-        print(f"{name:<38}{statistics.median(values):9.1f}{ratio:7.2f}{poses[name]:8,}")
     print("stages of the last engine run alone, frames/s:", runners["engine, every 5th"].speed)
     return result
 
@@ -202,7 +202,7 @@ def main() -> None:
         parser.error("give VIDEO and --boxes, or --memory N")
     result = measure_memory(options) if options.memory else compare_speed(options)
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1))
+        write_json(options.output, result, indent=True)
 
 
 if __name__ == "__main__":

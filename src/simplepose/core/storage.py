@@ -74,15 +74,12 @@ def ask(address: str, question: Callable[[], Answer]) -> Answer:
         # also a missing file: fsspec takes HTTP's 500 for one
         except Exception as error:
             failed = error
-    if isinstance(failed, FileNotFoundError | PermissionError):
-        missing = isinstance(failed, FileNotFoundError)
-        reason = os.strerror(failed.errno or (errno.ENOENT if missing else errno.EACCES))
-        raise StoreError(f"cannot read {shown(address)}: {reason}. Cure: check the path")
-    said = (brief(failed) or type(failed).__name__).replace(address, shown(address)).rstrip(".")
-    raise StoreError(
-        f"{shown(address)}: {said}. "
-        "Cure: see that the store answers, then the same command again, which goes on"
-    ) from failed
+    missing = isinstance(failed, FileNotFoundError)
+    said = os.strerror(errno.ENOENT) if missing else getattr(failed, "strerror", "")
+    said = (said or brief(failed) or type(failed).__name__).replace(address, shown(address))
+    again = "see that the store answers and lets you in, then the same command again, which goes on"
+    cure = "check the path" if missing or not is_remote(address) else again
+    raise StoreError(f"{shown(address)}: {said.rstrip('.')}. Cure: {cure}") from failed
 
 
 def read_address(address: str) -> bytes:

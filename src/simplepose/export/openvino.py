@@ -44,7 +44,10 @@ def _save(model: Any, path: Path, material: Material) -> None:
     openvino = import_openvino("an export")
     for one in material.proto.metadata_props:
         model.set_rt_info(one.value, one.key)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error" on a full disk
+        raise OSError("OpenVINO cannot write its files there") from error
 
 
 def write_openvino_int8(material: Material, path: Path) -> None:

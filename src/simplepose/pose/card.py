@@ -86,9 +86,12 @@ def model_card(
         "licence": licence or "not stated",
     }
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text)
-    opened = f'.from_pretrained("{path.name}")  # or hf:OWNER/NAME'
+    opened = f'estimator = PoseEstimator.from_pretrained("{path.name}")  # or hf:OWNER/NAME'
     if spec.detects:
-        opened = f'(detector="{path.name}")  # on the command line --boxes {path.name}'
+        opened = (
+            f"# on the command line: --boxes {path.name}\n"
+            f'estimator = PoseEstimator(detector="{path.name}")'
+        )
     return (
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n"
         f"# {path.stem if path.stem != 'model' else spec.preset}\n\n"
@@ -98,7 +101,7 @@ def model_card(
         "## Use\n\n"
         "```python\n"
         "from simplepose import PoseEstimator\n\n"
-        f"estimator = PoseEstimator{opened}\n"
+        f"{opened}\n"
         'estimator("photo.jpg").draw().save("poses.jpg")\n'
         "```\n"
     )

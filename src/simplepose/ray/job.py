@@ -354,7 +354,7 @@ def _cluster() -> Iterator[bool]:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **(local if started else {}))
         except Exception as error:  # Ray's are of many kinds, and of none
             raise UserError(
-                f"Ray does not start: {brief(error)}. "
+                f"Ray does not start: {brief(error).rstrip('.')}. "
                 "Cure: see that RAY_ADDRESS names a cluster that runs, with the same Ray and "
                 "Python, or that this machine is not too busy"
             ) from error

@@ -276,7 +276,7 @@ def _fine_tune(network: PoseNetwork, schema: KeypointSchema, name: str) -> str:
         # These layers keep their own initialisation.
         left_out = [key for key in file.tensors if key.startswith(apart)]
         kept = {key: own[key].clone() for key in own if key.startswith(apart)}
-        tensors = {key: one for key, one in file.tensors.items() if key not in left_out} | kept
+        tensors = {key: file.tensors[key] for key in file.tensors.keys() - left_out} | kept
         file = replace(file, tensors=tensors, keypoint_count=network.keypoint_count)
         why = "" if same else " (other keypoints)"
         listed = f", left out{why}: {', '.join(left_out)}" if left_out else ""

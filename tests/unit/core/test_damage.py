@@ -96,7 +96,7 @@ def test_a_preset_that_says_a_thing_twice(tmp_path: Path) -> None:
         load_preset(str(path))
 
 
-@pytest.mark.parametrize("depth", [1024, 100_000])
+@pytest.mark.parametrize("depth", [20_000, 100_000])  # Python 3.13 reads 1,024
 def test_deep_json(depth: int) -> None:
     with pytest.raises(UserError, match=r"deep\.json"):
         decode_json(b"[" * depth + b"]" * depth, "deep.json")

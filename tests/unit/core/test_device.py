@@ -10,13 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from training_workers import small_config, tiny_network, write_people
 
+from simplepose.config import load_preset
 from simplepose.core import device as device_module
 from simplepose.core.errors import UserError
+from simplepose.core.schema import COCO_17
+from simplepose.pose.checkpoints import ModelSpec
+from simplepose.pose.estimator import PoseEstimator
 from simplepose.training import start, train
 
 SOURCE = Path(device_module.__file__).parents[1]
@@ -131,6 +136,58 @@ def test_training_and_evaluation_run_on_a_stand_in(
         and stand_in.sent["to"] >= 5
         and stand_in.sent["empty"]
     )
+
+
+def test_a_batch_is_copied_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is put on the side stream, and only what comes after waits for it."""
+    seen: list[str] = []
+
+    class Stream:
+        def __init__(self, name: Any = "side") -> None:
+            self.name = name if isinstance(name, str) else "side"
+
+        def wait_stream(self, other: Stream) -> None:
+            seen.append(f"{self.name} waits for {other.name}")
+
+        def __enter__(self) -> None:
+            seen.append(f"on {self.name}")
+
+        def __exit__(self, *_: object) -> None:
+            seen.append(f"off {self.name}")
+
+    work = Stream("work")
+    fake = SimpleNamespace(
+        Stream=Stream, stream=lambda one: one, current_stream=lambda device: work
+    )
+    monkeypatch.setattr(torch, "xpu", fake)
+    monkeypatch.setattr(device_module, "_streams", {})
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda self, stream: seen.append(f"kept for {stream.name}")
+    )
+    batch = torch.arange(3)
+    with StandIn() as stand_in:
+        for _ in range(2):
+            copy = device_module.copy_beside(batch, torch.device("xpu", 0))
+    assert torch.equal(copy, batch) and stand_in.sent["to"] == 2
+    assert seen == 2 * ["on side", "off side", "work waits for side", "kept for work"]
+
+
+def test_both_flips_are_one_call_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_preset("coco_r18_128x96_mini")
+    size_wh, kept = (96, 128), {"codec": config.codec, "model": config.model}
+    spec = ModelSpec(preset="x", schema=COCO_17, input_size_wh=size_wh, **kept)
+    network, calls = torch.nn.Conv2d(3, 17, 4, 4).eval(), []
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
+        return network(pixels)
+
+    estimator = PoseEstimator(counted, spec)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), np.uint8)
+    plain = estimator.heatmaps(crops)
+    monkeypatch.setattr("simplepose.pose.estimator.is_accelerator", lambda device: True)
+    np.testing.assert_allclose(estimator.heatmaps(crops), plain, rtol=1e-4, atol=1e-4)
+    assert calls == [3, 3, 6]
 
 
 def test_a_device_that_is_not_there() -> None:
@@ -271,6 +328,9 @@ def test_threads_keep_to_affinity_and_quota(
     assert device_module.own_cores() == 12
     (tmp_path / "cpu.max").write_text("350000 100000\n")
     assert device_module.own_cores() == 4
+    (tmp_path / "cpu.max").write_text("50000 100000\n")  # half a core
+    assert device_module.own_cores() == 1
+    (tmp_path / "cpu.max").write_text("350000 100000\n")
     (tmp_path / "cpu" / "job").mkdir(parents=True)
     (tmp_path / "cgroup").write_text("4:cpu,cpuacct:/job\n0::/\n")
     for name, value in (("cpu.cfs_quota_us", 50000), ("cpu.cfs_period_us", 25000)):

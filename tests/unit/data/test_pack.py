@@ -346,6 +346,8 @@ def test_what_does_not_fit_is_refused_with_the_reason(people: Annotations, tmp_p
         opened(cut, people)
     with pytest.raises(UserError, match=r"missing/pack\.npz: No such file"):
         opened(tmp_path / "missing", people)
+    with pytest.raises(UserError, match=r"pack\.npz/pack\.npz: Not a directory\. .*path"):
+        opened(path / "pack.npz", people)
     few = write_pack(tmp_path / "few", plan_pack(people.select(np.arange(4)), AUGMENT, SIZE))
     with pytest.raises(UserError, match=r"few .*5 of 9 .*annotation 5"):
         opened(few, people)
