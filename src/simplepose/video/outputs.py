@@ -293,23 +293,7 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
         UserError: another ending, or pandas is missing (Parquet).
     """
     path = Path(path)
-    names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
-    names += ["left", "top", "right", "bottom"]
-    everybody = ((line, person) for line in lines for person in line.people)
-    first = next(everybody, None)
-    parts = {
-        name: columns
-        for name, columns in PARTS.items()
-        if name == "keypoints" or (first is not None and getattr(first[1], name) is not None)
-    }
-    names += [f"{one}_{part}" for of in parts.values() for one in schema.keypoints for part in of]
-    nothing = [(None, None, None)] * len(schema)
-
-    def row(line: Line, person: Person) -> list[Any]:
-        triples = chain(*(getattr(person, name) or nothing for name in parts))
-        return [*_table_row(line, person), *chain(*triples)]
-
-    rows = starmap(row, chain([] if first is None else [first], everybody))
+    names, rows = _table(lines, schema)
     if path.suffix.lower() == ".csv":
         with (
             atomic_path(path) as temporary,
@@ -327,6 +311,27 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
             raise need(error.name or "pyarrow", "tables", "a Parquet table") from error
     else:
         raise UserError(f"{path}: tables are .csv or .parquet. Cure: use one of these endings")
+
+
+def _table(lines: Iterable[Line], schema: KeypointSchema) -> tuple[list[str], Iterator[list[Any]]]:
+    """Names of the columns, and the rows."""
+    names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
+    names += ["left", "top", "right", "bottom"]
+    everybody = ((line, person) for line in lines for person in line.people)
+    first = next(everybody, None)
+    parts = {
+        name: columns
+        for name, columns in PARTS.items()
+        if name == "keypoints" or (first is not None and getattr(first[1], name) is not None)
+    }
+    names += [f"{one}_{part}" for of in parts.values() for one in schema.keypoints for part in of]
+    nothing = [(None, None, None)] * len(schema)
+
+    def row(line: Line, person: Person) -> list[Any]:
+        triples = chain(*(getattr(person, name) or nothing for name in parts))
+        return [*_table_row(line, person), *chain(*triples)]
+
+    return names, starmap(row, chain([] if first is None else [first], everybody))
 
 
 def _table_row(line: Line, person: Person) -> list[Any]:
