@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from collections.abc import Collection
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from simplepose.commands.networks import Seen, open_estimator, open_people
 from simplepose.commands.options import TrackOptions
@@ -13,7 +16,7 @@ from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError
 from simplepose.core.files import encode_json, readable, write_bytes
 from simplepose.core.lines import header_of, read_header, read_lines
-from simplepose.core.progress import Progress
+from simplepose.core.progress import Progress, note
 from simplepose.core.schema import POSETRACK_15, KeypointSchema
 from simplepose.detection.files import BoxFile
 from simplepose.pose.estimator import PoseEstimator
@@ -93,7 +96,7 @@ def run(options: TrackOptions) -> None:
     boxes = runner.detector
     category = boxes.category_id if isinstance(boxes, BoxFile) else 1
     with finished(lines, lambda: _finish(options, folder, name, estimator.schema, category)):
-        _follow(options, runner, stream, lines, video and (video, codec), window)
+        _follow(options, runner, stream, lines, (video, codec) if video else None, window)
     _tell(runner, stream, lines, folder)
 
 
@@ -129,11 +132,11 @@ def _follow(
     """Writes each frame's line, then its picture into the annotated video."""
     estimator, threshold = runner.estimator, options.keypoint_threshold
     seen = Seen(estimator.drawn_threshold if threshold is None else threshold)
-    style = {"keypoint_threshold": seen.threshold, **options.style}
+    style: dict[str, Any] = {"keypoint_threshold": seen.threshold, **options.style}
+    writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
     with ExitStack() as open_files:
-        writer = VideoWriter(video[0], stream.fps or 10.0, video[1]) if video else None
-        for one in filter(None, (writer, window)):
-            open_files.enter_context(one)
+        open_files.enter_context(writer or nullcontext())
+        open_files.enter_context(window or nullcontext())
         progress = open_files.enter_context(Progress("tracking", "frames"))
         for frame, poses in runner(stream, drop_frames=options.drop_frames):
             if writer:
@@ -144,14 +147,21 @@ def _follow(
             if writer or window:
                 with runner.speed.measure("draw and write"):
                     drawn = draw_poses(frame.image, poses, estimator.schema, **style)
-                    if writer:
-                        writer.write(drawn, frame.seconds)
-                    if window and not window.show(drawn):
+                    if not _show(drawn, frame.seconds, writer, window):
                         break
             progress(lines.frames, stream.frame_count or None)
             if lines.frames == options.frames:
                 break
     seen.tell()
+
+
+def _show(
+    drawn: np.ndarray, seconds: float, writer: VideoWriter | None, window: Window | None
+) -> bool:
+    """Writes and shows a picture; whether nobody closed the window."""
+    if writer:
+        writer.write(drawn, seconds)
+    return window is None or window.show(drawn)
 
 
 def build(options: TrackOptions) -> tuple[TrackOptions, PoseTracker]:
@@ -176,21 +186,23 @@ def _note_boxes(detector: object, stream: VideoStream | PictureStream) -> None:
     """Says which boxes of a file nobody gets."""
     if not isinstance(detector, BoxFile):
         return
-    known = isinstance(stream, PictureStream)
-    ids = detector.image_ids(stream.paths) if known else range(stream.frame_count)
+    ids: Collection[int | str]
+    if isinstance(stream, PictureStream):
+        ids = detector.image_ids(stream.paths)
+    else:
+        ids = range(stream.frame_count)
     # of a camera nobody knows how many frames there will be
-    if note := detector.left_out(ids or detector.by_id):
-        print(f"note: {note}", file=sys.stderr)
+    if unused := detector.left_out(ids or detector.by_id):
+        note(unused)
 
 
 def _note_posetrack(options: TrackOptions, schema: KeypointSchema) -> None:
     """Says that a network's PoseTrack file cannot be scored."""
     absent = [name for name in POSETRACK_15.keypoints if name not in schema.keypoints]
     if options.posetrack and absent:
-        print(
-            f"note: the network lacks PoseTrack's keypoints {', '.join(absent)}: "
-            "simplepose score --task posetrack refuses the PoseTrack file",
-            file=sys.stderr,
+        note(
+            f"the network lacks PoseTrack's keypoints {', '.join(absent)}: "
+            "simplepose score --task posetrack refuses the PoseTrack file"
         )
 
 

@@ -232,7 +232,7 @@ class Poses(_Rows):
                 f"{path}: poses are not saved as {ending or 'a file without ending'}. "
                 "Cure: .json, .csv, .parquet, .jpg or .png"
             )
-        what = self.draw() if ending in PICTURE_ENDINGS else self.to_pandas()
+        what: Any = self.draw() if ending in PICTURE_ENDINGS else self.to_pandas()
         with atomic_path(path) as temporary:
             if ending == ".csv":
                 what.to_csv(temporary, index=False)

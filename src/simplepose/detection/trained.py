@@ -170,20 +170,10 @@ class TrainedDetector:
         found: dict[int, Boxes] = {}
         for rows in same_shapes([canvas for canvas, _ in canvases]):
             parts = self.in_pixels(np.stack([canvases[row][0] for row in rows]))
-            for row, boxes, scores, classes in zip(rows, *parts, strict=True):
-                found[row] = self._within((boxes, scores, classes), canvases[row][1], images[row])
+            for row, *part in zip(rows, *parts, strict=True):
+                boxes, scores, classes = part
+                found[row] = _within(boxes, scores, classes, canvases[row][1], images[row])
         return [found[row] for row in range(len(images))]
-
-    def _within(self, found: Boxes, scale: np.ndarray, image: np.ndarray) -> Boxes:
-        """Boxes of the canvas -> those of the picture, after suppression."""
-        boxes, scores, classes = found
-        limits = np.tile(image.shape[1::-1], 2)
-        boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
-        alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet
-        kept = nms(alone, scores, NMS_IOU)
-        # A score of 0 is a cell that is no peak; NaN is none either.
-        kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
-        return boxes[kept], scores[kept], classes[kept]
 
     @torch.inference_mode()
     def in_pixels(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,6 +194,23 @@ class TrainedDetector:
             maps = self.network(normalise(batch, self.spec.pixels))
         boxes, scores, classes = decode(maps, self.spec.model.heatmap_stride)
         return boxes.cpu().numpy(), scores.cpu().numpy(), classes.cpu().numpy()
+
+
+def _within(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    scale: np.ndarray,
+    image: np.ndarray,
+) -> Boxes:
+    """Boxes of the canvas -> those of the picture, after suppression."""
+    limits = np.tile(image.shape[1::-1], 2)
+    boxes = np.clip(boxes / np.tile(scale, 2), 0, limits).astype(np.float32)
+    alone = boxes + classes[:, None] * 2 * limits.max()  # classes do not meet
+    kept = nms(alone, scores, NMS_IOU)
+    # A score of 0 is a cell that is no peak; NaN is none either.
+    kept = kept[(boxes[kept, 2:] > boxes[kept, :2]).all(1) & (scores[kept] > 0)]
+    return boxes[kept], scores[kept], classes[kept]
 
 
 def fitted(image: np.ndarray, input_size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ from simplepose.evaluation.tasks import TASKS, require_truth, score_task, spell
 from simplepose.pose import geometry
 from simplepose.pose.calibration import Calibration, Matches, match_people, visibility_measures
 from simplepose.pose.checkpoints import ModelSpec, epoch_weights, kept_epochs
-from simplepose.pose.estimator import Found, PoseEstimator
+from simplepose.pose.estimator import PoseEstimator
 
 
 def stored_settings(spec: ModelSpec, source: str | Path) -> EvaluateConfig:
@@ -151,17 +151,18 @@ def estimate_boxes(
             progress(sum(map(len, rows)), len(detections))
     done = np.concatenate(rows)
     _, sizes = geometry.fit_boxes(detections.boxes_xyxy[done], size_wh)
-    whole = Found._make(
-        None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True)
-    )
+    parts: list[Any] = [
+        None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)
+    ]
+    keypoints, scores, moments, visibility = parts
     return Estimates(
         detections.image_index[done],
-        whole.keypoints,
-        whole.scores,
+        keypoints,
+        scores,
         detections.scores[done],
         sizes.prod(1),
-        whole.moments,
-        whole.visibility,
+        moments,
+        visibility,
         broken,
     )
 

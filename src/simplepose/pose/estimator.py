@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -55,6 +56,11 @@ class Found(NamedTuple):
     """(N, K, 2, 2) second moments of the heatmaps in square pixels, where asked for."""
     visibility: np.ndarray | None = None
     """(N, K, 3) float32, where the network `knows_visibility`."""
+
+    def each(self, change: Callable[[Any], np.ndarray]) -> Found:
+        """What `change` makes of each array that is there."""
+        parts: list[Any] = [None if part is None else change(part) for part in self]
+        return Found(*parts)
 
 
 class PoseEstimator:
@@ -316,7 +322,7 @@ class PoseEstimator:
         poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
-            found = Found._make(None if part is None else part[rows] for part in all_found)
+            found = all_found.each(itemgetter(rows))
             scores = rescore(one.scores, found.scores, self.keypoint_threshold)
             poses.append(
                 Poses(
@@ -356,8 +362,9 @@ class PoseEstimator:
         """Whether the second moments of heatmaps can be had; a file that decodes keeps them inside,
         unless it was exported with covariances."""
         network = self.network
-        inside = isinstance(network, ExportedNetwork) and network.decodes
-        return not inside or network.has(COVARIANCES)  # type: ignore[attr-defined]
+        if isinstance(network, ExportedNetwork) and network.decodes:
+            return network.has(COVARIANCES)
+        return True
 
     @property
     def knows_visibility(self) -> bool:
@@ -436,8 +443,9 @@ class PoseEstimator:
         (maps, visibility), rules, size_wh = self._look(crops), self.spec.codec, self.input_size_wh
         keypoints, scores = codec.decode(maps, rules, size_wh)
         moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
-        parts = keypoints, scores, moments, visibility
-        return Found._make(None if part is None else _to_numpy(part) for part in parts)
+        seen = None if visibility is None else _to_numpy(visibility)
+        moved = None if moments is None else _to_numpy(moments)
+        return Found(_to_numpy(keypoints), _to_numpy(scores), moved, seen)
 
     def _from_file(self, outputs: dict[str, np.ndarray], *, covariances: bool) -> Found:
         """Those of a `keypoints` file, whose calibration is undone."""
@@ -493,7 +501,7 @@ class PoseEstimator:
             model = self.spec.model
             stride = model.heatmap_stride if model and is_accelerator(device) else 0
             maps = codec.run(ask_torch, inputs, rules, size_wh, order, stride)
-            return maps, None if listener is None else listener.probabilities(order)
+            return maps, listener.probabilities(order) if listener else None
 
 
 def _to_numpy(array: codec.Array) -> np.ndarray:

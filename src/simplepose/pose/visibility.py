@@ -33,14 +33,17 @@ class VisibilityHead(nn.Module):
     def __init__(self, channels: int, keypoint_count: int) -> None:
         """All weights begin at 0, so no random number is drawn."""
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            self.where = nn.Conv2d(channels, keypoint_count, 1)
-            self.what = nn.Conv2d(channels, len(VISIBILITY) * keypoint_count, 1)
+        self.where = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, channels, keypoint_count, 1
+        )
+        self.what = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, channels, len(VISIBILITY) * keypoint_count, 1
+        )
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> Tensor:
-        weights = self.where(features).flatten(2).softmax(-1)  # (B, K, h*w)
+        weights: Tensor = self.where(features).flatten(2).softmax(-1)  # (B, K, h*w)
         logits: Tensor = self.what(features).flatten(2).unflatten(1, (-1, len(VISIBILITY)))
         return (logits * weights[:, :, None]).sum(-1)
 

@@ -98,6 +98,10 @@ def fill_gaps(sequence: Sequence[Poses], *, max_gap: int) -> tuple[list[Poses], 
     return [_join(of_frame) for of_frame in parts], filled
 
 
+def _unknown(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else np.full_like(array, np.nan)
+
+
 def _between(a: Poses, b: Poses, fraction: float) -> Poses:
     """One person on the way from `a` to `b`."""
     return Poses(

@@ -116,18 +116,18 @@ class PoseTracker:
         Yields:
             Each frame with its poses; `track_ids` are set where people are followed.
         """
-        named = isinstance(source, (str, Path, int))
-        if not (named or isinstance(source, Iterable)):
+        if not isinstance(source, (Path, int, Iterable)):
             raise UserError(
                 f"{shown(source)} is no source of frames. "
                 "Cure: a video, a camera number, pictures, or an iterable of Frame"
             )
-        self.stream = open_stream(source) if named else source  # type: ignore[arg-type,assignment]
+        stream = open_stream(source) if isinstance(source, (str, Path, int)) else source
+        self.stream = stream
         self.speed = Speed()
         run = copy(self)  # another run may start while this one goes on
         # what learns from frames, as MotionDetector does, starts anew
         run.detector = getattr(self.detector, "fresh", lambda: self.detector)()
-        return run._run(self.stream, drop_frames)
+        return run._run(stream, drop_frames)
 
     def _run(self, stream: Iterable[Frame], drop: bool) -> Iterator[tuple[Frame, Poses]]:
         """One run; the object is its own."""
@@ -282,28 +282,17 @@ def overlapped(
     ready: queue.Queue[list[T]] = queue.Queue(depth)
     errors: list[BaseException] = []
 
-    def put(value: list[T]) -> None:
-        while not stop.is_set():
-            try:
-                # the end waits for room, so that the last item is not lost
-                return ready.put(value, timeout=0 if dropped and value else 0.1)
-            except queue.Full:
-                if dropped and value:
-                    with suppress(queue.Empty):
-                        ready.get_nowait()
-                        dropped()
-
     def work() -> None:
         try:
             for item in items:
-                put([item])
+                _put(ready, [item], stop, dropped)
                 if stop.is_set():
                     break
         except BaseException as error:
             # whatever it was, it belongs to the caller
             errors.append(error)
         finally:
-            put([])
+            _put(ready, [], stop)  # it waits for room, so that the last item is not lost
             close(items)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -325,6 +314,23 @@ def overlapped(
         thread.join(patience)
     for error in errors:
         raise error
+
+
+def _put(
+    ready: queue.Queue[list[T]],
+    value: list[T],
+    stop: threading.Event,
+    dropped: Callable[[], None] | None = None,
+) -> None:
+    """Waits for room, or with `dropped` makes some, until `stop` is set."""
+    while not stop.is_set():
+        try:
+            return ready.put(value, timeout=0 if dropped else 0.1)
+        except queue.Full:
+            if dropped:
+                with suppress(queue.Empty):
+                    ready.get_nowait()
+                    dropped()
 
 
 def close(items: object) -> None:

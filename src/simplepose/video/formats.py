@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain, count, product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count, product, repeat
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -222,7 +222,7 @@ def _annotation(person: Person, visibility: tuple[float, float]) -> dict[str, An
     """What is said of a person beside its ids. CVAT wants `segmentation`, and identities among the
     `attributes`."""
     box = [round(value, 2) for value in person.bbox]
-    seen = person.visibility or [(None, None, None)] * len(person.keypoints)
+    seen: Iterable[Any] = person.visibility or repeat(None, len(person.keypoints))
     pairs = zip(person.keypoints, seen, strict=True)
     triples = [_labelled(keypoint, likely, visibility) for keypoint, likely in pairs]
     row = {
@@ -241,12 +241,12 @@ def _annotation(person: Person, visibility: tuple[float, float]) -> dict[str, An
 
 
 def _labelled(
-    keypoint: Keypoint, likely: Keypoint, visibility: tuple[float, float]
+    keypoint: Keypoint, likely: Keypoint | None, visibility: tuple[float, float]
 ) -> tuple[float, float, int]:
     x, y, score = keypoint
     if x is None or y is None or score is None:
         return 0.0, 0.0, 0
-    known = [one for one in likely if one is not None]
+    known = [one for one in likely or () if one is not None]
     if known:
         return round(x, 2), round(y, 2), known.index(max(known))
     return round(x, 2), round(y, 2), sum(score >= limit for limit in visibility)

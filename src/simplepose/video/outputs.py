@@ -276,14 +276,6 @@ def require_table(kind: str) -> None:
             raise need(package, "tables", "--table parquet") from error
 
 
-PARTS = {
-    "keypoints": ("x", "y", "score"),
-    "covariances": ("xx", "xy", "yy"),
-    "visibility": VISIBILITY,
-}
-"""Field of a person -> columns of each keypoint in a table."""
-
-
 def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema) -> None:
     """One row a person and frame: frame, seconds, image id, file, track_id, score, box, then x, y,
     score of each keypoint; where the first person has them also xx, xy, yy of each covariance, and
@@ -314,16 +306,15 @@ def write_table(path: str | Path, lines: Iterable[Line], schema: KeypointSchema)
 
 
 def _table(lines: Iterable[Line], schema: KeypointSchema) -> tuple[list[str], Iterator[list[Any]]]:
-    """Names of the columns, and the rows."""
-    names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
-    names += ["left", "top", "right", "bottom"]
+    """The columns' names, and the rows."""
     everybody = ((line, person) for line in lines for person in line.people)
     first = next(everybody, None)
-    parts = {
-        name: columns
-        for name, columns in PARTS.items()
-        if name == "keypoints" or (first is not None and getattr(first[1], name) is not None)
-    }
+    parts = {"keypoints": ("x", "y", "score")}
+    for name, columns in {"covariances": ("xx", "xy", "yy"), "visibility": VISIBILITY}.items():
+        if first is not None and getattr(first[1], name) is not None:
+            parts[name] = columns
+    names = ["frame", "seconds", "image_id", "file_name", "track_id", "score", "filled"]
+    names += ["left", "top", "right", "bottom"]
     names += [f"{one}_{part}" for of in parts.values() for one in schema.keypoints for part in of]
     nothing = [(None, None, None)] * len(schema)
 
