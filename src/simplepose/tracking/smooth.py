@@ -115,10 +115,6 @@ def _between(a: Poses, b: Poses, fraction: float) -> Poses:
     )
 
 
-def _unknown(column: np.ndarray | None) -> np.ndarray | None:
-    return None if column is None else np.full_like(column, np.nan)
-
-
 def _join(parts: list[Poses]) -> Poses:
     """All their people; an empty frame read from a file does not know how many keypoints there
     are."""
