@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_onnx import save_network
 
 from simplepose import UserError
 from simplepose.cli import main
@@ -236,6 +237,10 @@ def test_the_command_writes_a_file_that_every_command_opens(
     )
     np.testing.assert_allclose(answers["scores"], found[1], atol=1e-4)
     assert main(["evaluate", str(output), *people, "--boxes", "gt"]) == 0
+    capsys.readouterr()
+    foreign = save_network(tmp_path / "foreign.onnx")
+    assert main(["evaluate", str(output), *people, "--boxes", str(foreign)]) == 2
+    assert "foreign.onnx is a network of another program" in capsys.readouterr().err
     photo = next(Path(people[3]).iterdir())
     predict = ["predict", str(photo), "--weights", str(output), "--boxes", "whole"]
     assert main([*predict, "--output", str(tmp_path / "out")]) == 0
