@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 FLOAT_TAIL = 2
-"""So many of the convolutions that a network lists last are not rounded: an export keeps as many in
-float, or more."""
+"""So many of the convolutions that a network lists last are not rounded. An export keeps as many in
+float, or more, of those that run last."""
 
 
 class RoundedConvolution(nn.Conv2d):
