@@ -12,6 +12,7 @@ from simplepose.commands.options import ConvertOptions
 from simplepose.core.errors import UserError
 from simplepose.core.files import require_new
 from simplepose.core.lines import LINES, read_header
+from simplepose.core.progress import note
 from simplepose.core.schema import schema_named
 from simplepose.core.shards import RUN
 from simplepose.data.annotations import Annotations
@@ -108,8 +109,7 @@ def run(options: ConvertOptions) -> None:
             f"Cure: simplepose convert results FOLDER --to {options.to}"
         )
     annotations, images_dir = convert(options)
-    for warning in annotations.warnings:
-        print(f"note: {warning}")
+    note(*annotations.warnings)
     schema, labelled = annotations.schema, int(annotations.keypoint_counts.sum())
     print(
         f"{options.output}: {len(annotations)} people in {len(annotations.image_ids)} pictures, "

@@ -20,6 +20,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import require_new, write_json
 from simplepose.core.progress import Progress, note
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.sessions import SESSIONS
 from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import with_flip_pairs
 from simplepose.data.pictures import with_orientation_note
@@ -152,7 +153,13 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
         annotations = read_split(options.config, "val")
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.config)
-    if is_trained(options.boxes) and task != "mpii":
+    trained = is_trained(options.boxes)
+    if not trained and Path(options.boxes).suffix.lower() in SESSIONS:
+        raise UserError(
+            f"--boxes {options.boxes} is a network of another program, whose boxes a test does not "
+            "take. Cure: gt, a detection file (.json), or a detector of simplepose train"
+        )
+    if trained and task != "mpii":
         detector = TrainedDetector.from_pretrained(options.boxes, device=options.device)
         detections = detected_people(
             detector, annotations, options.boxes, skip_broken=options.data.skip_broken

@@ -6,7 +6,8 @@ from __future__ import annotations
 import platform
 import shutil
 from dataclasses import replace
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
             f"--graph is {options.graph}, {options.format} is of {form.graphs[0]} only. "
             "Cure: leave --graph out"
         )
+    if options.device not in ("cpu", "auto"):
+        raise UserError(
+            f"--device is {options.device}: a file is compared with its network on the processor. "
+            "Cure: leave --device out"
+        )
     require_new(output, parity_path(output), overwrite=options.overwrite)
     ending = "." + form.ending.rpartition(".")[2]
     if output.suffix != ending:
@@ -123,12 +129,12 @@ def _source(options: ExportOptions, form: Format, weights: Path) -> Source:
                 f"{options.weights} is a detector, which leaves as one graph that answers boxes. "
                 f"Cure: --format with one of {able}, and no --graph"
             )
-        detector = TrainedDetector.from_pretrained(weights, device=options.device)
+        detector = TrainedDetector.from_pretrained(weights, device="cpu")
         asked = EvaluateOptions(weights=options.weights, **shared)
         require_no_pose_options(asked)
         return BoxSource(detector, read_boxes_to_find(asked, detector) if is_scored else None)
     network = PoseEstimator.from_pretrained(
-        weights, device=options.device, flip_test=options.flip_test, precision="fp32"
+        weights, device="cpu", flip_test=options.flip_test, precision="fp32"
     )
     if not is_scored:
         return PoseSource(network)
@@ -217,9 +223,16 @@ def _examine(options: ExportOptions, form: Format, source: Source, candidate: Pa
         "source": options.weights,
         **source.about(),
         "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("torch", *form.packages)},
+        "versions": {name: _version(name) for name in ("torch", *form.packages)},
     }
     write_json(parity_path(candidate), parity.to_plain(**about), indent=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # another distribution brings it, as onnxruntime-gpu does
+        return str(getattr(import_module(package), "__version__", "unknown"))
 
 
 def _write_answers(material: Material, candidate: Path, source: Source) -> None:

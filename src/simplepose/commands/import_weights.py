@@ -12,6 +12,7 @@ import torch
 from simplepose.commands.options import ImportOptions
 from simplepose.config import Config, load_preset
 from simplepose.core.errors import UserError
+from simplepose.core.progress import note
 from simplepose.core.schema import SCHEMAS, KeypointSchema, schema_named
 from simplepose.data.categories import read_schema
 from simplepose.pose.checkpoints import ModelSpec, save_checkpoint, shortened
@@ -114,8 +115,7 @@ def run(options: ImportOptions) -> None:
     imported = import_weights(options)
     source, path = imported.source, imported.path
     print(f"{options.file}: {source.kind}, {source.keypoint_count or 'no'} keypoints")
-    for note in imported.notes:
-        print(f"note: {note}")
+    note(*imported.notes)
     print(f"wrote {path}")
     follow = f"train {options.preset} --model.init" if options.backbone_only else "evaluate"
     print(f"next: simplepose {follow} {path} --data.root DIR")

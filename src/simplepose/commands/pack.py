@@ -74,8 +74,8 @@ def run(options: PackOptions) -> None:
         )
     if broken:
         lost = int(np.isin(people.image_index, list(broken)).sum())
-        print(
-            f"note: {len(broken)} unreadable pictures with {lost} people left out, first: "
+        note(
+            f"{len(broken)} unreadable pictures with {lost} people left out, first: "
             f"{broken[min(broken)]}"
         )
     written = [file.stat().st_size for file in target.glob("*.zip")]

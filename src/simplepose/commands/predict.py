@@ -17,7 +17,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.files import readable, write_bytes
 from simplepose.core.images import is_picture, kind_of, list_pictures, write_image
 from simplepose.core.lines import Line, header_of, read_header, read_lines
-from simplepose.core.progress import Progress
+from simplepose.core.progress import Progress, note
 from simplepose.core.schema import KeypointSchema
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.video.engine import PoseTracker
@@ -55,7 +55,7 @@ def run(options: PredictOptions) -> None:
     folder, before = _folder(options, pictures)
     overlays = _overlays(options, pictures, folder, before)
     if before:
-        print(f"note: going on in {folder}: {len(before):,} pictures are done", file=sys.stderr)
+        note(f"going on in {folder}: {len(before):,} pictures are done")
     people = open_people(options, estimator, annotations=options.annotations, threads=threads)
     listing = people if isinstance(people, BoxFile) else None
     if listing:
@@ -144,7 +144,7 @@ def _track(options: PredictOptions) -> None:
                 f"{video} is a video, and --{name.replace('_', '-')} is for pictures. "
                 "Cure: leave it out"
             )
-    print(f"note: {video} is a video: people are followed, as by simplepose track", file=sys.stderr)
+    note(f"{video} is a video: people are followed, as by simplepose track")
     shared = {one.name for one in fields(PeopleInPictures)} | {"output", "flip_test"}
     track.run(TrackOptions(video=video, **{name: getattr(options, name) for name in shared}))
 
@@ -192,7 +192,7 @@ def _fetched(address: str) -> Path:
         )
     path = cache_folder() / "pictures" / f"{stream_name(address)}.{kind.lower()}"
     write_bytes(path, content)
-    print(f"note: {shown} is fetched into {path} ({len(content):,} bytes)", file=sys.stderr)
+    note(f"{shown} is fetched into {path} ({len(content):,} bytes)")
     return path
 
 
@@ -276,9 +276,9 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
                 f"{people.path}: {other} and {path} would both get the boxes of image id "
                 f"{image_id}. Cure: --annotations FILE whose `images` name both with their folders"
             )
-    note = people.left_out(first)
+    unused = people.left_out(first)
     if not people.by_id:
-        why = note or f"{people.path} holds no box"
+        why = unused or f"{people.path} holds no box"
         raise UserError(f"{why}. Cure: lower --box-threshold, or give a file with boxes")
     if not first.keys() & people.by_id.keys():
         raise UserError(
@@ -286,5 +286,5 @@ def _require_match(people: BoxFile, pictures: list[Path]) -> None:
             f"{len(pictures) - 1} pictures (its image ids start {list(people.by_id)[:3]}). "
             "Cure: --annotations FILE tells which picture has which image_id"
         )
-    if note:
-        print(f"note: {note}", file=sys.stderr)
+    if unused:
+        note(unused)

@@ -3,7 +3,6 @@ was followed."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from simplepose.commands.options import ReportOptions
 from simplepose.core.draw import draw_heatmaps
 from simplepose.core.errors import UserError
 from simplepose.core.lines import read_lines
+from simplepose.core.progress import note
 from simplepose.data.annotations import Annotations
 from simplepose.data.source import has_split, read_annotated, read_split
 from simplepose.evaluation.coco import COLUMNS, read_results
@@ -59,8 +59,7 @@ def run(options: ReportOptions) -> None:
         state, running = _state(sources[0]), options.watch and sources[0].running
         content = _content(options, sources, REFRESH if running else 0)
         write_page(output, "report", content)
-        for note in content["notes"]:
-            print(f"note: {note}", file=sys.stderr)
+        note(*content["notes"])
         print(f"wrote {output}", flush=True)
         if not running:
             return

@@ -12,7 +12,7 @@ from torch import nn
 from simplepose.core.boxes import iou
 from simplepose.data.annotations import Annotations
 from simplepose.data.pictures import read_picture
-from simplepose.detection.trained import TrainedDetector, fitted
+from simplepose.detection.trained import Boxes, TrainedDetector, fitted
 from simplepose.evaluation.boxes import LEAST_SCORE, evaluate_detector
 from simplepose.export.parity import Check, Kind
 from simplepose.synthetic.scene import draw_people
@@ -21,9 +21,6 @@ COUNT = 64
 """Pictures that are compared."""
 SAME_IOU, SAME_SCORE, LEAST_SAME = 0.99, 1e-3, 0.99
 """A box of an fp32 file is the network's where both hold; as many of them must be."""
-
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Boxes, scores and classes of one picture."""
 
 
 class BoxSource:
@@ -103,7 +100,7 @@ class BoxSource:
         return {"preset": preset, "annotations": self.scored and self.scored.source}
 
 
-def _shared(before: Found, after: Found) -> tuple[int, int]:
+def _shared(before: Boxes, after: Boxes) -> tuple[int, int]:
     """How many of both pictures' boxes have a partner, and how many there are."""
     strong = [[part[one[1] >= LEAST_SCORE] for part in one] for one in (before, after)]
     (boxes, scores, classes), (others, their_scores, their_classes) = strong

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simplepose.core.errors import UserError
-from simplepose.core.files import write_bytes
+from simplepose.core.files import give_name, hidden_folder, write_bytes
 from simplepose.core.openvino import import_openvino
 from simplepose.export.devices import write_coreml, write_executorch
 from simplepose.export.graph import GraphName, Material, import_onnx, set_metadata
 from simplepose.export.int8 import write_onnx_int8
-from simplepose.export.openvino import write_openvino, write_openvino_bf16, write_openvino_int8
+from simplepose.export.openvino import (
+    save,
+    write_openvino,
+    write_openvino_bf16,
+    write_openvino_int8,
+)
 from simplepose.export.parity import Kind
 from simplepose.pose.checkpoints import METADATA_KEY, ModelSpec
 from simplepose.pose.exported import PROBABILITIES, ExportedNetwork
@@ -160,4 +165,8 @@ def write_calibrated(source: Path, output: Path, spec: ModelSpec) -> None:
     openvino = import_openvino("a calibration")
     model = openvino.Core().read_model(source)
     model.set_rt_info(spec.to_json(), METADATA_KEY)
-    openvino.save_model(model, output, compress_to_fp16=False)
+    # the source may be the output, and is read while the copy is written
+    with hidden_folder(output) as folder:
+        save(model, folder / output.name)
+        for path in sorted(folder.iterdir()):  # the .bin before the .xml
+            give_name(path, output.with_name(path.name))

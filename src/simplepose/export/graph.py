@@ -101,7 +101,7 @@ class Material:
     proto: Any
     """The graph as an `onnx.ModelProto`, with metadata."""
     graph: GraphName
-    """Which of the two."""
+    """Which of them."""
     spec: ModelSpec
     """Of the network."""
     model: LoadedModel | None

@@ -22,14 +22,14 @@ MOST_BACK = 12
 
 def write_openvino(material: Material, path: Path) -> None:
     """Weights and arithmetic in fp32."""
-    _save(openvino_model(material), path, material)
+    _write(openvino_model(material), path, material)
 
 
 def write_openvino_bf16(material: Material, path: Path) -> None:
     """Weights in fp32; the file says that bf16 may be computed in, where the processor has it."""
     model = openvino_model(material)
     model.set_rt_info("bf16", PRECISION_KEY)
-    _save(model, path, material)
+    _write(model, path, material)
 
 
 def openvino_model(material: Material) -> Any:
@@ -39,13 +39,21 @@ def openvino_model(material: Material) -> Any:
     )
 
 
-def _save(model: Any, path: Path, material: Material) -> None:
+def _write(model: Any, path: Path, material: Material) -> None:
     """Writes both files, with the metadata of the graph."""
-    openvino = import_openvino("an export")
     for one in material.proto.metadata_props:
         model.set_rt_info(one.value, one.key)
+    save(model, path)
+
+
+def save(model: Any, path: Path) -> None:
+    """Writes both files.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     try:
-        openvino.save_model(model, path, compress_to_fp16=False)
+        import_openvino("an export").save_model(model, path, compress_to_fp16=False)
     except RuntimeError as error:  # "iostream error" on a full disk
         raise OSError("OpenVINO cannot write its files there") from error
 
@@ -77,7 +85,7 @@ def write_openvino_int8(material: Material, path: Path) -> None:
             max_num_iterations=MOST_BACK, ranking_subset_size=RANKED
         ),
     )
-    _save(quantised, path, material)
+    _write(quantised, path, material)
 
 
 def float_operations(model: Any, tail: int) -> list[str]:

@@ -37,7 +37,14 @@ from simplepose.pose import codec, geometry, hub
 from simplepose.pose.calibration import tempered
 from simplepose.pose.card import save_with_card
 from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model, require_pose
-from simplepose.pose.exported import COVARIANCES, KEYPOINTS, SCORES, SEEN, ExportedNetwork
+from simplepose.pose.exported import (
+    COVARIANCES,
+    KEYPOINTS,
+    PROBABILITIES,
+    SCORES,
+    SEEN,
+    ExportedNetwork,
+)
 from simplepose.pose.pixels import normalise, normalise_crops
 
 if TYPE_CHECKING:
@@ -141,7 +148,7 @@ class PoseEstimator:
         weights = find_weights(path)
         chosen: torch.device | str = "cpu"
         network: Callable[[Tensor], Tensor]
-        if weights.suffix in SESSIONS:
+        if weights.suffix.lower() in SESSIONS:
             network = ExportedNetwork(weights, threads, device)
             spec, precision = network.spec(), "fp32"
             if network.decodes and network.flip_test != flip_test:
@@ -440,7 +447,8 @@ class PoseEstimator:
         """All about crops (B, H_in, W_in, 3) in their own pixels, float32."""
         if isinstance(self.network, ExportedNetwork) and self.network.decodes:
             return self._from_file(self.network.keypoints(crops), covariances=covariances)
-        (maps, visibility), rules, size_wh = self._look(crops), self.spec.codec, self.input_size_wh
+        maps, visibility = self._outputs(crops)
+        rules, size_wh = self.spec.codec, self.input_size_wh
         keypoints, scores = codec.decode(maps, rules, size_wh)
         moments = codec.spread(maps, keypoints, rules, size_wh) if covariances else None
         seen = None if visibility is None else _to_numpy(visibility)
@@ -448,9 +456,9 @@ class PoseEstimator:
         return Found(_to_numpy(keypoints), _to_numpy(scores), moved, seen)
 
     def _from_file(self, outputs: dict[str, np.ndarray], *, covariances: bool) -> Found:
-        """Those of a `keypoints` file, whose calibration is undone."""
+        """Those of a `keypoints` file; the calibration that it was exported with is undone."""
         scores, moments, visibility = outputs[SCORES], None, outputs.get(SEEN)
-        calibration = self.spec.calibration
+        calibration = self.spec.calibration if PROBABILITIES in outputs else None
         if covariances and COVARIANCES in outputs and calibration is not None:
             moments = outputs[COVARIANCES] / calibration.spread(scores)
         if visibility is not None and calibration and calibration.visibility_temperature:
@@ -472,9 +480,9 @@ class PoseEstimator:
     def maps(self, crops: np.ndarray) -> codec.Array:
         """`heatmaps` on the network's device, a NumPy array of ONNX Runtime's; averaged with the
         mirrored crops if `mirrors`."""
-        return self._look(crops)[0]
+        return self._outputs(crops)[0]
 
-    def _look(self, crops: np.ndarray) -> tuple[codec.Array, Tensor | None]:
+    def _outputs(self, crops: np.ndarray) -> tuple[codec.Array, Tensor | None]:
         """`maps`, and the visibility (B, K, 3) where the network knows it."""
         order = self.schema.flip_order if self.mirrors else None
         rules, size_wh = self.spec.codec, self.input_size_wh

@@ -164,10 +164,14 @@ def _picture_size(shape: tuple[Any, ...], channel: int) -> tuple[int, int] | Non
 
 
 def _keypoint_count(shapes: list[tuple[Any, ...]], size_wh: tuple[int, int]) -> int:
-    """Keypoints of outputs that are heatmaps, SimCC's rows in one or in two; 0 of any others."""
+    """Keypoints of outputs that are heatmaps, SimCC's rows in one or in two, or keypoints; 0 of any
+    others, such as a detector's rows."""
     known = [shape[1:] for shape in shapes]
     if [len(shape) for shape in shapes] == [3, 3]:
         fits = [shape[1] for shape in known] == [SPLIT * side for side in size_wh]
+    elif len(shapes[0]) == 3:
+        length = shapes[0][2]
+        fits = length in (2, SPLIT * sum(size_wh)) or not isinstance(length, int)
     else:
-        fits = len(shapes[0]) in (3, 4)
+        fits = len(shapes[0]) == 4
     return known[0][0] if fits and isinstance(known[0][0], int) else 0

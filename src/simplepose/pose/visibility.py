@@ -26,8 +26,8 @@ LOSS_WEIGHT = 1e-3
 class VisibilityHead(nn.Module):
     """(B, C, h, w) features -> (B, K, 3) logits.
 
-    One 1x1 convolution says what each place speaks for, the other where each keypoint looks: the
-    logits are averaged with the softmax of its map (as CSRA, Zhu and Wu, ICCV 2021).
+    One 1x1 convolution gives logits in each cell, the other one map a keypoint, with whose softmax
+    they are averaged (as CSRA, Zhu and Wu, ICCV 2021).
     """
 
     def __init__(self, channels: int, keypoint_count: int) -> None:

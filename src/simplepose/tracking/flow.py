@@ -90,12 +90,12 @@ def sample(field: np.ndarray, points: np.ndarray, image_size_wh: tuple[int, int]
     at = np.clip(np.nan_to_num(at), 0, last, dtype=np.float64)
     first = at.astype(np.int64)
     part, step = at - first, np.minimum(first + 1, last) - first
-    place, right = first[..., 1] * size_wh[0] + first[..., 0], step[..., 0]
+    index, right = first[..., 1] * size_wh[0] + first[..., 0], step[..., 0]
     below = step[..., 1] * size_wh[0]
     vectors = field.reshape(-1, 2)
     x, y = part[..., :1], part[..., 1:]
-    above = vectors[place] * (1 - x) + vectors[place + right] * x
-    under = vectors[place + below] * (1 - x) + vectors[place + below + right] * x
+    above = vectors[index] * (1 - x) + vectors[index + right] * x
+    under = vectors[index + below] * (1 - x) + vectors[index + below + right] * x
     return np.asarray(above * (1 - y) + under * y, np.float32)
 
 

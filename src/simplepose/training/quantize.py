@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 FLOAT_TAIL = 2
-"""Convolutions from the end that are not rounded: an export keeps as many in float, or more."""
+"""So many of the convolutions that a network lists last are not rounded. An export keeps as many in
+float, or more, of those that run last."""
 
 
 class RoundedConvolution(nn.Conv2d):
@@ -26,8 +27,10 @@ class RoundedConvolution(nn.Conv2d):
 
 
 def round_in_training(network: nn.Module) -> None:
-    """Makes the convolutions of a network `RoundedConvolution`s in place, but for the last ones."""
-    convolutions = [one for one in network.modules() if type(one) is nn.Conv2d]
+    """Makes the convolutions of a network `RoundedConvolution`s in place, but for the last ones and
+    the visibility head, which stands behind them."""
+    parts = [part for name, part in network.named_children() if name != "visibility"]
+    convolutions = [one for part in parts for one in part.modules() if type(one) is nn.Conv2d]
     for one in convolutions[:-FLOAT_TAIL]:
         one.__class__ = RoundedConvolution
 

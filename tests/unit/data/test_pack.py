@@ -423,5 +423,5 @@ def test_the_command_refuses_before_it_works_and_tells_what_it_left_out(
     pack_command.run(parse("pack", [*argv, "--data.skip-broken"]))
     assert (
         "note: 1 unreadable pictures with 2 people left out, first: cannot read"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_onnx import save_network
 
 from simplepose import UserError
 from simplepose.cli import main
@@ -236,6 +237,10 @@ def test_the_command_writes_a_file_that_every_command_opens(
     )
     np.testing.assert_allclose(answers["scores"], found[1], atol=1e-4)
     assert main(["evaluate", str(output), *people, "--boxes", "gt"]) == 0
+    capsys.readouterr()
+    foreign = save_network(tmp_path / "foreign.onnx")
+    assert main(["evaluate", str(output), *people, "--boxes", str(foreign)]) == 2
+    assert "foreign.onnx is a network of another program" in capsys.readouterr().err
     photo = next(Path(people[3]).iterdir())
     predict = ["predict", str(photo), "--weights", str(output), "--boxes", "whole"]
     assert main([*predict, "--output", str(tmp_path / "out")]) == 0
@@ -510,7 +515,7 @@ def test_what_a_detector_cannot_become_is_one_sentence(
     words = [str(detector), "--format", "onnx", "--graph", "heatmaps", *out]
     assert "detector" in refusal(words, capsys)
     assert main(["export", str(detector), "--format", "onnx", *out]) == 0
-    again = [out[1], "--format", "openvino", "--output", str(tmp_path / "b.xml")]
+    again = [out[1], "--format", "onnx", "--output", str(tmp_path / "b.onnx")]
     assert "exported already" in refusal(again, capsys)
 
 
@@ -546,6 +551,23 @@ def some_of(folder: Path, pictures: int) -> poses.Scored:
     annotations = read_coco(content, images)
     config = EvaluateConfig(flip_test=False)
     return poses.Scored(annotations, boxes_to_test("gt", annotations, ""), config)
+
+
+def test_only_the_processor_compares(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(weights), "--format", "onnx", "--output", str(tmp_path / "a.onnx")]
+    assert "--device" in refusal([*words, "--device", "cuda"], capsys)
+
+
+def test_a_package_of_another_distribution_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    def unknown(name: str) -> str:
+        raise export.PackageNotFoundError(name)
+
+    monkeypatch.setattr(export, "version", unknown)
+    assert export._version("onnxruntime") == onnxruntime.__version__
 
 
 def test_int8_needs_a_score_and_other_pictures(

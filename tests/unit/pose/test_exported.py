@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_onnx import save_network
+from tiny_onnx import save_constant_network, save_network
 
 from simplepose.core.errors import UserError
 from simplepose.pose.estimator import PoseEstimator
@@ -66,6 +66,13 @@ def test_a_network_of_bytes_gets_bytes(tmp_path: Path) -> None:
 def test_an_input_that_is_no_number_is_named(tmp_path: Path) -> None:
     path = with_input(save_network(tmp_path / "a.onnx"), onnx.TensorProto.BOOL, tmp_path / "b.onnx")
     with pytest.raises(UserError, match=r"b\.onnx.*bool"):
+        PoseEstimator.from_pretrained(path)
+
+
+def test_a_detector_of_another_program_is_no_pose_network(tmp_path: Path) -> None:
+    rows = {"output": np.zeros((1, 84, 85), np.float32)}
+    path = save_constant_network(tmp_path / "a.onnx", rows)
+    with pytest.raises(UserError, match=r"a.onnx: expected.*84, 85"):
         PoseEstimator.from_pretrained(path)
 
 

@@ -187,6 +187,26 @@ def test_the_exported_graph_has_it_calibrated(tmp_path: Path, flip_test: bool) -
     assert PoseEstimator.from_pretrained(heatmaps)(image, boxes).visibility is None
 
 
+def test_a_calibration_that_came_after_the_export_is_not_undone(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="exports need the package onnx")
+    from simplepose.export.formats import write_calibrated
+    from simplepose.export.graph import onnx_of
+    from simplepose.pose.checkpoints import LoadedModel
+
+    curve, (plain, later) = calibrated(1.7), (tmp_path / name for name in ("a.onnx", "b.onnx"))
+    model = LoadedModel(*with_random_head())
+    onnx.save(onnx_of(model, "keypoints", flip_test=True), str(plain))
+    write_calibrated(plain, later, replace(model.spec, calibration=curve))
+    raw = PoseEstimator.from_pretrained(plain, device="cpu").in_crops(CROPS).visibility
+    file = PoseEstimator.from_pretrained(later, device="cpu")
+    np.testing.assert_array_equal(file.in_crops(CROPS).visibility, raw)
+    image, boxes = np.tile(CROPS[0], (2, 2, 1)), [[4, 4, 60, 60]]
+    whole = PoseEstimator(*with_random_head(curve))
+    np.testing.assert_allclose(
+        file(image, boxes).visibility, whole(image, boxes).visibility, atol=1e-4
+    )
+
+
 def people(count: int = 400) -> Matches:
     """Softmax twice as sure as it may be."""
     rng = np.random.default_rng(0)

@@ -67,6 +67,19 @@ def test_only_training_rounds_and_the_checkpoint_is_an_ordinary_one(preset: str)
     assert torch.equal(network.eval()(pixels), copied.eval()(pixels))
 
 
+def test_the_visibility_head_does_not_take_the_place_of_the_output() -> None:
+    model = load_preset("coco_r18_128x96_narrow_mini").model
+    plain, seen = (
+        PoseNetwork(replace(model, init="", visibility=one), 2, (64, 64)) for one in (False, True)
+    )
+    names = []
+    for network in (plain, seen):
+        round_in_training(network)
+        modules = network.named_modules()
+        names.append([name for name, one in modules if isinstance(one, RoundedConvolution)])
+    assert names[0] == names[1] and "final_layer" not in names[0]
+
+
 def test_the_option_reaches_the_step(tmp_path: Path) -> None:
     write_synthetic_dataset(tmp_path / "data", train_people=8, val_people=1)
     preset = load_preset("coco_r18_128x96_narrow_mini")

@@ -71,7 +71,7 @@ def test_conventions_of_the_file_replace_the_presets(
         )
         == 0
     )
-    assert "trained on RGB with mean [123.675, 116.28, 103.53]" in capsys.readouterr().out
+    assert "trained on RGB with mean [123.675, 116.28, 103.53]" in capsys.readouterr().err
     assert load_model(tmp_path / "mm.safetensors").spec.pixels.channel_order == "rgb"
 
 
@@ -141,7 +141,7 @@ def test_16_keypoints_into_17_takes_the_backbone_on_request(tmp_path: Path, caps
         and not (tmp_path / "out").exists()
     )
     assert main([*command, "--backbone-only"]) == 0
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "left out: deconv_layers.0.weight" in said and "--model.init" in said
     assert main([*command[:-1], str(tmp_path / "as16"), "--schema", "mpii_16"]) == 0
     assert load_model(tmp_path / "as16").spec.schema.name == "mpii_16"
