@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def _mpii(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]:
 
 
 def _posetrack(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]:
-    joints, people = list[list[Any]](), list[list[Any]]()
+    joints, people, tracked = list[list[Any]](), list[list[Any]](), list[tuple[str, str]]()
     for name, folder in results:
         numbers = posetrack.evaluate_posetrack(posetrack.read_sequences(truth, folder), exact=True)
         for measure in ("AP", "MOTA"):
@@ -82,14 +82,17 @@ def _posetrack(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]
                 joints.append([name, measure, *groups, numbers[measure]])
         if "MOTA" in numbers:
             people.append([name, *(numbers[one] for one in PEOPLE)])
+            tracked.append((name, folder))
     heads = ["results", "measure", *posetrack.GROUPS, "all"]
     tables = [_table("percent, as poseval counts", heads, joints)]
     if not people:
         return {"tables": tables}
     tables.append(_table("keypoints over time, and whole people", ["results", *PEOPLE], people))
-    name, folder = results[0]
+    name, folder = tracked[0]
     views = {one: _identities(*pair) for one, pair in _sequences(truth, folder).items()}
-    order = sorted(views, key=lambda one: (-_interrupted(views[one]), one))
+    if not views:
+        return {"tables": tables}
+    order = sorted(views, key=lambda one: (-views[one]["truth"]["broken"], one))
     heads = ["sequence", "frames", "identities", *views[order[0]]["truth"]["numbers"]]
     rows = [
         [one, views[one]["frames"], views[one]["identities"], *numbers.values()]
@@ -100,10 +103,6 @@ def _posetrack(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]
     tables.append(_table(caption, heads, rows))
     shown = [{**views[one], "title": one} for one in order[:MOST_SEQUENCES]]
     return {"tables": tables, "identities": shown}
-
-
-def _interrupted(view: Mapping[str, Any]) -> int:
-    return view["truth"]["broken"]  # type: ignore[no-any-return]
 
 
 def _sequences(truth: str, folder: str) -> dict[str, tuple[Any, ...]]:
