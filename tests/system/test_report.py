@@ -329,3 +329,11 @@ def test_a_posetrack_folder_has_its_table_and_identities(tmp_path: Path) -> None
     # a file a sequence is missing, and another measure beside it
     (tmp_path / "found" / "b.json").unlink()
     assert report(tmp_path / "found", *words) == 2
+    # no frame is annotated, so there is nobody to compare identities with
+    (tmp_path / "truth" / "b.json").unlink()
+    nobody = posetrack_sequence([[None, None]] * 8)
+    for image in nobody["images"]:
+        image["is_labeled"] = False
+    (tmp_path / "truth" / "a.json").write_text(json.dumps(nobody))
+    assert report(tmp_path / "found", *words) == 0
+    assert "Identities over time" not in (tmp_path / "report.html").read_text()

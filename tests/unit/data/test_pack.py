@@ -288,7 +288,6 @@ def test_stores_that_never_answer_or_that_fsspec_does_not_know(
         ("gopher://box/a", "gopher"),
         ("gs://box/a", "gcsfs"),
         ("ftp://127.0.0.1:1/a", "refused"),
-        ("github://box/a", "repo"),
     ):
         with pytest.raises(StoreError, match=rf"{address}/pack\.npz .*{words}.*pip install"):
             opened(address, people)
