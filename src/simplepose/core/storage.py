@@ -55,7 +55,7 @@ def open_store(address: str) -> tuple[Any, str]:
         store, path = fsspec.url_to_fs(address, use_listings_cache=False)
     except Exception as error:  # each kind of store has its own
         raise StoreError(
-            f"{shown(address)} cannot be opened: {brief(error).rstrip('.')}. Cure: check the "
+            f"{shown(address)} cannot be opened: {brief(error).rstrip(' .')}. Cure: check the "
             "address; s3:// and https:// need pip install 'simplepose[remote]', others the package "
             "that fsspec names"
         ) from error
