@@ -315,6 +315,25 @@ def test_a_posetrack_folder_has_its_table_and_identities(tmp_path: Path) -> None
     # MOTA 1 - 3 / 16; two switches, one interruption, one miss, nobody invented
     assert cells[2] == "81.2" and cells[5:] == ["2", "1", "1", "0"]
     assert page.index("<h3>a</h3>") < page.index("<h3>b</h3>") and "Switches" in page
+    # of results without identities beside it nobody is followed
+    (tmp_path / "poses").mkdir()
+    for name in "ab":
+        content = posetrack_sequence(right)
+        for person in content["annotations"]:
+            del person["track_id"]
+        (tmp_path / "poses" / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "report.html").unlink()
+    assert report(tmp_path / "poses", tmp_path / "found", *words) == 0
+    again = (tmp_path / "report.html").read_text()
+    assert row in again and "found: its sequences" in again
     # a file a sequence is missing, and another measure beside it
     (tmp_path / "found" / "b.json").unlink()
     assert report(tmp_path / "found", *words) == 2
+    # no frame is annotated, so there is nobody to compare identities with
+    (tmp_path / "truth" / "b.json").unlink()
+    nobody = posetrack_sequence([[None, None]] * 8)
+    for image in nobody["images"]:
+        image["is_labeled"] = False
+    (tmp_path / "truth" / "a.json").write_text(json.dumps(nobody))
+    assert report(tmp_path / "found", *words) == 0
+    assert "Identities over time" not in (tmp_path / "report.html").read_text()

@@ -26,7 +26,7 @@ def run(options: PackOptions) -> None:
         UserError: no space, missing data, a file that is in the way, or a picture that cannot be
             read.
     """
-    config, target = load_preset(options.preset), Path(options.output).absolute()
+    config, target = load_preset(options.preset), Path(options.output).resolve()
     config.require_pose("pack")
     if is_remote(options.output):
         raise UserError(
@@ -47,7 +47,7 @@ def run(options: PackOptions) -> None:
     )
     size, seconds = estimate_pack(plan)
     there = sum(file.stat().st_size for file in visible_partial(target).glob("*"))
-    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    parent = next(folder for folder in target.parents if folder.exists())
     free = shutil.disk_usage(parent).free
     missing = size - there
     print(

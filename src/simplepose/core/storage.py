@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import fsspec
 
@@ -40,23 +39,25 @@ def open_store(address: str) -> tuple[Any, str]:
     environment or configuration.
 
     Raises:
-        UserError: a kind of address that fsspec does not know or lacks a package for, or one with a
-            password.
+        StoreError: a kind of address that fsspec does not know or lacks a package for, one with a
+            password, or a store that does not let in (some are asked already here).
     """
     if not is_remote(address):
         return fsspec.filesystem("file"), os.path.abspath(address)
-    if "@" in urlsplit(address).netloc:
-        raise UserError(
-            f"an address of {urlsplit(address).scheme}:// holds a password, which would be written "
+    kind, _, rest = address.partition("://")
+    if "@" in rest.split("?")[0].split("/")[0]:
+        raise StoreError(
+            f"an address of {kind}:// holds a password, which would be written "
             "into the results. Cure: the store's own environment variables or configuration"
         )
     try:
         # other processes write, too
         store, path = fsspec.url_to_fs(address, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f"{shown(address)} cannot be opened: {brief(error)}. Cure: pip install "
-            "'simplepose[remote]' for s3:// and https://, the package that fsspec names for others"
+    except Exception as error:  # each kind of store has its own
+        raise StoreError(
+            f"{shown(address)} cannot be opened: {brief(error).rstrip(' .')}. Cure: check the "
+            "address; s3:// and https:// need pip install 'simplepose[remote]', others the package "
+            "that fsspec names"
         ) from error
     return store, path
 
@@ -113,8 +114,13 @@ def file_size(address: str) -> int:
     """Bytes of a file.
 
     Raises:
-        StoreError: it is missing, or the store fails.
+        StoreError: it is missing, or the store fails or does not tell.
     """
     store, path = open_store(address)
-    size: int = ask(address, lambda: store.size(path))
+    size: int | None = ask(address, lambda: store.size(path))
+    if size is None:
+        raise StoreError(
+            f"{shown(address)}: the server does not tell its size. "
+            "Cure: a server that answers byte ranges"
+        )
     return size

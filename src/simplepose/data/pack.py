@@ -174,7 +174,7 @@ def plan_pack(
 
 
 def estimate_pack(plan: PackPlan) -> tuple[int, float]:
-    """Bytes of the zip and processor seconds, from a few pictures spread over the data set."""
+    """Bytes of the shards and processor seconds, from a few pictures spread over the data set."""
     groups, began = by_picture(plan.people), time.thread_time()
     chosen = np.linspace(0, len(groups) - 1, min(SAMPLE, len(groups))).astype(int)
     contents = [content for index in chosen for content in plan.encode_picture(groups[index], {})]
@@ -197,9 +197,10 @@ def check_output(path: Path, people: Annotations, *, overwrite: bool = False) ->
     there = [*path.iterdir()] if path.is_dir() else [path] * path.exists()
     sources = {Path(file).resolve() for file in people.source_files}
     for file in there:
-        if not re.fullmatch(OURS, file.name) or file.resolve() in sources:
+        if file == path or not re.fullmatch(OURS, file.name) or file.resolve() in sources:
             raise UserError(
-                f"{file} is in the way, and no part of a pack. Cure: choose another --output"
+                f"{file} is in the way: it is no part of a pack, or what is to be packed. "
+                "Cure: choose another --output"
             )
     if there and not overwrite:
         raise UserError(f"{path} already exists. Cure: --overwrite, or another --output")
@@ -237,6 +238,7 @@ def write_pack(
         UserError: something is in the way, a picture (with `skip_broken` every one) cannot be read,
             no space is left, or the partial folder belongs to another plan.
     """
+    path = path.resolve()  # not the link is replaced, but where it leads
     check_output(path, plan.people, overwrite=overwrite)
     folder, settings = visible_partial(path), plan.settings | {"pictures_per_shard": shard}
     begun = folder / PLAN

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import sys
 import warnings
 from array import array
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from simplepose.core.draw import draw_poses
 from simplepose.core.errors import UserError, brief, is_out_of_memory
 from simplepose.core.images import number_in, write_image
 from simplepose.core.lines import header_of
-from simplepose.core.progress import Progress
+from simplepose.core.progress import Progress, note
 from simplepose.core.shards import (
     RUN,
     Run,
@@ -112,7 +111,7 @@ def predict_shards(
     del here
     todo = [number for number in range(shards) if number not in done]
     if done:
-        print(f"note: going on in {output}: {len(done):,} shards are done", file=sys.stderr)
+        note(f"going on in {output}: {len(done):,} shards are done")
     worker = dict(
         folder=folder,
         version=__version__,
@@ -222,7 +221,7 @@ def _whole(folder: OutputFolder, shard: int, names: set[str]) -> bool:
         with folder.open(name) as file:
             return bool(pq.read_schema(file).remove_metadata().equals(row_schema()))
     except (pa.ArrowException, OSError):
-        print(f"note: {name} cannot be read and is made again", file=sys.stderr)
+        note(f"{name} cannot be read and is made again")
         return False
 
 

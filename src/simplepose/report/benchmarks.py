@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,23 +73,31 @@ def _mpii(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]:
 
 
 def _posetrack(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]:
-    joints, people = list[list[Any]](), list[list[Any]]()
+    joints, people, tracked = list[list[Any]](), list[list[Any]](), {}
     for name, folder in results:
-        numbers = posetrack.evaluate_posetrack(posetrack.read_sequences(truth, folder), exact=True)
+        sequences = posetrack.read_sequences(truth, folder)
+        numbers = posetrack.evaluate_posetrack(sequences, exact=True)
         for measure in ("AP", "MOTA"):
             if measure in numbers:
                 groups = (numbers[f"{measure} {group}"] for group in posetrack.GROUPS)
                 joints.append([name, measure, *groups, numbers[measure]])
         if "MOTA" in numbers:
             people.append([name, *(numbers[one] for one in PEOPLE)])
+            tracked[name] = sequences
     heads = ["results", "measure", *posetrack.GROUPS, "all"]
     tables = [_table("percent, as poseval counts", heads, joints)]
     if not people:
         return {"tables": tables}
     tables.append(_table("keypoints over time, and whole people", ["results", *PEOPLE], people))
-    name, folder = results[0]
-    views = {one: _identities(*pair) for one, pair in _sequences(truth, folder).items()}
-    order = sorted(views, key=lambda one: (-_interrupted(views[one]), one))
+    name, sequences = next(iter(tracked.items()))
+    views = {
+        one: _identities(frames)
+        for one, frames in sequences.items()
+        if any(annotated.annotated for annotated, _ in frames)
+    }
+    if not views:
+        return {"tables": tables}
+    order = sorted(views, key=lambda one: (-views[one]["truth"]["broken"], one))
     heads = ["sequence", "frames", "identities", *views[order[0]]["truth"]["numbers"]]
     rows = [
         [one, views[one]["frames"], views[one]["identities"], *numbers.values()]
@@ -102,31 +110,16 @@ def _posetrack(results: Sequence[tuple[str, str]], truth: str) -> dict[str, Any]
     return {"tables": tables, "identities": shown}
 
 
-def _interrupted(view: Mapping[str, Any]) -> int:
-    return view["truth"]["broken"]  # type: ignore[no-any-return]
-
-
-def _sequences(truth: str, folder: str) -> dict[str, tuple[Any, ...]]:
-    """Of each sequence with annotated people: frames, who is like whom, and the found people."""
-    found = {}
-    for name, pairs in posetrack.read_sequences(truth, folder).items():
-        places, frames = posetrack.people_of(pairs)
-        if frames:
-            found[name] = places, frames, len(pairs), [pair[1] for pair in pairs]
-    return found
-
-
-def _identities(
-    places: Sequence[int], frames: Sequence[Any], count: int, found: Sequence[posetrack.Frame]
-) -> Any:
+def _identities(pairs: Sequence[posetrack.Pair]) -> dict[str, Any]:
+    """Of one sequence: who is found in its frames, and how well the annotated are followed."""
     sightings = (
         (frame, int(name), False, float(score))
-        for frame, people in enumerate(found)
+        for frame, (_, people) in enumerate(pairs)
         for name, score in zip(people.track_ids, _scores(people), strict=True)
     )
-    truth = followed(places, frames)
+    truth = followed(*posetrack.people_of(pairs))
     broken = truth["numbers"]["switches"] + truth["numbers"]["interruptions"]
-    return track_view(tracks_of(sightings), count, {**truth, "broken": broken})
+    return track_view(tracks_of(sightings), len(pairs), {**truth, "broken": broken})
 
 
 def _scores(people: posetrack.Frame) -> np.ndarray:

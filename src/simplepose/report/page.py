@@ -52,14 +52,14 @@ def signed(value: float) -> str:
 
 def training_charts(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """Loss, learning rate and score of runs over their epochs."""
-    charts, score = [], TASKS[sources[0].task].score
-    factor_of_score = TASKS[sources[0].task].factor
+    charts, task = [], TASKS[sources[0].task]
+    score = task.score
     shown = ("loss", "training loss"), ("learning_rate", "learning rate"), (score, score)
     for key, label in shown:
         lines = []
         for source in sources:
             points = [(r["epoch"], r[key]) for r in source.records if {"epoch", key} <= r.keys()]
-            factor = factor_of_score if key == score else 1
+            factor = task.factor if key == score else 1
             x, y = [one for one, _ in points], [factor * one for _, one in points]
             lines.append(Series(source.name, x, y, dots=key == score or len(points) < 40))
         if any(line.x for line in lines):

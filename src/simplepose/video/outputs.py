@@ -32,6 +32,7 @@ from simplepose.core.files import (
 )
 from simplepose.core.images import number_in
 from simplepose.core.lines import Header, Line, Person, line_of, rounded
+from simplepose.core.progress import note
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.structures import VISIBILITY, Frame, Poses
 from simplepose.detection.files import BoxFile
@@ -149,7 +150,7 @@ def finished(lines: LinesWriter, finish: Callable[[], None]) -> Iterator[None]:
             try:
                 finish()
             except UserError as error:
-                print(f"note: {error}", file=sys.stderr)
+                note(str(error))
         raise
     finish()
 

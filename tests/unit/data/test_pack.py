@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from fake_store import fake_store
+from fsspec.implementations.local import LocalFileSystem
 from training_workers import write_people
 
 from simplepose.commands import pack as pack_command
@@ -23,6 +24,7 @@ from simplepose.commands.options import parse
 from simplepose.config import AugmentConfig
 from simplepose.core import storage
 from simplepose.core.errors import UserError
+from simplepose.core.storage import StoreError
 from simplepose.data import pack as pack_module
 from simplepose.data.annotations import Annotations
 from simplepose.data.augment import from_view
@@ -184,7 +186,8 @@ def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) 
     annotations = source.read_bytes()
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "coco.json").symlink_to(source)
-    for path in (source.parent, source, tmp_path / "a"):
+    (tmp_path / "pack.npz").write_text("mine")
+    for path in (source.parent, source, tmp_path / "a", tmp_path / "pack.npz"):
         for overwrite in (False, True):
             with pytest.raises(UserError, match=r"in the way.*--output"):
                 write_pack(path, plan, overwrite=overwrite)
@@ -193,8 +196,10 @@ def test_a_file_that_is_in_the_way_is_kept(people: Annotations, tmp_path: Path) 
     (path / "people-00009.zip").write_text("of the pack before")
     with pytest.raises(UserError, match=r"b already exists.*--overwrite"):
         write_pack(path, plan)
-    write_pack(path, plan, overwrite=True)
-    assert not (path / "people-00009.zip").exists()
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    write_pack(link, plan, overwrite=True)
+    assert link.is_symlink() and not (path / "people-00009.zip").exists()
     (path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"b/thesis\.txt .*--output"):
         write_pack(path, plan, overwrite=True)
@@ -230,12 +235,10 @@ def batches(people: Annotations, path: str | Path, rank: int = 0, world_size: in
     return list(loader.epoch(0))
 
 
-@pytest.mark.parametrize(("kind", "package"), [("http", "aiohttp"), ("s3", "s3fs")])
-def test_a_store_gives_what_the_folder_gives(
-    people: Annotations, served: Path, kind: str, package: str
-) -> None:
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_a_store_gives_what_the_folder_gives(people: Annotations, served: Path, kind: str) -> None:
     """Although every third answer is 500; a rank asks for its own people alone, by range."""
-    pytest.importorskip(package, reason="the extra [remote] is not installed")
+    pytest.importorskip("s3fs", reason="the extra [remote] is not installed")
     with fake_store(objects(served), every=3) as (root, answers):
         address = f"{'s3://box' if kind == 's3' else root}/a"
         found = batches(people, address)
@@ -252,7 +255,7 @@ def test_a_store_gives_what_the_folder_gives(
 
 def test_a_shard_that_cannot_be_read_is_named(people: Annotations, served: Path) -> None:
     """Before training where it is missing or cut; never skipped as a broken picture is."""
-    pytest.importorskip("aiohttp", reason="the extra [remote] is not installed")
+    pytest.importorskip("s3fs", reason="the extra [remote] is not installed")
     whole, name = objects(served), "a/people-00002.zip"
     for content, words in (
         (None, r"people-00002\.zip: No such file"),
@@ -281,10 +284,20 @@ def test_stores_that_never_answer_or_that_fsspec_does_not_know(
     people: Annotations, served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    for address, words in (("gopher://box/a", "gopher"), ("gs://box/a", "gcsfs")):
-        with pytest.raises(UserError, match=rf"{address}/pack\.npz .*{words}.*pip install"):
+    for address, words in (
+        ("gopher://box/a", "gopher"),
+        ("gs://box/a", "gcsfs"),
+        ("ftp://127.0.0.1:1/a", "refused"),
+    ):
+        with pytest.raises(StoreError, match=rf"{address}/pack\.npz .*{words}.*pip install"):
             opened(address, people)
-    pytest.importorskip("aiohttp", reason="the extra [remote] is not installed")
+    with pytest.raises(StoreError, match=r"http://\[::1/a/pack\.npz"):
+        opened("http://[::1/a", people)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "size", lambda *_: None)
+        with pytest.raises(StoreError, match=r"people-00000\.zip.*its size.*byte ranges"):
+            opened(served, people)
+    pytest.importorskip("s3fs", reason="the extra [remote] is not installed")
     with (
         fake_store(objects(served), every=1) as (root, answers),
         pytest.raises(UserError, match=r"/box/a/pack\.npz: 500.*the same command again"),
