@@ -226,9 +226,7 @@ def batches(preset: Path, number: int, place: str, packed: Path) -> Iterator[dic
     config = replace(config, data=replace(config.data, cache=place, warp=warp, pack=str(packed)))  # type: ignore[arg-type]
     device, udp = torch.device("cpu"), config.codec.udp
     people = read_split(config.data, "train").trainable()
-    source, on_device, _ = open_pixels(
-        config.data, people, config.augment, config.input_size_wh, device, udp=udp
-    )
+    source, on_device, _ = open_pixels(config, people, device)
     loader = TrainLoader(
         people,
         config.augment,

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -311,6 +311,36 @@ def memory_bytes(device: torch.device) -> tuple[int, int]:
     module.empty_cache()  # what torch keeps for later counts as taken otherwise
     free, total = module.mem_get_info(device)
     return free, total
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
+    """Does some work, and draws random numbers as if it had not been done.
+
+    Args:
+        work: leaves nothing behind that holds memory.
+        device: where.
+
+    Returns:
+        Bytes that the device's memory gave for it at its peak, beside what was taken before: all
+        there are where the work did not fit, None where the device does not count them.
+    """
+    import torch
+
+    module: Any = getattr(torch, device.type)
+    if not (hasattr(module, "mem_get_info") and hasattr(module, "max_memory_reserved")):
+        return None
+    _, total = memory_bytes(device)  # after which torch keeps nothing for later
+    before, state = int(module.memory_reserved(device)), random_state(device)
+    module.reset_peak_memory_stats(device)
+    try:
+        work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return total
+    finally:
+        restore_random_state(state, device)
+    return int(module.max_memory_reserved(device)) - before
 
 
 def _host_memory() -> tuple[int, int]:

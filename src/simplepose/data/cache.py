@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from simplepose.config import AugmentConfig, DataConfig
+from simplepose.config import Config
 from simplepose.core.device import is_accelerator, local_processes, memory_bytes
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
@@ -31,7 +31,9 @@ from simplepose.data.pictures import (
 CPU = torch.device("cpu")
 HOST_FRACTION, DEVICE_FRACTION = 0.6, 0.5
 """Part of the free memory that a cache may take: the rest is for the network, its activations, and
-other programs."""
+other programs. Of a device only where nobody measured what training needs."""
+DEVICE_MARGIN = 0.05
+"""Part of a device's whole memory that stays free beside the cache and the measured need."""
 
 
 class PixelSource(Protocol):
@@ -144,26 +146,23 @@ def count_pixels(
 
 
 def open_pixels(
-    config: DataConfig,
+    config: Config,
     people: Annotations,
-    augment: AugmentConfig,
-    input_size_wh: tuple[int, int],
     device: torch.device,
     *,
-    udp: bool = False,
     rows: np.ndarray | None = None,
+    need: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[PixelSource, bool, str]:
     """Opens the source that the configuration asks for.
 
     Args:
-        config: `cache`, `pack`, `warp`, `workers`, `skip_broken`.
+        config: `data`, and what decides how much of a picture a person's views can need: `augment`,
+            `input_size_wh`, `codec.udp`.
         people: trainable people.
-        augment: random changes; they decide how much of a picture a person's views can need.
-        input_size_wh: size of the crops.
         device: where training happens.
-        udp: unit convention, see `simplepose.pose.geometry`.
         rows: people that this process shows, where its caches need no others.
+        need: bytes that training takes of the device's memory; None where that is not known.
         progress: called with (pictures done, pictures in all) while a cache is filled.
 
     Returns:
@@ -174,30 +173,33 @@ def open_pixels(
         UserError: the cache does not fit, the pack is missing or does not fit the preset, or a
             picture cannot be read.
     """
-    on_device = config.warp == "device" or (config.warp == "auto" and is_accelerator(device))
-    if config.cache == "pack" and not config.pack:
+    data, augment = config.data, config.augment
+    size_wh, udp = config.input_size_wh, config.codec.udp
+    on_device = data.warp == "device" or (data.warp == "auto" and is_accelerator(device))
+    if data.cache == "pack" and not data.pack:
         raise UserError(
             "--data.cache pack needs to know which one. "
             "Cure: --data.pack FOLDER, written by simplepose pack"
         )
-    if config.cache == "files":
+    if data.cache == "files":
         return Files(people), on_device, "from the picture files, as asked for"
     # Broken pictures are reported when they are decoded.
     people = with_picture_sizes(people, skip_broken=True)
     kind, whole, reason, regions = "pack", False, "as asked for", None
-    if config.cache != "pack":
-        regions, _ = person_views(people, augment, input_size_wh, udp=udp)
+    if data.cache != "pack":
+        regions, _ = person_views(people, augment, size_wh, udp=udp)
         kind, whole, reason = choose_cache(
-            config.cache,
+            data.cache,
             3 * count_pixels(people, None, rows),
             3 * count_pixels(people, regions, rows),
             device,
-            has_pack=bool(config.pack),
+            has_pack=bool(data.pack),
             processes=local_processes(),
+            need=need,
         )
     if kind == "pack":
-        pack = open_pack(config.pack, people, augment, input_size_wh, udp=udp)
-        return pack, on_device, f"from {config.pack}, {reason}"
+        pack = open_pack(data.pack, people, augment, size_wh, udp=udp)
+        return pack, on_device, f"from {data.pack}, {reason}"
     if kind == "files":
         return Files(people), on_device, f"from the picture files, {reason}"
     where = device if kind == "device" else CPU
@@ -206,8 +208,8 @@ def open_pixels(
         None if whole else regions,
         where,
         rows=rows,
-        workers=config.threads,
-        skip_broken=config.skip_broken,
+        workers=data.threads,
+        skip_broken=data.skip_broken,
         progress=progress,
     )
     what = "pictures" if whole else "person regions"
@@ -223,6 +225,7 @@ def choose_cache(
     *,
     has_pack: bool,
     processes: int = 1,
+    need: int | None = None,
 ) -> tuple[str, bool, str]:
     """Decides where pixels go: to the fastest place where they fit.
 
@@ -233,6 +236,7 @@ def choose_cache(
         device: where training happens.
         has_pack: whether a pack is named.
         processes: trainings that share this host's memory.
+        need: bytes that training takes of the device's memory; None where that is not known.
 
     Returns:
         the kind, whether whole pictures are held (else regions), and the reason.
@@ -241,7 +245,13 @@ def choose_cache(
         UserError: the cache that was asked for does not fit; the message says what fits.
     """
     host = int(memory_bytes(CPU)[0] * HOST_FRACTION / processes)
-    card = int(memory_bytes(device)[0] * DEVICE_FRACTION) if is_accelerator(device) else host
+    card, beside = host, ""
+    if is_accelerator(device):
+        free, total = memory_bytes(device)
+        card = int(free * DEVICE_FRACTION)
+        if need is not None:
+            card = max(0, int(free - need - total * DEVICE_MARGIN))
+            beside = f" beside {_size(need)} for training"
     rooms = [("device", card)] if is_accelerator(device) or kind == "device" else []
     fitting = [
         (place, whole)
@@ -252,7 +262,7 @@ def choose_cache(
     fitting += [("pack", True)] * has_pack + [("files", True)]
     sizes = f"decoded pictures {_size(pictures)}, person regions {_size(regions)}; room: "
     sizes += f"{_size(host)} of host memory"
-    sizes += f", {_size(card)} on {device}" if is_accelerator(device) else ""
+    sizes += f", {_size(card)} on {device}{beside}" if is_accelerator(device) else ""
     chosen = next((entry for entry in fitting if kind in ("auto", entry[0])), None)
     if chosen is None:
         raise UserError(

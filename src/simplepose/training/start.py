@@ -40,6 +40,7 @@ from simplepose.pose.network import PoseNetwork
 from simplepose.training.boxes import BoxStep
 from simplepose.training.distill import load_teacher
 from simplepose.training.distributed import World, wrap
+from simplepose.training.memory import training_need
 from simplepose.training.quantize import round_in_training
 from simplepose.training.schedule import make_optimizer
 from simplepose.training.step import Ema, TrainStep
@@ -152,15 +153,18 @@ def assemble(
     plain = options.optimizer == "adam" or is_accelerator(device)
     fused = has_fused_optimizer(device) or not plain
     optimizer = make_optimizer(network, options, world_size=world.size, fused=fused or None)
+    need = training_need(make_step, network, optimizer, people, config, device, precision, teacher)
+    around = partial(wrap, world=world, device=device, sync_batch_norm=options.sync_batch_norm)
+    step = make_step(network, optimizer, config, device, precision, teacher, around)
+    # Before the cache takes what memory is left.
+    ema = Ema(network, options.ema) if options.ema else None
     mine = owners(people.image_index, world.size) == world.rank
     source, warp_on_device, sentence = open_pixels(
-        data,
+        config,
         people,
-        config.augment,
-        config.input_size_wh,
         device,
-        udp=config.codec.udp,
         rows=np.flatnonzero(mine) if data.shard else None,
+        need=need,
         progress=progress,
     )
     say(f"pixels: {sentence}")
@@ -181,9 +185,6 @@ def assemble(
         world_size=world.size,
         apart=data.shard,
     )
-    around = partial(wrap, world=world, device=device, sync_batch_norm=options.sync_batch_norm)
-    step = make_step(network, optimizer, config, device, precision, teacher, around)
-    ema = Ema(network, options.ema) if options.ema else None
     spec = ModelSpec.of(config, schema)
     return Parts(network, ema, step, optimizer, loader, spec, precision, sentence)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from training_workers import small_config, tiny_network, write_people
+from training_workers import small_config, state_of, tiny_network, write_people
 
 from simplepose.config import load_preset
 from simplepose.core import device as device_module
@@ -22,7 +22,7 @@ from simplepose.core.errors import UserError
 from simplepose.core.schema import COCO_17
 from simplepose.pose.checkpoints import ModelSpec
 from simplepose.pose.estimator import PoseEstimator
-from simplepose.training import start, train
+from simplepose.training import memory, start, train
 
 SOURCE = Path(device_module.__file__).parents[1]
 NAMES = re.compile(r"\b(cuda|npu|mps|xpu|gloo|nccl|hccl|xccl)\b")
@@ -86,9 +86,9 @@ class StandIn(TorchFunctionMode):
         )
 
 
-def test_training_and_evaluation_run_on_a_stand_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What of a stand-in for `xpu` was called: 1 GB, of which a training takes .2 GB."""
     used: Counter[str] = Counter()
 
     def seen(name: str, value=None):
@@ -105,6 +105,9 @@ def test_training_and_evaluation_run_on_a_stand_in(
         empty_cache=seen("empty_cache"),
         synchronize=seen("synchronize"),
         mem_get_info=seen("mem_get_info", (10**9, 10**9)),
+        reset_peak_memory_stats=seen("reset_peak_memory_stats"),
+        memory_reserved=lambda device: 10**8,
+        max_memory_reserved=seen("max_memory_reserved", 3 * 10**8),
         is_bf16_supported=seen("bf16", False),
         get_rng_state=lambda: torch.zeros(4, dtype=torch.uint8),
         set_rng_state=seen("set_rng_state"),
@@ -114,10 +117,13 @@ def test_training_and_evaluation_run_on_a_stand_in(
     monkeypatch.setattr(torch, "xpu", fake)
     monkeypatch.setattr(device_module, "page_locked", lambda device: False)
     monkeypatch.setattr(device_module, "has_fused_optimizer", lambda device: False)
-    for name in ("simplepose.data.loader", "simplepose.data.loader"):
-        monkeypatch.setattr(f"{name}.page_locked", lambda device: False)
+    monkeypatch.setattr("simplepose.data.loader.page_locked", lambda device: False)
     monkeypatch.setattr(start, "has_fused_optimizer", lambda device: False)
     monkeypatch.setattr(start, "PoseNetwork", tiny_network)
+    return used
+
+
+def test_training_and_evaluation_run_on_a_stand_in(tmp_path: Path, used: Counter[str]) -> None:
     data = write_people(tmp_path / "people", 9)
     config = small_config(
         data, tmp_path / "run", device="xpu", precision="auto", epochs=1, drop_epochs=[]
@@ -129,6 +135,7 @@ def test_training_and_evaluation_run_on_a_stand_in(
     assert (
         "epochs on xpu:0, fp32" in log and "pictures decoded once into the memory of xpu:0, " in log
     )
+    assert "0.75 GB on xpu:0 beside 0.20 GB for training" in log
     assert (
         used["set_device"]
         and used["mem_get_info"]
@@ -136,6 +143,78 @@ def test_training_and_evaluation_run_on_a_stand_in(
         and stand_in.sent["to"] >= 5
         and stand_in.sent["empty"]
     )
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_measuring_leaves_a_run_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: Counter[str], ema: float
+) -> None:
+    """Weights, statistics, optimiser, average and random numbers: equal to a run that measures
+    nothing."""
+    data, states, measured = write_people(tmp_path / "people", 9), [], []
+    plain = memory.peak_memory
+
+    def peak(work: Any, device: torch.device) -> int | None:
+        measured.append(plain(work, device))
+        return measured[-1]
+
+    monkeypatch.setattr(memory, "peak_memory", peak)
+    for name in ("measured", "not measured"):
+        config = small_config(
+            data,
+            tmp_path / name,
+            augment={"colour": 0.4, "cutout_probability": 0.5},
+            device="xpu",
+            epochs=1,
+            drop_epochs=[],
+            ema=ema,
+            evaluate_every=1,
+        )
+        with StandIn():
+            train.train(config)
+        state = state_of(config)
+        states.append({part: state[part] for part in ("network", "optimizer", "random", "ema")})
+        monkeypatch.setattr(memory, "is_accelerator", lambda device: False)
+    assert measured == [2 * 10**8]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert bool(states[0]["ema"]) == bool(ema)
+
+
+def test_a_device_that_is_taken_gets_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: Counter[str]
+) -> None:
+    """The copies do not fit; the run itself finds memory again."""
+    plain, failed = memory.Regions, []
+
+    def no_memory(*_: Any) -> None:
+        failed.append(True)
+        raise torch.OutOfMemoryError("xpu out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(memory, "Regions", no_memory)
+    data = write_people(tmp_path / "people", 9)
+    config = small_config(data, tmp_path / "run", device="xpu", epochs=1, drop_epochs=[])
+    with StandIn():
+        folder = train.train(config)
+    log = (folder / "console.log").read_text()
+    assert failed and plain is not memory.Regions
+    assert "memory of cpu" in log and "0.0 MB on xpu:0 beside 1.00 GB for training" in log
+
+
+def test_only_memory_that_runs_out_is_an_answer(used: Counter[str]) -> None:
+    """Any other error is the caller's; random numbers go on as before in any case."""
+    device = torch.device("xpu", 0)
+
+    def draw(error: Exception) -> None:
+        torch.rand(3)
+        raise error
+
+    state = torch.get_rng_state()
+    assert device_module.peak_memory(lambda: draw(MemoryError()), device) == 10**9
+    with pytest.raises(ZeroDivisionError):
+        device_module.peak_memory(lambda: draw(ZeroDivisionError()), device)
+    assert device_module.peak_memory(lambda: torch.rand(3), device) == 2 * 10**8
+    assert torch.equal(torch.get_rng_state(), state)
+    assert device_module.peak_memory(lambda: draw(MemoryError()), torch.device("cpu")) is None
 
 
 def test_a_batch_is_copied_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from opencv import WARP_LEVELS
 from training_workers import write_people
 
-from simplepose.config import AugmentConfig, DataConfig
+from simplepose.config import AugmentConfig, Config, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.data import cache
 from simplepose.data.annotations import Annotations
@@ -66,6 +67,25 @@ def test_auto_takes_the_fastest_that_fits(
     assert "46.40 GB" in chosen[2]
 
 
+@pytest.mark.parametrize(
+    ("card", "need", "place"),
+    [
+        (80, 20, ("device", True)),  # 56 GB beside the need and 4 GB of margin
+        (80, 29.6, ("device", True)),  # 46.4 GB are left
+        (80, 29.7, ("device", False)),
+        (80, 42, ("ram", True)),
+        (80, 80, ("ram", True)),  # training itself did not fit
+        (0.2, 20, ("ram", True)),  # somebody else has the card
+    ],
+)
+def test_a_cache_takes_what_training_does_not_need(memory, card, need, place) -> None:
+    memory(128, card)
+    sizes = int(46.4 * GB), int(35 * GB)
+    *chosen, reason = cache.choose_cache("auto", *sizes, CARD, has_pack=False, need=int(need * GB))
+    assert tuple(chosen) == place
+    assert f"{max(0, 0.95 * card - need):.1f}" in reason and f"beside {need:.2f} GB" in reason
+
+
 def test_a_cache_that_does_not_fit_says_what_fits(memory) -> None:
     memory(128, 24)
     with pytest.raises(
@@ -85,18 +105,20 @@ def people(tmp_path: Path) -> Annotations:
     return read_coco(folder / "people.json", folder).trainable()
 
 
+def run(**data: Any) -> Config:
+    return Config(data=DataConfig(**data), input_size_wh=(32, 32))
+
+
 @pytest.mark.parametrize("kind", ["auto", "ram", "device"])
 def test_a_broken_picture_stops_the_filling_or_is_counted(people: Annotations, kind: str) -> None:
     path = Path(people.image_paths[2])
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"0002\.png .*200 bytes"):
-        open_pixels(DataConfig(cache=kind), people, AugmentConfig(), (32, 32), CPU)
+        open_pixels(run(cache=kind), people, CPU)
     calls = []
     source, on_device, reason = open_pixels(
-        DataConfig(cache=kind, skip_broken=True),
+        run(cache=kind, skip_broken=True),
         people,
-        AugmentConfig(),
-        (32, 32),
         CPU,
         progress=lambda *n: calls.append(n),
     )
@@ -124,10 +146,8 @@ def test_a_shard_holds_only_its_own_people(people: Annotations) -> None:
     sizes = []
     for rank in range(2):
         source, _, _ = open_pixels(
-            DataConfig(cache="ram"),
+            run(cache="ram"),
             people,
-            AugmentConfig(),
-            (32, 32),
             CPU,
             rows=np.flatnonzero(owners(people.image_index, 2) == rank),
         )
@@ -140,7 +160,7 @@ def test_a_shard_holds_only_its_own_people(people: Annotations) -> None:
 
 def test_a_pack_must_be_named(people: Annotations) -> None:
     with pytest.raises(UserError, match=r"--data\.cache pack .*--data\.pack"):
-        open_pixels(DataConfig(cache="pack"), people, AugmentConfig(), (32, 32), CPU)
+        open_pixels(run(cache="pack"), people, CPU)
 
 
 def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
@@ -148,7 +168,7 @@ def test_a_picture_of_another_size_than_annotated(people: Annotations) -> None:
 
     cv2.imwrite(people.image_paths[1], np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(UserError, match=r"0001\.png .*10x10.*80x64"):
-        open_pixels(DataConfig(cache="device"), people, AugmentConfig(), (32, 32), CPU)
+        open_pixels(run(cache="device"), people, CPU)
     for regions in (None, person_views(people, AugmentConfig(), (32, 32))[0]):
         with pytest.raises(UserError, match=r"0001\.png .*10x10.*80x64"):
             cache.fill_memory(people, regions)

@@ -14,7 +14,7 @@ import torch
 from jpegs import with_orientation
 from training_workers import write_people
 
-from simplepose.config import AugmentConfig, DataConfig
+from simplepose.config import AugmentConfig, Config, DataConfig
 from simplepose.core.errors import UserError
 from simplepose.core.images import read_image
 from simplepose.data import cache
@@ -185,7 +185,7 @@ def opened(
             overwrite=True,
         )
     chosen = config(folder, cache=kind, pack=str(folder / "packed"), **options)
-    source, on_device, _ = open_pixels(chosen, people, AUGMENT, SIZE, CPU)
+    source, on_device, _ = open_pixels(Config(data=chosen, input_size_wh=SIZE), people, CPU)
     return source, on_device
 
 
@@ -259,7 +259,8 @@ def test_people_read_without_read_split_are_asked_for_too(
     monkeypatch.setattr(
         cache, "memory_bytes", lambda device: (10, 10)
     )  # nothing fits, and the sentence says how much there is
-    _, _, reason = open_pixels(config(folder, cache="auto"), people, AUGMENT, SIZE, CPU)
+    chosen = Config(data=config(folder, cache="auto"), input_size_wh=SIZE)
+    _, _, reason = open_pixels(chosen, people, CPU)
     assert (
         f"decoded pictures {3 * cache.count_pixels(known, None) / 1e6:.1f} MB" in reason
         and "person regions 0.0 MB" not in reason
