@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Under nohup a hang-up is ignored, here and in every process that a test starts: tests of it would
 # prove nothing.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 
 def real_data_root() -> Path:

@@ -93,7 +93,7 @@ def test_a_row_for_each_epoch_on_the_boxes_of_the_training(
     assert [row["keypoints"] for row in written] == [
         pytest.approx(row["keypoints"], abs=1e-3) for row in found
     ]
-    assert main(argv) == 2 and "epoch_002 already holds results" in capsys.readouterr().err
+    assert main(argv) == 2 and "epoch_002/predictions.json exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

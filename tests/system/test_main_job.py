@@ -107,7 +107,7 @@ def test_evaluate_writes_results_and_record(
     rows = json.loads((tmp_path / "predictions.json").read_text())
     assert rows and len(rows[0]["keypoints"]) == 51 and "bbox" not in rows[0]
     assert "| preset" in capsys.readouterr().out
-    assert main(argv) == 2 and "already holds results" in capsys.readouterr().err
+    assert main(argv) == 2 and " exists" in capsys.readouterr().err
     assert main([*argv, "--overwrite", "--evaluator", "pycocotools"]) == 0
     again = json.loads((tmp_path / "metrics.json").read_text())
     assert {key: again[key] for key in ("AP", "AR", "APM")} == {

@@ -19,7 +19,7 @@ from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.top_down import estimate_boxes, match_estimates, stored_settings
 from simplepose.export.formats import write_calibrated
 from simplepose.pose.calibration import fit
-from simplepose.pose.checkpoints import find_weights, require_schema, save_checkpoint
+from simplepose.pose.checkpoints import beside, find_weights, require_schema, save_checkpoint
 from simplepose.pose.estimator import PoseEstimator
 
 
@@ -35,7 +35,7 @@ def run(options: CalibrateOptions) -> None:
             f"{weights} cannot carry a calibration. Cure: a run folder or a .safetensors file "
             "(simplepose import makes one), which simplepose export takes then"
         )
-    output = Path(options.output or weights.with_stem(f"{weights.stem}_calibrated"))
+    output = Path(options.output or beside(weights, f"{weights.stem}_calibrated{weights.suffix}"))
     require_new(output, overwrite=options.overwrite)
     annotations = require_sound(read_split(options.config, "val"), options.config)
     note(*annotations.warnings)

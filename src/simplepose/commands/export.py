@@ -30,7 +30,13 @@ from simplepose.export.formats import FORMATS, Format
 from simplepose.export.gate import Source, examine, require_other_pictures
 from simplepose.export.graph import GraphName, Material, onnx_of, onnx_with_free_batch
 from simplepose.export.poses import PoseSource, Scored
-from simplepose.pose.checkpoints import LoadedModel, find_weights, is_detector, require_schema
+from simplepose.pose.checkpoints import (
+    LoadedModel,
+    beside,
+    find_weights,
+    is_detector,
+    require_schema,
+)
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.exported import ExportedNetwork
 from simplepose.pose.network import PoseNetwork
@@ -47,7 +53,7 @@ def run(options: ExportOptions) -> None:
             does not do what the network does.
     """
     form, weights = FORMATS[options.format], find_weights(options.weights)
-    output = Path(options.output or weights.with_name(weights.stem + form.ending))
+    output = Path(options.output or beside(weights, weights.stem + form.ending))
     _require_sense(options, form, output)
     source = _source(options, form, weights)
     if source.scored is None:
@@ -100,6 +106,8 @@ def _require_sense(options: ExportOptions, form: Format, output: Path) -> None:
             f"--device is {options.device}: a file is compared with its network on the processor. "
             "Cure: leave --device out"
         )
+    if output.is_dir() and output.suffix != ".mlpackage":
+        raise UserError(f"{output} is a folder. Cure: another --output")
     require_new(output, parity_path(output), overwrite=options.overwrite)
     ending = "." + form.ending.rpartition(".")[2]
     if output.suffix != ending:

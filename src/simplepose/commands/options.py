@@ -519,7 +519,8 @@ class CalibrateOptions(HeldOutPeople):
     weights: tyro.conf.Positional[PathText]
     """Run folder, .safetensors file or exported network."""
     output: PathText = ""
-    """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default."""
+    """The calibrated weights; WEIGHTS_calibrated.safetensors beside the weights by default (in the
+    working folder for those that come with the package)."""
 
 
 @settings("int8")
@@ -552,7 +553,8 @@ class ExportOptions(HeldOutPeople):
     """keypoints: crops of bytes in, keypoints out, everything inside; heatmaps: the network alone;
     auto: keypoints where the format can."""
     output: PathText = ""
-    """The file; beside the weights by default. FILE.parity.json appears beside it."""
+    """The file; beside the weights by default (in the working folder for those that come with the
+    package). FILE.parity.json appears beside it."""
     device: str = "cpu"
     """The comparison runs on the processor."""
     flip_test: Flag = True

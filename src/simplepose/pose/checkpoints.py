@@ -154,6 +154,12 @@ def _come_with(name: str) -> Path:
     return path
 
 
+def beside(weights: Path, name: str) -> Path:
+    """Where a file that is made of weights goes: beside them, or into the working folder where they
+    came with the package."""
+    return Path(name) if weights.parent == STARTERS else weights.with_name(name)
+
+
 def epoch_weights(run: str | Path, epoch: int) -> Path:
     """Where a run keeps the weights of one epoch, counted from 1 (`train.keep_every`)."""
     return Path(run) / "checkpoints" / f"epoch_{epoch:03}.safetensors"

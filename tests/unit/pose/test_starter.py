@@ -19,7 +19,7 @@ from tiny_onnx import save_network
 from simplepose import COCO_17, UserError
 from simplepose.config import ModelConfig
 from simplepose.pose import checkpoints
-from simplepose.pose.checkpoints import ModelSpec, find_weights, load_model, read_spec
+from simplepose.pose.checkpoints import ModelSpec, beside, find_weights, load_model, read_spec
 from simplepose.pose.estimator import PoseEstimator
 from simplepose.pose.network import PoseNetwork
 
@@ -180,3 +180,8 @@ def test_a_hub_that_refuses_or_is_not_there_is_one_sentence(
     for call in (lambda: find_weights("hf:me/mine"), lambda: estimator.push_to_hub("me/mine")):
         with pytest.raises(UserError, match=r"pip install 'simplepose\[hub\]'"):
             call()
+
+
+def test_what_is_made_of_it_does_not_land_in_the_package(tmp_path: Path) -> None:
+    assert beside(find_weights("starter"), "starter.onnx") == Path("starter.onnx")
+    assert beside(tmp_path / "best.safetensors", "best.onnx") == tmp_path / "best.onnx"
