@@ -382,7 +382,8 @@ def _schema(
         if not count:
             raise UserError(
                 f"{source} has no keypoints, neither names in `categories` nor values. "
-                "Cure: export as COCO keypoints"
+                "Cure: export as COCO keypoints; boxes alone train a detector, "
+                "simplepose train person_lite0_320"
             )
         return schema_from_count(count, source)
     plain = tuple(map(plain_name, wanted.keypoints))
