@@ -162,8 +162,8 @@ class PoseEstimator:
             chosen = choose_device(device)
             loaded = load_model(weights, chosen)
             require_pose(loaded.spec, str(path))
-            # missing in torch's types
-            network = loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            untyped: Any = loaded.network  # torch's types lack `memory_format`
+            network = untyped.to(memory_format=torch.channels_last)
             spec, precision = loaded.spec, resolve_precision(precision, chosen)
         else:
             raise UserError(
