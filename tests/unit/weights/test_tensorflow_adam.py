@@ -79,7 +79,7 @@ def test_the_whole_snapshot_imports(
     write(tmp_path / "snapshot_100.ckpt", late)
     arguments = ["import", str(tmp_path / "snapshot_100.ckpt"), "--as", str(preset)]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
-    said = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().err.splitlines()
     assert [line for line in said if "scalar" in line and line.endswith(": Variable")]
     state = load_model(tmp_path / "run").network.state_dict()
     names = torch_names()
