@@ -30,7 +30,7 @@ def exported(weights: str, form: str, flip: bool, options: argparse.Namespace) -
     """The file, which the gate lets pass; None where it does not, or the format cannot be had."""
     folder = options.folder / f"{Path(weights).stem}_{'flip' if flip else 'plain'}"
     folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"network{FORMATS[form].ending}"
+    output = folder / f"{form}{FORMATS[form].ending}"
     if output.exists():
         return output
     scored, ranges = (
