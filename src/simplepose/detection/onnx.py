@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,6 @@ class PersonDetector:
         if cut_border and self.layout.units == "raw" and not self.flexible:
             free = self._free_size(model, noise.astype(np.float32), device, threads)
             self.session, self.flexible = free or self.session, free is not None
-        self.batches = self._takes_several(noise.astype(np.float32))
 
     def __call__(self, image: np.ndarray) -> People:
         """(H, W, 3) uint8 RGB -> People, best score first.
@@ -113,7 +113,7 @@ class PersonDetector:
             require_rgb(image)
         fitted = [self._fitted(image) for image in images]
         groups = [[row] for row in range(len(images))]
-        if self.batches:
+        if len(images) > 1 and self.batches:
             groups = same_shapes([pixels for pixels, _ in fitted])
         people: dict[int, People] = {}
         for rows in groups:
@@ -149,15 +149,18 @@ class PersonDetector:
             boxes if layout.kind == "deployed" else boxes / np.tile(scale, 2), scores, image
         )
 
-    def _takes_several(self, noise: np.ndarray) -> bool:
+    @cached_property
+    def batches(self) -> bool:
         """Whether two pictures at once have the answers of each alone; a file that says so may have
         a fixed size inside."""
         (_, shape, _), *more = self.session.inputs
         if more or isinstance(shape[0], int):
             return False
-        alone = self._ask(noise, self.input_size_wh)
+        noise = np.random.default_rng(0).integers(0, 256, (2, *self.input_size_wh[::-1], 3))
+        first, second = (self._fitted(picture)[0] for picture in noise.astype(np.uint8))
+        alone = self._ask(second, self.input_size_wh)
         try:
-            both = self._ask(np.concatenate([0.5 * noise, noise]), self.input_size_wh)
+            both = self._ask(np.concatenate([first, second]), self.input_size_wh)
         except Exception:  # ONNX Runtime's are of many kinds
             return False
         return all(
