@@ -41,7 +41,7 @@ from simplepose.pose.exported import (
     SEEN,
 )
 from simplepose.pose.pixels import normalise
-from simplepose.pose.visibility import Listener
+from simplepose.pose.visibility import VisibilityRecorder
 
 GraphName = Literal["keypoints", "heatmaps", "boxes"]
 OPSET = 17
@@ -62,7 +62,7 @@ class KeypointGraph(nn.Module):
         assert spec.model is not None  # a network of ours
         pixels = normalise(crops.permute(0, 3, 1, 2), spec.pixels)
         size_wh, stride = spec.input_size_wh, spec.model.heatmap_stride
-        network = Listener(self.network) if spec.model.visibility else self.network
+        network = VisibilityRecorder(self.network) if spec.model.visibility else self.network
         maps = codec.run(network, pixels, spec.codec, size_wh, self.order, stride)
         keypoints, scores = codec.decode(maps, spec.codec, size_wh)
         found, curve = [keypoints, scores], spec.calibration
@@ -72,7 +72,7 @@ class KeypointGraph(nn.Module):
             if curve.spread_slope is not None and curve.spread_offset is not None:
                 factor = (curve.spread_slope * logit + curve.spread_offset).exp()[..., None, None]
                 found += [codec.spread(maps, keypoints, spec.codec, size_wh) * factor]
-        if isinstance(network, Listener):
+        if isinstance(network, VisibilityRecorder):
             temperature = curve and curve.visibility_temperature
             found += [network.probabilities(self.order, temperature or 1)]
         return tuple(found)

@@ -492,14 +492,14 @@ class PoseEstimator:
             return codec.run(ask, pixels, rules, size_wh, order), None
         import torch
 
-        from simplepose.pose.visibility import Listener
+        from simplepose.pose.visibility import VisibilityRecorder
 
         device = torch.device(self.device)
-        listener = Listener(network) if self.knows_visibility else None  # type: ignore[arg-type]
+        recorder = VisibilityRecorder(network) if self.knows_visibility else None  # type: ignore[arg-type]
 
         def ask_torch(pixels: Tensor) -> Tensor:
             with autocast(device, self.precision):
-                return (listener or network)(pixels)
+                return (recorder or network)(pixels)
 
         with torch.inference_mode():
             raw = to_device(torch.from_numpy(crops), device)
@@ -509,7 +509,7 @@ class PoseEstimator:
             model = self.spec.model
             stride = model.heatmap_stride if model and is_accelerator(device) else 0
             maps = codec.run(ask_torch, inputs, rules, size_wh, order, stride)
-            return maps, listener.probabilities(order) if listener else None
+            return maps, recorder.probabilities(order) if recorder else None
 
 
 def _to_numpy(array: codec.Array) -> np.ndarray:

@@ -48,7 +48,7 @@ class VisibilityHead(nn.Module):
         return (logits * weights[:, :, None]).sum(-1)
 
 
-class Listener:
+class VisibilityRecorder:
     """A network with the head, called for its maps alone; keeps the logits of its calls."""
 
     def __init__(self, network: PoseNetwork) -> None:
