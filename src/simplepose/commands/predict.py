@@ -19,6 +19,7 @@ from simplepose.core.images import is_picture, kind_of, list_pictures, write_ima
 from simplepose.core.lines import Line, header_of, read_header, read_lines
 from simplepose.core.progress import Progress, note
 from simplepose.core.schema import KeypointSchema
+from simplepose.core.storage import is_remote
 from simplepose.detection.files import BoxFile, read_listing
 from simplepose.video.engine import PoseTracker
 from simplepose.video.outputs import (
@@ -124,7 +125,7 @@ def _folder(options: PredictOptions, pictures: list[Path]) -> tuple[Path, list[L
 
 def _is_video(options: PredictOptions) -> bool:
     """Whether the one thing that is named is a video."""
-    paths = [Path(one) for one in options.pictures if "://" not in one]
+    paths = [Path(one) for one in options.pictures if not is_remote(one)]
     videos = [one for one in paths if one.suffix.lower() in VIDEO_ENDINGS and one.is_file()]
     if videos and len(options.pictures) > 1:
         raise UserError(
@@ -156,7 +157,7 @@ def _pictures(options: PredictOptions) -> list[Path]:
             "no picture is named. "
             "Cure: simplepose predict PICTURES..., files, folders or glob patterns"
         )
-    named = [_fetched(one) if "://" in one else one for one in options.pictures]
+    named = [_fetched(one) if is_remote(one) else one for one in options.pictures]
     pictures = list_pictures(named)
     for path in pictures:
         if path.is_file() and not is_picture(path):

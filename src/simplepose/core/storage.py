@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import fsspec
-
 from simplepose.core.errors import UserError, brief
 
 Answer = TypeVar("Answer")
@@ -42,6 +40,8 @@ def open_store(address: str) -> tuple[Any, str]:
         StoreError: a kind of address that fsspec does not know or lacks a package for, one with a
             password, or a store that does not let in (some are asked already here).
     """
+    import fsspec  # late: only packs and lists of many pictures need it
+
     if not is_remote(address):
         return fsspec.filesystem("file"), os.path.abspath(address)
     kind, _, rest = address.partition("://")

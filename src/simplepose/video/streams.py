@@ -19,6 +19,7 @@ import numpy as np
 from simplepose.core.errors import UserError
 from simplepose.core.files import give_name, no_room_behind, read_bytes, visible_partial
 from simplepose.core.images import decode_upright, is_still, list_pictures
+from simplepose.core.storage import is_remote
 from simplepose.core.structures import Frame
 
 CODECS = {
@@ -76,10 +77,10 @@ class VideoStream:
     def __init__(self, source: str | Path | int) -> None:
         camera = str(source).isdigit()
         self.source = f"camera {source}" if camera else shown_address(str(source))
-        if not camera and "://" not in self.source and not Path(self.source).is_file():
+        if not camera and not is_remote(self.source) and not Path(self.source).is_file():
             raise UserError(f"no such video: {source}. Cure: check the path")
         # OpenCV repeats an address that does not answer, with its password
-        with _quiet() if "://" in self.source else contextlib.nullcontext():
+        with _quiet() if is_remote(self.source) else contextlib.nullcontext():
             self._capture = cv2.VideoCapture(int(str(source)) if camera else str(source))
         if not self._capture.isOpened():
             raise UserError(f"cannot open {self.source}{_why_closed(self.source, camera)}")
@@ -213,7 +214,7 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
         UserError: nothing is there.
     """
     path = Path(str(source))
-    if "://" in str(source):
+    if is_remote(str(source)):
         return VideoStream(source)
     pattern = re.search(r"[*?\[]", str(source)) and not path.exists()
     if pattern or path.is_dir() or is_still(path):
@@ -224,7 +225,7 @@ def open_stream(source: str | Path | int) -> VideoStream | PictureStream:
 def _why_closed(source: str, camera: bool) -> str:
     """The rest of the sentence on a camera, an address or a file that did not open, with its
     cure."""
-    if camera or "://" in source:
+    if camera or is_remote(source):
         check = "not in use" if camera else "that the address is right"
         return f": nothing answers. Cure: check that it is connected and {check}"
     if not (size := os.path.getsize(source)):

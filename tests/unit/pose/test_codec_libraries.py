@@ -78,7 +78,7 @@ def test_an_onnx_network_predicts_without_torch(tmp_path: Path) -> None:
     write_image(tmp_path / "photo.png", np.full((90, 80, 3), 99, np.uint8))
     code = (
         "import sys\nfrom simplepose.cli import main\nstatus = main(sys.argv[1:])\n"
-        "print('LOADED', status, [n for n in ('torch', 'scipy') if n in sys.modules])"
+        "print('LOADED', status, [n for n in ('torch', 'scipy', 'fsspec') if n in sys.modules])"
     )
     argv = ["predict", tmp_path / "photo.png", "--weights", weights, "--boxes", "whole"]
     argv += ["--output", tmp_path / "out"]
