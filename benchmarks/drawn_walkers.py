@@ -46,6 +46,8 @@ class DrawnFrame(NamedTuple):
     """(H, W, 3) uint8 RGB."""
     keypoints: np.ndarray
     """(N, 17, 2) float32, pixels, COCO order."""
+    visibility: np.ndarray
+    """(N, 17) float32: 0, 1 or 2 as in COCO."""
     boxes_xyxy: np.ndarray
     """(N, 4) float32, extent of the visible silhouette."""
     track_ids: np.ndarray
@@ -132,7 +134,8 @@ def _render(
     boxes[:, 2:] += boxes[:, :2]
     keypoints = np.array([row["keypoints"] for row in rows], np.float32).reshape(-1, 17, 3)
     picture = np.clip(canvas.image + 0.5, 0, 255).astype(np.uint8)
-    return DrawnFrame(picture, keypoints[..., :2], boxes, np.array(track_ids, np.int64))
+    ids = np.array(track_ids, np.int64)
+    return DrawnFrame(picture, keypoints[..., :2], keypoints[..., 2], boxes, ids)
 
 
 def _line(start_x: float, speed: float, foot_y: float, scale: float) -> Path:
