@@ -326,17 +326,18 @@ class PoseEstimator:
         cut = [self.cut(image, one.boxes_xyxy) for image, one in zip(images, people, strict=True)]
         crops, to_crop = (np.concatenate(parts) for parts in zip(*cut, strict=True))
         all_found = self.estimate_crops(crops, to_crop, covariances=self.knows_covariances)
+        box_scores = np.concatenate([one.scores for one in people])
+        scores = rescore(box_scores, all_found.scores, self.keypoint_threshold)
         poses, first = [], 0
         for one in people:
             rows = slice(first, first := first + len(one))
             found = all_found.each(itemgetter(rows))
-            scores = rescore(one.scores, found.scores, self.keypoint_threshold)
             poses.append(
                 Poses(
                     found.keypoints,
                     found.scores,
                     one.boxes_xyxy,
-                    scores,
+                    scores[rows],
                     covariances=found.moments,
                     visibility=found.visibility,
                     schema=self.schema,

@@ -36,9 +36,9 @@ def fit_boxes(
     """
     boxes = np.asarray(boxes_xyxy, np.float64)
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
-    width, height = np.moveaxis(boxes[..., 2:] - boxes[..., :2], -1, 0)
+    sides = boxes[..., 2:] - boxes[..., :2]
     aspect = input_size_wh[0] / input_size_wh[1]
-    width = np.maximum(np.maximum(width, height * aspect), 1.0)
+    width = np.maximum(np.maximum(sides[..., 0], sides[..., 1] * aspect), 1.0)
     return centers, np.stack([width, width / aspect], -1) * BOX_PADDING
 
 
@@ -69,7 +69,7 @@ def crop_affines(
     scale = target / sizes if udp else np.broadcast_to(target[0] / sizes[..., :1], centers.shape)
     angle = np.deg2rad(np.broadcast_to(np.asarray(rotations, np.float64), centers.shape[:-1]))
     cos, sin = np.cos(angle), np.sin(angle)
-    turned = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    turned = np.stack([cos, sin, -sin, cos], -1).reshape(*cos.shape, 2, 2)
     linear = turned * scale[..., None]  # (N, 2, 2), picture -> crop
     offset = target / 2 - np.einsum("...ij,...j->...i", linear, centers)
     return np.concatenate([linear, offset[..., None]], axis=-1)
