@@ -13,19 +13,20 @@ from simplepose.core.errors import UserError
 
 def xywh_to_xyxy(bbox_xywh: ArrayLike) -> np.ndarray:
     """(..., 4) left, top, width, height -> left, top, right, bottom."""
-    corner, sides = np.split(np.asarray(bbox_xywh), 2, axis=-1)
-    return np.concatenate([corner, corner + sides], axis=-1)
+    boxes = np.asarray(bbox_xywh)
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def xyxy_to_xywh(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(..., 4) left, top, right, bottom -> left, top, width, height."""
-    first, second = np.split(np.asarray(boxes_xyxy), 2, axis=-1)
-    return np.concatenate([first, second - first], axis=-1)
+    boxes = np.asarray(boxes_xyxy)
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def area(boxes_xyxy: np.ndarray) -> np.ndarray:
     """(..., 4) -> (...) areas; a box turned inside out has area 0."""
-    return np.asarray(np.maximum(xyxy_to_xywh(boxes_xyxy)[..., 2:], 0).prod(-1))
+    boxes = np.asarray(boxes_xyxy)
+    return np.asarray(np.maximum(boxes[..., 2:] - boxes[..., :2], 0).prod(-1))
 
 
 def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:

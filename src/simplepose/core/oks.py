@@ -147,8 +147,8 @@ def oks_nms_batch(
         np.asarray(image_index)[best_first], return_index=True, return_counts=True
     )
     # Pictures with equally many poses are compared together, a few at a time: what they need stays
-    # in the processor's cache.
-    for count in np.unique(counts):
+    # in the processor's cache. Who is alone has nobody to be compared with.
+    for count in np.unique(counts[counts > 1]):
         together = best_first[starts[counts == count, None] + np.arange(count)]
         for poses in np.array_split(together, 1 + together.size * count // 40_000):
             kept[poses] = _suppress(keypoints[poses], areas[poses], spreads, threshold)

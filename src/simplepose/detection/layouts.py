@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -327,7 +328,8 @@ def decode_grid(
         )
     scores = output[:, 4 + objectness + person_class]
     scores = scores * output[:, 4] if objectness else scores
-    kept = np.flatnonzero((scores >= score_threshold) & np.isfinite(output[:, :4]).all(1))
+    kept = np.flatnonzero(scores >= score_threshold)
+    kept = kept[np.isfinite(output[kept, :4]).all(1)]
     centre, side = output[kept, :2], output[kept, 2:4]
     if units == "raw":
         cell, stride = (part[kept] for part in grid_cells(size_wh))
@@ -346,6 +348,7 @@ def _corners(centre_and_side: np.ndarray) -> np.ndarray:
     return np.concatenate([centre - half, centre + half], 1)
 
 
+@lru_cache(8)
 def grid_cells(size_wh: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Column and row (A, 2) and stride (A, 1) of each cell, float32."""
     cells, strides = [], []

@@ -16,6 +16,9 @@ Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 STILL = np.zeros((1, 1, 2), np.float32)
 """The flow of a picture in which nothing moves."""
+_FRACTIONS = np.linspace(0.25, 0.75, 7, dtype=np.float32)
+MIDDLE = np.stack(np.meshgrid(_FRACTIONS, _FRACTIONS), -1).reshape(-1, 2)
+"""(49, 2): points of the middle half of a box, in fractions of its sides."""
 
 
 class ShrunkFlow:
@@ -39,7 +42,9 @@ class ShrunkFlow:
         next_small = self._shrink(following)
         self._last = (following, next_small)
         ratio = np.divide(previous.shape[1::-1], small.shape[::-1], dtype=np.float32)
-        return self.compute(small, next_small) * ratio
+        field = self.compute(small, next_small)
+        # a whole row of ratios: NumPy multiplies rows much faster than pairs
+        return field * np.tile(ratio, (field.shape[1], 1))
 
     def _shrink(self, image: np.ndarray) -> np.ndarray:
         scale = min(1.0, self.short_side / min(image.shape[:2]))
@@ -87,7 +92,8 @@ def sample(field: np.ndarray, points: np.ndarray, image_size_wh: tuple[int, int]
     # pixel centres at whole numbers
     at = (points + np.float32(0.5)) * ratio - np.float32(0.5)
     last = np.array(size_wh) - 1
-    at = np.clip(np.nan_to_num(at), 0, last, dtype=np.float64)
+    # a place that is not a number counts as 0; float64 from here
+    at = np.fmin(np.fmax(at, 0), last)
     first = at.astype(np.int64)
     part, step = at - first, np.minimum(first + 1, last) - first
     index, right = first[..., 1] * size_wh[0] + first[..., 0], step[..., 0]
@@ -112,8 +118,9 @@ def carry_boxes(
     """Boxes of which no keypoints are known yet, moved by the median flow of 7 x 7 points in their
     middle half: (N, 4) float32."""
     boxes = np.asarray(boxes_xyxy, np.float32)
-    fractions = np.linspace(0.25, 0.75, 7, dtype=np.float32)
-    grid = np.stack(np.meshgrid(fractions, fractions), -1).reshape(-1, 2)  # (49, 2)
-    points = boxes[:, None, :2] + grid * (boxes[:, None, 2:] - boxes[:, None, :2])  # (N, 49, 2)
+    if not len(boxes):
+        return boxes
+    first, last = boxes[:, None, :2], boxes[:, None, 2:]
+    points = first + MIDDLE * (last - first)  # (N, 49, 2)
     shift = np.median(sample(field, points, image_size_wh), axis=1)  # (N, 2)
     return boxes + np.tile(shift, 2)

@@ -23,7 +23,7 @@ from simplepose.core.oks import EPS, oks_nms, oks_terms, rescore
 from simplepose.core.schema import KeypointSchema
 from simplepose.core.settings import AtLeast0, AtLeast1, Flag, Fraction, NotNegative, settings
 from simplepose.core.structures import People, Poses
-from simplepose.tracking.flow import STILL, Flow, dis_flow, propagate
+from simplepose.tracking.flow import Flow, dis_flow, propagate
 
 SPEED_FRAMES = 5
 """Sightings over which the speed of a track is averaged."""
@@ -142,11 +142,12 @@ class Tracker:
             field = self.flow(previous, image) if field is None else field
             before = np.concatenate([track.keypoints for track in self.tracks])
             moved = propagate(before, field, size_wh)
-            starts = np.cumsum([0, *(len(track.keypoints) for track in self.tracks)])
-            shifts = np.median((moved - before)[starts[:-1]], axis=1)  # of the newest poses
-            parts = np.split(moved, starts[1:-1])
-            for track, keypoints, shift in zip(self.tracks, parts, shifts, strict=True):
-                track.keypoints, track.box_xyxy = keypoints, track.box_xyxy + np.tile(shift, 2)
+            ends = np.cumsum([len(track.keypoints) for track in self.tracks])
+            firsts = [0, *ends[:-1]]
+            shifts = np.median((moved - before)[firsts], axis=1)  # of the newest poses
+            for track, first, end, shift in zip(self.tracks, firsts, ends, shifts, strict=True):
+                track.keypoints = moved[first:end]
+                track.box_xyxy = track.box_xyxy + np.tile(shift, 2)
 
     def propagated_boxes(self, image: np.ndarray) -> People:
         """The boxes of tracks seen lately, in the frame `image`, for the network to look at."""
@@ -164,21 +165,22 @@ class Tracker:
         if not live or self._image is None:
             return [People.empty()] * (1 + len(fields))
         size_wh = self._image.shape[1::-1]
-        moved = keypoints = np.stack([track.keypoints[0] for track in live])
+        places = [np.stack([track.keypoints[0] for track in live])]
+        for field in fields:
+            places.append(propagate(places[-1], field, size_wh))
+        moved = np.stack(places)  # (1 + L, T, K, 2)
         scores = np.stack([track.keypoint_scores for track in live])
         rest = np.stack([track.box_xyxy for track in live])
         confidence = rescore(np.ones(len(live)), scores)
-        found = []
-        for field in (STILL, *fields):
-            moved = propagate(moved, field, size_wh)
-            around, known = keypoint_boxes(
-                moved, scores, self.config.min_keypoint_score, self.config.box_margin
-            )
-            shifted = rest + np.tile(np.median(moved - keypoints, axis=1), 2)
-            boxes = np.where(known[:, None], around, shifted)
-            inside = (np.minimum(boxes[:, 2:], size_wh) - np.maximum(boxes[:, :2], 0) > 2).all(1)
-            found.append(People(boxes[inside], confidence[inside]))
-        return found
+        around, known = keypoint_boxes(
+            moved, scores, self.config.min_keypoint_score, self.config.box_margin
+        )
+        shifted = rest + np.tile(np.median(moved - moved[0], axis=2), 2)
+        boxes = np.where(known[..., None], around, shifted)
+        inside = (np.minimum(boxes[..., 2:], size_wh) - np.maximum(boxes[..., :2], 0) > 2).all(-1)
+        return [
+            People(found[kept], confidence[kept]) for found, kept in zip(boxes, inside, strict=True)
+        ]
 
     def update(
         self,
@@ -199,6 +201,8 @@ class Tracker:
             field: flow from the last frame, where it is known already.
         """
         self.propagate(image, field)
+        if not (self.tracks or len(poses)):
+            return replace(poses, track_ids=np.zeros(0, np.int64))
         kept = self._people(poses)
         poses, confirmed = poses[kept], np.ones(len(kept), bool)
         if detected is not None:
@@ -311,22 +315,22 @@ def keypoint_boxes(
     section 3.2).
 
     Args:
-        keypoints: (N, K, 2).
+        keypoints: (..., N, K, 2).
         keypoint_scores: (N, K).
         min_score: keypoints below it do not count.
         margin: fraction of the side added on each side.
 
     Returns:
-        boxes_xyxy (N, 4) float32 and (N,) bool: whether enough keypoints (4, or all there are) told
-        the box.
+        boxes_xyxy (..., N, 4) float32 and (..., N) bool: whether enough keypoints (4, or all there
+        are) told the box.
     """
     counted = keypoint_scores >= min_score
-    low = np.where(counted[..., None], keypoints, np.inf).min(1, initial=np.inf)
-    high = np.where(counted[..., None], keypoints, -np.inf).max(1, initial=-np.inf)
-    known = (counted.sum(1) >= min(4, keypoints.shape[1])) & (high > low).all(1)
-    low, high = (np.where(known[:, None], side, 0).astype(np.float32) for side in (low, high))
+    low = np.where(counted[..., None], keypoints, np.inf).min(-2, initial=np.inf)
+    high = np.where(counted[..., None], keypoints, -np.inf).max(-2, initial=-np.inf)
+    known = (counted.sum(-1) >= min(4, counted.shape[-1])) & (high > low).all(-1)
+    low, high = (np.where(known[..., None], side, 0).astype(np.float32) for side in (low, high))
     grow = margin * (high - low)
-    return np.concatenate([low - grow, high + grow], 1), known
+    return np.concatenate([low - grow, high + grow], -1), known
 
 
 def join_boxes(
@@ -338,6 +342,8 @@ def join_boxes(
         People, best score first, and (N,) bool: whether the detector saw that person, with its own
         box or one that NMS took away.
     """
+    if not (len(detected) or len(propagated)):
+        return detected, np.zeros(0, bool)
     boxes = np.concatenate([detected.boxes_xyxy, propagated.boxes_xyxy])
     scores = np.concatenate([detected.scores, propagated.scores])
     kept = nms(boxes, scores, threshold)
