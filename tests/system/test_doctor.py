@@ -156,6 +156,21 @@ def test_boxes_of_another_category_alone_are_used_and_said(
     assert "of category 2 are used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("bbox", "status"), [([15, 10, 40, 50], 0), ([150, 10, 40, 50], 1)])
+def test_boxes_alone_are_checked_for_a_detector(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bbox: list[int], status: int
+) -> None:
+    root = dataset(tmp_path / "data", bbox=bbox)
+    path = root / "annotations" / "person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    del content["annotations"][0]["keypoints"], content["categories"][0]["keypoints"]
+    path.write_text(json.dumps(content))
+    found = run("--annotations", str(path), "--images", str(root / "images" / "val2017"))
+    out = capsys.readouterr().out
+    assert found == status and "1 classes of boxes" in out and "train person_lite0_320" in out
+    assert ("outside their picture" in out) == bool(status)
+
+
 def test_missing_pictures_and_lonely_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

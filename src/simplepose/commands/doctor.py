@@ -14,8 +14,9 @@ from simplepose import __version__
 from simplepose.commands.options import DoctorOptions
 from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
+from simplepose.data.boxes import read_labelled_boxes
 from simplepose.data.categories import tell_sides
-from simplepose.data.coco import read_coco
+from simplepose.data.coco import NoKeypointsError, read_coco
 from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
@@ -101,18 +102,26 @@ def examine(
     options: DoctorOptions, path: Path, images: Path, detections: Path | None
 ) -> tuple[list[str], list[Finding], Annotations | None]:
     """Facts and findings of one annotation file with its pictures and, if given, detections."""
+    findings: list[Finding] = []
     try:
-        annotations = read_coco(path, images, category=options.category)
+        try:
+            annotations = read_coco(path, images, category=options.category)
+            annotations = tell_sides(annotations, options.flip_pairs)
+            kind, counts = "keypoints", overview(annotations)
+        except NoKeypointsError as error:
+            annotations = read_labelled_boxes(path, images, category=options.category)
+            findings = [Finding(level="warning", problem=error.problem, cure=error.cure)]
+            kind = "classes of boxes"
+            counts = {"pictures": len(annotations.image_ids), "boxes": len(annotations)}
         annotations = replace(annotations, upright=options.upright)
         annotations = with_picture_sizes(annotations, skip_broken=True)
-        annotations = tell_sides(annotations, options.flip_pairs)
     except UserError as error:
         return [], [Finding(level="broken", problem=error.problem, cure=error.cure)], None
-    facts = [f"{path}: {len(annotations.schema)} keypoints ({annotations.schema.name})"]
-    facts += [f"  {name:<24}{count}" for name, count in overview(annotations).items()]
+    facts = [f"{path}: {len(annotations.schema)} {kind} ({annotations.schema.name})"]
+    facts += [f"  {name:<24}{count}" for name, count in counts.items()]
     lost = annotations.left_out_note()[0]
     facts += [f"  note: {note}" for note in (*annotations.warnings, lost) if note]
-    findings = check_annotations(annotations)
+    findings += check_annotations(annotations)
     limit = None if options.all_images else 200
     findings += check_images(annotations, limit)
     if detections is not None:

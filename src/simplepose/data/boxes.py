@@ -25,6 +25,8 @@ from simplepose.pose.geometry import BOX_PADDING
 
 USUAL_REGION = 0.8
 """Part of a picture's sides that a sample shows before it is scaled and moved at random."""
+CLASSES = "classes"
+"""Name of a schema that lists the classes of boxes."""
 NOTHING, IGNORED = -2, -1
 """Labels of a place without a box, and of a box that is neither learned nor background."""
 
@@ -57,7 +59,7 @@ def read_labelled_boxes(
             f"{source} has no box of {wanted}. Cure: choose categories by --data.category"
         )
     names = [plain_name(one.name or one.id) or str(one.id) for one in chosen]
-    schema = KeypointSchema(name="classes", keypoints=tuple(names), flip_pairs=((0, 0),))
+    schema = KeypointSchema(name=CLASSES, keypoints=tuple(names), flip_pairs=((0, 0),))
     kept = File(file.images, rows, file.categories, file.info)
     return annotations_of(kept, source, images_dir, schema, people=[*index])
 

@@ -52,6 +52,10 @@ KINDS = {"annotations": "annotation", "images": "picture", "categories": "catego
 """What messages call the rows of a file's lists."""
 
 
+class NoKeypointsError(UserError):
+    """The file has boxes alone: a detector can learn from it, no pose network."""
+
+
 class Image(msgspec.Struct, gc=False, omit_defaults=True):
     """One picture; from `spelled_id` on, what CrowdPose, PoseTrack and we say beside it."""
 
@@ -380,7 +384,7 @@ def _schema(
     if wanted is None:
         count = max((len(row.flat_keypoints) // 3 for row in rows), default=0)
         if not count:
-            raise UserError(
+            raise NoKeypointsError(
                 f"{source} has no keypoints, neither names in `categories` nor values. "
                 "Cure: export as COCO keypoints; boxes alone train a detector, "
                 "simplepose train person_lite0_320"

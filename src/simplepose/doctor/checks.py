@@ -22,6 +22,7 @@ from simplepose.core.boxes import iou, xywh_to_xyxy
 from simplepose.core.errors import UserError
 from simplepose.core.schema import infer_flip_pairs
 from simplepose.data.annotations import Annotations, Detections
+from simplepose.data.boxes import CLASSES
 from simplepose.data.categories import plain_name
 from simplepose.data.coco import read_detections
 from simplepose.data.pictures import (
@@ -468,6 +469,7 @@ def histograms(annotations: Annotations) -> dict[str, dict[str, int]]:
     crowding = np.bincount(annotations.image_index, minlength=len(annotations.image_ids))
     widths, heights = people.bbox_xywh[:, 2:].T
     labelled = (people.visibility > 0).sum(0).tolist()
+    are_boxes = annotations.schema.name == CLASSES
     return {
         "people per picture": dict(
             zip(
@@ -478,7 +480,7 @@ def histograms(annotations: Annotations) -> dict[str, dict[str, int]]:
         ),
         "longer side of the box, pixels": _binned(np.maximum(widths, heights), SIZE_EDGES),
         "width / height of the box": _binned(widths / np.maximum(heights, 1e-6), ASPECT_EDGES),
-        "people on whom a keypoint is labelled": dict(
+        "boxes of a class" if are_boxes else "people on whom a keypoint is labelled": dict(
             zip(annotations.schema.keypoints, labelled, strict=True)
         ),
     }
