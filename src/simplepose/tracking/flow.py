@@ -55,7 +55,7 @@ class ShrunkFlow:
 
 
 def dis_flow(short_side: int = 192) -> ShrunkFlow:
-    """Dense inverse search (Kroeger et al., ECCV 2016): the default, under a millisecond at 192
+    """Dense inverse search (Kroeger et al., ECCV 2016): the default, two milliseconds at 192
     pixels."""
     return ShrunkFlow(_dis, short_side)
 
