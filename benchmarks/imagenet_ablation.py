@@ -3,9 +3,9 @@
     python benchmarks/imagenet_ablation.py DATA FOLDER [--epochs 3] [--device cpu]
 
 Goes from `coco_lite0_128x96_mini` (Microsoft's recipe) to `coco_lite0_128x96_mini_modern` in five
-groups of fields, trained on train_small384 and scored on images160 with ground-truth boxes. The two
-ends are trained with two seeds, then the groups between them with one. What is finished is kept: the
-same command goes on, and the same command given twice divides the trainings. Needs
+groups of fields, trained on train_small384 and scored on images160 with ground-truth boxes: eight
+trainings, two seeds of both ends and one of what is between. What is finished is kept: the same
+command goes on, and the same command given twice divides the trainings. Needs
 `pip install simplepose[backbones]`.
 """
 
@@ -77,16 +77,12 @@ def main() -> None:
     base, goal = (settle(name, data, options.epochs, options.device) for name in names)
     score = Scorer(goal)
     table = Table(options.folder, goal, score.box_name, coarse_variants(base, goal), seeds=2)
-    first, last = 0, len(table.variants) - 1
-    ends = [one for one in table.configs if place(one) in (first, last)]
-    between = [one for one in table.configs if place(one) not in (first, last)]
-    for config in ends + [one for one in between if one.train.seed == 0]:
-        attempt(table, config, train, score)
-
-
-def place(config: Config) -> int:
-    """The row of the table that a training belongs to."""
-    return int(config.run_folder.name.removeprefix("variant")[:2])
+    last = len(table.variants) - 1
+    for number, config in enumerate(table.configs):
+        seed, index = divmod(number, len(table.variants))
+        if seed == 0 or index in (0, last):
+            attempt(table, config, train, score)
+    table.write()
 
 
 if __name__ == "__main__":

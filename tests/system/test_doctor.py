@@ -156,18 +156,25 @@ def test_boxes_of_another_category_alone_are_used_and_said(
     assert "of category 2 are used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("category", [1, 7])
 @pytest.mark.parametrize(("bbox", "status"), [([15, 10, 40, 50], 0), ([150, 10, 40, 50], 1)])
 def test_boxes_alone_are_checked_for_a_detector(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], bbox: list[int], status: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bbox: list[int], status: int, category: int
 ) -> None:
-    root = dataset(tmp_path / "data", bbox=bbox)
+    root = dataset(tmp_path / "data", bbox=bbox, category_id=category)
     path = root / "annotations" / "person_keypoints_val2017.json"
     content = json.loads(path.read_text())
-    del content["annotations"][0]["keypoints"], content["categories"][0]["keypoints"]
+    del content["annotations"][0]["keypoints"]
+    content["categories"] = [{"id": category, "name": "dog"}, {"id": 8, "name": "cat"}]
     path.write_text(json.dumps(content))
     found = run("--annotations", str(path), "--images", str(root / "images" / "val2017"))
     out = capsys.readouterr().out
-    assert found == status and "1 classes of boxes" in out and "train person_lite0_320" in out
+    assert (
+        found == status
+        and "boxes of a class" in out
+        and "dog" in out
+        and "train person_lite0_320" in out
+    )
     assert ("outside their picture" in out) == bool(status)
 
 

@@ -16,7 +16,7 @@ from simplepose.core.errors import UserError
 from simplepose.data.annotations import Annotations
 from simplepose.data.boxes import read_labelled_boxes
 from simplepose.data.categories import tell_sides
-from simplepose.data.coco import NoKeypointsError, read_coco
+from simplepose.data.coco import has_keypoints, load_file, read_coco
 from simplepose.data.pictures import with_picture_sizes
 from simplepose.data.source import DataLayout, find_layout
 from simplepose.doctor.checks import (
@@ -108,10 +108,14 @@ def examine(
             annotations = read_coco(path, images, category=options.category)
             annotations = tell_sides(annotations, options.flip_pairs)
             kind, counts = "keypoints", overview(annotations)
-        except NoKeypointsError as error:
-            annotations = read_labelled_boxes(path, images, category=options.category)
-            findings = [Finding(level="warning", problem=error.problem, cure=error.cure)]
-            kind = "classes of boxes"
+        except UserError:
+            if has_keypoints(load_file(path, str(path))):
+                raise
+            annotations = _read_boxes(options, path, images)
+            problem = f"{path} has no keypoints, only boxes: no pose network can learn from it"
+            cure = "train a detector, simplepose train person_lite0_320, or export the keypoints"
+            findings = [Finding(level="warning", problem=problem, cure=cure)]
+            kind = "classes"
             counts = {"pictures": len(annotations.image_ids), "boxes": len(annotations)}
         annotations = replace(annotations, upright=options.upright)
         annotations = with_picture_sizes(annotations, skip_broken=True)
@@ -130,9 +134,10 @@ def examine(
         if boxes is not None:
             quality = spell(evaluate_boxes(annotations, boxes)["AP"], ".3f")
             pictures = len({*boxes.image_index.tolist()})
+            who = "people with keypoints" if kind == "keypoints" else "boxes, of whatever class,"
             facts.append(
                 f"{detections}: {len(boxes)} boxes on {pictures} pictures; {covered:.1%} of the "
-                f"people with keypoints have a box of IoU 0.5; box AP {quality}"
+                f"{who} have a box of IoU 0.5; box AP {quality}"
             )
     for title, counts in histograms(annotations).items():
         largest, column = max(1, *counts.values()), max(12, *map(len, counts))
@@ -142,6 +147,20 @@ def examine(
             for label, count in counts.items()
         ]
     return facts, findings, annotations
+
+
+def _read_boxes(options: DoctorOptions, path: Path, images: Path) -> Annotations:
+    """A file without keypoints, as a detector reads it.
+
+    Raises:
+        UserError: it cannot be read so, or pairs of keypoints are named.
+    """
+    if options.flip_pairs:
+        raise UserError(
+            f"{path} has no keypoints that could be pairs of {options.flip_pairs}. "
+            "Cure: leave --data.flip-pairs out, or export the keypoints"
+        )
+    return read_labelled_boxes(path, images, category=options.category)
 
 
 def run(options: DoctorOptions) -> None:

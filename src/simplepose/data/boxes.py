@@ -51,12 +51,18 @@ def read_labelled_boxes(
     source = str(path) if isinstance(path, (str, Path)) else "ground truth"
     file = load_file(path, source)
     chosen = _classes(file, source, category)
+    if not chosen:
+        raise UserError(
+            f"{source} has no categories and no annotation with a category_id. "
+            "Cure: check the exported file"
+        )
     index = {one.id: number for number, one in enumerate(chosen)}
     rows = [_centred(row, index) for row in file.rows if row.category_id in index]
     if not rows:
         wanted = ", ".join(str(one.name) for one in chosen)
         raise UserError(
-            f"{source} has no box of {wanted}. Cure: choose categories by --data.category"
+            f"{source} has no box of {wanted}. "
+            "Cure: choose categories by --data.category (doctor: --category)"
         )
     names = [plain_name(one.name or one.id) or str(one.id) for one in chosen]
     schema = KeypointSchema(name=CLASSES, keypoints=tuple(names), flip_pairs=((0, 0),))

@@ -52,10 +52,6 @@ KINDS = {"annotations": "annotation", "images": "picture", "categories": "catego
 """What messages call the rows of a file's lists."""
 
 
-class NoKeypointsError(UserError):
-    """The file has boxes alone: a detector can learn from it, no pose network."""
-
-
 class Image(msgspec.Struct, gc=False, omit_defaults=True):
     """One picture; from `spelled_id` on, what CrowdPose, PoseTrack and we say beside it."""
 
@@ -199,6 +195,11 @@ def load_file(source: Any, name: str = "") -> File:
             "Cure: export as COCO keypoints"
         )
     return file
+
+
+def has_keypoints(file: File) -> bool:
+    """Whether a category names keypoints or a row has some; boxes alone train a detector."""
+    return any(one.plain_names for one in file.listed) or any(row.keypoints for row in file.rows)
 
 
 def load_rows(source: Any, name: str = "") -> list[Row]:
@@ -384,7 +385,7 @@ def _schema(
     if wanted is None:
         count = max((len(row.flat_keypoints) // 3 for row in rows), default=0)
         if not count:
-            raise NoKeypointsError(
+            raise UserError(
                 f"{source} has no keypoints, neither names in `categories` nor values. "
                 "Cure: export as COCO keypoints; boxes alone train a detector, "
                 "simplepose train person_lite0_320"

@@ -356,7 +356,10 @@ def grid_cells(size_wh: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = np.mgrid[: size_wh[1] // stride, : size_wh[0] // stride]
         cells.append(np.stack([columns.ravel(), rows.ravel()], 1))
         strides.append(np.full((rows.size, 1), stride, np.float32))
-    return np.concatenate(cells).astype(np.float32), np.concatenate(strides)
+    found = np.concatenate(cells).astype(np.float32), np.concatenate(strides)
+    for one in found:
+        one.setflags(write=False)  # all callers share them
+    return found
 
 
 def cell_count(size_wh: tuple[int, ...]) -> int:
