@@ -178,7 +178,7 @@ class Tracker:
         shifted = rest + np.tile(np.median(moved - moved[0], axis=2), 2)
         boxes = np.where(known[..., None], around, shifted)
         sides = np.minimum(boxes[..., 2:], size_wh) - np.maximum(boxes[..., :2], 0)
-        inside: np.ndarray = (sides > 2).all(-1)
+        inside = np.all(sides > 2, axis=-1)
         return [
             People(found[kept], confidence[kept]) for found, kept in zip(boxes, inside, strict=True)
         ]
