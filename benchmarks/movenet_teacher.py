@@ -5,10 +5,10 @@
 
 MoveNet (Google, Apache-2.0) finds the 17 COCO keypoints of the person nearest to the middle of
 256 x 256 pixels. The ONNX file takes (B, 3, 256, 192) crops with ImageNet's mean and deviation,
-sets them between grey bars, and puts out (B, 17, 64, 48): a Gaussian of 2 cells at each keypoint, as high as
-the square root of MoveNet's own score, which makes sure and unsure keypoints about as high as
-those of a network trained by squared error. `--train.teacher` takes it where the student's crops
-are 256 x 192 too.
+sets them between grey bars, and puts out (B, 17, 64, 48): a Gaussian of 2 cells at each keypoint.
+It is as high as the square root of MoveNet's own score, so that sure and unsure keypoints are about
+as high as those of a network trained by squared error. `--train.teacher` takes the file where the
+student's crops are 256 x 192 too.
 """
 
 from __future__ import annotations

@@ -496,7 +496,9 @@ class PoseEstimator:
         from simplepose.pose.visibility import VisibilityRecorder
 
         device = torch.device(self.device)
-        recorder = VisibilityRecorder(network) if self.knows_visibility else None  # type: ignore[arg-type]
+        recorder = None
+        if self.knows_visibility:
+            recorder = VisibilityRecorder(network)  # type: ignore[arg-type]
 
         def ask_torch(pixels: Tensor) -> Tensor:
             with autocast(device, self.precision):

@@ -202,8 +202,6 @@ class Tracker:
             field: flow from the last frame, where it is known already.
         """
         self.propagate(image, field)
-        if not (self.tracks or len(poses)):
-            return replace(poses, track_ids=np.zeros(0, np.int64))
         kept = self._people(poses)
         poses, confirmed = poses[kept], np.ones(len(kept), bool)
         if detected is not None:
