@@ -108,6 +108,11 @@ def test_evaluate_prints_box_ap(
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     best = read_spec(run).score
     assert metrics["AP"] == pytest.approx(best["AP"]) and metrics["classes"] == ["quadruped"]
+    assert not metrics["tta"]
+    again = ["--output", str(tmp_path / "tta"), "--device", "cpu", "--box-tta"]
+    assert main([*words, *again]) == 0
+    assert "its own, TTA" in capsys.readouterr().out
+    assert json.loads((tmp_path / "tta" / "metrics.json").read_text())["tta"]
     for more, named in (
         (["--boxes", "detections"], "--boxes"),
         (["--decoder", "dark"], "--decoder"),
@@ -130,9 +135,11 @@ def test_poses_in_own_boxes(
     options = ["--weights", str(pose), "--device", "cpu", "--output"]
     boxes = ["--boxes", str(run), "--box-threshold", "0.01"]
     assert main(["predict", images, *options, str(tmp_path / "out"), *boxes]) == 0
+    assert main(["predict", images, *options, str(tmp_path / "tta"), *boxes, "--box-tta"]) == 0
     lines = list(read_lines(tmp_path / "out" / "poses.jsonl"))
     assert len(lines) == len(list(Path(images).iterdir()))
     assert any(line.people for line in lines)
+    assert lines != list(read_lines(tmp_path / "tta" / "poses.jsonl"))
     truth = ["--annotations", annotations, "--images", images]
     assert main(["evaluate", str(pose), *truth, "--boxes", str(run), "--device", "cpu"]) == 0
     assert "detector (box AP" in capsys.readouterr().out
@@ -140,6 +147,8 @@ def test_poses_in_own_boxes(
         ["predict", images, "--weights", str(run), "--boxes", str(pose)],
         ["predict", images, "--weights", str(pose), "--boxes", str(pose)],
         ["evaluate", str(pose), *truth, "--boxes", str(pose)],
+        ["evaluate", str(pose), *truth, "--boxes", "gt", "--box-tta"],
+        ["predict", images, "--weights", str(pose), "--boxes", "whole", "--box-tta"],
     ):
         assert main([*mixed, "--output", str(tmp_path / "mixed")]) == 2
         assert "Cure:" in capsys.readouterr().err

@@ -83,6 +83,7 @@ def run(options: EvaluateOptions | ScoreOptions) -> None:
         if folder:
             record = _record(options, weights, estimator, outcome) | {"boxes": data[1].source}
             record |= {"box_AP": box_quality, "annotations": data[0].source}
+            record |= {"box_tta": options.box_tta}
             record |= {"epoch": epoch} if epoch else {}
             written += _write(options, folder, data[0], outcome, record)
     if written:
@@ -153,14 +154,20 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
         annotations = read_split(options.config, "val")
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.config)
-    trained = is_trained(options.boxes)
+    trained = is_trained(options.boxes) and task != "mpii"
+    if options.box_tta and not trained:
+        raise UserError(
+            f"--box-tta is for detectors, and --boxes {options.boxes} is none. Cure: leave it out"
+        )
     if not trained and Path(options.boxes).suffix.lower() in SESSIONS:
         raise UserError(
             f"--boxes {options.boxes} is a network of another program, whose boxes a test does not "
             "take. Cure: gt, a detection file (.json), or a detector of simplepose train"
         )
-    if trained and task != "mpii":
-        detector = TrainedDetector.from_pretrained(options.boxes, device=options.device)
+    if trained:
+        detector = TrainedDetector.from_pretrained(
+            options.boxes, device=options.device, tta=options.box_tta
+        )
         detections = detected_people(
             detector, annotations, options.boxes, skip_broken=options.data.skip_broken
         )

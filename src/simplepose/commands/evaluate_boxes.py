@@ -30,7 +30,7 @@ def run(options: EvaluateOptions) -> None:
     if folder:
         require_new(folder / "metrics.json", overwrite=options.overwrite)
     detector = TrainedDetector.from_pretrained(
-        options.weights, device=options.device, precision=options.precision
+        options.weights, device=options.device, precision=options.precision, tta=options.box_tta
     )
     annotations = read_boxes_to_find(options, detector)
     note(*annotations.warnings)
@@ -45,7 +45,8 @@ def run(options: EvaluateOptions) -> None:
         )
     tell_skipped(outcome.broken)
     preset = detector.spec.preset
-    print(task_table(BOX_TEST, outcome.metrics, preset, "its own", outcome.pictures))
+    boxes = "its own, TTA" if detector.tta else "its own"
+    print(task_table(BOX_TEST, outcome.metrics, preset, boxes, outcome.pictures))
     pace = outcome.pictures / max(outcome.seconds, 1e-9)
     print(
         f"{outcome.pictures:,} pictures in {outcome.seconds:.1f} s ({pace:.1f} pictures/s) "
@@ -57,6 +58,7 @@ def run(options: EvaluateOptions) -> None:
         **outcome.metrics,
         "task": "boxes",
         "classes": detector.classes,
+        "tta": detector.tta,
         "preset": preset,
         "pictures": outcome.pictures,
         "boxes": outcome.people,

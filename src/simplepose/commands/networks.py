@@ -73,6 +73,7 @@ def open_people(
         threads=threads,
         cut_border=cut_border,
         person_class=options.person_class,
+        tta=options.box_tta,
     )
 
 

@@ -39,6 +39,7 @@ def run(options: PredictOptions) -> None:
         "annotations": _absolute(options.annotations) or None,
         "score_threshold": options.box_threshold,
         "person_class": options.person_class,
+        "tta": options.box_tta,
     }
     print(
         predict_shards(

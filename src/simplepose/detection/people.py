@@ -70,7 +70,7 @@ def is_trained(boxes: str | Path) -> bool:
     return ours or str(boxes) in (STARTER, STARTER_PERSON)
 
 
-def people_source(
+def people_source(  # noqa: PLR0913
     boxes: str | Path | None,
     *,
     annotations: str | Path | None = None,
@@ -80,6 +80,7 @@ def people_source(
     threads: int = 0,
     cut_border: bool = False,
     person_class: str = "",
+    tta: bool = False,
 ) -> Detector | PeopleSource:
     """What the text of `--boxes` means. Nothing is guessed, nothing is downloaded but a hub id
     asked for by `hf:`.
@@ -96,6 +97,7 @@ def people_source(
         threads: processor threads of an ONNX detector's call.
         cut_border: see `PersonDetector`.
         person_class: number or name of a detector's class of people; by default person.
+        tta: test-time augmentation, see `TrainedDetector`.
 
     Raises:
         UserError: no choice, an unknown one, or the chosen source cannot be opened.
@@ -104,6 +106,11 @@ def people_source(
         raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
     text = named(str(boxes))
     path = Path(text)
+    if tta and not is_trained(text):
+        raise UserError(
+            f"--box-tta is for detectors of simplepose train, and --boxes {text} is none. "
+            f"Cure: leave it out, or --boxes {STARTER_PERSON}"
+        )
     if person_class and (text in WORDS or path.suffix.lower() == ".json"):
         raise UserError(
             f"--person-class {person_class} chooses among the classes of a detector, and --boxes "
@@ -124,26 +131,26 @@ def people_source(
             score_threshold=score_threshold or 0.0,
             keypoints=keypoints,
         )
-    options = {
+    options: dict[str, Any] = {
         "score_threshold": 0.3 if score_threshold is None else score_threshold,
         "person_class": person_class,
         "device": device,
     }
+    if is_trained(text):
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
+        return TrainedDetector.from_pretrained(path, **options, tta=tta, threads=threads)
     return _open_detector(text, options, {"threads": threads, "cut_border": cut_border})
 
 
 def _open_detector(text: str, options: dict[str, Any], of_onnx: dict[str, Any]) -> Detector:
-    """The detector of a name, folder or file; its options, and those that only ONNX files have."""
+    """A detector of another program; its options, and those that only ONNX files have."""
     path = Path(text)
     if text.startswith("hf:") or (path / "config.json").is_file():
         return TransformersDetector(text.removeprefix("hf:"), **options)
-    if not (path.exists() or is_trained(text)):
+    if not path.exists():
         cure = nearest(text, WORDS, otherwise=CHOICES)
         raise UserError(f"--boxes {text}: no such file and no known word. Cure: {cure}")
-    if is_trained(path):
-        from simplepose.detection.trained import TrainedDetector  # brings torch
-
-        return TrainedDetector.from_pretrained(path, **options, threads=of_onnx["threads"])
     if path.suffix.lower() == ".onnx":
         return PersonDetector(path, **options, **of_onnx)
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")

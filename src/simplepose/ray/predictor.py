@@ -44,7 +44,7 @@ class PosePredictor:
             run.
         numbered: image ids are the numbers in the pictures' names, else their positions.
         people: further arguments of `simplepose.detection.people.people_source`: `annotations`,
-            `score_threshold`, `person_class`.
+            `score_threshold`, `person_class`, `tta`.
 
     Raises:
         UserError: a file is missing, or is not what it should be.

@@ -119,6 +119,63 @@ def test_several_pictures_at_once_are_what_each_is_alone() -> None:
     assert people_of(detector, []) == []
 
 
+class Looking(torch.nn.Module):
+    """Finds the bright rectangle, of class 0 left of the middle, else of class 1, in inputs of the
+    given widths."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.widths, self.seen = widths, list[tuple[int, bool]]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x[0, 0] > (x.min() + x.max()) / 2
+        rows, columns = (torch.nonzero(bright.any(axis)).flatten() for axis in (1, 0))
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        width = x.shape[3]
+        label = int(columns.float().mean() >= width / 2)
+        self.seen.append((width, bool(label)))
+        network = Knowing([[float(side) for side in box]], [label], 2)
+        maps = network(x)
+        if width not in self.widths:
+            maps[:, :2] = -20
+        return maps
+
+
+def test_time_augmentation_looks_mirrored_and_twice_as_large() -> None:
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[16:80, 8:40] = 255  # left of the middle: right of it in the mirror
+    network = Looking(128, 256)
+    detector = TrainedDetector(network, spec_of("left", "right"), device=CPU, tta=True)
+    boxes, scores, classes = detector.detect([image])[0]
+    assert network.seen == [(128, False), (128, True), (256, False)]
+    strong = scores > 0.2
+    assert classes[strong].tolist() == [0, 1] and strong.tolist()[:2] == [True, True]
+    np.testing.assert_allclose(boxes[strong], [[8, 16, 40, 80]] * 2, atol=0.2)
+    np.testing.assert_allclose(scores[strong], [2 / 3, 1 / 3], atol=1e-3)
+    plain = TrainedDetector(Looking(128, 256), spec_of("left", "right"), device=CPU)
+    boxes, scores, classes = plain.detect([image])[0]
+    assert scores[0] > 0.99 and classes[0] == 0
+
+
+def test_what_one_look_alone_finds_has_a_third_of_its_score() -> None:
+    image = np.zeros((100, 128, 3), np.uint8)
+    image[16:80, 8:40] = 255
+    detector = TrainedDetector(Looking(256), spec_of("left", "right"), device=CPU, tta=True)
+    boxes, scores, _ = detector.detect([image])[0]
+    np.testing.assert_allclose(boxes[0], [8, 16, 40, 80], atol=0.2)
+    assert abs(scores[0] - 1 / 3) < 1e-3
+    assert len(detector(image)) == 1
+    detector.tta = False
+    assert len(detector(image)) == 0
+
+
+def test_augmentation_is_of_trained_detectors(run: Path) -> None:
+    assert people_source(run, tta=True).tta and not people_source(run).tta
+    for boxes in ("whole", "motion", "gt", "yolox.onnx"):
+        with pytest.raises(UserError, match=rf"--box-tta .*--boxes {boxes} is none.*Cure"):
+            people_source(boxes, annotations="people.json", tta=True)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The folder of a run of a detector that has learned nothing."""
