@@ -60,20 +60,20 @@ def nms(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
 
 
 def fuse(
-    boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float, looks: int
+    boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """One box of those that several looks at a picture found of the same thing (weighted boxes
-    fusion, Solovyev, Wang and Gabruseva 2021, but around the best box of each group).
+    fusion, Solovyev, Wang and Gabruseva 2021, but around the best box of each group, and with
+    scores of their own).
 
     Args:
         boxes_xyxy: (N, 4).
         scores: (N,), above 0.
         threshold: boxes whose IoU with the best one exceeds it are of its group.
-        looks: their number: what only some of them found has a lower score.
 
     Returns:
-        boxes (M, 4), means of the groups weighted by their scores, and scores (M,), the sum of a
-        group over the looks; in the order of the groups' best boxes.
+        boxes (M, 4), means of the groups weighted by their scores, and scores (M,), the mean of a
+        group's two best, half of it where it has one; in the order of the groups' best boxes.
     """
     like = iou(boxes_xyxy, boxes_xyxy) > threshold
     free = np.ones(len(like), bool)
@@ -83,8 +83,8 @@ def fuse(
             groups.append(np.flatnonzero(free & like[index]))
             free[groups[-1]] = False
     fused = [np.average(boxes_xyxy[group], axis=0, weights=scores[group]) for group in groups]
-    sums = [scores[group].sum() / max(looks, len(group)) for group in groups]
-    return np.array(fused, boxes_xyxy.dtype).reshape(-1, 4), np.array(sums, scores.dtype)
+    means = [np.sort(scores[group])[-2:].sum() / 2 for group in groups]
+    return np.array(fused, boxes_xyxy.dtype).reshape(-1, 4), np.array(means, scores.dtype)
 
 
 def validate_xyxy(boxes_xyxy: np.ndarray, source: str) -> np.ndarray:

@@ -237,7 +237,7 @@ def _fused(looks: Sequence[Boxes]) -> Boxes:
     found = [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))]
     for number in np.unique(classes):
         own = classes == number
-        fused = fuse(boxes[own], scores[own], FUSE_IOU, len(looks))
+        fused = fuse(boxes[own], scores[own], FUSE_IOU)
         found.append((*fused, np.full(len(fused[1]), number)))
     boxes, scores, classes = (np.concatenate(part) for part in zip(*found, strict=True))
     best = np.argsort(-scores, kind="stable")[:MOST]
