@@ -25,7 +25,7 @@ from simplepose.data.annotations import Annotations, Detections
 from simplepose.data.categories import with_flip_pairs
 from simplepose.data.pictures import with_orientation_note
 from simplepose.data.source import read_annotated, read_split
-from simplepose.detection.people import is_trained
+from simplepose.detection.people import is_trained, require_trained
 from simplepose.detection.trained import TrainedDetector
 from simplepose.doctor.checks import require_sound
 from simplepose.evaluation.boxes import detected_people
@@ -154,17 +154,15 @@ def read_data(options: EvaluateOptions, schema: KeypointSchema) -> tuple[Annotat
         annotations = read_split(options.config, "val")
     require_truth(task, annotations)
     annotations = require_sound(annotations, options.config)
-    trained = is_trained(options.boxes) and task != "mpii"
-    if options.box_tta and not trained:
-        raise UserError(
-            f"--box-tta is for detectors, and --boxes {options.boxes} is none. Cure: leave it out"
-        )
+    if options.box_tta:
+        require_trained(options.boxes)
+    trained = is_trained(options.boxes)
     if not trained and Path(options.boxes).suffix.lower() in SESSIONS:
         raise UserError(
             f"--boxes {options.boxes} is a network of another program, whose boxes a test does not "
             "take. Cure: gt, a detection file (.json), or a detector of simplepose train"
         )
-    if trained:
+    if trained and task != "mpii":
         detector = TrainedDetector.from_pretrained(
             options.boxes, device=options.device, tta=options.box_tta
         )

@@ -70,6 +70,15 @@ def is_trained(boxes: str | Path) -> bool:
     return ours or str(boxes) in (STARTER, STARTER_PERSON)
 
 
+def require_trained(boxes: str | Path) -> None:
+    """Refuses test-time augmentation of what is no network of `simplepose train`."""
+    if not is_trained(boxes):
+        raise UserError(
+            f"--box-tta is for detectors of simplepose train, and --boxes {boxes} is none. "
+            f"Cure: leave it out, or --boxes {STARTER_PERSON}"
+        )
+
+
 def people_source(  # noqa: PLR0913
     boxes: str | Path | None,
     *,
@@ -106,11 +115,8 @@ def people_source(  # noqa: PLR0913
         raise UserError(f"nobody said where the people are. Cure: {CHOICES}")
     text = named(str(boxes))
     path = Path(text)
-    if tta and not is_trained(text):
-        raise UserError(
-            f"--box-tta is for detectors of simplepose train, and --boxes {text} is none. "
-            f"Cure: leave it out, or --boxes {STARTER_PERSON}"
-        )
+    if tta:
+        require_trained(text)
     if person_class and (text in WORDS or path.suffix.lower() == ".json"):
         raise UserError(
             f"--person-class {person_class} chooses among the classes of a detector, and --boxes "
@@ -131,26 +137,29 @@ def people_source(  # noqa: PLR0913
             score_threshold=score_threshold or 0.0,
             keypoints=keypoints,
         )
-    options: dict[str, Any] = {
+    options = {
         "score_threshold": 0.3 if score_threshold is None else score_threshold,
         "person_class": person_class,
         "device": device,
     }
-    if is_trained(text):
-        from simplepose.detection.trained import TrainedDetector  # brings torch
-
-        return TrainedDetector.from_pretrained(path, **options, tta=tta, threads=threads)
-    return _open_detector(text, options, {"threads": threads, "cut_border": cut_border})
+    return _open_detector(text, options, {"threads": threads, "cut_border": cut_border}, tta=tta)
 
 
-def _open_detector(text: str, options: dict[str, Any], of_onnx: dict[str, Any]) -> Detector:
-    """A detector of another program; its options, and those that only ONNX files have."""
+def _open_detector(
+    text: str, options: dict[str, Any], of_onnx: dict[str, Any], *, tta: bool
+) -> Detector:
+    """The detector of a name, folder or file; its options, and those that only ONNX files or only
+    trained ones have."""
     path = Path(text)
     if text.startswith("hf:") or (path / "config.json").is_file():
         return TransformersDetector(text.removeprefix("hf:"), **options)
-    if not path.exists():
+    if not (path.exists() or is_trained(text)):
         cure = nearest(text, WORDS, otherwise=CHOICES)
         raise UserError(f"--boxes {text}: no such file and no known word. Cure: {cure}")
+    if is_trained(path):
+        from simplepose.detection.trained import TrainedDetector  # brings torch
+
+        return TrainedDetector.from_pretrained(path, **options, tta=tta, threads=of_onnx["threads"])
     if path.suffix.lower() == ".onnx":
         return PersonDetector(path, **options, **of_onnx)
     raise UserError(f"--boxes {text}: the ending {path.suffix!r} is not known. Cure: {CHOICES}")
